@@ -1,0 +1,127 @@
+package dcerpc
+
+import "context"
+
+// AuthType is the security provider of an auth trailer (MS-RPCE 2.2.1.1.7).
+type AuthType uint8
+
+// The security providers that MS-FSRVP 2.1 names.
+const (
+	AuthNone     AuthType = 0
+	AuthSPNEGO   AuthType = 9
+	AuthNTLM     AuthType = 10
+	AuthKerberos AuthType = 16
+)
+
+// AuthLevel is what is protected on a security context (MS-RPCE 2.2.1.1.8).
+//
+// The zero value means LevelPrivacy for a client, and LevelIntegrity as the
+// least that a server takes.
+type AuthLevel uint8
+
+// Protection levels. A level that leaves calls unprotected has Insecure in its name.
+const (
+	LevelDefault         AuthLevel = 0
+	LevelInsecureNone    AuthLevel = 1
+	LevelInsecureConnect AuthLevel = 2
+	LevelPacket          AuthLevel = 4 // signed, as LevelIntegrity is; Windows does the same
+	LevelIntegrity       AuthLevel = 5
+	LevelPrivacy         AuthLevel = 6
+)
+
+// An Initiator starts security contexts for a client. It may be used by several
+// goroutines at once.
+type Initiator interface {
+	AuthType() AuthType
+	// NewContext starts a context towards target, a service principal name
+	// such as "host/fs1.example.com", at the given level (never zero).
+	NewContext(target string, level AuthLevel) (Context, error)
+}
+
+// An Acceptor starts security contexts for a server. It may be used by several
+// goroutines at once.
+type Acceptor interface {
+	AuthType() AuthType
+	NewContext(level AuthLevel) (Context, error)
+}
+
+// A Context is one security context on one connection, of either side: first the
+// exchange of tokens, then the protection of PDUs.
+//
+// Step is called by one goroutine at a time and returns before anything is
+// protected. After that one goroutine may protect (Sign, Seal) while another checks
+// (Verify, Unseal).
+type Context interface {
+	// Step takes the peer's token (nil for an initiator's first leg) and gives the
+	// next one to send; an empty token with done set means that nothing more has to be
+	// sent. An error ends the context. The token that came in is not kept; the
+	// one that is returned is the caller's.
+	Step(ctx context.Context, in []byte) (out []byte, done bool, err error)
+
+	// TokenSize is the exact number of bytes of a signature at a level; at
+	// LevelPrivacy that of a sealed message.
+	TokenSize(level AuthLevel) int
+
+	// Sign writes the signature of m into token, which has TokenSize(LevelIntegrity) bytes.
+	Sign(m Message, token []byte) error
+	// Seal encrypts m.Body in place and writes the signature into token, which
+	// has TokenSize(LevelPrivacy) bytes.
+	Seal(m Message, token []byte) error
+	// Verify checks a signature that the peer made with Sign. A peer's token may have
+	// another length than TokenSize.
+	Verify(m Message, token []byte) error
+	// Unseal decrypts m.Body in place and checks the signature. After an
+	// error the body holds nothing that may be used.
+	Unseal(m Message, token []byte) error
+
+	// Identity is the authenticated peer, once Step has said done.
+	Identity() Identity
+}
+
+// A Message is one PDU as a security context sees it, in three adjacent ranges
+// that alias the PDU's buffer:
+//
+//	| header (with object UUID) | stub + auth padding | 8-byte sec_trailer | token |
+//	| Header                    | Body                | Trailer            |       |
+//
+// frag_length and auth_length are final.
+type Message struct {
+	Header  []byte // signed where SignHeader is set, never encrypted
+	Body    []byte // signed; encrypted at LevelPrivacy
+	Trailer []byte // signed where SignHeader is set, never encrypted
+	// SignHeader tells whether header signing was negotiated (MS-RPCE 3.3.1.5.2.2).
+	// Without it Kerberos protects the body alone; NTLM signs all three in any case.
+	SignHeader bool
+}
+
+// An Identity is who a security context, or the session under a pipe, says that the peer is.
+type Identity struct {
+	Account   string // the account's name, "backup"; empty for an anonymous peer
+	Domain    string // the account's domain or realm as the mechanism gives it, "FSRVP" or "FSRVP.TEST"
+	Principal string // the Kerberos principal, "backup@FSRVP.TEST", where there is one
+	Mechanism string // "krb5", "ntlm", "smb"; for SPNEGO that of the mechanism inside
+	// SIDs are the user's SID first, then the groups; nil where the mechanism knows none.
+	SIDs []SID
+	// Privileges is a mask of privileges in the LUID bits that Samba and MS-LSAD use, where
+	// the session under a pipe knows them; zero otherwise.
+	Privileges Privileges
+}
+
+// Privileges is a set of privileges of an account.
+type Privileges uint64
+
+// The privileges that decide over backups.
+const (
+	PrivilegeBackup  Privileges = 0x200
+	PrivilegeRestore Privileges = 0x400
+)
+
+// HasSID tells whether the peer's token holds sid.
+func (id *Identity) HasSID(sid SID) bool {
+	for _, s := range id.SIDs {
+		if s == sid {
+			return true
+		}
+	}
+	return false
+}
