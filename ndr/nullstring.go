@@ -1,0 +1,114 @@
+package ndr
+
+import (
+	"errors"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// A NullString is what a unique pointer to a string says: a string, or NULL, which is not
+// the empty string. The zero value is NULL.
+type NullString struct {
+	String string // WTF-8, see Encoder.WString; empty where Valid is not set
+	Valid  bool   // not NULL
+}
+
+// StringOf returns s as a string that is not NULL.
+func StringOf(s string) NullString { return NullString{String: s, Valid: true} }
+
+// MarshalJSON gives null or a JSON string. Lone surrogates become escapes such as \ud800, which
+// UnmarshalJSON reads back; another JSON reader may replace them.
+func (n NullString) MarshalJSON() ([]byte, error) {
+	if !n.Valid {
+		return []byte("null"), nil
+	}
+	out := []byte{'"'}
+	for i := 0; i < len(n.String); {
+		r, size := decodeRune(n.String[i:])
+		i += size
+		switch {
+		case r < 0:
+			return nil, errors.New("ndr: string is not WTF-8")
+		case r == '"' || r == '\\':
+			out = append(out, '\\', byte(r))
+		case r < 0x20 || utf16.IsSurrogate(r):
+			out = append(out, '\\', 'u')
+			for shift := 12; shift >= 0; shift -= 4 {
+				out = append(out, "0123456789abcdef"[r>>shift&0xF])
+			}
+		default:
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return append(out, '"'), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, or any other JSON string.
+func (n *NullString) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*n = NullString{}
+		return nil
+	}
+	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
+		return errors.New("ndr: neither a JSON string nor null")
+	}
+	var out []byte
+	for b = b[1 : len(b)-1]; len(b) > 0; {
+		if b[0] != '\\' {
+			out = append(out, b[0])
+			b = b[1:]
+			continue
+		}
+		r, size, err := unescape(b)
+		if err != nil {
+			return err
+		}
+		b = b[size:]
+		if utf16.IsSurrogate(r) {
+			if low, size, err := unescape(b); err == nil {
+				if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+					r, b = pair, b[size:]
+				}
+			}
+		}
+		out = appendRune(out, r)
+	}
+	*n = StringOf(string(out))
+	return nil
+}
+
+// unescape reads one escape sequence of JSON at the start of b.
+func unescape(b []byte) (r rune, size int, err error) {
+	if len(b) >= 2 && b[0] == '\\' {
+		switch b[1] {
+		case '"', '\\', '/':
+			return rune(b[1]), 2, nil
+		case 'b':
+			return '\b', 2, nil
+		case 'f':
+			return '\f', 2, nil
+		case 'n':
+			return '\n', 2, nil
+		case 'r':
+			return '\r', 2, nil
+		case 't':
+			return '\t', 2, nil
+		case 'u':
+			if len(b) >= 6 {
+				if v, err := strconv.ParseUint(string(b[2:6]), 16, 16); err == nil {
+					return rune(v), 6, nil
+				}
+			}
+		}
+	}
+	return 0, 0, errors.New("ndr: bad escape in JSON string")
+}
+
+// appendRune is utf8.AppendRune for WTF-8: it keeps lone surrogates.
+func appendRune(b []byte, r rune) []byte {
+	if utf16.IsSurrogate(r) {
+		return append(b, 0xE0|byte(r>>12), 0x80|byte(r>>6)&0x3F, 0x80|byte(r)&0x3F)
+	}
+	return utf8.AppendRune(b, r)
+}
