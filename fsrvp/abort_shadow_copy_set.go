@@ -1,0 +1,50 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// AbortShadowCopySetRequest is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) takes.
+type AbortShadowCopySetRequest struct {
+	ShadowCopySetID SetID `json:"ShadowCopySetId"`
+}
+
+// Opnum returns OpAbortShadowCopySet.
+func (*AbortShadowCopySetRequest) Opnum() Opnum { return OpAbortShadowCopySet }
+
+// Parse implements Message.
+func (m *AbortShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopySetID = SetID(d.GUID())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *AbortShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopySetID)
+	return e.Bytes()
+}
+
+// AbortShadowCopySetResponse is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) returns.
+type AbortShadowCopySetResponse struct {
+	Return Status `json:"Return"`
+}
+
+// Opnum returns OpAbortShadowCopySet.
+func (*AbortShadowCopySetResponse) Opnum() Opnum { return OpAbortShadowCopySet }
+
+// Status returns m.Return.
+func (m *AbortShadowCopySetResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *AbortShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *AbortShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,59 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// AddToShadowCopySetRequest is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) takes.
+type AddToShadowCopySetRequest struct {
+	ClientShadowCopyID CopyID `json:"ClientShadowCopyId"`
+	ShadowCopySetID    SetID  `json:"ShadowCopySetId"`
+	ShareName          string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+}
+
+// Opnum returns OpAddToShadowCopySet.
+func (*AddToShadowCopySetRequest) Opnum() Opnum { return OpAddToShadowCopySet }
+
+// Parse implements Message.
+func (m *AddToShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ClientShadowCopyID = CopyID(d.GUID())
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.ShareName = d.WString()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *AddToShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ClientShadowCopyID)
+	e.GUID(m.ShadowCopySetID)
+	e.WString(m.ShareName)
+	return e.Bytes()
+}
+
+// AddToShadowCopySetResponse is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) returns.
+type AddToShadowCopySetResponse struct {
+	ShadowCopyID CopyID `json:"pShadowCopyId"`
+	Return       Status `json:"Return"`
+}
+
+// Opnum returns OpAddToShadowCopySet.
+func (*AddToShadowCopySetResponse) Opnum() Opnum { return OpAddToShadowCopySet }
+
+// Status returns m.Return.
+func (m *AddToShadowCopySetResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *AddToShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopyID = CopyID(d.GUID())
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *AddToShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopyID)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,53 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// CommitShadowCopySetRequest is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) takes.
+type CommitShadowCopySetRequest struct {
+	ShadowCopySetID       SetID  `json:"ShadowCopySetId"`
+	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
+}
+
+// Opnum returns OpCommitShadowCopySet.
+func (*CommitShadowCopySetRequest) Opnum() Opnum { return OpCommitShadowCopySet }
+
+// Parse implements Message.
+func (m *CommitShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.TimeOutInMilliseconds = d.Uint32()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *CommitShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopySetID)
+	e.Uint32(m.TimeOutInMilliseconds)
+	return e.Bytes()
+}
+
+// CommitShadowCopySetResponse is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) returns.
+type CommitShadowCopySetResponse struct {
+	Return Status `json:"Return"`
+}
+
+// Opnum returns OpCommitShadowCopySet.
+func (*CommitShadowCopySetResponse) Opnum() Opnum { return OpCommitShadowCopySet }
+
+// Status returns m.Return.
+func (m *CommitShadowCopySetResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *CommitShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *CommitShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,56 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// DeleteShareMappingRequest is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) takes.
+type DeleteShareMappingRequest struct {
+	ShadowCopySetID SetID  `json:"ShadowCopySetId"`
+	ShadowCopyID    CopyID `json:"ShadowCopyId"`
+	ShareName       string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+}
+
+// Opnum returns OpDeleteShareMapping.
+func (*DeleteShareMappingRequest) Opnum() Opnum { return OpDeleteShareMapping }
+
+// Parse implements Message.
+func (m *DeleteShareMappingRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.ShadowCopyID = CopyID(d.GUID())
+	m.ShareName = d.WString()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *DeleteShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopySetID)
+	e.GUID(m.ShadowCopyID)
+	e.WString(m.ShareName)
+	return e.Bytes()
+}
+
+// DeleteShareMappingResponse is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) returns.
+type DeleteShareMappingResponse struct {
+	Return Status `json:"Return"`
+}
+
+// Opnum returns OpDeleteShareMapping.
+func (*DeleteShareMappingResponse) Opnum() Opnum { return OpDeleteShareMapping }
+
+// Status returns m.Return.
+func (m *DeleteShareMappingResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *DeleteShareMappingResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *DeleteShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,53 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// ExposeShadowCopySetRequest is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) takes.
+type ExposeShadowCopySetRequest struct {
+	ShadowCopySetID       SetID  `json:"ShadowCopySetId"`
+	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
+}
+
+// Opnum returns OpExposeShadowCopySet.
+func (*ExposeShadowCopySetRequest) Opnum() Opnum { return OpExposeShadowCopySet }
+
+// Parse implements Message.
+func (m *ExposeShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.TimeOutInMilliseconds = d.Uint32()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *ExposeShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopySetID)
+	e.Uint32(m.TimeOutInMilliseconds)
+	return e.Bytes()
+}
+
+// ExposeShadowCopySetResponse is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) returns.
+type ExposeShadowCopySetResponse struct {
+	Return Status `json:"Return"`
+}
+
+// Opnum returns OpExposeShadowCopySet.
+func (*ExposeShadowCopySetResponse) Opnum() Opnum { return OpExposeShadowCopySet }
+
+// Status returns m.Return.
+func (m *ExposeShadowCopySetResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *ExposeShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *ExposeShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,127 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// GetShareMappingRequest is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) takes.
+type GetShareMappingRequest struct {
+	ShadowCopyID    CopyID `json:"ShadowCopyId"`
+	ShadowCopySetID SetID  `json:"ShadowCopySetId"`
+	ShareName       string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+	Level           uint32 `json:"Level"`     // 1 is the only one
+}
+
+// Opnum returns OpGetShareMapping.
+func (*GetShareMappingRequest) Opnum() Opnum { return OpGetShareMapping }
+
+// Parse implements Message.
+func (m *GetShareMappingRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopyID = CopyID(d.GUID())
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.ShareName = d.WString()
+	m.Level = d.Uint32()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *GetShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopyID)
+	e.GUID(m.ShadowCopySetID)
+	e.WString(m.ShareName)
+	e.Uint32(m.Level)
+	return e.Bytes()
+}
+
+// GetShareMappingResponse is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) returns.
+//
+// ShareMapping is a union (MS-FSRVP 2.2.3.1):
+//
+//	| Level, the discriminant | NDR64: pad to 8 | Level 1: pointer | its structure, then the names | Return |
+type GetShareMappingResponse struct {
+	Level         uint32         `json:"Level"` // repeats the request's; 1 is the only one with an arm
+	ShareMapping1 *ShareMapping1 `json:"ShareMapping1"`
+	Return        Status         `json:"Return"`
+}
+
+// ShareMapping1 is FSSAGENT_SHARE_MAPPING_1 (MS-FSRVP 2.2.1.1).
+//
+//	| ShadowCopySetId 16 | ShadowCopyId 16 | two referents | CreationTimestamp 8 | the two names |
+type ShareMapping1 struct {
+	ShadowCopySetID     SetID          `json:"ShadowCopySetId"`
+	ShadowCopyID        CopyID         `json:"ShadowCopyId"`
+	ShareNameUNC        ndr.NullString `json:"ShareNameUNC"`
+	ShadowCopyShareName ndr.NullString `json:"ShadowCopyShareName"` // NULL where the share is not exposed
+	CreationTimestamp   Filetime       `json:"CreationTimestamp"`
+}
+
+// mappingAlign is the alignment of the union's arm in NDR64, a pointer, and of the structure in every
+// syntax, which has a hyper.
+const mappingAlign = 8
+
+// Opnum returns OpGetShareMapping.
+func (*GetShareMappingResponse) Opnum() Opnum { return OpGetShareMapping }
+
+// Status returns m.Return.
+func (m *GetShareMappingResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *GetShareMappingResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShareMapping1 = nil
+	m.Level = d.Discriminant(mappingAlign)
+	if m.Level == 1 && d.Pointer() {
+		m.ShareMapping1 = new(ShareMapping1)
+		m.ShareMapping1.parse(&d)
+	}
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+func (m *ShareMapping1) parse(d *ndr.Decoder) {
+	d.Align(mappingAlign)
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.ShadowCopyID = CopyID(d.GUID())
+	m.ShareNameUNC.Valid = d.Pointer()
+	m.ShadowCopyShareName.Valid = d.Pointer()
+	m.CreationTimestamp = Filetime(d.Int64())
+	if m.ShareNameUNC.Valid {
+		m.ShareNameUNC.String = d.WString()
+	}
+	if m.ShadowCopyShareName.Valid {
+		m.ShadowCopyShareName.String = d.WString()
+	}
+}
+
+// Append implements Message. A ShareMapping1 at another level than 1 has no place on the wire
+// and fails.
+func (m *GetShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Discriminant(m.Level, mappingAlign)
+	switch {
+	case m.Level == 1:
+		e.Pointer(m.ShareMapping1 != nil)
+		if m.ShareMapping1 != nil {
+			m.ShareMapping1.append(&e)
+		}
+	case m.ShareMapping1 != nil:
+		e.Fail("ShareMapping1", "is set at another level than 1")
+	}
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}
+
+func (m *ShareMapping1) append(e *ndr.Encoder) {
+	e.Align(mappingAlign)
+	e.GUID(m.ShadowCopySetID)
+	e.GUID(m.ShadowCopyID)
+	e.Pointer(m.ShareNameUNC.Valid)
+	e.Pointer(m.ShadowCopyShareName.Valid)
+	e.Int64(int64(m.CreationTimestamp))
+	if m.ShareNameUNC.Valid {
+		e.WString(m.ShareNameUNC.String)
+	}
+	if m.ShadowCopyShareName.Valid {
+		e.WString(m.ShadowCopyShareName.String)
+	}
+}

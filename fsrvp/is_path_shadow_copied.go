@@ -1,0 +1,56 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// IsPathShadowCopiedRequest is what IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10) takes.
+type IsPathShadowCopiedRequest struct {
+	ShareName string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+}
+
+// Opnum returns OpIsPathShadowCopied.
+func (*IsPathShadowCopiedRequest) Opnum() Opnum { return OpIsPathShadowCopied }
+
+// Parse implements Message.
+func (m *IsPathShadowCopiedRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShareName = d.WString()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *IsPathShadowCopiedRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.WString(m.ShareName)
+	return e.Bytes()
+}
+
+// IsPathShadowCopiedResponse is what IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10) returns.
+type IsPathShadowCopiedResponse struct {
+	ShadowCopyPresent       uint32        `json:"ShadowCopyPresent"` // a BOOL: TRUE is any value but zero
+	ShadowCopyCompatibility Compatibility `json:"ShadowCopyCompatibility"`
+	Return                  Status        `json:"Return"`
+}
+
+// Opnum returns OpIsPathShadowCopied.
+func (*IsPathShadowCopiedResponse) Opnum() Opnum { return OpIsPathShadowCopied }
+
+// Status returns m.Return.
+func (m *IsPathShadowCopiedResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *IsPathShadowCopiedResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopyPresent = d.Uint32()
+	m.ShadowCopyCompatibility = Compatibility(d.Uint32())
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *IsPathShadowCopiedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(m.ShadowCopyPresent)
+	e.Uint32(uint32(m.ShadowCopyCompatibility))
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

@@ -1,0 +1,62 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// IsPathSupportedRequest is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) takes.
+type IsPathSupportedRequest struct {
+	ShareName string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+}
+
+// Opnum returns OpIsPathSupported.
+func (*IsPathSupportedRequest) Opnum() Opnum { return OpIsPathSupported }
+
+// Parse implements Message.
+func (m *IsPathSupportedRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShareName = d.WString()
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *IsPathSupportedRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.WString(m.ShareName)
+	return e.Bytes()
+}
+
+// IsPathSupportedResponse is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) returns.
+type IsPathSupportedResponse struct {
+	SupportedByThisProvider uint32         `json:"SupportedByThisProvider"` // a BOOL: TRUE is any value but zero
+	OwnerMachineName        ndr.NullString `json:"OwnerMachineName"`
+	Return                  Status         `json:"Return"`
+}
+
+// Opnum returns OpIsPathSupported.
+func (*IsPathSupportedResponse) Opnum() Opnum { return OpIsPathSupported }
+
+// Status returns m.Return.
+func (m *IsPathSupportedResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *IsPathSupportedResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.SupportedByThisProvider = d.Uint32()
+	m.OwnerMachineName = ndr.NullString{}
+	if d.Pointer() {
+		m.OwnerMachineName = ndr.StringOf(d.WString())
+	}
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *IsPathSupportedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(m.SupportedByThisProvider)
+	e.Pointer(m.OwnerMachineName.Valid)
+	if m.OwnerMachineName.Valid {
+		e.WString(m.OwnerMachineName.String)
+	}
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}

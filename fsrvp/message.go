@@ -1,0 +1,118 @@
+package fsrvp
+
+import (
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+// A Message is the request or the response of one method: a pointer to one of the structs XxxRequest
+// and XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form, under the IDL's names,
+// holds all of it and does not change: ids as strings, numbers as numbers, NULL as null.
+type Message interface {
+	// Opnum returns the method.
+	Opnum() Opnum
+	// Parse reads the message from a stub, and keeps nothing of it. Bytes after the message are ignored, as
+	// servers do. An error is an *ndr.Error that wraps ndr.ErrBadStub; the message is then not to be used.
+	Parse(s ndr.Syntax, stub []byte) error
+	// Append writes the message's stub to the end of dst. The stub starts there: offsets and alignment
+	// count from the end of dst. An error is an *ndr.Error that wraps ndr.ErrBadValue (a string that
+	// has no encoding), and dst comes back as it was.
+	Append(dst []byte, s ndr.Syntax) ([]byte, error)
+}
+
+// A Response is the Message that a method answers with.
+type Response interface {
+	Message
+	// Status returns what the method returned.
+	Status() Status
+}
+
+// ParseRequest reads the request of a method from its stub. It fails with an error that wraps
+// ndr.ErrBadStub, or with another where there is no such method.
+func ParseRequest(op Opnum, s ndr.Syntax, stub []byte) (Message, error) {
+	m := newRequest(op)
+	if m == nil {
+		return nil, fmt.Errorf("fsrvp: no method has %v", op)
+	}
+	if err := m.Parse(s, stub); err != nil {
+		return nil, fmt.Errorf("fsrvp: %v request: %w", op, err)
+	}
+	return m, nil
+}
+
+// ParseResponse reads the response of a method from its stub. It fails as ParseRequest does.
+func ParseResponse(op Opnum, s ndr.Syntax, stub []byte) (Response, error) {
+	m := newResponse(op)
+	if m == nil {
+		return nil, fmt.Errorf("fsrvp: no method has %v", op)
+	}
+	if err := m.Parse(s, stub); err != nil {
+		return nil, fmt.Errorf("fsrvp: %v response: %w", op, err)
+	}
+	return m, nil
+}
+
+func newRequest(op Opnum) Message {
+	switch op {
+	case OpGetSupportedVersion:
+		return new(GetSupportedVersionRequest)
+	case OpSetContext:
+		return new(SetContextRequest)
+	case OpStartShadowCopySet:
+		return new(StartShadowCopySetRequest)
+	case OpAddToShadowCopySet:
+		return new(AddToShadowCopySetRequest)
+	case OpCommitShadowCopySet:
+		return new(CommitShadowCopySetRequest)
+	case OpExposeShadowCopySet:
+		return new(ExposeShadowCopySetRequest)
+	case OpRecoveryCompleteShadowCopySet:
+		return new(RecoveryCompleteShadowCopySetRequest)
+	case OpAbortShadowCopySet:
+		return new(AbortShadowCopySetRequest)
+	case OpIsPathSupported:
+		return new(IsPathSupportedRequest)
+	case OpIsPathShadowCopied:
+		return new(IsPathShadowCopiedRequest)
+	case OpGetShareMapping:
+		return new(GetShareMappingRequest)
+	case OpDeleteShareMapping:
+		return new(DeleteShareMappingRequest)
+	case OpPrepareShadowCopySet:
+		return new(PrepareShadowCopySetRequest)
+	}
+	return nil
+}
+
+func newResponse(op Opnum) Response {
+	switch op {
+	case OpGetSupportedVersion:
+		return new(GetSupportedVersionResponse)
+	case OpSetContext:
+		return new(SetContextResponse)
+	case OpStartShadowCopySet:
+		return new(StartShadowCopySetResponse)
+	case OpAddToShadowCopySet:
+		return new(AddToShadowCopySetResponse)
+	case OpCommitShadowCopySet:
+		return new(CommitShadowCopySetResponse)
+	case OpExposeShadowCopySet:
+		return new(ExposeShadowCopySetResponse)
+	case OpRecoveryCompleteShadowCopySet:
+		return new(RecoveryCompleteShadowCopySetResponse)
+	case OpAbortShadowCopySet:
+		return new(AbortShadowCopySetResponse)
+	case OpIsPathSupported:
+		return new(IsPathSupportedResponse)
+	case OpIsPathShadowCopied:
+		return new(IsPathShadowCopiedResponse)
+	case OpGetShareMapping:
+		return new(GetShareMappingResponse)
+	case OpDeleteShareMapping:
+		return new(DeleteShareMappingResponse)
+	case OpPrepareShadowCopySet:
+		return new(PrepareShadowCopySetResponse)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package fsrvp
+
+import "github.com/go-fsrvp/go-fsrvp/ndr"
+
+// StartShadowCopySetRequest is what StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3) takes.
+type StartShadowCopySetRequest struct {
+	ClientShadowCopySetID SetID `json:"ClientShadowCopySetId"`
+}
+
+// Opnum returns OpStartShadowCopySet.
+func (*StartShadowCopySetRequest) Opnum() Opnum { return OpStartShadowCopySet }
+
+// Parse implements Message.
+func (m *StartShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ClientShadowCopySetID = SetID(d.GUID())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *StartShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ClientShadowCopySetID)
+	return e.Bytes()
+}
+
+// StartShadowCopySetResponse is what StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3) returns.
+type StartShadowCopySetResponse struct {
+	ShadowCopySetID SetID  `json:"pShadowCopySetId"`
+	Return          Status `json:"Return"`
+}
+
+// Opnum returns OpStartShadowCopySet.
+func (*StartShadowCopySetResponse) Opnum() Opnum { return OpStartShadowCopySet }
+
+// Status returns m.Return.
+func (m *StartShadowCopySetResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *StartShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.ShadowCopySetID = SetID(d.GUID())
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *StartShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.GUID(m.ShadowCopySetID)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}
