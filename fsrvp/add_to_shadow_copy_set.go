@@ -4,9 +4,9 @@ import "github.com/go-fsrvp/go-fsrvp/ndr"
 
 // AddToShadowCopySetRequest is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) takes.
 type AddToShadowCopySetRequest struct {
-	ClientShadowCopyID CopyID `json:"ClientShadowCopyId"`
-	ShadowCopySetID    SetID  `json:"ShadowCopySetId"`
-	ShareName          string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+	ClientShadowCopyID CopyID   `json:"ClientShadowCopyId"`
+	ShadowCopySetID    SetID    `json:"ShadowCopySetId"`
+	ShareName          ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
 // Opnum returns OpAddToShadowCopySet.
@@ -17,7 +17,7 @@ func (m *AddToShadowCopySetRequest) Parse(s ndr.Syntax, stub []byte) error {
 	d := ndr.NewDecoder(stub, s)
 	m.ClientShadowCopyID = CopyID(d.GUID())
 	m.ShadowCopySetID = SetID(d.GUID())
-	m.ShareName = d.WString()
+	m.ShareName = ndr.WTF8(d.WString())
 	return d.Err()
 }
 
@@ -26,7 +26,7 @@ func (m *AddToShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	e := ndr.NewEncoder(dst, s)
 	e.GUID(m.ClientShadowCopyID)
 	e.GUID(m.ShadowCopySetID)
-	e.WString(m.ShareName)
+	e.WString(string(m.ShareName))
 	return e.Bytes()
 }
 

@@ -4,9 +4,9 @@ import "github.com/go-fsrvp/go-fsrvp/ndr"
 
 // DeleteShareMappingRequest is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) takes.
 type DeleteShareMappingRequest struct {
-	ShadowCopySetID SetID  `json:"ShadowCopySetId"`
-	ShadowCopyID    CopyID `json:"ShadowCopyId"`
-	ShareName       string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+	ShadowCopySetID SetID    `json:"ShadowCopySetId"`
+	ShadowCopyID    CopyID   `json:"ShadowCopyId"`
+	ShareName       ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
 // Opnum returns OpDeleteShareMapping.
@@ -17,7 +17,7 @@ func (m *DeleteShareMappingRequest) Parse(s ndr.Syntax, stub []byte) error {
 	d := ndr.NewDecoder(stub, s)
 	m.ShadowCopySetID = SetID(d.GUID())
 	m.ShadowCopyID = CopyID(d.GUID())
-	m.ShareName = d.WString()
+	m.ShareName = ndr.WTF8(d.WString())
 	return d.Err()
 }
 
@@ -26,7 +26,7 @@ func (m *DeleteShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	e := ndr.NewEncoder(dst, s)
 	e.GUID(m.ShadowCopySetID)
 	e.GUID(m.ShadowCopyID)
-	e.WString(m.ShareName)
+	e.WString(string(m.ShareName))
 	return e.Bytes()
 }
 

@@ -4,10 +4,10 @@ import "github.com/go-fsrvp/go-fsrvp/ndr"
 
 // GetShareMappingRequest is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) takes.
 type GetShareMappingRequest struct {
-	ShadowCopyID    CopyID `json:"ShadowCopyId"`
-	ShadowCopySetID SetID  `json:"ShadowCopySetId"`
-	ShareName       string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
-	Level           uint32 `json:"Level"`     // 1 is the only one
+	ShadowCopyID    CopyID   `json:"ShadowCopyId"`
+	ShadowCopySetID SetID    `json:"ShadowCopySetId"`
+	ShareName       ndr.WTF8 `json:"ShareName"` // a UNC path
+	Level           uint32   `json:"Level"`     // 1 is the only one
 }
 
 // Opnum returns OpGetShareMapping.
@@ -18,7 +18,7 @@ func (m *GetShareMappingRequest) Parse(s ndr.Syntax, stub []byte) error {
 	d := ndr.NewDecoder(stub, s)
 	m.ShadowCopyID = CopyID(d.GUID())
 	m.ShadowCopySetID = SetID(d.GUID())
-	m.ShareName = d.WString()
+	m.ShareName = ndr.WTF8(d.WString())
 	m.Level = d.Uint32()
 	return d.Err()
 }
@@ -28,7 +28,7 @@ func (m *GetShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error
 	e := ndr.NewEncoder(dst, s)
 	e.GUID(m.ShadowCopyID)
 	e.GUID(m.ShadowCopySetID)
-	e.WString(m.ShareName)
+	e.WString(string(m.ShareName))
 	e.Uint32(m.Level)
 	return e.Bytes()
 }

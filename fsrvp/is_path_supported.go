@@ -4,7 +4,7 @@ import "github.com/go-fsrvp/go-fsrvp/ndr"
 
 // IsPathSupportedRequest is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) takes.
 type IsPathSupportedRequest struct {
-	ShareName string `json:"ShareName"` // a UNC path, WTF-8 as ndr.Encoder.WString has it
+	ShareName ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
 // Opnum returns OpIsPathSupported.
@@ -13,14 +13,14 @@ func (*IsPathSupportedRequest) Opnum() Opnum { return OpIsPathSupported }
 // Parse implements Message.
 func (m *IsPathSupportedRequest) Parse(s ndr.Syntax, stub []byte) error {
 	d := ndr.NewDecoder(stub, s)
-	m.ShareName = d.WString()
+	m.ShareName = ndr.WTF8(d.WString())
 	return d.Err()
 }
 
 // Append implements Message.
 func (m *IsPathSupportedRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 	e := ndr.NewEncoder(dst, s)
-	e.WString(m.ShareName)
+	e.WString(string(m.ShareName))
 	return e.Bytes()
 }
 

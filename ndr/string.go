@@ -83,23 +83,6 @@ func utf16Len(s string) (units int, ok bool) {
 	return units, true
 }
 
-// decodeRune is utf8.DecodeRuneInString for WTF-8: it knows lone surrogates, and returns -1 for
-// what is neither.
-func decodeRune(s string) (rune, int) {
-	if s[0] < utf8.RuneSelf {
-		return rune(s[0]), 1
-	}
-	r, n := utf8.DecodeRuneInString(s)
-	if r != utf8.RuneError || n > 1 {
-		return r, n
-	}
-	// ED A0..BF 80..BF: the surrogates, which UTF-8 leaves out.
-	if len(s) >= 3 && s[0] == 0xED && s[1]&0xE0 == 0xA0 && s[2]&0xC0 == 0x80 {
-		return 0xD000 | rune(s[1]&0x3F)<<6 | rune(s[2]&0x3F), 3
-	}
-	return -1, 1
-}
-
 // WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first
 // NUL. Lone surrogates are kept (see Encoder.WString), so that the name reaches whoever judges names unchanged;
 // Samba refuses them here.

@@ -7,6 +7,10 @@ import (
 	"unicode/utf8"
 )
 
+// WTF8 is a string of UTF-16 code units as Encoder.WString takes and Decoder.WString gives it: UTF-8, in which a
+// surrogate without its other half stands as the three bytes that UTF-8 would have for it. Its JSON form keeps those.
+type WTF8 string
+
 // A NullString is what a unique pointer to a string says: a string, or NULL, which is not
 // the empty string. The zero value is NULL.
 type NullString struct {
@@ -17,15 +21,34 @@ type NullString struct {
 // StringOf returns s as a string that is not NULL.
 func StringOf(s string) NullString { return NullString{String: s, Valid: true} }
 
-// MarshalJSON gives null or a JSON string. Lone surrogates become escapes such as \ud800, which
-// UnmarshalJSON reads back; another JSON reader may replace them.
+// MarshalJSON gives null, or a JSON string as WTF8 does.
 func (n NullString) MarshalJSON() ([]byte, error) {
 	if !n.Valid {
 		return []byte("null"), nil
 	}
-	out := []byte{'"'}
-	for i := 0; i < len(n.String); {
-		r, size := decodeRune(n.String[i:])
+	return WTF8(n.String).MarshalJSON()
+}
+
+// UnmarshalJSON reads null or a JSON string.
+func (n *NullString) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*n = NullString{}
+		return nil
+	}
+	var s WTF8
+	if err := s.UnmarshalJSON(b); err != nil {
+		return err
+	}
+	*n = StringOf(string(s))
+	return nil
+}
+
+// MarshalJSON gives a JSON string. Lone surrogates become escapes such as \ud800, which
+// UnmarshalJSON reads back; other JSON readers may replace them.
+func (s WTF8) MarshalJSON() ([]byte, error) {
+	out := append(make([]byte, 0, len(s)+2), '"')
+	for i := 0; i < len(s); {
+		r, size := decodeRune(string(s[i:]))
 		i += size
 		switch {
 		case r < 0:
@@ -45,13 +68,9 @@ func (n NullString) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote, or any other JSON string.
-func (n *NullString) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		*n = NullString{}
-		return nil
-	}
+func (s *WTF8) UnmarshalJSON(b []byte) error {
 	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
-		return errors.New("ndr: neither a JSON string nor null")
+		return errors.New("ndr: not a JSON string")
 	}
 	var out []byte
 	for b = b[1 : len(b)-1]; len(b) > 0; {
@@ -74,7 +93,7 @@ func (n *NullString) UnmarshalJSON(b []byte) error {
 		}
 		out = appendRune(out, r)
 	}
-	*n = StringOf(string(out))
+	*s = WTF8(out)
 	return nil
 }
 
@@ -111,4 +130,21 @@ func appendRune(b []byte, r rune) []byte {
 		return append(b, 0xE0|byte(r>>12), 0x80|byte(r>>6)&0x3F, 0x80|byte(r)&0x3F)
 	}
 	return utf8.AppendRune(b, r)
+}
+
+// decodeRune is utf8.DecodeRuneInString for WTF-8: it knows surrogates, and returns -1 for
+// what is neither. S is not empty.
+func decodeRune(s string) (r rune, size int) {
+	if s[0] < utf8.RuneSelf {
+		return rune(s[0]), 1
+	}
+	r, size = utf8.DecodeRuneInString(s)
+	if r != utf8.RuneError || size > 1 {
+		return r, size
+	}
+	// ED A0..BF 80..BF: the surrogates, which UTF-8 leaves out.
+	if len(s) >= 3 && s[0] == 0xED && s[1]&0xE0 == 0xA0 && s[2]&0xC0 == 0x80 {
+		return 0xD000 | rune(s[1]&0x3F)<<6 | rune(s[2]&0x3F), 3
+	}
+	return -1, 1
 }
