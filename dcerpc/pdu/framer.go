@@ -1,0 +1,99 @@
+package pdu
+
+import "io"
+
+// framerSize is the first size of a Framer's buffer: room for a fragment of any usual transport (5840
+// bytes on TCP, 4280 on pipes).
+const framerSize = 8 << 10
+
+// A Framer reads PDUs from a stream of bytes. It reads as much as the reader gives, so that
+// a whole PDU usually costs one Read, and therefore owns the reader.
+type Framer struct {
+	r          io.Reader
+	buf        []byte
+	start, end int   // what has been read and not yet given out is buf[start:end]
+	err        error // from r; due once the bytes before it are used up
+	max        int
+}
+
+// NewFramer returns a Framer for PDUs of at most max bytes; zero means 65535, the most that there
+// can be.
+func NewFramer(r io.Reader, max int) *Framer {
+	if max <= 0 || max > MaxFragment {
+		max = MaxFragment
+	}
+	return &Framer{r: r, buf: make([]byte, min(framerSize, max+HeaderSize)), max: max}
+}
+
+// Next returns the next PDU: its header, not checked, and all of its bytes, header included. The bytes may
+// be changed in place and are valid until the next call.
+//
+// At the end of the stream it returns io.EOF between two PDUs, and io.ErrUnexpectedEOF inside one.
+// Where frag_length is below 16 or over the maximum, it returns the header and an *Error
+// with ErrFragLength; the stream can then not be read further, and the same error comes again. Errors of
+// the reader are returned as they are.
+//
+// The buffer grows with the bytes that come, not with the length that a header announces: at most
+// to twice their number or 8 KiB.
+func (f *Framer) Next() (Header, []byte, error) {
+	if err := f.fill(HeaderSize); err != nil {
+		return Header{}, nil, err
+	}
+	h, err := ParseHeader(f.buf[f.start:f.end])
+	if err != nil {
+		return Header{}, nil, err
+	}
+	n := int(h.FragLength)
+	if n < HeaderSize || n > f.max {
+		return h, nil, fail(ErrFragLength, h.Type, "%d bytes, limit %d", n, f.max)
+	}
+	if err := f.fill(n); err != nil {
+		return h, nil, err
+	}
+	b := f.buf[f.start : f.start+n : f.start+n]
+	f.start += n
+	return h, b, nil
+}
+
+// Buffered returns the number of bytes that have been read and not yet been given out.
+func (f *Framer) Buffered() int { return f.end - f.start }
+
+// fill reads until n bytes are there.
+func (f *Framer) fill(n int) error {
+	if f.start == f.end {
+		f.start, f.end = 0, 0
+	}
+	for empty := 0; f.end-f.start < n; {
+		if f.err != nil {
+			if f.err == io.EOF && f.end > f.start {
+				return io.ErrUnexpectedEOF
+			}
+			return f.err
+		}
+		f.room(n)
+		got, err := f.r.Read(f.buf[f.end:])
+		f.end += got
+		f.err = err
+		if got > 0 {
+			empty = 0
+		} else if empty++; empty == 100 && err == nil {
+			f.err = io.ErrNoProgress
+		}
+	}
+	return nil
+}
+
+// room makes sure that something can be read: towards n bytes in all, of which at least half
+// are there when the buffer has to grow.
+func (f *Framer) room(n int) {
+	if f.end < len(f.buf) && f.start+n <= len(f.buf) {
+		return
+	}
+	if f.start > 0 {
+		f.end = copy(f.buf, f.buf[f.start:f.end])
+		f.start = 0
+	}
+	if f.end == len(f.buf) {
+		f.buf = append(f.buf, make([]byte, len(f.buf))...)
+	}
+}
