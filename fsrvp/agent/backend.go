@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -11,10 +13,10 @@ import (
 type Volume struct {
 	// ID tells volumes apart, and stays the same over restarts. Two directories with the
 	// same ID are on the same volume.
-	ID string
+	ID string `json:"id"`
 	// Path is the volume's root in the file system, absolute and clean: the directory that a
 	// snapshot shows.
-	Path string
+	Path string `json:"path"`
 }
 
 // A SnapshotSpec says which snapshot to take. The agent chooses the id, and has written it down
@@ -41,8 +43,10 @@ type Snapshot struct {
 // agent that never saw Create return. Errors may wrap an fsrvp.Status, which then
 // reaches the client: fsrvp.ErrNotSupported for a volume that cannot be copied.
 type Snapshots interface {
-	// Volume finds the volume that holds dir, an absolute path. It fails with
+	// Volume finds the volume that holds dir, an absolute path without symbolic links: with one, the same path
+	// below a snapshot could lead back to what is not copied. It fails with
 	// fsrvp.ErrNotSupported where dir cannot be snapshot, or something else is mounted below it.
+	// Volumes of the same ID that were found by different dirs may differ in Path, where a file system is mounted twice.
 	Volume(ctx context.Context, dir string) (Volume, error)
 	// Create takes all the snapshots, as close to one moment as the backend can, or none: after an
 	// error nothing is left. When it returns nil they are on stable storage. Cancelling ctx ends it.
@@ -64,17 +68,33 @@ type Preparer interface {
 	Prepare(ctx context.Context, volumes []Volume) error
 }
 
+// A CompatibilityReporter is a Snapshots on whose volumes some operations are not to be done while there are shadow copies
+// (MS-FSRVP 3.1.4.10). Without it IsPathShadowCopied reports none.
+type CompatibilityReporter interface {
+	Compatibility(ctx context.Context, v Volume) (fsrvp.Compatibility, error)
+}
+
 // A SnapshotLister is a Snapshots that can say which snapshots it holds. With one, the agent
 // removes at start those that its table does not know.
 type SnapshotLister interface {
-	// List returns every snapshot that the backend made and that still exists, half-made ones too.
+	// List returns every snapshot that the backend made and that still exists, half-made ones too. Of
+	// their volumes it may know no more than Delete needs.
 	List(ctx context.Context) ([]SnapshotSpec, error)
 }
 
 // A Share is a share of the file server.
 type Share struct {
-	Name string // as the file server spells it
-	Path string // its directory, absolute and clean
+	Name string `json:"name"` // as the file server spells it
+	Path string `json:"path"` // its directory, absolute and clean
+}
+
+// within returns where the share's directory is in a snapshot of its volume that has this root.
+func (s Share) within(v Volume, root string) (string, error) {
+	rel, err := filepath.Rel(v.Path, s.Path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("agent: share %q at %s is not within volume %s", s.Name, s.Path, v.Path)
+	}
+	return filepath.Join(root, rel), nil
 }
 
 // An Exposure says which share to expose a copy as.
