@@ -85,7 +85,7 @@ type SnapshotLister interface {
 // A Share is a share of the file server.
 type Share struct {
 	Name string `json:"name"` // as the file server spells it
-	Path string `json:"path"` // its directory, absolute and clean
+	Path string `json:"path"` // its directory: absolute, clean, without symbolic links
 }
 
 // within returns where the share's directory is in a snapshot of its volume that has this root.
