@@ -12,9 +12,7 @@ samba-tool domain provision --server-role=dc --realm=FSRVP.TEST --domain=FSRVP -
   --option='server services = s3fs, rpc, ldap, cldap, kdc, winbindd, dns' \
   --option='disable netbios = yes' --option='load printers = no' --option='disable spoolss = yes' >/var/log/samba/provision 2>&1 ||
   { cat /var/log/samba/provision; exit 1; }
-printf 'dc: provisioned: %(%T)T\n'
 /usr/bin/python3 "$peers/users.py" "$peers/users"
-printf 'dc: users: %(%T)T\n'
 samba -D
 for port in 53 88 135 389 445; do
   wait_for 20 bash -c "exec 3<>/dev/tcp/10.99.0.1/$port" || { echo "port $port is closed"; exit 1; }
