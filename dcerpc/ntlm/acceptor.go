@@ -1,0 +1,250 @@
+package ntlm
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// AcceptorConfig is what an Acceptor tells clients, and how it checks them.
+type AcceptorConfig struct {
+	// Verifier knows the accounts: a HashFile, a WinbindHelper. It may not be nil.
+	Verifier Verifier
+
+	// ComputerName is the server's NetBIOS name; empty means the first label of the host's
+	// name, in capitals and cut at 15 bytes. A domain controller behind the Verifier refuses
+	// log-ons where it is not the name of the machine account.
+	ComputerName string
+	// DomainName is the NetBIOS name of the server's domain; empty means a server without
+	// one, which gives its own name.
+	DomainName string
+	// DNSComputerName, DNSDomainName and DNSTreeName are the full names of server, domain and
+	// forest; those that are empty are not sent.
+	DNSComputerName, DNSDomainName, DNSTreeName string
+
+	// Targets are the service principal names that clients may mean, compared without regard
+	// to case, "host/fs1.example.com". A client that means another one was led here by
+	// somebody who relays it; one that names none is refused too. Nil takes any name.
+	Targets []string
+}
+
+// An Acceptor starts NTLM contexts for a server (dcerpc.Acceptor). It may be used by
+// several goroutines at once.
+type Acceptor struct {
+	verifier Verifier
+	targets  []string
+	name     string   // TargetName
+	nameType ssp.Flag // whether name is a domain or a server
+	names    ssp.AttrValues
+}
+
+// NewAcceptor reads cfg, which it does not keep.
+func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
+	if cfg == nil || cfg.Verifier == nil {
+		return nil, errors.New("ntlm: an acceptor without a Verifier")
+	}
+	computer := cfg.ComputerName
+	if computer == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("ntlm: ComputerName is empty and the host has no name: %w", err)
+		}
+		host, _, _ = strings.Cut(host, ".")
+		computer = strings.ToUpper(host[:min(len(host), 15)])
+	}
+	a := &Acceptor{verifier: cfg.Verifier, targets: slices.Clone(cfg.Targets)}
+	a.name, a.nameType = cfg.DomainName, ssp.TargetTypeDomain
+	if a.name == "" {
+		a.name, a.nameType = computer, ssp.TargetTypeServer
+	}
+	a.names = ssp.AttrValues{
+		ssp.AttrNetBIOSComputerName: {NetBIOSComputerName: computer},
+		ssp.AttrNetBIOSDomainName:   {NetBIOSDomainName: a.name},
+	}
+	if cfg.DNSComputerName != "" {
+		a.names[ssp.AttrDNSComputerName] = &ssp.Value{DNSComputerName: cfg.DNSComputerName}
+	}
+	if cfg.DNSDomainName != "" {
+		a.names[ssp.AttrDNSDomainName] = &ssp.Value{DNSDomainName: cfg.DNSDomainName}
+	}
+	if cfg.DNSTreeName != "" {
+		a.names[ssp.AttrDNSTreeName] = &ssp.Value{DNSTreeName: cfg.DNSTreeName}
+	}
+	return a, nil
+}
+
+// AuthType is RPC_C_AUTHN_WINNT, 10.
+func (a *Acceptor) AuthType() dcerpc.AuthType { return dcerpc.AuthNTLM }
+
+// OID names the mechanism within SPNEGO.
+func (a *Acceptor) OID() asn1.ObjectIdentifier { return oid() }
+
+// NewContext starts a context for one client.
+func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
+	c := &acceptorContext{acceptor: a, need: baseFlags}
+	if level >= dcerpc.LevelPacket {
+		c.need |= strongFlags | ssp.NegotiateSign
+	}
+	if level >= dcerpc.LevelPrivacy {
+		c.need |= ssp.NegotiateSeal
+	}
+	return c, nil
+}
+
+// acceptorContext takes NEGOTIATE_MESSAGE, then AUTHENTICATE_MESSAGE (MS-NLMP 3.2.5.1).
+type acceptorContext struct {
+	established
+	acceptor             *Acceptor
+	need                 ssp.Flag
+	flags                ssp.Flag // of the CHALLENGE_MESSAGE
+	negotiate, challenge []byte   // as they went over the wire; the MIC covers them
+	serverChallenge      [8]byte
+	done                 bool
+	identity             dcerpc.Identity
+}
+
+// Step returns CHALLENGE_MESSAGE at the first call; at the second an empty token, with done set.
+func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
+	switch {
+	case c.done:
+		err = errors.New("ntlm: a token after the last one")
+	case len(in) > MaxTokenSize:
+		err = fmt.Errorf("ntlm: token of %d bytes, more than %d", len(in), MaxTokenSize)
+	case c.challenge == nil:
+		out, err = c.challengeClient(ctx, in)
+	default:
+		err = c.authenticate(ctx, in)
+		done = err == nil
+	}
+	c.done = done || err != nil
+	return out, done, err
+}
+
+// missing tells what of need is not in flags. Weaker keys than ours are missed too where
+// messages can be signed at all.
+func (c *acceptorContext) missing(flags ssp.Flag) ssp.Flag {
+	need := c.need
+	if flags&(ssp.NegotiateSign|ssp.NegotiateSeal) != 0 {
+		need |= strongFlags
+	}
+	return need &^ flags
+}
+
+// challengeClient answers a NEGOTIATE_MESSAGE (MS-NLMP 3.2.5.1.1).
+func (c *acceptorContext) challengeClient(ctx context.Context, in []byte) ([]byte, error) {
+	offered, err := parseNegotiate(in)
+	if err != nil {
+		return nil, err
+	}
+	if missing := c.missing(offered); missing != 0 {
+		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered), uint32(missing))
+	}
+	c.flags = offered&(baseFlags|strongFlags|ssp.NegotiateSign|ssp.NegotiateSeal|ssp.Negotiate56|ssp.NegotiateVersion) |
+		ssp.NegotiateAlwaysSign | ssp.RequestTarget | ssp.NegotiateTargetInfo | c.acceptor.nameType
+	rand.Read(c.serverChallenge[:])
+	info := ssp.AttrValues{ssp.AttrTimestamp: {Timestamp: ssp.TimeToFiletime(time.Now())}}
+	for id, v := range c.acceptor.names {
+		info[id] = v
+	}
+	out, err := (&ssp.ChallengeMessage{
+		Negotiate:       c.flags,
+		Version:         version(),
+		ServerChallenge: c.serverChallenge[:],
+		TargetName:      c.acceptor.name,
+		TargetInfo:      info,
+	}).Marshal(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ntlm: CHALLENGE_MESSAGE: %w", err)
+	}
+	c.negotiate, c.challenge = slices.Clone(in), out
+	return slices.Clone(out), nil
+}
+
+// authenticate checks an AUTHENTICATE_MESSAGE (MS-NLMP 3.2.5.1.2).
+func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
+	m, err := parseAuthenticate(in)
+	if err != nil {
+		return err
+	}
+	if m.anonymous() {
+		return ErrAnonymous
+	}
+	if len(m.nt) <= 24 {
+		return ErrNTLMv1
+	}
+	flags := m.flags & c.flags
+	if missing := c.missing(flags); missing != 0 {
+		return fmt.Errorf("ntlm: the client took back what it offered (NegotiateFlags %#08x lack %#08x)", uint32(m.flags), uint32(missing))
+	}
+	pairs, err := parseClientChallenge(m.nt)
+	if err != nil {
+		return err
+	}
+	avs, err := avFlags(pairs)
+	if err != nil {
+		return err
+	}
+	if avs.IsSet(ssp.MICProvided) && len(in) < micEnd {
+		return errTruncated
+	}
+
+	result, err := c.acceptor.verifier.Verify(ctx, &Challenge{
+		Domain: m.domain, User: m.user, Workstation: m.workstation,
+		ServerChallenge: c.serverChallenge, Response: m.nt,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (account %q)", err, accountName(m.domain, m.user))
+	}
+
+	exported, keyExchange := result.SessionBaseKey, flags.IsSet(ssp.NegotiateKeyExchange)
+	if keyExchange {
+		if len(m.encryptedSessionKey) != len(exported) {
+			return fmt.Errorf("ntlm: EncryptedRandomSessionKey of %d bytes", len(m.encryptedSessionKey))
+		}
+		copy(exported[:], rc4K(result.SessionBaseKey, m.encryptedSessionKey))
+	}
+	// The flag is part of what the account's key signed, so that nobody can strip the MIC.
+	if avs.IsSet(ssp.MICProvided) {
+		want := hmacMD5(exported[:], c.negotiate, c.challenge, in[:micOffset], make([]byte, micEnd-micOffset), in[micEnd:])
+		if subtle.ConstantTimeCompare(want[:], in[micOffset:micEnd]) != 1 {
+			return ErrBadMIC
+		}
+	}
+	if err := c.checkTarget(pairs); err != nil {
+		return err
+	}
+	c.session = newSession(exported, keyExchange, false)
+	c.identity = result.Identity
+	c.identity.Mechanism = mechanismName
+	return nil
+}
+
+// checkTarget compares the client's MsvAvTargetName with the names that are ours.
+func (c *acceptorContext) checkTarget(pairs []avPair) error {
+	if c.acceptor.targets == nil {
+		return nil
+	}
+	v, _ := findAV(pairs, ssp.AttrTargetName)
+	target, err := decodeUTF16(v)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(c.acceptor.targets, func(t string) bool { return strings.EqualFold(t, target) }) {
+		return fmt.Errorf("ntlm: the client wants to talk to %q, which is not this server", target)
+	}
+	return nil
+}
+
+// Identity is the account as the Verifier names it.
+func (c *acceptorContext) Identity() dcerpc.Identity { return c.identity }

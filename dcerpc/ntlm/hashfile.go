@@ -1,0 +1,162 @@
+package ntlm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// A HashFile is a Verifier over a text file of NT hashes, one account a line:
+//
+//	# comment
+//	FSRVP\backup<TAB>8846f7eaee8fb117ad06bdd830b7586c
+//	FSRVP\admin<TAB>0123456789abcdef0123456789abcdef<TAB>S-1-5-21-1-2-3-1104,S-1-5-32-551
+//
+// The third field, which may be missing, holds the SIDs that the account's Identity gets: its
+// own first, then its groups'. Names are compared without regard to case. A client that gives
+// no domain matches a line that has none either, "\backup@fsrvp.test<TAB>...". Empty lines
+// and lines that begin with # are skipped.
+//
+// The hashes are worth as much as the passwords: keep the file from other users' eyes.
+//
+// The file is read anew when its time, size or identity has changed. One that cannot be read
+// or holds an error lets nobody in until it is mended; who replaces it by renaming a new one over
+// it leaves no gap. A HashFile may be used by several goroutines at once.
+type HashFile struct {
+	path string
+
+	mu       sync.Mutex
+	info     os.FileInfo // of the file that accounts came from; nil before the first
+	accounts map[string]hashAccount
+}
+
+type hashAccount struct {
+	hash         [16]byte
+	domain, user string
+	sids         []dcerpc.SID
+}
+
+// OpenHashFile reads the file once, so that its errors show early. They name file and line.
+func OpenHashFile(path string) (*HashFile, error) {
+	f := &HashFile{path: path}
+	_, _, err := f.lookup("", "")
+	return f, err
+}
+
+// Verify checks the response against the account's line.
+func (f *HashFile) Verify(_ context.Context, c *Challenge) (*Result, error) {
+	account, ok, err := f.lookup(c.Domain, c.User)
+	if err != nil {
+		return nil, err
+	}
+	// An account that does not exist costs the same computation.
+	key, proved := c.Check(account.hash)
+	if !ok || !proved {
+		return nil, ErrLogonFailure
+	}
+	return &Result{SessionBaseKey: key, Identity: dcerpc.Identity{
+		Account: account.user, Domain: account.domain, SIDs: slices.Clone(account.sids),
+	}}, nil
+}
+
+// lookup finds an account in the file as it is now.
+func (f *HashFile) lookup(domain, user string) (hashAccount, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.refresh(); err != nil {
+		return hashAccount{}, false, err
+	}
+	a, ok := f.accounts[accountKey(domain, user)]
+	return a, ok, nil
+}
+
+// settled is how old a file has to be for its time to tell that it is unchanged: file
+// systems' clocks tick that coarsely.
+const settled = 2 * time.Second
+
+// refresh reads the file if it is another one than that which accounts came from.
+func (f *HashFile) refresh() error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return fmt.Errorf("ntlm: hash file: %w", err)
+	}
+	if f.info != nil && os.SameFile(f.info, info) && f.info.Size() == info.Size() &&
+		f.info.ModTime().Equal(info.ModTime()) && time.Since(info.ModTime()) > settled {
+		return nil
+	}
+	f.info, f.accounts = nil, nil
+	file, err := os.Open(f.path)
+	if err != nil {
+		return fmt.Errorf("ntlm: hash file: %w", err)
+	}
+	defer file.Close()
+	// That of the open file: the path may name another one by now.
+	if info, err = file.Stat(); err != nil {
+		return fmt.Errorf("ntlm: hash file: %w", err)
+	}
+	accounts := map[string]hashAccount{}
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		line := bytes.TrimRight(lines.Bytes(), "\r")
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		a, err := parseHashLine(string(line))
+		if err != nil {
+			return fmt.Errorf("ntlm: %s:%d: %w", f.path, n, err)
+		}
+		key := accountKey(a.domain, a.user)
+		if _, ok := accounts[key]; ok {
+			return fmt.Errorf(`ntlm: %s:%d: a second line for %s\%s`, f.path, n, a.domain, a.user)
+		}
+		accounts[key] = a
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("ntlm: hash file %s: %w", f.path, err)
+	}
+	f.info, f.accounts = info, accounts
+	return nil
+}
+
+// parseHashLine reads DOMAIN\user, a tab, the hash, and SIDs after another tab. No error
+// repeats the hash.
+func parseHashLine(line string) (hashAccount, error) {
+	var a hashAccount
+	fields := strings.Split(line, "\t")
+	if len(fields) < 2 || len(fields) > 3 {
+		return a, fmt.Errorf(`%d fields where DOMAIN\user, tab, NT hash and perhaps tab, SIDs have to be`, len(fields))
+	}
+	var ok bool
+	if a.domain, a.user, ok = strings.Cut(fields[0], `\`); !ok || a.user == "" {
+		return a, fmt.Errorf(`%q is not DOMAIN\user`, fields[0])
+	}
+	hash, err := hex.DecodeString(strings.TrimSpace(fields[1]))
+	if err != nil || len(hash) != len(a.hash) {
+		return a, fmt.Errorf("the hash of %s is not 32 hexadecimal digits", fields[0])
+	}
+	copy(a.hash[:], hash)
+	if len(fields) == 3 {
+		for s := range strings.SplitSeq(fields[2], ",") {
+			sid, err := dcerpc.ParseSID(strings.TrimSpace(s))
+			if err != nil {
+				return a, err
+			}
+			a.sids = append(a.sids, sid)
+		}
+	}
+	return a, nil
+}
+
+// accountKey is the same for every spelling of an account.
+func accountKey(domain, user string) string {
+	return strings.ToUpper(domain) + `\` + strings.ToUpper(user)
+}

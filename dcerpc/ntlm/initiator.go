@@ -1,0 +1,204 @@
+package ntlm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/asn1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// Credentials are who a client is.
+type Credentials struct {
+	// Domain is the account's domain, or the machine that a local account is of; empty with
+	// a User that is a principal name, "backup@fsrvp.test".
+	Domain string
+	// User is the account's name; it may not be empty.
+	User string
+	// Password is the account's password. It is not kept: NewInitiator hashes it.
+	Password string
+	// NTHash, 16 bytes, takes the place of the password; nil means that Password counts.
+	NTHash []byte
+	// Workstation is the name of this machine, for the server's log; empty is fine.
+	Workstation string
+}
+
+// An Initiator starts NTLM contexts for a client (dcerpc.Initiator). It may be used by several
+// goroutines at once.
+type Initiator struct {
+	domain, user, workstation string
+	hash                      [16]byte
+}
+
+// NewInitiator refuses credentials that no server would take.
+func NewInitiator(c Credentials) (*Initiator, error) {
+	i := &Initiator{domain: c.Domain, user: c.User, workstation: c.Workstation}
+	switch {
+	case c.User == "":
+		return nil, errors.New("ntlm: credentials without a user; anonymous log-ons are not supported")
+	case c.NTHash != nil && c.Password != "":
+		return nil, fmt.Errorf("ntlm: both a password and an NT hash for %s", i.account())
+	case c.NTHash != nil && len(c.NTHash) != len(i.hash):
+		return nil, fmt.Errorf("ntlm: the NT hash of %s is %d bytes long, not %d", i.account(), len(c.NTHash), len(i.hash))
+	case c.NTHash != nil:
+		copy(i.hash[:], c.NTHash)
+	case c.Password == "":
+		return nil, fmt.Errorf("ntlm: neither a password nor an NT hash for %s", i.account())
+	default:
+		i.hash = NTHash(c.Password)
+	}
+	return i, nil
+}
+
+func (i *Initiator) account() string { return accountName(i.domain, i.user) }
+
+func accountName(domain, user string) string {
+	if domain == "" {
+		return user
+	}
+	return domain + `\` + user
+}
+
+// AuthType is RPC_C_AUTHN_WINNT, 10.
+func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthNTLM }
+
+// OID names the mechanism within SPNEGO.
+func (i *Initiator) OID() asn1.ObjectIdentifier { return oid() }
+
+// NewContext starts a context. The server learns target, and may refuse a client that
+// meant another one; nothing on the client's side depends on it.
+func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
+	c := &initiatorContext{initiator: i, target: target, need: baseFlags}
+	c.ask = baseFlags | strongFlags | ssp.NegotiateSign | ssp.NegotiateAlwaysSign | ssp.RequestTarget |
+		ssp.NegotiateTargetInfo | ssp.NegotiateVersion | ssp.Negotiate56
+	if level >= dcerpc.LevelPacket {
+		c.need |= strongFlags | ssp.NegotiateSign
+	}
+	if level >= dcerpc.LevelPrivacy {
+		c.ask |= ssp.NegotiateSeal
+		c.need |= ssp.NegotiateSeal
+	}
+	return c, nil
+}
+
+// initiatorContext goes NEGOTIATE_MESSAGE, CHALLENGE_MESSAGE, AUTHENTICATE_MESSAGE (MS-NLMP 3.1.5.1).
+type initiatorContext struct {
+	established
+	initiator *Initiator
+	target    string
+	ask, need ssp.Flag
+	negotiate []byte // as it was sent; the MIC covers it
+	done      bool
+}
+
+// Step returns NEGOTIATE_MESSAGE first and AUTHENTICATE_MESSAGE, with done set, at the second call.
+func (c *initiatorContext) Step(ctx context.Context, in []byte) ([]byte, bool, error) {
+	switch {
+	case c.done:
+		return nil, false, errors.New("ntlm: a token after the last one")
+	case c.negotiate == nil:
+		if len(in) != 0 {
+			c.done = true
+			return nil, false, errors.New("ntlm: a token from the server before the first one of ours")
+		}
+		out, err := (&ssp.NegotiateMessage{Negotiate: c.ask, Version: version()}).Marshal(ctx)
+		if err != nil {
+			return nil, false, fmt.Errorf("ntlm: NEGOTIATE_MESSAGE: %w", err)
+		}
+		c.negotiate = out
+		return append([]byte(nil), out...), false, nil
+	default:
+		c.done = true
+		out, err := c.authenticate(ctx, in)
+		return out, err == nil, err
+	}
+}
+
+// authenticate answers a CHALLENGE_MESSAGE (MS-NLMP 3.1.5.1.2).
+func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte, error) {
+	challenge, err := parseChallenge(in)
+	if err != nil {
+		return nil, err
+	}
+	flags := challenge.flags & c.ask
+	if missing := c.need &^ flags; missing != 0 {
+		return nil, fmt.Errorf("ntlm: the server does not do what this context needs (NegotiateFlags %#08x lack %#08x)",
+			uint32(challenge.flags), uint32(missing))
+	}
+
+	key := ntowfv2(c.initiator.hash, c.initiator.user, c.initiator.domain)
+	nt, lm, sessionBaseKey, err := c.responses(key, challenge)
+	if err != nil {
+		return nil, err
+	}
+
+	exported, keyExchange := sessionBaseKey, flags.IsSet(ssp.NegotiateKeyExchange)
+	var encrypted []byte
+	if keyExchange {
+		rand.Read(exported[:])
+		encrypted = rc4K(sessionBaseKey, exported[:])
+	}
+	out, err := (&ssp.AuthenticateMessage{
+		Negotiate:                 flags,
+		Version:                   version(),
+		LMChallengeResponse:       lm,
+		NTChallengeResponse:       nt,
+		DomainName:                c.initiator.domain,
+		UserName:                  c.initiator.user,
+		Workstation:               c.initiator.workstation,
+		EncryptedRandomSessionKey: encrypted,
+		MIC:                       make([]byte, micEnd-micOffset),
+	}).Marshal(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE: %w", err)
+	}
+	if len(out) > MaxTokenSize {
+		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE of %d bytes, more than the %d that Windows takes", len(out), MaxTokenSize)
+	}
+	mic := hmacMD5(exported[:], c.negotiate, in, out)
+	copy(out[micOffset:micEnd], mic[:])
+	c.session = newSession(exported, keyExchange, true)
+	return out, nil
+}
+
+// responses are NtChallengeResponse, LmChallengeResponse, and the session base key of the two.
+func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) (nt, lm []byte, sessionBaseKey [16]byte, err error) {
+	_, hasComputer := findAV(challenge.targetInfo, ssp.AttrNetBIOSComputerName)
+	_, hasDomain := findAV(challenge.targetInfo, ssp.AttrNetBIOSDomainName)
+	if !hasComputer && !hasDomain {
+		return nil, nil, sessionBaseKey, errors.New("ntlm: the server's TargetInfo names neither a computer nor a domain")
+	}
+	pairs, err := clientAVPairs(challenge.targetInfo, c.target)
+	if err != nil {
+		return nil, nil, sessionBaseKey, err
+	}
+	var nonce [8]byte
+	rand.Read(nonce[:])
+
+	now, lm := filetime(time.Now()), make([]byte, 24)
+	if v, ok := findAV(challenge.targetInfo, ssp.AttrTimestamp); !ok {
+		lm = lmv2Response(key, challenge.challenge, nonce)
+	} else if len(v) != 8 {
+		return nil, nil, sessionBaseKey, errors.New("ntlm: MsvAvTimestamp is not 8 bytes long")
+	} else {
+		now = binary.LittleEndian.Uint64(v)
+	}
+	client := appendClientChallenge(nil, now, nonce, pairs)
+	proof, sessionBaseKey := ntProof(key, challenge.challenge, client)
+	return append(proof[:], client...), lm, sessionBaseKey, nil
+}
+
+// PrefersMIC asks SPNEGO for a mechListMIC where RFC 4178 could do without: Windows and Samba
+// send one once the AUTHENTICATE_MESSAGE has a MIC, and Samba insists.
+func (c *initiatorContext) PrefersMIC() bool { return c.session != nil }
+
+// Identity says no more than the mechanism: NTLM authenticates no server.
+func (c *initiatorContext) Identity() dcerpc.Identity {
+	return dcerpc.Identity{Mechanism: mechanismName}
+}
