@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is looked at.
+type access struct {
+	minLevel, sessionLevel dcerpc.AuthLevel
+	sids                   map[dcerpc.SID]bool
+	principals             map[string]bool // "backup@example.com", lower case
+	accounts               map[string]bool // `example\backup`, lower case
+}
+
+func newAccess(cfg *Config) (*access, error) {
+	a := &access{
+		minLevel:     cfg.MinLevel,
+		sessionLevel: cfg.SessionLevel,
+		sids:         map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
+		principals:   map[string]bool{},
+		accounts:     map[string]bool{},
+	}
+	for _, who := range cfg.Allow {
+		switch {
+		case strings.Contains(who, `\`):
+			a.accounts[strings.ToLower(who)] = true
+		case strings.Contains(who, "@"):
+			a.principals[strings.ToLower(who)] = true
+		default:
+			sid, err := dcerpc.ParseSID(who)
+			if err != nil {
+				return nil, fmt.Errorf("agent: Config.Allow: %q is no SID, no name@REALM and no DOMAIN\\account", who)
+			}
+			a.sids[sid] = true
+		}
+	}
+	return a, nil
+}
+
+// check returns the caller, or ErrAccessDenied.
+func (a *access) check(ctx context.Context) (dcerpc.Peer, error) {
+	p, ok := dcerpc.PeerFromContext(ctx)
+	if !ok {
+		return p, fmt.Errorf("agent: the caller is unknown: %w", fsrvp.ErrAccessDenied)
+	}
+	if err := a.checkLevel(&p); err != nil {
+		return p, err
+	}
+	if a.permits(&p.Identity) {
+		return p, nil
+	}
+	// Local groups and privileges are known to the SMB server; a Kerberos ticket has the domain's only.
+	if s := &p.SessionIdentity; p.Session && sameUser(&p.Identity, s) && a.permits(s) {
+		return p, nil
+	}
+	return p, fmt.Errorf("agent: %s may not call: %w", who(&p), fsrvp.ErrAccessDenied)
+}
+
+// checkLevel demands one of the security providers at packet integrity or privacy.
+func (a *access) checkLevel(p *dcerpc.Peer) error {
+	least := a.minLevel
+	if p.Session {
+		least = min(least, a.sessionLevel)
+	}
+	level := max(p.Level, dcerpc.LevelInsecureNone)
+	switch p.AuthType {
+	case dcerpc.AuthSPNEGO, dcerpc.AuthNTLM, dcerpc.AuthKerberos:
+	default:
+		level = dcerpc.LevelInsecureNone
+	}
+	if level < least {
+		return fmt.Errorf("agent: call of %s at level %d, %d is the least: %w", who(p), level, least, fsrvp.ErrAccessDenied)
+	}
+	return nil
+}
+
+func (a *access) permits(id *dcerpc.Identity) bool {
+	if id.Privileges&dcerpc.PrivilegeBackup != 0 {
+		return true
+	}
+	for _, sid := range id.SIDs {
+		if a.sids[sid] {
+			return true
+		}
+	}
+	if id.Principal != "" && a.principals[strings.ToLower(id.Principal)] {
+		return true
+	}
+	return id.Account != "" && a.accounts[strings.ToLower(id.Domain+`\`+id.Account)]
+}
+
+// sameUser tells whether two identities are one user, whose SID comes first.
+func sameUser(x, y *dcerpc.Identity) bool {
+	return len(x.SIDs) > 0 && len(y.SIDs) > 0 && x.SIDs[0] == y.SIDs[0]
+}
+
+// who names a caller in a log.
+func who(p *dcerpc.Peer) string {
+	switch {
+	case p.Principal != "":
+		return p.Principal
+	case p.Account != "":
+		return p.Domain + `\` + p.Account
+	case len(p.SIDs) > 0:
+		return string(p.SIDs[0])
+	}
+	return "an anonymous caller"
+}
+
+// clientAddress is ShadowCopyClientAddress (MS-FSRVP 3.1.1.1): the address without the port, as a string.
+func clientAddress(addr net.Addr) string {
+	if addr == nil {
+		return ""
+	}
+	s := addr.String()
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		return host
+	}
+	return s
+}

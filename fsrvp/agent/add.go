@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is ignored, but for the
+// Strict profile, where it must not be null.
+func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (id fsrvp.CopyID, err error) {
+	err = a.call(ctx, fsrvp.OpAddToShadowCopySet, func(c *call) error {
+		c.set(set)
+		c.share(share)
+		if a.cfg.Profile == Strict && client == (fsrvp.CopyID{}) {
+			return fmt.Errorf("agent: the client's copy id is null: %w", fsrvp.ErrInvalidArg)
+		}
+		target, err := a.resolve(c.ctx, share)
+		if err != nil {
+			return err
+		}
+		if target.foreign != "" {
+			return a.notHere(share, target.foreign)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		id, err = a.addShare(set, target)
+		if err != nil {
+			return err
+		}
+		c.copy(id)
+		return nil
+	})
+	return id, err
+}
+
+// notHere is the answer to a share that another machine has.
+func (a *Agent) notHere(share, machine string) error {
+	s := fsrvp.ErrInvalidArg
+	if a.cfg.Profile == Strict {
+		s = fsrvp.ErrObjectNotFound
+	}
+	return fmt.Errorf("agent: %s belongs to %s: %w", share, machine, s)
+}
+
+// addShare adds a share to a set. The lock is held.
+func (a *Agent) addShare(id fsrvp.SetID, t target) (fsrvp.CopyID, error) {
+	e, err := a.find(id)
+	if err != nil {
+		return fsrvp.CopyID{}, err
+	}
+	if e.set.Status != Started && e.set.Status != Added {
+		return fsrvp.CopyID{}, badState(e.set)
+	}
+	epoch := a.sequence.stop()
+	next, copyID, err := a.joined(e.set, t)
+	if err == nil {
+		err = a.apply("share added", change{put: []*Set{next}})
+	}
+	if err != nil {
+		a.sequence.start(epoch, a.cfg.Timers.Failure)
+		return fsrvp.CopyID{}, err
+	}
+	a.sequence.start(epoch, a.cfg.Timers.Add)
+	return copyID, nil
+}
+
+// joined returns the set with the share in it, and the share's copy.
+func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
+	exists := func(what string) error {
+		return fmt.Errorf("agent: shadow copy set %s has %s: %w", set.ID, what, fsrvp.ErrObjectAlreadyExists)
+	}
+	for i := range set.Copies {
+		if set.Copies[i].mapping(t.share.Name) != nil {
+			return nil, fsrvp.CopyID{}, exists("the share " + t.share.Name)
+		}
+	}
+	if n := set.shares(); a.cfg.MaxShares >= 0 && n >= a.cfg.MaxShares {
+		return nil, fsrvp.CopyID{}, fmt.Errorf("agent: shadow copy set %s has %d shares, the most that it may have: %w", set.ID, n, fsrvp.ErrOutOfMemory)
+	}
+	next := set.with(Added)
+	c := next.copyOf(t.volume.ID)
+	switch {
+	case c == nil:
+		next.Copies = append(next.Copies, Copy{ID: fsrvp.NewCopyID(), Volume: t.volume})
+		c = &next.Copies[len(next.Copies)-1]
+	case a.cfg.Profile == Strict:
+		return nil, fsrvp.CopyID{}, exists("a share on the volume of " + t.share.Name)
+	}
+	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Name: a.exposedName(t.share.Name, c.ID)})
+	return next, c.ID, nil
+}
+
+// exposedName is the name of the share that exposes a copy of a share.
+func (a *Agent) exposedName(share string, id fsrvp.CopyID) string {
+	if a.cfg.PlainHiddenNames {
+		return fsrvp.ExposedNameNoDollar(share, id)
+	}
+	return fsrvp.ExposedName(share, id)
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out, ErrTimeout, the set is still
+// CreationInProgress: the work goes on, and another CommitShadowCopySet waits on and gives its result. After
+// any other failure the set is Added again, with nothing made.
+func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return a.call(ctx, fsrvp.OpCommitShadowCopySet, func(c *call) error {
+		c.set(set)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		e, err := a.find(set)
+		if err != nil {
+			return err
+		}
+		if e.set.Status != Added && e.set.Status != CreationInProgress {
+			return badState(e.set)
+		}
+		epoch := a.sequence.stop()
+		err = a.commit(c, e, wait)
+		if err != nil {
+			a.sequence.start(epoch, a.cfg.Timers.Failure)
+			return err
+		}
+		a.sequence.start(epoch, a.cfg.Timers.Commit)
+		return nil
+	})
+}
+
+// commit begins the creation of the snapshots, or joins the one that goes on, and waits for it. The lock is held,
+// but for the wait.
+func (a *Agent) commit(c *call, e *entry, wait time.Duration) error {
+	if e.set.Status == Added {
+		if err := a.apply("commit", change{put: []*Set{e.set.with(CreationInProgress)}}); err != nil {
+			return err
+		}
+		a.begin(e, StepCreate, a.create, nil)
+	}
+	w := e.work
+	a.mu.Unlock()
+	err := await(c.ctx, w, wait)
+	a.mu.Lock()
+	switch {
+	case errors.Is(err, errStillWorking):
+		return fmt.Errorf("agent: commit of shadow copy set %s takes more than %v: %w", e.set.ID, wait, fsrvp.ErrTimeout)
+	case err != nil:
+		return statusError(err, fsrvp.ErrWaitFailed)
+	}
+	return a.collect(e, w, a.committed)
+}
+
+// create has the snapshots of a set taken.
+func (a *Agent) create(ctx context.Context, w *work) error {
+	specs := w.set.specs()
+	err := a.step(StepCreate, w.set, nil, "", func() (err error) {
+		w.snapshots, err = a.cfg.Snapshots.Create(ctx, specs)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	made := make(map[fsrvp.CopyID]bool, len(w.snapshots))
+	for _, s := range w.snapshots {
+		made[s.ID] = s.Path != ""
+	}
+	for _, s := range specs {
+		if !made[s.ID] {
+			return errors.Join(fmt.Errorf("agent: the backend has taken no snapshot %s", s.ID), a.unmake(ctx, w.set))
+		}
+	}
+	return nil
+}
+
+// committed puts the outcome of create in the table, and tells whether it could. The lock is held.
+func (a *Agent) committed(e *entry, w *work) (stored bool, err error) {
+	if w.err != nil {
+		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added)}}); err != nil {
+			return false, err
+		}
+		return true, statusError(fmt.Errorf("agent: commit of shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
+	}
+	next := e.set.with(Committed)
+	for _, s := range w.snapshots {
+		if c := next.copy(s.ID); c != nil {
+			c.Path, c.Created = s.Path, s.Created.UTC()
+		}
+	}
+	err = a.apply("committed", change{put: []*Set{next}})
+	return err == nil, err
+}
+
+// collect gives the result of a work of Commit or Expose to the calls that waited for it. The first one puts it in the table;
+// when the store fails then, the result waits for another call. The lock is held.
+func (a *Agent) collect(e *entry, w *work, put func(*entry, *work) (stored bool, err error)) error {
+	if w.collected {
+		return w.result
+	}
+	if e.work != w { // the set has been removed meanwhile
+		return fmt.Errorf("agent: shadow copy set %s was removed: %w", e.set.ID, fsrvp.ErrWaitFailed)
+	}
+	stored, err := put(e, w)
+	if stored {
+		w.collected, w.result = true, err
+		e.work = nil
+	}
+	return err
+}

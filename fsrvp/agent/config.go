@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// A Profile says what the agent answers where servers differ from the text of the standard.
+type Profile uint8
+
+// The profiles.
+const (
+	// Windows answers as Windows servers were seen to.
+	//   - An unknown set is E_INVALIDARG, and so is an unknown copy or share in DeleteShareMapping, and a
+	//     share of another host in AddToShadowCopySet.
+	//   - Shares on one volume join one shadow copy.
+	//   - GetShareMapping before the set is exposed is 0x80042311; it is allowed when the set is Recovered.
+	//   - A creation ends with its set, also where DeleteShareMapping deletes the last mapping of an exposed set.
+	Windows Profile = iota
+	// Strict answers as MS-FSRVP is written.
+	Strict
+)
+
+// String returns "Windows" or "Strict".
+func (p Profile) String() string {
+	switch p {
+	case Windows:
+		return "Windows"
+	case Strict:
+		return "Strict"
+	}
+	return fmt.Sprintf("Profile(%d)", uint8(p))
+}
+
+// Timers are the values of the Message Sequence Timer (MS-FSRVP 3.1.2, 3.1.4): how long a client
+// may be silent after each method. Zero means the standard's value.
+type Timers struct {
+	SetContext      time.Duration // 180 s
+	Start           time.Duration // 180 s
+	Add             time.Duration // 1800 s
+	Prepare         time.Duration // 1800 s
+	Commit          time.Duration // 180 s
+	Expose          time.Duration // 180 s
+	GetShareMapping time.Duration // 1800 s
+	// Failure is used when one of the methods fails or times out after it had stopped the timer, and for
+	// an unfinished set that New found: 180 s.
+	Failure time.Duration
+}
+
+// The two values of the standard.
+const (
+	shortSequence = 180 * time.Second
+	longSequence  = 1800 * time.Second
+)
+
+func (t Timers) withDefaults() Timers {
+	for d, standard := range map[*time.Duration]time.Duration{
+		&t.SetContext: shortSequence, &t.Start: shortSequence, &t.Add: longSequence, &t.Prepare: longSequence,
+		&t.Commit: shortSequence, &t.Expose: shortSequence, &t.GetShareMapping: longSequence, &t.Failure: shortSequence,
+	} {
+		if *d == 0 {
+			*d = standard
+		}
+	}
+	return t
+}
+
+// Config is what an Agent is made of. Snapshots, Shares and StorePath are required; a zero value
+// of anything else means what its comment says. New copies the Config; the backends stay the caller's, are used until
+// Close returns, and are not closed.
+type Config struct {
+	Snapshots Snapshots
+	Shares    Shares
+
+	// StorePath is the file, in bbolt's format, that holds the table. It is made, with mode 0600, where there is none;
+	// its directory has to exist. One Agent at a time may have it open.
+	StorePath string
+	// StoreWait is how long New waits for another Agent to leave the store. Zero: 1 s.
+	StoreWait time.Duration
+
+	// Profile is what to answer where servers differ. Zero: Windows.
+	Profile Profile
+
+	// Names are the host names and addresses under which clients name this server in UNC paths,
+	// without regard to case. Nil: the host's name, its first label, "localhost" and the addresses of the
+	// machine's interfaces as they are at the time of each call. A name in the DNS
+	// that is not the host's own has to be given; so has the name of a cluster's file server role.
+	Names []string
+	// Machine is the name that IsPathSupported tells clients to connect to. Empty: the first of Names,
+	// or the host's name.
+	Machine string
+	// Owner, in a cluster, says which machine owns a share: the node that clients have to connect to.
+	// Host is the server's name as the client gave it. "" or Machine is this machine. A share that another
+	// machine owns is supported, but refused by AddToShadowCopySet. Nil: this machine owns all its shares.
+	Owner func(ctx context.Context, host string, share Share) (string, error)
+	// PlainHiddenNames exposes a hidden share "vms$" as "vms$@{id}", as Windows was seen to do. False:
+	// "vms$@{id}$", as it documents (MS-FSRVP 3.1.4.6).
+	PlainHiddenNames bool
+
+	// Allow lists who may call besides BUILTIN\Administrators, BUILTIN\Backup Operators and
+	// holders of SeBackupPrivilege: SIDs ("S-1-5-21-...-512"), Kerberos principals ("backup@EXAMPLE.COM")
+	// and accounts ("EXAMPLE\backup"), these without regard to case.
+	Allow []string
+	// MinLevel is the least protection that a call must have. Zero: dcerpc.LevelIntegrity, the least that
+	// MS-FSRVP 3.1.4 allows.
+	MinLevel dcerpc.AuthLevel
+	// SessionLevel is the least protection of RPC's own for calls over a pipe whose SMB session has
+	// authenticated the caller. Zero: MinLevel. dcerpc.LevelInsecureNone: none, the session counts alone, as
+	// it does with Samba.
+	SessionLevel dcerpc.AuthLevel
+
+	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
+	Timers Timers
+	// MaxRetries is how often one client may start over with SetContext before it is answered
+	// SHADOW_COPY_SET_IN_PROGRESS once (MS-FSRVP 3.1.4.2). Zero: 5, as Windows Server 2012 R2. Negative: no limit.
+	MaxRetries int
+	// MaxSets limits the sets in the table, MaxShares the shares of one set; beyond them the answer is E_OUTOFMEMORY.
+	// Zero: 512 and 256. Negative: no limit.
+	MaxSets, MaxShares int
+	// RetryRemoval is how long the agent waits before it tries again to delete what a backend
+	// failed to delete. Zero: 1 minute.
+	RetryRemoval time.Duration
+	// CloseWait is how long Close waits for backends: for work that it has cancelled, and for the deletion of
+	// auto-release copies. Zero: 30 s.
+	CloseWait time.Duration
+
+	// Logger gets a record of every change, with the ids of the set and of the shadow copy. Nil: none.
+	Logger *slog.Logger
+	// Observe is called with every Event, for metrics. Events of one set come in order. It must return at once and must not
+	// call the Agent. Nil: none.
+	Observe func(Event)
+}
+
+// Defaults of Config.
+const (
+	defaultStoreWait    = time.Second
+	defaultMaxRetries   = 5
+	defaultMaxSets      = 512
+	defaultMaxShares    = 256
+	defaultRetryRemoval = time.Minute
+	defaultCloseWait    = 30 * time.Second
+)
+
+// withDefaults checks the Config and returns a copy without zero values.
+func (c *Config) withDefaults() (Config, error) {
+	if c == nil || c.Snapshots == nil || c.Shares == nil || c.StorePath == "" {
+		return Config{}, errors.New("agent: Config needs Snapshots, Shares and StorePath")
+	}
+	d := *c
+	if d.Profile > Strict {
+		return Config{}, fmt.Errorf("agent: unknown profile %d", d.Profile)
+	}
+	d.StorePath = filepath.Clean(d.StorePath)
+	d.Timers = d.Timers.withDefaults()
+	for _, t := range []time.Duration{
+		d.StoreWait, d.RetryRemoval, d.CloseWait, d.Timers.SetContext, d.Timers.Start, d.Timers.Add,
+		d.Timers.Prepare, d.Timers.Commit, d.Timers.Expose, d.Timers.GetShareMapping, d.Timers.Failure,
+	} {
+		if t < 0 {
+			return Config{}, fmt.Errorf("agent: negative duration %v in Config", t)
+		}
+	}
+	if d.StoreWait == 0 {
+		d.StoreWait = defaultStoreWait
+	}
+	if d.RetryRemoval == 0 {
+		d.RetryRemoval = defaultRetryRemoval
+	}
+	if d.CloseWait == 0 {
+		d.CloseWait = defaultCloseWait
+	}
+	if d.MaxRetries == 0 {
+		d.MaxRetries = defaultMaxRetries
+	}
+	if d.MaxSets == 0 {
+		d.MaxSets = defaultMaxSets
+	}
+	if d.MaxShares == 0 {
+		d.MaxShares = defaultMaxShares
+	}
+	if d.MinLevel == dcerpc.LevelDefault {
+		d.MinLevel = dcerpc.LevelIntegrity
+	}
+	if d.SessionLevel == dcerpc.LevelDefault {
+		d.SessionLevel = d.MinLevel
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.Observe == nil {
+		d.Observe = func(Event) {}
+	}
+	return d, nil
+}

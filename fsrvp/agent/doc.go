@@ -1,0 +1,35 @@
+// Package agent is the File Share Shadow Copy Agent: the side of MS-FSRVP that runs on the file server
+// (MS-FSRVP 3.1). An Agent implements fsrvp.Service; fsrvp.NewHandler makes of it what a dcerpc.Server serves.
+//
+// What the agent needs of the machine are two small interfaces: Snapshots takes and deletes snapshots of volumes,
+// Shares exposes directories of snapshots as shares. The packages below fsrvp/snapshot and fsrvp/share implement them.
+//
+// # Life of a set
+//
+//	SetContext   Start     Add     Prepare      Commit        Expose    RecoveryComplete    DeleteShareMapping
+//	    └───────▶ Started ▶ Added ▶ (Added) ▶ CreationInProgress ▶ Committed ▶ Exposed ▶ Recovered ▶ gone
+//
+// One set at a time goes from SetContext to RecoveryComplete. Until it is Recovered the Message Sequence Timer
+// watches it (MS-FSRVP 3.1.2): when the client is silent for too long, the set and whatever was made for it is deleted.
+//
+// # Waits
+//
+// Prepare, Commit and Expose are told how long to wait. The wait ends when it is said to end; the work itself goes on and
+// a later call of the same method waits on. Work that nobody asks for again ends
+// with the Message Sequence Timer: it is cancelled, and what it made is deleted.
+//
+// # Crashes
+//
+// An answer of success means that the table is on stable storage. What is about to be made is written down before it is
+// made, and what is about to be deleted before it is deleted; New finishes or undoes what the last run had begun.
+// It keeps what clients were told of: a set of a persistent context stays as it was, and its client may go on
+// with it, within Timers.Failure where it was not Recovered.
+//
+// # Auto-release copies
+//
+// Copies of the contexts BACKUP and FILE_SHARE_BACKUP are neither persistent nor kept when their last reference
+// is released (MS-FSRVP 2.2.2.1). The protocol has no message that releases a reference but DeleteShareMapping and
+// AbortShadowCopySet; the agent itself holds them for its clients, as the agent of Windows holds its VSS objects. So they go
+// with the last mapping, with the Message Sequence Timer while unfinished, and when the agent ends: Close deletes
+// them, and New those that a crash left.
+package agent

@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). Level has to be 1. The mapping's Share is the
+// path by which the client named it in AddToShadowCopySet.
+func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
+	var mapping *fsrvp.ShareMapping
+	err := a.call(ctx, fsrvp.OpGetShareMapping, func(c *call) error {
+		c.set(set)
+		c.copy(copy)
+		c.share(share)
+		if level != 1 {
+			return fmt.Errorf("agent: level %d: %w", level, fsrvp.ErrInvalidArg)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		e, err := a.find(set)
+		if err != nil {
+			return err
+		}
+		if err := a.mayGetMapping(e.set); err != nil {
+			return err
+		}
+		if e.set.Status == Recovered { // no creation whose timer this could be
+			mapping, err = a.mappingOf(e.set, copy, share)
+			return err
+		}
+		epoch := a.sequence.stop()
+		if mapping, err = a.mappingOf(e.set, copy, share); err != nil {
+			a.sequence.start(epoch, a.cfg.Timers.Failure)
+			return err
+		}
+		a.sequence.start(epoch, a.cfg.Timers.GetShareMapping)
+		return nil
+	})
+	return mapping, err
+}
+
+// mayGetMapping tells whether a set's status lets GetShareMapping answer.
+func (a *Agent) mayGetMapping(set *Set) error {
+	switch {
+	case set.Status == Exposed:
+		return nil
+	case a.cfg.Profile == Strict:
+		return badState(set)
+	case set.Status == Recovered:
+		return nil
+	}
+	return fmt.Errorf("agent: shadow copy set %s is %s: %w", set.ID, set.Status, fsrvp.ErrNotExposed)
+}
+
+func (a *Agent) mappingOf(set *Set, id fsrvp.CopyID, share string) (*fsrvp.ShareMapping, error) {
+	c, m, err := a.findMapping(set, id, share)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fsrvp.ErrInvalidArg, err)
+	}
+	if m.Removing {
+		return nil, fmt.Errorf("agent: share %s of shadow copy %s is being deleted: %w", share, id, fsrvp.ErrInvalidArg)
+	}
+	answer := &fsrvp.ShareMapping{SetID: set.ID, CopyID: c.ID, Share: m.UNC, Created: c.Created}
+	if m.Exposed {
+		answer.Exposed = m.Name
+	}
+	return answer, nil
+}
+
+// findMapping finds a share of a set. Its errors wrap no status: the methods differ in it.
+func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Mapping, error) {
+	c := set.copy(id)
+	if c == nil {
+		return nil, nil, fmt.Errorf("agent: shadow copy set %s has no shadow copy %s", set.ID, id)
+	}
+	name, err := fsrvp.ParseShareName(share)
+	if err == nil && a.names.has(name) {
+		if m := c.mapping(name.Share); m != nil {
+			return c, m, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("agent: shadow copy %s has no share %q", id, share)
+}
+
+// DeleteShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.12). The base share need not
+// exist any more. When a backend fails, the mapping is found by DeleteShareMapping alone, until one succeeds.
+func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
+	return a.call(ctx, fsrvp.OpDeleteShareMapping, func(c *call) error {
+		c.set(set)
+		c.copy(copy)
+		c.share(share)
+		w, err := a.beginDeletion(c, set, copy, share)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-w.done:
+			return statusError(w.err, fsrvp.ErrFail)
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		}
+	})
+}
+
+func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share string) (*work, error) {
+	if id == (fsrvp.SetID{}) || copy == (fsrvp.CopyID{}) || share == "" {
+		return nil, fmt.Errorf("agent: an argument is null: %w", fsrvp.ErrInvalidArg)
+	}
+	notFound := fsrvp.ErrInvalidArg
+	if a.cfg.Profile == Strict {
+		notFound = fsrvp.ErrObjectNotFound
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		e := a.sets[id]
+		if e == nil || e.set.Removing {
+			return nil, fmt.Errorf("agent: there is no shadow copy set %s: %w", id, fsrvp.ErrObjectNotFound)
+		}
+		if e.set.Status != Exposed && e.set.Status != Recovered {
+			return nil, badState(e.set)
+		}
+		cp, m, err := a.findMapping(e.set, copy, share)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", notFound, err)
+		}
+		if e.work == nil {
+			return a.beginUnmapping(e, cp.ID, m.Share.Name)
+		}
+		if err := a.idle(c.ctx, e); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// beginUnmapping begins to delete a mapping, and with a copy's last one the snapshot. The lock is held.
+func (a *Agent) beginUnmapping(e *entry, id fsrvp.CopyID, share string) (*work, error) {
+	next := e.set.clone()
+	next.copy(id).mapping(share).Removing = true
+	if err := a.apply("deleting a share mapping", change{put: []*Set{next}}); err != nil {
+		return nil, err
+	}
+	return a.begin(e, StepUnexpose,
+		func(ctx context.Context, w *work) error { return a.unmap(ctx, w.set, id, share) },
+		func(err error) error {
+			if err != nil || e.set.Removing {
+				return err
+			}
+			return a.unmapped(e, id, share)
+		}), nil
+}
+
+func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share string) error {
+	c := set.copy(id)
+	if err := a.unexpose(ctx, set, c, c.mapping(share)); err != nil || len(c.Shares) > 1 {
+		return err
+	}
+	return a.deleteSnapshot(ctx, set, c)
+}
+
+// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its last copy. The lock is held.
+func (a *Agent) unmapped(e *entry, id fsrvp.CopyID, share string) error {
+	const why = "share mapping deleted"
+	next := e.set.without(id, share)
+	if len(next.Copies) > 0 {
+		return a.apply(why, change{put: []*Set{next}})
+	}
+	ch := change{drop: []fsrvp.SetID{e.set.ID}}
+	ends := e.set.unfinished() && a.cfg.Profile == Windows
+	if ends {
+		ch.creation = &creation{}
+	}
+	if err := a.apply(why, ch); err != nil {
+		return err
+	}
+	if ends {
+		a.sequence.reset()
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// EventKind says what an Event tells of.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	// EventCall: a method has returned. Op, Status, Duration; Set and Copy where the call named them.
+	EventCall EventKind = iota + 1
+	// EventStep: a step of a backend or of the store has ended. Step, Duration, Err; Set, and Copy where
+	// it was about one.
+	EventStep
+	// EventStatus: a set has changed its status. Set, From (empty: it is new), To (empty: it is gone), and the
+	// sizes of the table.
+	EventStatus
+	// EventTimeout: the Message Sequence Timer has fired. Set, where one was unfinished.
+	EventTimeout
+)
+
+// A Step is a kind of work that the agent has done by a backend, or by its store.
+type Step string
+
+// The steps.
+const (
+	StepPrepare   Step = "prepare"    // Preparer.Prepare
+	StepCreate    Step = "create"     // Snapshots.Create
+	StepDelete    Step = "delete"     // Snapshots.Delete
+	StepSeal      Step = "seal"       // Sealer.Seal
+	StepExpose    Step = "expose"     // Shares.Expose
+	StepUnexpose  Step = "unexpose"   // Shares.Unexpose
+	StepSealShare Step = "seal-share" // ShareSealer.SealShare
+	StepStore     Step = "store"      // a transaction of the store
+)
+
+// An Event is something that an Agent did, for counters, gauges and histograms. Fields that a kind does not
+// name are zero; later versions may add kinds and fields.
+type Event struct {
+	Kind     EventKind
+	Set      fsrvp.SetID
+	Copy     fsrvp.CopyID
+	Op       fsrvp.Opnum
+	Status   fsrvp.Status // zero: success
+	Step     Step
+	Duration time.Duration
+	Err      error
+	From, To SetStatus
+	// Sets, Copies and Shares are the sizes of the table after an EventStatus.
+	Sets, Copies, Shares int
+}

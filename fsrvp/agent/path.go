@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// A target is what a share's UNC path leads to.
+type target struct {
+	unc     string // as the client gave it
+	share   Share
+	foreign string // the other machine that owns the share; then there is no volume
+	volume  Volume
+}
+
+// resolve finds the share that a client names and the volume that holds it. It compares the name, and opens nothing
+// but the directory that the file server's own definition of the share gives. An unknown share is
+// ErrObjectNotFound, a volume that cannot be copied ErrNotSupported.
+func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
+	t := target{unc: unc}
+	name, err := fsrvp.ParseShareName(unc)
+	if err != nil {
+		return t, err
+	}
+	if !a.names.has(name) {
+		t.foreign = name.Host
+		return t, nil
+	}
+	if t.share, err = a.cfg.Shares.Lookup(ctx, name.Share); err != nil {
+		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrFail)
+	}
+	if a.cfg.Owner != nil {
+		owner, err := a.cfg.Owner(ctx, name.Host, t.share)
+		if err != nil {
+			return t, statusError(fmt.Errorf("agent: owner of %s: %w", unc, err), fsrvp.ErrFail)
+		}
+		if owner != "" && !strings.EqualFold(owner, a.names.machine) {
+			t.foreign = owner
+			return t, nil
+		}
+	}
+	if t.volume, err = a.cfg.Snapshots.Volume(ctx, t.share.Path); err != nil {
+		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
+	}
+	if _, err := t.share.within(t.volume, t.volume.Path); err != nil {
+		return t, statusError(err, fsrvp.ErrNotSupported)
+	}
+	if namer, ok := a.cfg.Shares.(ShareNamer); ok {
+		if err := namer.CheckName(a.exposedName(t.share.Name, fsrvp.CopyID{})); err != nil { // all ids are of one length
+			return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
+		}
+	}
+	return t, nil
+}
+
+// IsPathSupported implements fsrvp.Service (MS-FSRVP 3.1.4.9). A share that another machine of the cluster owns is
+// supported, by that machine.
+func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
+	var answer fsrvp.PathSupport
+	err := a.call(ctx, fsrvp.OpIsPathSupported, func(c *call) error {
+		c.share(share)
+		t, err := a.resolve(c.ctx, share)
+		switch {
+		case err != nil:
+			return err
+		case t.foreign == "":
+			answer = fsrvp.PathSupport{Supported: true, Owner: a.names.machine}
+		case t.share.Name != "":
+			answer = fsrvp.PathSupport{Supported: true, Owner: t.foreign}
+		default:
+			return unknownHost(share)
+		}
+		return nil
+	})
+	return answer, err
+}
+
+// unknownHost is the answer to a share of a server that is not this one.
+func unknownHost(share string) error {
+	return fmt.Errorf("agent: %s is not on this server: %w", share, fsrvp.ErrObjectNotFound)
+}
+
+// IsPathShadowCopied implements fsrvp.Service (MS-FSRVP 3.1.4.10): whether the volume that holds the share has a copy in a
+// set that is Committed, Exposed or Recovered.
+func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.PathShadowCopied, error) {
+	var answer fsrvp.PathShadowCopied
+	err := a.call(ctx, fsrvp.OpIsPathShadowCopied, func(c *call) error {
+		c.share(share)
+		t, err := a.resolve(c.ctx, share)
+		switch {
+		case errors.Is(err, fsrvp.ErrNotSupported):
+			return nil // no volume, no copies
+		case err != nil:
+			return err
+		case t.foreign != "" && t.share.Name == "":
+			return unknownHost(share)
+		case t.foreign != "" || !a.isShadowCopied(t.volume):
+			return nil
+		}
+		if r, ok := a.cfg.Snapshots.(CompatibilityReporter); ok {
+			if answer.Compatibility, err = r.Compatibility(c.ctx, t.volume); err != nil {
+				return statusError(fmt.Errorf("agent: volume of %s: %w", share, err), fsrvp.ErrFail)
+			}
+		}
+		answer.Present = true
+		return nil
+	})
+	if err != nil {
+		return fsrvp.PathShadowCopied{}, err
+	}
+	return answer, nil
+}
+
+func (a *Agent) isShadowCopied(v Volume) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.sets {
+		if !e.set.Removing && e.set.Status.hasShares() && e.set.copyOf(v.ID) != nil {
+			return true
+		}
+	}
+	return false
+}

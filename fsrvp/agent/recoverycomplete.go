@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// RecoveryCompleteShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.7). Writable copies, of a context with AUTO_RECOVERY, are
+// read-only when it returns nil; all others have been since they were made.
+func (a *Agent) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
+	return a.call(ctx, fsrvp.OpRecoveryCompleteShadowCopySet, func(c *call) error {
+		c.set(set)
+		w, err := a.beginRecovery(c, set)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-w.done:
+			return statusError(w.err, fsrvp.ErrFail)
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		}
+	})
+}
+
+func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (*work, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		e, err := a.find(id)
+		if err != nil {
+			return nil, err
+		}
+		if e.set.Status != Exposed {
+			return nil, badState(e.set)
+		}
+		if e.work == nil {
+			return a.beginSealing(e), nil
+		}
+		if err := a.idle(c.ctx, e); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// beginSealing begins the work of RecoveryComplete. The lock is held.
+func (a *Agent) beginSealing(e *entry) *work {
+	epoch := a.sequence.stop()
+	return a.begin(e, StepSeal, a.seal, func(err error) error {
+		if e.set.Removing {
+			return a.unknownSet(e.set.ID)
+		}
+		if err == nil {
+			err = a.apply("recovery complete", change{creation: &creation{}, put: []*Set{e.set.with(Recovered)}})
+		}
+		if err != nil {
+			a.sequence.start(epoch, a.cfg.Timers.Failure)
+			return fmt.Errorf("agent: recovery of shadow copy set %s: %w", e.set.ID, err)
+		}
+		a.sequence.reset()
+		return nil
+	})
+}
+
+// seal makes the shares and snapshots of a set read-only: the shares first, so that nobody writes meanwhile.
+// It may be done again after it has failed.
+func (a *Agent) seal(ctx context.Context, w *work) error {
+	if !w.set.Context.AutoRecovery() {
+		return nil
+	}
+	for i := range w.set.Copies {
+		c := &w.set.Copies[i]
+		var snapshot Snapshot
+		for j := range c.Shares {
+			m := &c.Shares[j]
+			exposure, err := w.set.exposure(c, m)
+			if err != nil {
+				return err
+			}
+			snapshot = exposure.Snapshot
+			if !m.Exposed || m.Removing {
+				continue
+			}
+			if err := a.step(StepSealShare, w.set, c, m.Name, func() error { return a.shareSealer.SealShare(ctx, exposure) }); err != nil {
+				return err
+			}
+		}
+		if err := a.step(StepSeal, w.set, c, "", func() error { return a.sealer.Seal(ctx, snapshot) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package agent
+
+import "time"
+
+// sequence is the Message Sequence Timer (MS-FSRVP 3.1.2). It runs while a creation is in progress and no
+// method of it is at work. Agent.mu guards all of it.
+type sequence struct {
+	elapsed func(armed uint64) // called without the lock when the timer fires
+	timer   *time.Timer
+	armed   uint64 // counts arm and disarm: a timer that fired just before it was stopped has another
+	epoch   uint64 // counts creations: what a method of an earlier one says has no effect
+	working int    // methods of this creation that have stopped the timer
+}
+
+// stop is what a method does when it begins to work. The epoch that it returns is for start.
+func (s *sequence) stop() (epoch uint64) {
+	s.working++
+	s.disarm()
+	return s.epoch
+}
+
+// start is what a method does when it ends. The timer runs from when the last one does.
+func (s *sequence) start(epoch uint64, d time.Duration) {
+	if epoch != s.epoch {
+		return
+	}
+	s.working--
+	if s.working == 0 {
+		s.arm(d)
+	}
+}
+
+// reset stops the timer for good: the creation has ended, or another begins.
+func (s *sequence) reset() {
+	s.epoch++
+	s.working = 0
+	s.disarm()
+}
+
+func (s *sequence) arm(d time.Duration) {
+	s.disarm()
+	armed := s.armed
+	s.timer = time.AfterFunc(d, func() { s.elapsed(armed) })
+}
+
+func (s *sequence) disarm() {
+	s.armed++
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+}

@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// GetSupportedVersion implements fsrvp.Service (MS-FSRVP 3.1.4.1). There is one version, 1.
+func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error) {
+	err := a.call(ctx, fsrvp.OpGetSupportedVersion, func(*call) error { return nil })
+	if err != nil {
+		return fsrvp.Versions{}, err
+	}
+	return fsrvp.Versions{Min: 1, Max: 1}, nil
+}
+
+// SetContext implements fsrvp.Service (MS-FSRVP 3.1.4.2). From the address of the client whose creation is
+// in progress it starts over: the unfinished set is deleted, with all that was made for it, before SetContext returns.
+func (a *Agent) SetContext(ctx context.Context, context fsrvp.ContextValue) error {
+	return a.call(ctx, fsrvp.OpSetContext, func(c *call) error {
+		c.attrs = append(c.attrs, "context", context.String())
+		if !context.Valid() {
+			return fmt.Errorf("agent: context %v: %w", context, fsrvp.ErrUnsupportedContext)
+		}
+		if context.AutoRecovery() && (a.sealer == nil || a.shareSealer == nil) {
+			return fmt.Errorf("agent: context %v: the backends have no writable copies: %w", context, fsrvp.ErrUnsupportedContext)
+		}
+		return a.setContext(c, context)
+	})
+}
+
+func (a *Agent) setContext(c *call, context fsrvp.ContextValue) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := creation{ContextSet: true, Context: context, Address: clientAddress(c.peer.Addr)}
+	var old []*entry
+	var refused error
+	if a.creation.ContextSet {
+		if a.creation.Address != next.Address {
+			return fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
+		}
+		old = a.unfinished()
+		next.Retries = a.creation.Retries + 1
+		if a.cfg.MaxRetries >= 0 && next.Retries > a.cfg.MaxRetries {
+			refused = fmt.Errorf("agent: client %s has started over %d times: %w", next.Address, next.Retries, fsrvp.ErrShadowCopySetInProgress)
+			next = creation{Retries: next.Retries}
+		}
+	}
+	works, err := a.remove("started over", &next, old)
+	if err != nil {
+		return err
+	}
+	a.sequence.reset()
+	epoch := a.sequence.stop()
+	defer func() {
+		if refused == nil {
+			a.sequence.start(epoch, a.cfg.Timers.SetContext)
+		}
+	}()
+	for _, w := range works {
+		a.mu.Unlock()
+		select {
+		case <-w.done: // a removal that failed goes on by itself
+		case <-c.ctx.Done():
+		}
+		a.mu.Lock()
+	}
+	return refused
+}

@@ -1,0 +1,243 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// ErrStoreInUse is what New fails with when another Agent has the store open.
+var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
+
+// store is the table on stable storage: a file in bbolt's format.
+//
+//	bucket "fsrvp"  key "version"    "1"
+//	                key "creation"   a creation in JSON
+//	bucket "sets"   key: set id, 16 bytes in the order of its string form;  value: a Set in JSON
+//
+// Every write is one transaction, which is on stable storage when write returns nil and has no effect
+// when it does not. A version that is not ours is refused, and so is a record that makes no sense: what it
+// stands for must not be taken for an orphan.
+type store struct {
+	db *bbolt.DB
+}
+
+const storeVersion = "1"
+
+// The names of the store's buckets and keys.
+const (
+	bucketMain  = "fsrvp"
+	bucketSets  = "sets"
+	keyVersion  = "version"
+	keyCreation = "creation"
+)
+
+// A change is what one transaction does.
+type change struct {
+	creation *creation     // nil: unchanged
+	put      []*Set        // new and changed sets
+	drop     []fsrvp.SetID // sets that are gone
+}
+
+func openStore(path string, wait time.Duration) (*store, error) {
+	_, err := os.Lstat(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	s := &store{}
+	err = guard(func() (err error) {
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait})
+		return err
+	})
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: %s", ErrStoreInUse, path)
+	case err != nil:
+		return nil, fmt.Errorf("agent: store %s: %w", path, err)
+	}
+	if err := s.init(fresh); err != nil {
+		return nil, errors.Join(fmt.Errorf("agent: store %s: %w", path, err), s.close())
+	}
+	return s, nil
+}
+
+// init checks the store's version, or makes a fresh store's buckets.
+func (s *store) init(fresh bool) error {
+	return guard(func() error {
+		if !fresh {
+			known := false
+			if err := s.db.View(func(tx *bbolt.Tx) error { return checkVersion(tx, &known) }); known || err != nil {
+				return err
+			}
+		}
+		if err := s.db.Update(makeBuckets); err != nil {
+			return err
+		}
+		return syncDir(filepath.Dir(s.db.Path()))
+	})
+}
+
+// checkVersion sets known where the store has our version; a store without buckets is one whose making a crash
+// has cut short.
+func checkVersion(tx *bbolt.Tx, known *bool) error {
+	if err := checkPages(tx); err != nil {
+		return err
+	}
+	b := tx.Bucket([]byte(bucketMain))
+	if b == nil {
+		if k, _ := tx.Cursor().First(); k != nil {
+			return errors.New("it is not a store of this agent")
+		}
+		return nil
+	}
+	if v := b.Get([]byte(keyVersion)); string(v) != storeVersion {
+		return fmt.Errorf("it has version %q, ours is %s", v, storeVersion)
+	}
+	if tx.Bucket([]byte(bucketSets)) == nil {
+		return errors.New("it has no table")
+	}
+	*known = true
+	return nil
+}
+
+// checkPages has bbolt check the whole file, which is small.
+func checkPages(tx *bbolt.Tx) error {
+	var first error
+	for err := range tx.Check() { // to be read to its end
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func makeBuckets(tx *bbolt.Tx) error {
+	main, err := tx.CreateBucketIfNotExists([]byte(bucketMain))
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucketIfNotExists([]byte(bucketSets)); err != nil {
+		return err
+	}
+	return main.Put([]byte(keyVersion), []byte(storeVersion))
+}
+
+// syncDir makes a new file's name durable; bbolt syncs the file alone.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// load reads the whole table.
+func (s *store) load() (c creation, sets []*Set, err error) {
+	err = guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			if b := tx.Bucket([]byte(bucketMain)).Get([]byte(keyCreation)); b != nil {
+				if err := json.Unmarshal(b, &c); err != nil {
+					return fmt.Errorf("creation: %w", err)
+				}
+			}
+			return tx.Bucket([]byte(bucketSets)).ForEach(func(k, v []byte) error {
+				set := new(Set)
+				if err := json.Unmarshal(v, set); err != nil {
+					return fmt.Errorf("set %x: %w", k, err)
+				}
+				if string(k) != string(set.ID[:]) {
+					return fmt.Errorf("set %x: it has id %s", k, set.ID)
+				}
+				if err := set.check(); err != nil {
+					return fmt.Errorf("set %s: %w", set.ID, err)
+				}
+				sets = append(sets, set)
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		return creation{}, nil, fmt.Errorf("agent: store %s: %w", s.db.Path(), err)
+	}
+	return c, sets, nil
+}
+
+// check tells whether a set from the store makes sense.
+func (s *Set) check() error {
+	if !s.Status.valid() {
+		return fmt.Errorf("unknown status %q", s.Status)
+	}
+	if !s.Context.Valid() {
+		return fmt.Errorf("invalid context %v", s.Context)
+	}
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		if c.ID == (fsrvp.CopyID{}) || c.Volume.ID == "" || !filepath.IsAbs(c.Volume.Path) || len(c.Shares) == 0 {
+			return fmt.Errorf("copy %s is not whole", c.ID)
+		}
+		for j := range c.Shares {
+			m := &c.Shares[j]
+			if m.Name == "" || m.Share.Name == "" {
+				return fmt.Errorf("copy %s has a share without name", c.ID)
+			}
+			if _, err := m.Share.within(c.Volume, c.Path); err != nil {
+				return fmt.Errorf("copy %s: %w", c.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// write does a change, all of it or nothing.
+func (s *store) write(c change) error {
+	return guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			if c.creation != nil {
+				b, err := json.Marshal(c.creation)
+				if err != nil {
+					return err
+				}
+				if err := tx.Bucket([]byte(bucketMain)).Put([]byte(keyCreation), b); err != nil {
+					return err
+				}
+			}
+			sets := tx.Bucket([]byte(bucketSets))
+			for _, set := range c.put {
+				b, err := json.Marshal(set)
+				if err != nil {
+					return err
+				}
+				if err := sets.Put(set.ID[:], b); err != nil {
+					return err
+				}
+			}
+			for _, id := range c.drop {
+				if err := sets.Delete(id[:]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func (s *store) close() error { return guard(s.db.Close) }
+
+// guard turns what bbolt does with a damaged file, a panic or a fault in the mapped pages, into an error.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the file is damaged: %v", r)
+		}
+	}()
+	return f()
+}

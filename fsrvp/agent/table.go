@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// SetStatus is where a shadow copy set is in its life (MS-FSRVP 3.1.1.2).
+type SetStatus string
+
+// The statuses, in the order in which a set has them.
+const (
+	Started            SetStatus = "Started"
+	Added              SetStatus = "Added"
+	CreationInProgress SetStatus = "CreationInProgress"
+	Committed          SetStatus = "Committed"
+	Exposed            SetStatus = "Exposed"
+	Recovered          SetStatus = "Recovered"
+)
+
+// hasSnapshots tells whether snapshots exist in this status, or may.
+func (s SetStatus) hasSnapshots() bool {
+	return s == CreationInProgress || s == Committed || s == Exposed || s == Recovered
+}
+
+// hasShares tells whether exposed shares exist in this status, or may.
+func (s SetStatus) hasShares() bool { return s == Committed || s == Exposed || s == Recovered }
+
+func (s SetStatus) valid() bool { return s == Started || s == Added || s.hasSnapshots() }
+
+// A Set is a shadow copy set in the table, GlobalShadowCopySetTable (MS-FSRVP 3.1.1.2), and
+// with its JSON form what the store holds of it.
+type Set struct {
+	ID      fsrvp.SetID        `json:"id"`
+	Client  fsrvp.SetID        `json:"client"` // the id that the client gave
+	Status  SetStatus          `json:"status"`
+	Context fsrvp.ContextValue `json:"context"`
+	Copies  []Copy             `json:"copies,omitempty"`
+	// Removing sets are being deleted: no method but AbortShadowCopySet finds them any more.
+	Removing bool `json:"removing,omitempty"`
+}
+
+// A Copy is one shadow copy: the snapshot of one volume (MS-FSRVP 3.1.1.3).
+type Copy struct {
+	ID      fsrvp.CopyID `json:"id"`
+	Volume  Volume       `json:"volume"`
+	Path    string       `json:"path,omitempty"`   // the snapshot's root, from Committed on
+	Created time.Time    `json:"created,omitzero"` // CreationTimeStamp, from Committed on
+	Shares  []Mapping    `json:"shares,omitempty"`
+}
+
+// A Mapping is one share of a shadow copy: MappedShare (MS-FSRVP 3.1.1.4).
+type Mapping struct {
+	UNC     string `json:"unc"`     // ShareName, as the client named it
+	Share   Share  `json:"share"`   // that share
+	Name    string `json:"name"`    // ShadowCopyShareName, the bare name
+	Exposed bool   `json:"exposed"` // IsExposed
+	// Removing mappings are being deleted: only DeleteShareMapping finds them.
+	Removing bool `json:"removing,omitempty"`
+}
+
+// clone returns a copy that shares nothing with s. The sets of the table are never
+// changed in place: a changed clone takes their place once it is in the store.
+func (s *Set) clone() *Set {
+	c := *s
+	c.Copies = slices.Clone(s.Copies)
+	for i := range c.Copies {
+		c.Copies[i].Shares = slices.Clone(c.Copies[i].Shares)
+	}
+	return &c
+}
+
+// with returns a clone with another status.
+func (s *Set) with(status SetStatus) *Set {
+	c := s.clone()
+	c.Status = status
+	return c
+}
+
+// unfinished tells whether the set counts as in creation.
+func (s *Set) unfinished() bool { return s.Status != Recovered && !s.Removing }
+
+// autoRelease tells whether the set's copies are deleted when the agent, which holds the last reference
+// to them, ends (MS-FSRVP 2.2.2.1).
+func (s *Set) autoRelease() bool { return !s.Context.Persistent() && !s.Context.NoAutoRelease() }
+
+// shares counts the set's mappings.
+func (s *Set) shares() int {
+	n := 0
+	for i := range s.Copies {
+		n += len(s.Copies[i].Shares)
+	}
+	return n
+}
+
+// spec returns what the backend of snapshots knows a copy by.
+func (s *Set) spec(c *Copy) SnapshotSpec {
+	return SnapshotSpec{ID: c.ID, Volume: c.Volume, Writable: s.Context.AutoRecovery()}
+}
+
+func (s *Set) specs() []SnapshotSpec {
+	specs := make([]SnapshotSpec, len(s.Copies))
+	for i := range s.Copies {
+		specs[i] = s.spec(&s.Copies[i])
+	}
+	return specs
+}
+
+// exposure returns what the backend of shares has to expose, or exposes, for a mapping.
+func (s *Set) exposure(c *Copy, m *Mapping) (Exposure, error) {
+	path, err := m.Share.within(c.Volume, c.Path)
+	return Exposure{
+		Name:     m.Name,
+		Base:     m.Share,
+		Snapshot: Snapshot{SnapshotSpec: s.spec(c), Path: c.Path, Created: c.Created},
+		Path:     path,
+		Writable: s.Context.AutoRecovery() && s.Status != Recovered,
+	}, err
+}
+
+// copy finds a copy by its id; nil where there is none.
+func (s *Set) copy(id fsrvp.CopyID) *Copy {
+	for i := range s.Copies {
+		if s.Copies[i].ID == id {
+			return &s.Copies[i]
+		}
+	}
+	return nil
+}
+
+// copyOf finds the copy of a volume; nil where there is none.
+func (s *Set) copyOf(volume string) *Copy {
+	for i := range s.Copies {
+		if s.Copies[i].Volume.ID == volume {
+			return &s.Copies[i]
+		}
+	}
+	return nil
+}
+
+// mapping finds a mapping by the bare name of its share; nil where there is none.
+func (c *Copy) mapping(share string) *Mapping {
+	for i := range c.Shares {
+		if strings.EqualFold(c.Shares[i].Share.Name, share) {
+			return &c.Shares[i]
+		}
+	}
+	return nil
+}
+
+// without returns the set without one mapping; without its copy where that was the last.
+func (s *Set) without(id fsrvp.CopyID, share string) *Set {
+	next := s.clone()
+	next.Copies = slices.DeleteFunc(next.Copies, func(c Copy) bool {
+		return c.ID == id && len(c.Shares) == 1 && strings.EqualFold(c.Shares[0].Share.Name, share)
+	})
+	if c := next.copy(id); c != nil {
+		c.Shares = slices.DeleteFunc(c.Shares, func(m Mapping) bool { return strings.EqualFold(m.Share.Name, share) })
+	}
+	return next
+}
+
+// creation is what the agent has globally (MS-FSRVP 3.1.1.1): the creation that is in progress.
+type creation struct {
+	ContextSet bool               `json:"contextSet"`
+	Context    fsrvp.ContextValue `json:"context"` // CurrentContext
+	Address    string             `json:"address"` // ShadowCopyClientAddress
+	Retries    int                `json:"retries"` // ShadowCopyClientRetryCount
+}

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// An entry is a set in the table with what goes on for it. Agent.mu guards it.
+type entry struct {
+	set  *Set  // as it is in the store; never changed in place
+	work *work // the newest work of the set that has not been collected; nil: none
+}
+
+// A work is what backends do for a set, in a goroutine of its own that outlives the call that began
+// it. The works of one set run one after the other.
+type work struct {
+	step   Step
+	set    *Set               // that it was begun for
+	cancel context.CancelFunc // of this work and of those before it
+	done   chan struct{}      // closed when the work has ended
+	err    error              // how; set before done is closed
+
+	// snapshots is what Create made. The works of Commit and Expose keep their result until a call collects it:
+	// a later one than the call that began the work, when that did not wait so long.
+	snapshots []Snapshot
+	collected bool
+	result    error // what the call that collected it returned, for others that waited with it
+}
+
+// begin starts a work after those that the set has. It runs without the lock. Finish, if not nil, ends it with the lock
+// held and returns the work's error; a work without is collected later. The lock is held.
+func (a *Agent) begin(e *entry, step Step, run func(context.Context, *work) error, finish func(error) error) *work {
+	prev := e.work
+	ctx, cancel := context.WithCancel(a.ctx)
+	w := &work{step: step, set: e.set, done: make(chan struct{})}
+	w.cancel = func() {
+		cancel()
+		if prev != nil {
+			prev.cancel()
+		}
+	}
+	e.work = w
+	a.running.Go(func() {
+		defer cancel()
+		if prev != nil {
+			<-prev.done
+		}
+		err := ctx.Err()
+		if err == nil {
+			err = run(ctx, w)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if finish != nil {
+			if e.work == w {
+				e.work = nil
+			}
+			err = finish(err)
+		}
+		w.err = err
+		close(w.done)
+	})
+	return w
+}
+
+// errStillWorking is what await returns when the wait is over and the work is not.
+var errStillWorking = errors.New("agent: the work goes on")
+
+// await waits for a work's end, at most for wait. The lock is not held.
+func await(ctx context.Context, w *work, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	select {
+	case <-w.done:
+		return nil
+	default:
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errStillWorking
+}
+
+// idle waits until nothing goes on for the set. The lock is held, and given up while waiting: the caller
+// has to look at the set again.
+func (a *Agent) idle(ctx context.Context, e *entry) error {
+	w := e.work
+	a.mu.Unlock()
+	defer a.mu.Lock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// errDiskFull is ERROR_DISK_FULL as an HRESULT (MS-ERREF 2.1, which MS-FSRVP 2.2.4 takes in).
+const errDiskFull fsrvp.Status = 0x80070070
+
+// statusError makes an error of a backend or of the store one that wraps a Status: its own,
+// that of a full disk, or the one given.
+func statusError(err error, other fsrvp.Status) error {
+	var s fsrvp.Status
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &s) && !s.IsSuccess():
+		return err
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		s = errDiskFull
+	case errors.Is(err, syscall.ENOMEM):
+		s = fsrvp.ErrOutOfMemory
+	default:
+		s = other
+	}
+	return fmt.Errorf("%w: %w", s, err)
+}
+
+// step does one step of a backend for a set, logs it and tells the observer. The lock is not held.
+func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error) error {
+	begun := time.Now()
+	err := f()
+	ev := Event{Kind: EventStep, Step: step, Set: set.ID, Duration: time.Since(begun), Err: err}
+	attrs := []any{"step", string(step), "set", set.ID, "duration", ev.Duration}
+	if c != nil {
+		ev.Copy = c.ID
+		attrs = append(attrs, "copy", c.ID)
+	}
+	if share != "" {
+		attrs = append(attrs, "share", share)
+	}
+	a.cfg.Observe(ev)
+	if err != nil {
+		a.log.Warn("step failed", append(attrs, "err", err)...)
+		return err
+	}
+	a.log.Debug("step done", attrs...)
+	return nil
+}
