@@ -1,0 +1,201 @@
+package krb5
+
+import (
+	"context"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
+	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// A Ticket is a service ticket and what its owner has to know of it.
+type Ticket struct {
+	Client     Principal
+	Service    Principal
+	SessionKey Key
+	EndTime    time.Time
+	Raw        []byte // the Ticket of RFC 4120 section 5.3, DER
+}
+
+// A TicketSource gives tickets to an Initiator. It may be used by several goroutines at once.
+type TicketSource interface {
+	// Ticket returns a ticket for the service, "host/fs1.example.com". The context bounds
+	// whatever the source has to ask others for.
+	Ticket(ctx context.Context, service string) (*Ticket, error)
+}
+
+// An Initiator is the client's side. It may be used by several goroutines at once, and holds nothing that
+// has to be closed.
+type Initiator struct {
+	source  TicketSource
+	allowed []Etype
+}
+
+var _ dcerpc.Initiator = (*Initiator)(nil)
+
+// NewInitiator returns an Initiator with tickets of its caller's. It uses of the configuration Etypes and
+// InsecureRC4 alone; nil means the defaults.
+func NewInitiator(source TicketSource, cfg *InitiatorConfig) *Initiator {
+	return &Initiator{source: source, allowed: cfg.etypes()}
+}
+
+// AuthType is dcerpc.AuthKerberos.
+func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthKerberos }
+
+// OID is the mechanism's object identifier for SPNEGO, 1.2.840.113554.1.2.2.
+func (i *Initiator) OID() asn1.ObjectIdentifier { return mechOID() }
+
+// NewContext starts a context for RPC: the DCE-style exchange of three legs with mutual authentication. Target is a
+// service principal name, "host/fs1.example.com", of the client's realm, of the one that the krb5.conf gives to the host, or of the
+// one named after an "@". It returns a *Context.
+//
+// The first Step asks for the ticket. Its errors match this package's ErrPassword, ErrServiceUnknown and the like.
+func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
+	flags := uint32(flagMutual | flagReplay | flagSequence | flagInteg | flagDCEStyle)
+	if level == dcerpc.LevelPrivacy {
+		flags |= flagConf
+	}
+	return i.newContext(target, flags)
+}
+
+// NewSMBContext starts a context as SMB and other users of GSS-API want it: two legs with GSS frames, mutual
+// authentication, then SessionKey, GetMIC and VerifyMIC.
+func (i *Initiator) NewSMBContext(target string) (*Context, error) {
+	return i.newContext(target, flagMutual|flagReplay|flagSequence|flagConf|flagInteg)
+}
+
+func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
+	if _, err := ParsePrincipal(target); err != nil {
+		return nil, fmt.Errorf("%w; a service principal name is needed, as in host/fs1.example.com", err)
+	}
+	c := &Context{flags: flags}
+	c.agreement.dceStyle = flags&flagDCEStyle != 0
+	x := &initiation{initiator: i, c: c, target: target}
+	c.step = x.request
+	return c, nil
+}
+
+// An initiation is the exchange as its initiator sees it.
+type initiation struct {
+	initiator *Initiator
+	c         *Context
+	target    string
+	auth      types.Authenticator
+}
+
+// request is the first leg: the AP-REQ.
+func (x *initiation) request(ctx context.Context, in []byte) ([]byte, bool, error) {
+	if len(in) != 0 {
+		return nil, false, fmt.Errorf("krb5: %w: a token of %d bytes before our first", ErrToken, len(in))
+	}
+	ticket, err := x.initiator.source.Ticket(ctx, x.target)
+	if err != nil {
+		return nil, false, err
+	}
+	a := &x.c.agreement
+	a.sessionKey = ticket.SessionKey.wire()
+	if err := checkKey(a.sessionKey, x.initiator.allowed); err != nil {
+		return nil, false, fmt.Errorf("%w: the session key for %s", err, x.target)
+	}
+	if a.initiatorSubkey, err = randomKey(ticket.SessionKey.Etype); err != nil {
+		return nil, false, err
+	}
+	seq, err := randomSequence()
+	if err != nil {
+		return nil, false, fmt.Errorf("krb5: sequence number: %w", err)
+	}
+	a.initiatorSeq = uint64(seq)
+	x.c.identity = dcerpc.Identity{
+		Account:   ticket.Service.name(),
+		Domain:    ticket.Service.Realm,
+		Principal: ticket.Service.String(),
+		Mechanism: "krb5",
+	}
+
+	x.auth = types.Authenticator{
+		AVNO:      5,
+		CRealm:    ticket.Client.Realm,
+		CName:     ticket.Client.wire(),
+		Cksum:     gssChecksum(x.c.flags),
+		SubKey:    a.initiatorSubkey,
+		SeqNumber: seq,
+	}
+	x.auth.CTime, x.auth.Cusec = kerberosTime(time.Now())
+	out, err := marshalAPReq(ticket.Raw, a.sessionKey, x.auth, keyusage.AP_REQ_AUTHENTICATOR, optionMutualRequired)
+	if err != nil {
+		return nil, false, err
+	}
+	if !a.dceStyle {
+		if out, err = frame(tokAPReq, out); err != nil {
+			return nil, false, fmt.Errorf("krb5: AP-REQ: %w", err)
+		}
+	}
+	x.c.step = x.finish
+	return out, false, nil
+}
+
+// finish takes the AP-REP and gives the third leg of DCE style, or nothing.
+func (x *initiation) finish(_ context.Context, in []byte) ([]byte, bool, error) {
+	a := &x.c.agreement
+	part, err := parseAPRep(in, a.sessionKey)
+	if err != nil {
+		return nil, false, x.explain(err)
+	}
+	if !part.CTime.Equal(x.auth.CTime) || part.Cusec != x.auth.Cusec {
+		return nil, false, fmt.Errorf("krb5: %w: %s answered another request", ErrMutual, x.target)
+	}
+	if len(part.Subkey.KeyValue) > 0 {
+		if err := checkKey(part.Subkey, x.initiator.allowed); err != nil {
+			return nil, false, fmt.Errorf("%w: the subkey of %s", err, x.target)
+		}
+		a.acceptorSubkey = part.Subkey
+	}
+	a.acceptorSeq = wireSequence(part.SequenceNumber)
+
+	var out []byte
+	if a.dceStyle {
+		reply := messages.EncAPRepPart{SequenceNumber: part.SequenceNumber}
+		reply.CTime, reply.Cusec = kerberosTime(time.Now())
+		if out, err = marshalAPRep(reply, a.sessionKey); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := x.c.establish(false); err != nil {
+		return nil, false, err
+	}
+	return out, true, nil
+}
+
+// explain says what a KRB-ERROR of the service means.
+func (x *initiation) explain(err error) error {
+	var e messages.KRBError
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%w (answer of %s)", err, x.target)
+	}
+	switch e.ErrorCode {
+	case errorcode.KRB_AP_ERR_SKEW:
+		return fmt.Errorf("krb5: %w: %s has another time (%s there); set both clocks: %w",
+			ErrSkew, x.target, e.STime.Format(time.RFC3339), e)
+	case errorcode.KRB_AP_ERR_TKT_EXPIRED:
+		return fmt.Errorf("krb5: %w: %s says so of our ticket; log in once more: %w", ErrExpired, x.target, e)
+	case errorcode.KRB_AP_ERR_TKT_NYV:
+		return fmt.Errorf("krb5: %w: %s says so of our ticket; set its clock: %w", ErrNotYetValid, x.target, e)
+	case errorcode.KRB_AP_ERR_REPEAT:
+		return fmt.Errorf("krb5: %w: %s says so: %w", ErrReplay, x.target, e)
+	case errorcode.KRB_AP_ERR_NOKEY:
+		return fmt.Errorf("krb5: %w: that of %s lacks its own; export it once more: %w", ErrNoKey, x.target, e)
+	case errorcode.KRB_AP_ERR_BADKEYVER:
+		return fmt.Errorf("krb5: %w: that of %s is out of date; export it once more, or log in once more: %w", ErrKeyVersion, x.target, e)
+	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BAD_INTEGRITY:
+		return fmt.Errorf("krb5: %w: %s cannot read our ticket; see whether the name belongs to that host, and export its keytab once more: %w",
+			ErrWrongKey, x.target, e)
+	}
+	return fmt.Errorf("krb5: %w: %s refused our ticket: %w", ErrMutual, x.target, e)
+}

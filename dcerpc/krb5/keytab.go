@@ -1,0 +1,95 @@
+package krb5
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/jcmturner/gokrb5/v8/keytab"
+)
+
+// A Keytab holds long-term keys of principals. It does not change, and may be used by several goroutines at once.
+type Keytab struct {
+	entries []keytabEntry
+}
+
+type keytabEntry struct {
+	principal Principal
+	kvno      uint32
+	key       Key
+}
+
+// LoadKeytab reads a keytab file (MIT's format, versions 1 and 2).
+func LoadKeytab(path string) (*Keytab, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("krb5: %w: the keytab cannot be read: %w", ErrConfig, err)
+	}
+	kt, err := ParseKeytab(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w (file %s)", err, path)
+	}
+	return kt, nil
+}
+
+// ParseKeytab reads a keytab from memory. It keeps nothing of b.
+func ParseKeytab(b []byte) (*Keytab, error) {
+	kt := keytab.New()
+	// The library's reason is left out: it quotes the keytab, keys and all.
+	if err := kt.Unmarshal(b); err != nil {
+		return nil, fmt.Errorf("krb5: %w: not a keytab, or a part of one (%d bytes); export it once more", ErrConfig, len(b))
+	}
+	return NewKeytab(kt), nil
+}
+
+// NewKeytab takes over the entries of a keytab that gokrb5 has parsed or made.
+func NewKeytab(kt *keytab.Keytab) *Keytab {
+	k := &Keytab{}
+	for _, e := range kt.Entries {
+		k.entries = append(k.entries, keytabEntry{
+			principal: Principal{Name: e.Principal.Components, Realm: e.Principal.Realm},
+			kvno:      e.KVNO,
+			key:       Key{Etype: Etype(e.Key.KeyType), Value: e.Key.KeyValue},
+		})
+	}
+	return k
+}
+
+// Add returns a keytab that has one key more. The key's bytes are not copied.
+func (k *Keytab) Add(p Principal, kvno uint32, key Key) *Keytab {
+	return &Keytab{entries: append(k.entries[:len(k.entries):len(k.entries)], keytabEntry{p, kvno, key})}
+}
+
+// Principals returns the names that the keytab has keys of, each once, in the keytab's order.
+func (k *Keytab) Principals() []Principal {
+	var out []Principal
+	seen := make(map[string]bool)
+	for _, e := range k.entries {
+		if name := e.principal.String(); !seen[name] {
+			seen[name] = true
+			out = append(out, e.principal)
+		}
+	}
+	return out
+}
+
+// sameVersion tells whether a keytab's key may be of the version that a ticket names. Zero in either
+// means unknown, and old keytabs hold no more than eight bits. A read-only domain controller puts its own number in the
+// upper 16 bits of a ticket's (MS-KILE 3.1.5.8).
+func (e *keytabEntry) sameVersion(kvno int) bool {
+	n := uint32(kvno)
+	return n == 0 || e.kvno == 0 || e.kvno == n || e.kvno == n&0xFF || e.kvno == n&0xFFFF
+}
+
+// clientKeys returns the newest key of p for each encryption type, in no order.
+func (k *Keytab) clientKeys(p Principal) map[Etype]keytabEntry {
+	keys := make(map[Etype]keytabEntry)
+	for _, e := range k.entries {
+		if !e.principal.equal(p) {
+			continue
+		}
+		if have, ok := keys[e.key.Etype]; !ok || e.kvno >= have.kvno {
+			keys[e.key.Etype] = e
+		}
+	}
+	return keys
+}
