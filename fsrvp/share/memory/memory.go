@@ -1,0 +1,250 @@
+// Package memory has shares in memory: a backend for an agent in tests, demos and tools that need no
+// file server, with hooks for failures and delays.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// Files is what the shares show: the volumes of package fsrvp/snapshot/memory, or something else with files
+// by their absolute paths.
+type Files interface {
+	ReadFile(name string) ([]byte, error)
+	WriteFile(name string, data []byte) error
+}
+
+// Shares is shares and exposed shares. It implements agent.Shares, ShareNamer, ShareSealer and ShareLister. Its
+// methods may be called by several goroutines at once; the exported fields have to be set before.
+type Shares struct {
+	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx meanwhile. An
+	// error makes the method fail with it.
+	Fault func(ctx context.Context, p Point) error
+	// MaxName limits the names of exposed shares, in bytes. Zero: 255.
+	MaxName int
+
+	files   Files
+	mu      sync.Mutex
+	bases   map[string]base    // by lower-case name
+	exposed map[string]Exposed // by lower-case name
+}
+
+var (
+	_ agent.Shares      = (*Shares)(nil)
+	_ agent.ShareNamer  = (*Shares)(nil)
+	_ agent.ShareSealer = (*Shares)(nil)
+	_ agent.ShareLister = (*Shares)(nil)
+)
+
+// A Point is a moment in a method: before the effect that it has, or after it.
+type Point struct {
+	Method string // "Lookup", "Expose", "Unexpose", "SealShare", "List"
+	Share  string // the bare name; empty for List
+	// Done tells that the effect is there. An error before it prevents it, one after it does
+	// not, but Expose takes back what it has made.
+	Done bool
+}
+
+type base struct {
+	agent.Share
+	rights string
+}
+
+// An Exposed is an exposed share.
+type Exposed struct {
+	agent.Exposure        // Writable: now
+	Rights         string // those of the base share when it was exposed
+}
+
+// New returns the given shares. Files is what ReadFile and WriteFile go to; nil: they fail.
+func New(files Files, shares ...agent.Share) *Shares {
+	s := &Shares{files: files, bases: map[string]base{}, exposed: map[string]Exposed{}}
+	for _, share := range shares {
+		s.bases[strings.ToLower(share.Name)] = base{Share: share}
+	}
+	return s
+}
+
+// SetRights says who may use a share, in any form: exposed shares get it when they are exposed.
+func (s *Shares) SetRights(name, rights string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.ToLower(name)
+	if b, ok := s.bases[key]; ok {
+		b.rights = rights
+		s.bases[key] = b
+	}
+}
+
+// Remove ends a share; those that expose copies of it stay.
+func (s *Shares) Remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.bases, strings.ToLower(name))
+}
+
+// Exposed returns an exposed share by its name, without regard to case.
+func (s *Shares) Exposed(name string) (Exposed, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.exposed[strings.ToLower(name)]
+	return e, ok
+}
+
+// Clone returns a copy of the shares as they are now, without Fault, over other files: what a crash at this moment would leave.
+func (s *Shares) Clone(files Files) *Shares {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Shares{MaxName: s.MaxName, files: files, bases: maps.Clone(s.bases), exposed: maps.Clone(s.exposed)}
+}
+
+func (s *Shares) fault(ctx context.Context, p Point) error {
+	if s.Fault != nil {
+		if err := s.Fault(ctx, p); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Lookup implements agent.Shares. Exposed shares are not found.
+func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
+	if err := s.fault(ctx, Point{Method: "Lookup", Share: name}); err != nil {
+		return agent.Share{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.bases[strings.ToLower(name)]
+	if !ok {
+		return agent.Share{}, fmt.Errorf("memory: there is no share %q: %w", name, fsrvp.ErrObjectNotFound)
+	}
+	return b.Share, nil
+}
+
+// Expose implements agent.Shares. It fails where the base share is gone.
+func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
+	p := Point{Method: "Expose", Share: e.Name}
+	if err := s.fault(ctx, p); err != nil {
+		return err
+	}
+	key := strings.ToLower(e.Name)
+	s.mu.Lock()
+	b, ok := s.bases[strings.ToLower(e.Base.Name)]
+	if ok {
+		s.exposed[key] = Exposed{Exposure: e, Rights: b.rights}
+	}
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("memory: there is no share %q: %w", e.Base.Name, fsrvp.ErrObjectNotFound)
+	}
+	p.Done = true
+	if err := s.fault(ctx, p); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.exposed, key)
+		return err
+	}
+	return nil
+}
+
+// Unexpose implements agent.Shares.
+func (s *Shares) Unexpose(ctx context.Context, name string) error {
+	p := Point{Method: "Unexpose", Share: name}
+	if err := s.fault(ctx, p); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.exposed, strings.ToLower(name))
+	s.mu.Unlock()
+	p.Done = true
+	return s.fault(ctx, p)
+}
+
+// SealShare implements agent.ShareSealer.
+func (s *Shares) SealShare(ctx context.Context, e agent.Exposure) error {
+	p := Point{Method: "SealShare", Share: e.Name}
+	if err := s.fault(ctx, p); err != nil {
+		return err
+	}
+	key := strings.ToLower(e.Name)
+	s.mu.Lock()
+	have, ok := s.exposed[key]
+	if ok {
+		have.Writable = false
+		s.exposed[key] = have
+	}
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("memory: share %q is not exposed", e.Name)
+	}
+	p.Done = true
+	return s.fault(ctx, p)
+}
+
+// CheckName implements agent.ShareNamer.
+func (s *Shares) CheckName(name string) error {
+	limit := s.MaxName
+	if limit == 0 {
+		limit = 255
+	}
+	if len(name) > limit {
+		return fmt.Errorf("memory: share name %q has more than %d bytes: %w", name, limit, fsrvp.ErrNotSupported)
+	}
+	return nil
+}
+
+// List implements agent.ShareLister.
+func (s *Shares) List(ctx context.Context) ([]string, error) {
+	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]string, 0, len(s.exposed))
+	for _, e := range s.exposed {
+		list = append(list, e.Name)
+	}
+	return list, nil
+}
+
+// ReadFile reads a file of a share, or of an exposed share, by its slash-separated path below it.
+func (s *Shares) ReadFile(share, name string) ([]byte, error) {
+	dir, _, err := s.open(share)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: share + "/" + name, Err: err}
+	}
+	return s.files.ReadFile(path.Join(dir, path.Join("/", name)))
+}
+
+// WriteFile writes a file of a share, or of an exposed share that is writable; else it fails with fs.ErrPermission.
+func (s *Shares) WriteFile(share, name string, data []byte) error {
+	dir, writable, err := s.open(share)
+	if err == nil && !writable {
+		err = fs.ErrPermission
+	}
+	if err != nil {
+		return &fs.PathError{Op: "write", Path: share + "/" + name, Err: err}
+	}
+	return s.files.WriteFile(path.Join(dir, path.Join("/", name)), data)
+}
+
+func (s *Shares) open(share string) (dir string, writable bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.ToLower(share)
+	if e, ok := s.exposed[key]; ok && s.files != nil {
+		return e.Path, e.Writable, nil
+	}
+	if b, ok := s.bases[key]; ok && s.files != nil {
+		return b.Path, true, nil
+	}
+	return "", false, fs.ErrNotExist
+}
