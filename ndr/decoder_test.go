@@ -214,7 +214,7 @@ func TestDecoderAllocation(t *testing.T) {
 			s = d.WString()
 		})
 		require.NotEmpty(t, s)
-		require.LessOrEqual(t, got, uint64(len(b))*3/2+4096, name)
+		require.LessOrEqual(t, got, uint64(len(b))*3/2+16<<10, name) // large objects are rounded to pages
 	}
 	for _, s := range syntaxes {
 		for _, count := range []uint32{math.MaxUint32, math.MaxInt32, 1 << 31, 1 << 24} {

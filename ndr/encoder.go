@@ -50,8 +50,9 @@ func (e *Encoder) Fail(op, reason string) {
 
 // Align pads with zeros until the offset is a multiple of n, which is 1, 2, 4 or 8.
 func (e *Encoder) Align(n int) {
-	for (len(e.buf)-e.base)&(n-1) != 0 {
-		e.buf = append(e.buf, 0)
+	if pad := (e.base - len(e.buf)) & (n - 1); pad != 0 {
+		var zeros [8]byte
+		e.buf = append(e.buf, zeros[:pad]...)
 	}
 }
 
@@ -118,10 +119,13 @@ func (e *Encoder) Uint3264(v uint64) {
 //
 //	| time_low 4 | time_mid 2 | time_hi_and_version 2 | clock_seq and node, 8 single bytes |
 func (e *Encoder) GUID(g [16]byte) {
-	e.Uint32(binary.BigEndian.Uint32(g[0:]))
-	e.Uint16(binary.BigEndian.Uint16(g[4:]))
-	e.Uint16(binary.BigEndian.Uint16(g[6:]))
-	e.buf = append(e.buf, g[8:]...)
+	e.Align(4)
+	if e.syntax != NDR20BE {
+		g[0], g[1], g[2], g[3] = g[3], g[2], g[1], g[0]
+		g[4], g[5] = g[5], g[4]
+		g[6], g[7] = g[7], g[6]
+	}
+	e.buf = append(e.buf, g[:]...)
 }
 
 // Pointer appends the referent of a unique pointer: zero for NULL, else 0x00020000 and 4 more for

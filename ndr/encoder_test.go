@@ -2,6 +2,7 @@ package ndr
 
 import (
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -182,6 +183,25 @@ func TestEncoderAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}))
+}
+
+// Short and long strings take different paths through the codec.
+func TestWStringLengths(t *testing.T) {
+	for _, s := range syntaxes {
+		for _, n := range []int{0, 1, 126, 127, 128, 129, 1000} {
+			for _, tail := range []string{"", "\u00fc", "\u30aa", "\U0001F4BE"} {
+				want := strings.Repeat("x", n) + tail
+				e := NewEncoder(nil, s)
+				e.WString(want)
+				b, err := e.Bytes()
+				require.NoError(t, err)
+				d := NewDecoder(b, s)
+				require.Equal(t, want, d.WString(), "%v %d", s, n)
+				require.NoError(t, d.Err())
+				require.Zero(t, d.Remaining())
+			}
+		}
+	}
 }
 
 // Strings of random code units, lone surrogates among them, survive the round trip from the wire and back.

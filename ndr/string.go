@@ -2,7 +2,9 @@ package ndr
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -25,26 +27,33 @@ func (e *Encoder) WString(s string) {
 	e.Uint3264(uint64(units) + 1)
 	e.Uint3264(0)
 	e.Uint3264(uint64(units) + 1)
-	for i := 0; i < len(s); {
-		r, n := decodeRune(s[i:])
-		i += n
-		if r > math.MaxUint16 {
-			hi, lo := utf16.EncodeRune(r)
-			e.unit(uint16(hi))
-			r = lo
+	start := len(e.buf)
+	end := start + 2*units
+	e.buf = slices.Grow(e.buf, 2*units+2)[:end+2]
+	out := e.buf[start:end]
+	if units == len(s) { // ASCII: what takes several bytes takes fewer units
+		for i := range len(s) {
+			out[2*i], out[2*i+1] = s[i], 0
 		}
-		e.unit(uint16(r))
-	}
-	e.unit(0)
-}
-
-// unit appends a code unit; there is nothing to align.
-func (e *Encoder) unit(u uint16) {
-	if e.syntax == NDR20BE {
-		e.buf = append(e.buf, byte(u>>8), byte(u))
 	} else {
-		e.buf = append(e.buf, byte(u), byte(u>>8))
+		out = out[:0]
+		for i := 0; i < len(s); {
+			r, n := decodeRune(s[i:])
+			i += n
+			if r > math.MaxUint16 {
+				hi, lo := utf16.EncodeRune(r)
+				out = binary.LittleEndian.AppendUint16(out, uint16(hi))
+				r = lo
+			}
+			out = binary.LittleEndian.AppendUint16(out, uint16(r))
+		}
 	}
+	if e.syntax == NDR20BE {
+		for i := 0; i < len(out); i += 2 {
+			out[i], out[i+1] = out[i+1], out[i]
+		}
+	}
+	e.buf[end], e.buf[end+1] = 0, 0
 }
 
 // CString appends s as a conformant-varying string of single bytes with its terminator, what
@@ -63,8 +72,11 @@ func (e *Encoder) CString(s string) {
 
 // utf16Len counts the code units of WTF-8 s, and tells whether it is that and free of NUL.
 func utf16Len(s string) (units int, ok bool) {
+	for units < len(s) && s[units]-1 < utf8.RuneSelf-1 { // ASCII, and not NUL
+		units++
+	}
 	afterHigh := false
-	for i := 0; i < len(s); {
+	for i := units; i < len(s); {
 		r, n := decodeRune(s[i:])
 		if r <= 0 {
 			return 0, false
@@ -94,24 +106,45 @@ func (d *Decoder) WString() string {
 	if b == nil {
 		return ""
 	}
-	be := d.syntax == NDR20BE
-	lo, hi := 0, 1
-	if be {
-		lo, hi = 1, 0
-	}
 	if b[len(b)-1]|b[len(b)-2] != 0 {
 		d.Fail("wide string", "does not end with a NUL")
 		return ""
 	}
-	unit := func(i int) rune { return rune(b[i+hi])<<8 | rune(b[i+lo]) }
+	if d.syntax == NDR20BE {
+		return decodeUTF16(b, binary.BigEndian.Uint16)
+	}
+	if str, ok := shortASCII(b); ok {
+		return str
+	}
+	return decodeUTF16(b, binary.LittleEndian.Uint16)
+}
 
+// shortASCII converts little-endian units up to the first NUL, where there are few and all are ASCII, as
+// in nearly every string. B ends with a NUL.
+func shortASCII(b []byte) (string, bool) {
+	var out [128]byte
+	for i := range min(len(out), len(b)/2) {
+		c := b[2*i]
+		if c >= utf8.RuneSelf || b[2*i+1] != 0 {
+			return "", false
+		}
+		if c == 0 {
+			return string(out[:i]), true
+		}
+		out[i] = c
+	}
+	return "", false
+}
+
+// decodeUTF16 converts the units of b, which ends with a NUL, up to its first NUL.
+func decodeUTF16(b []byte, unit func([]byte) uint16) string {
 	// Measure first, so that the string is the one allocation.
 	size, end := 0, 0
-	for ; unit(end) != 0; end += 2 {
-		switch r := unit(end); {
-		case r < 0x80:
+	for ; unit(b[end:]) != 0; end += 2 {
+		switch u := unit(b[end:]); {
+		case u < 0x80:
 			size++
-		case r < 0x800:
+		case u < 0x800:
 			size += 2
 		default:
 			size += 3 // half of a pair takes 2; the difference is not worth a second look
@@ -120,18 +153,15 @@ func (d *Decoder) WString() string {
 	var out strings.Builder
 	out.Grow(size)
 	for i := 0; i < end; i += 2 {
-		r := unit(i)
-		if r < 0x80 {
-			out.WriteByte(byte(r))
-			continue
-		}
+		r := rune(unit(b[i:]))
 		if utf16.IsSurrogate(r) {
-			if pair := utf16.DecodeRune(r, unit(i+2)); pair != utf8.RuneError {
+			if pair := utf16.DecodeRune(r, rune(unit(b[i+2:]))); pair != utf8.RuneError {
 				out.WriteRune(pair)
 				i += 2
 				continue
 			}
-			out.Write([]byte{0xE0 | byte(r>>12), 0x80 | byte(r>>6)&0x3F, 0x80 | byte(r)&0x3F})
+			var lone [3]byte
+			out.Write(appendRune(lone[:0], r))
 			continue
 		}
 		out.WriteRune(r)
