@@ -1,0 +1,84 @@
+package dcerpc
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net"
+	"sync"
+)
+
+// associations are the association groups of a server (C706 9.3.1): connections of one client to
+// one endpoint that belong together. Presentation and security contexts are not shared.
+type associations struct {
+	mu     sync.Mutex
+	groups map[uint32]*association
+}
+
+// An association is one group. It dies with its last connection.
+type association struct {
+	id       uint32
+	endpoint string // the server's own
+	host     string // of the client
+	members  int
+}
+
+// join returns the group with this id, or a new one where it is zero. It returns nil
+// where there is none that this client may join on this endpoint (MS-RPCE 3.3.3.5).
+func (a *associations) join(id uint32, endpoint, host string) *association {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if id != 0 {
+		g := a.groups[id]
+		if g == nil || g.endpoint != endpoint || g.host != host {
+			return nil
+		}
+		g.members++
+		return g
+	}
+	g := &association{id: a.newID(), endpoint: endpoint, host: host, members: 1}
+	if a.groups == nil {
+		a.groups = make(map[uint32]*association)
+	}
+	a.groups[g.id] = g
+	return g
+}
+
+// newID returns an id that is free and cannot be guessed.
+func (a *associations) newID() uint32 {
+	for {
+		var b [4]byte
+		rand.Read(b[:]) // never fails
+		id := binary.LittleEndian.Uint32(b[:])
+		if id != 0 && a.groups[id] == nil {
+			return id
+		}
+	}
+}
+
+func (a *associations) leave(g *association) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g.members--
+	if g.members == 0 {
+		delete(a.groups, g.id)
+	}
+}
+
+// hostOf returns the part of an address that tells hosts apart, without the port. It is empty
+// where the transport knows no address.
+func hostOf(addr net.Addr) string {
+	switch a := addr.(type) {
+	case nil:
+		return ""
+	case *net.TCPAddr:
+		return a.IP.String()
+	}
+	s := addr.String()
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		return host
+	}
+	if s == "@" { // an unnamed Unix socket
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,53 @@
+package dcerpc
+
+import (
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+)
+
+// A securityContext is a Context on one connection, and what PDUs say of it in their trailers.
+//
+// What is protected, of a request or response (MS-RPCE 3.3.1.5.2):
+//
+//	none       nothing; no trailer
+//	connect    nothing; no trailer in responses, and one that means nothing in requests
+//	packet     as integrity, which is what Windows does
+//	integrity  signature over stub and padding, with header signing over header and trailer too
+//	privacy    the same, and stub and padding encrypted
+type securityContext struct {
+	Context
+	id    uint32
+	typ   AuthType
+	level AuthLevel
+}
+
+// protects tells whether PDUs are signed.
+func (s *securityContext) protects() bool { return s != nil && s.level >= LevelPacket }
+
+// describe sets the trailer of the fragments that f makes. A nil context makes none.
+func (s *securityContext) describe(f *pdu.Fragmenter) {
+	if !s.protects() {
+		return
+	}
+	f.AuthType, f.AuthLevel, f.AuthContextID = uint8(s.typ), uint8(s.level), s.id
+	f.TokenSize = s.TokenSize(s.level)
+}
+
+func message(p pdu.Parts, signHeader bool) Message {
+	return Message{Header: p.Header, Body: p.Body, Trailer: p.Trailer, SignHeader: signHeader}
+}
+
+// protect signs or seals p, whose token is still empty.
+func (s *securityContext) protect(p pdu.Parts, signHeader bool) error {
+	if s.level == LevelPrivacy {
+		return s.Seal(message(p, signHeader), p.Token)
+	}
+	return s.Sign(message(p, signHeader), p.Token)
+}
+
+// unprotect checks or unseals p.
+func (s *securityContext) unprotect(p pdu.Parts, signHeader bool) error {
+	if s.level == LevelPrivacy {
+		return s.Unseal(message(p, signHeader), p.Token)
+	}
+	return s.Verify(message(p, signHeader), p.Token)
+}

@@ -1,0 +1,325 @@
+package dcerpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+)
+
+// call sends a request and waits for its answer.
+func (l *link) call(ctx context.Context, cc *ClientConn, call *Call) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	turn := l.turn
+	if turn != nil {
+		if err := l.acquire(ctx, turn); err != nil {
+			return err
+		}
+	}
+	p, err := l.register(cc, call.Response)
+	if err != nil {
+		if turn != nil {
+			turn <- struct{}{}
+		}
+		return err
+	}
+	if err := l.acquire(ctx, l.sending); err != nil {
+		l.unsent(p)
+		return err
+	}
+	if err := l.send(ctx, p, call); err != nil {
+		return err
+	}
+	return l.wait(ctx, p, call)
+}
+
+// unsent ends a call of which the server knows nothing.
+func (l *link) unsent(p *pending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[p.id] == p {
+		p.abandoned = true
+		l.complete(p, nil)
+	}
+}
+
+// wait waits for the answer to a request that was sent.
+func (l *link) wait(ctx context.Context, p *pending, call *Call) error {
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		id := p.id
+		if begun, ok := l.abandon(p); ok {
+			l.spawn(func() { l.cancel(id, begun) })
+			return ctx.Err()
+		}
+		<-p.ready
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := p.err
+	if err == nil {
+		call.Response = p.response
+		call.ResponseSyntax, _ = transferSyntax(p.cc.syntax).NDR(p.dataRep)
+	}
+	l.recycle(p)
+	return err
+}
+
+// send writes the fragments of a request. It holds the right to send, and gives it back.
+//
+// A request that was begun has to be sent to its end: its sequence numbers are used, and servers keep waiting
+// for the rest whatever else they are told. Where the context ends meanwhile, a goroutine does that, and
+// then cancels the call.
+func (l *link) send(ctx context.Context, p *pending, call *Call) error {
+	sec := p.cc.sec
+	f := pdu.Fragmenter{
+		Type:      pdu.TypeRequest,
+		DataRep:   l.dataRep,
+		CallID:    p.id,
+		ContextID: p.cc.contextID,
+		Opnum:     call.Opnum,
+		MaxXmit:   l.out.maxXmit,
+		Stub:      call.Stub,
+	}
+	l.describe(sec, &f)
+	if err := l.appendVerification(p.cc, &f); err != nil {
+		l.sending <- struct{}{}
+		l.unsent(p)
+		return err
+	}
+	stop := l.watch(ctx, p)
+	for f.More() {
+		b, err := l.out.next(&f, sec)
+		if err != nil {
+			stop()
+			l.sending <- struct{}{}
+			l.fail(err)
+			return l.reason()
+		}
+		n, err := l.out.conn.Write(b)
+		if err == nil {
+			continue
+		}
+		stop()
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+			l.finishLater(p, f, b[n:])
+			return ctx.Err()
+		}
+		l.sending <- struct{}{}
+		l.fail(readError(err))
+		return l.reason()
+	}
+	stop()
+	l.sending <- struct{}{}
+	return nil
+}
+
+// describe sets the trailer of a request. At the connect level there is none, as the server takes the only context for
+// the default one, unless there are several to choose from.
+func (l *link) describe(sec *securityContext, f *pdu.Fragmenter) {
+	sec.describe(f)
+	if sec == nil || sec.protects() {
+		return
+	}
+	l.mu.Lock()
+	several := len(l.security) > 1
+	l.mu.Unlock()
+	if several {
+		f.AuthType, f.AuthLevel, f.AuthContextID = uint8(sec.typ), uint8(sec.level), sec.id
+		f.TokenSize = connectTokenSize
+	}
+}
+
+// connectTokenSize is that of NTLM's signature, which nobody looks at on this level.
+const connectTokenSize = 16
+
+// appendVerification adds the verification trailer to the stub where one is due.
+func (l *link) appendVerification(cc *ClientConn, f *pdu.Fragmenter) error {
+	trailer := cc.verificationTrailer(f)
+	if trailer == nil {
+		return nil
+	}
+	stub, err := trailer.AppendBinary(bytes.Clone(f.Stub), 0)
+	f.Stub = stub
+	return err
+}
+
+// watch makes Write return when the context ends, until the function that it returns is called.
+func (l *link) watch(ctx context.Context, p *pending) (stop func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	unwatch := context.AfterFunc(ctx, p.interrupt)
+	return func() {
+		if !unwatch() {
+			<-p.broken
+			_ = l.out.conn.SetWriteDeadline(time.Time{})
+		}
+	}
+}
+
+// finishLater writes the rest of a fragment and of its request in a goroutine, which keeps the right to send until
+// then, and cancels the call.
+func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
+	f.Stub = bytes.Clone(f.Stub) // the caller's
+	id, sec := p.id, p.cc.sec
+	_, _ = l.abandon(p)
+	spawned := l.spawn(func() {
+		err := l.finish(&f, sec, rest)
+		l.sending <- struct{}{}
+		if err != nil {
+			l.fail(readError(err))
+			return
+		}
+		l.cancel(id, false)
+	})
+	if !spawned {
+		l.sending <- struct{}{}
+	}
+}
+
+func (l *link) finish(f *pdu.Fragmenter, sec *securityContext, rest []byte) error {
+	for {
+		if _, err := l.out.conn.Write(rest); err != nil {
+			return err
+		}
+		if !f.More() {
+			return nil
+		}
+		var err error
+		if rest, err = l.out.next(f, sec); err != nil {
+			return err
+		}
+	}
+}
+
+// cancel tells the server that nobody waits for a call (C706 9.3, 12.6.4.6, 12.6.4.8): co_cancel asks it to stop, and
+// orphaned says that no answer is needed. Without multiplexing the answer is needed, as it tells that the
+// connection is free again.
+func (l *link) cancel(id uint32, begun bool) {
+	select {
+	case <-l.sending:
+	case <-l.ended:
+		return
+	}
+	defer func() { l.sending <- struct{}{} }()
+	h := pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: l.dataRep, CallID: id}
+	if !begun {
+		l.tell(&pdu.CoCancel{Header: h})
+	}
+	if l.turn == nil {
+		l.tell(&pdu.Orphaned{Header: h})
+	}
+}
+
+func (l *link) tell(p pdu.PDU) {
+	b, err := p.AppendBinary(nil)
+	if err == nil {
+		err = l.out.write(b)
+	}
+	if err != nil {
+		l.fail(readError(err))
+	}
+}
+
+// receiveResponse takes one fragment of a response.
+func (l *link) receiveResponse(b []byte) error {
+	resp, err := pdu.ParseResponse(b)
+	if err != nil {
+		l.traced(b, false)
+		return fmt.Errorf("%w: %w", ErrBadPeer, err)
+	}
+	sec, err := l.unprotect(b, &resp.Auth)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.waiting[resp.CallID]
+	if p == nil {
+		return l.late(&resp.Header)
+	}
+	switch {
+	case p.cc == nil:
+		return badPeer("response to an alter_context")
+	case p.cc.sec.protects() && sec != p.cc.sec:
+		return badPeer("response without the protection of its call")
+	case uint8(resp.ContextID) != uint8(p.cc.contextID): // Windows keeps 8 bits
+		return badPeer("response on context %d to a call on %d", resp.ContextID, p.cc.contextID)
+	case resp.Flags.Has(pdu.FirstFrag) == p.begun:
+		return badPeer("fragment of a response out of sequence")
+	case p.begun && resp.DataRep != p.dataRep:
+		return badPeer("response changes its data representation")
+	}
+	p.begun, p.dataRep = true, resp.DataRep
+	if !p.abandoned {
+		if len(p.response)-p.base+len(resp.Stub) > l.maxResponse {
+			return badPeer("response of more than %d bytes", l.maxResponse)
+		}
+		p.response = append(p.response, resp.Stub...)
+	}
+	if resp.Flags.Has(pdu.LastFrag) {
+		l.complete(p, nil)
+	}
+	return nil
+}
+
+// receiveFault takes a fault. Windows and Samba never sign them.
+func (l *link) receiveFault(b []byte) error {
+	fault, err := pdu.ParseFault(b)
+	if err != nil {
+		l.traced(b, false)
+		return fmt.Errorf("%w: %w", ErrBadPeer, err)
+	}
+	if _, err := l.unprotect(b, &fault.Auth); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.waiting[fault.CallID]
+	if p == nil {
+		return l.late(&fault.Header)
+	}
+	if p.cc == nil {
+		fault.Stub, fault.Auth = nil, pdu.Auth{} // they alias b
+		p.answer = &fault
+		l.complete(p, nil)
+		return nil
+	}
+	l.complete(p, &Fault{Status: fault.Status, DidNotExecute: fault.Flags.Has(pdu.DidNotExecute)})
+	return nil
+}
+
+// unprotect checks or unseals a response or fault with the security context that its trailer names, and traces it.
+func (l *link) unprotect(b []byte, trailer *pdu.Auth) (*securityContext, error) {
+	if !trailer.Present() {
+		l.traced(b, false)
+		return nil, nil
+	}
+	l.mu.Lock()
+	sec, signed := l.security[trailer.ContextID], l.signed
+	l.mu.Unlock()
+	if sec == nil || trailer.Type != uint8(sec.typ) || trailer.Level != uint8(sec.level) {
+		l.traced(b, trailer.Level == uint8(LevelPrivacy))
+		return nil, badPeer("auth type %d, level %d, context %d, which was not agreed", trailer.Type, trailer.Level, trailer.ContextID)
+	}
+	if sec.protects() {
+		parts, err := pdu.Split(b)
+		if err == nil {
+			err = sec.unprotect(parts, signed)
+		}
+		if err != nil {
+			l.traced(b, sec.level == LevelPrivacy)
+			return nil, fmt.Errorf("%w: %w", ErrBadPeer, err)
+		}
+	}
+	l.traced(b, false)
+	return sec, nil
+}

@@ -1,0 +1,463 @@
+package dcerpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+// maxCallID is the largest call id that a client should use (MS-RPCE 3.3.2.4.1.1).
+const maxCallID = 0x7FFFFFFF
+
+// A link is the client's side of one connection: what all ClientConns on it share.
+//
+// One goroutine reads. Callers write their requests themselves, under the token in sending.
+type link struct {
+	framer      *pdu.Framer
+	logger      *slog.Logger
+	trace       Trace
+	dataRep     pdu.DataRep
+	maxResponse int
+	signOffered bool // header signing was offered; does not change once the bind is through
+	group       uint32
+
+	// sending holds the right to use out.
+	sending chan struct{}
+	out     sender
+	// turn, where the server does not multiplex, holds the right to have a call underway. It
+	// is set by the bind, under mu, and nil with multiplexing.
+	turn chan struct{}
+
+	mu       sync.Mutex
+	waiting  map[uint32]*pending // by call id
+	free     []*pending
+	lastID   uint32
+	nextCtx  uint16 // presentation context
+	nextSec  uint32 // security context
+	security map[uint32]*securityContext
+	signed   bool  // header signing is negotiated, for what is received
+	err      error // why the link has ended
+	leaving  bool  // the server has sent shutdown
+	ended    chan struct{}
+
+	workers sync.WaitGroup // the reader, and whatever finishes abandoned calls
+}
+
+// A pending is a call, or an alter_context, that waits for its answer. The link's mutex guards it while it
+// is registered.
+type pending struct {
+	ready     chan struct{} // gets one value when the answer is complete
+	interrupt func()        // breaks off a Write, then sends on broken
+	broken    chan struct{}
+
+	id        uint32
+	cc        *ClientConn // of a call; nil for a bind or alter_context
+	abandoned bool        // nobody waits any more
+	response  []byte
+	base      int         // where in response the stub begins
+	dataRep   pdu.DataRep // of the first fragment
+	begun     bool        // there was a first fragment
+	answer    pdu.PDU     // to a bind or alter_context
+	err       error
+}
+
+func newLink(conn net.Conn, cfg *Config) *link {
+	l := &link{
+		framer:      pdu.NewFramer(conn, 0),
+		logger:      cfg.Logger,
+		trace:       cfg.Trace,
+		maxResponse: cfg.MaxResponse,
+		sending:     make(chan struct{}, 1),
+		out:         sender{conn: conn, trace: cfg.Trace},
+		waiting:     make(map[uint32]*pending),
+		security:    make(map[uint32]*securityContext),
+		ended:       make(chan struct{}),
+	}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	if l.maxResponse == 0 {
+		l.maxResponse = defaultResponse
+	}
+	for _, s := range cfg.Syntaxes {
+		if s == ndr.NDR20BE {
+			l.dataRep = pdu.BigEndian
+		}
+	}
+	l.sending <- struct{}{}
+	l.workers.Go(l.read)
+	return l
+}
+
+// opened takes what a bind_ack says of the connection itself.
+func (l *link) opened(ack *pdu.BindAck, asked pdu.Flags, offered int) error {
+	size := min(int(ack.MaxRecv), offered)
+	if size < minFragment {
+		return badPeer("the server takes fragments of %d bytes, at least %d are due", size, minFragment)
+	}
+	l.group = ack.AssocGroup
+	l.out.maxXmit = size
+	l.out.signHeader = ack.Flags.Has(pdu.SupportHeaderSign) && asked.Has(pdu.SupportHeaderSign)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signed = l.out.signHeader
+	if !ack.Flags.Has(pdu.ConcMPX) || !asked.Has(pdu.ConcMPX) {
+		l.turn = make(chan struct{}, 1)
+		l.turn <- struct{}{}
+	}
+	return nil
+}
+
+// contextIDs reserves n ids of presentation contexts and returns the first.
+func (l *link) contextIDs(n int) uint16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := l.nextCtx
+	l.nextCtx += uint16(n)
+	return id
+}
+
+func (l *link) featureContext(iface SyntaxID) pdu.ContextElement {
+	return pdu.ContextElement{
+		ID:       l.contextIDs(1),
+		Abstract: iface,
+		Transfer: []SyntaxID{pdu.FeatureSyntax(pdu.SecurityContextMultiplexing | pdu.KeepConnectionOnOrphan)},
+	}
+}
+
+func (l *link) securityID() uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextSec++
+	return l.nextSec
+}
+
+func (l *link) addSecurity(s *securityContext) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.security[s.id] = s
+}
+
+// offerSigning tells whether an alter_context has to offer header signing: the bind, which had no security, did
+// not.
+func (l *link) offerSigning() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	offer := !l.signOffered
+	l.signOffered = true
+	return offer
+}
+
+// signHeaders begins header signing, which applies to the whole connection at once.
+func (l *link) signHeaders(ctx context.Context) error {
+	if err := l.acquire(ctx, l.sending); err != nil {
+		return err
+	}
+	l.out.signHeader = true
+	l.sending <- struct{}{}
+	l.mu.Lock()
+	l.signed = true
+	l.mu.Unlock()
+	return nil
+}
+
+// acquire takes the value out of a channel that holds a right.
+func (l *link) acquire(ctx context.Context, right chan struct{}) error {
+	select {
+	case <-right:
+		return nil
+	default:
+	}
+	select {
+	case <-right:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ended:
+		return l.reason()
+	}
+}
+
+// reason returns why the link has ended.
+func (l *link) reason() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// register makes a pending with a call id of its own. With cc it is a call, whose response is appended to response.
+func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return nil, l.err
+	}
+	if l.leaving {
+		return nil, fmt.Errorf("the server is shutting the connection down: %w", net.ErrClosed)
+	}
+	var p *pending
+	if n := len(l.free); n > 0 {
+		p, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		p = l.newPending()
+	}
+	for {
+		l.lastID = l.lastID%maxCallID + 1
+		if l.waiting[l.lastID] == nil {
+			break
+		}
+	}
+	*p = pending{
+		ready: p.ready, interrupt: p.interrupt, broken: p.broken,
+		id: l.lastID, cc: cc, response: response, base: len(response),
+	}
+	l.waiting[p.id] = p
+	return p, nil
+}
+
+func (l *link) newPending() *pending {
+	broken := make(chan struct{}, 1)
+	return &pending{
+		ready:  make(chan struct{}, 1),
+		broken: broken,
+		interrupt: func() {
+			_ = l.out.conn.SetWriteDeadline(time.Unix(1, 0)) // a connection without deadlines is not interrupted
+			broken <- struct{}{}
+		},
+	}
+}
+
+// complete ends p and wakes who waits for it. It is called with mu.
+func (l *link) complete(p *pending, err error) {
+	p.err = err
+	delete(l.waiting, p.id)
+	if l.turn != nil {
+		l.turn <- struct{}{}
+	}
+	if p.abandoned {
+		l.recycle(p)
+		return
+	}
+	p.ready <- struct{}{}
+}
+
+// recycle is called with mu.
+func (l *link) recycle(p *pending) {
+	p.response, p.cc, p.answer = nil, nil, nil
+	if len(l.free) < 64 {
+		l.free = append(l.free, p)
+	}
+}
+
+// abandon takes p from who waits for it, unless its answer is there already. begun tells whether a part of the
+// answer has come.
+func (l *link) abandon(p *pending) (begun, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[p.id] != p {
+		return false, false
+	}
+	begun = p.begun
+	p.abandoned = true
+	p.response = nil
+	if l.turn == nil {
+		// The answer may never come (C706 12.6.4.8: an orphaned call needs none), and is recognised
+		// as late by its id.
+		delete(l.waiting, p.id)
+		l.recycle(p)
+	}
+	return begun, true
+}
+
+// close ends the link with the given reason and waits for its goroutines.
+func (l *link) close(reason error) {
+	l.fail(reason)
+	l.workers.Wait()
+}
+
+// fail ends the link: everything that waits ends with err, unless it has ended already.
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.err = err
+	close(l.ended)
+	for _, p := range l.waiting {
+		l.complete(p, err)
+	}
+	l.mu.Unlock()
+	_ = l.out.conn.Close() // err says more
+}
+
+// spawn runs f in a goroutine that close waits for, unless the link has ended.
+func (l *link) spawn(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return false
+	}
+	l.workers.Go(f)
+	return true
+}
+
+// read is the goroutine that receives.
+func (l *link) read() {
+	for {
+		h, b, err := l.framer.Next()
+		if err != nil {
+			l.fail(readError(err))
+			return
+		}
+		if err := l.receive(&h, b); err != nil {
+			l.fail(err)
+			return
+		}
+	}
+}
+
+// readError makes io.ErrUnexpectedEOF of all the ways in which a peer can go away.
+func readError(err error) error {
+	var bad *pdu.Error
+	switch {
+	case errors.As(err, &bad):
+		return fmt.Errorf("%w: %w", ErrBadPeer, err)
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return err
+	}
+	return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+}
+
+// exchange sends a bind or alter_context and returns the answer, which is a copy.
+func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
+	turn := l.turn
+	if turn != nil {
+		if err := l.acquire(ctx, turn); err != nil {
+			return nil, err
+		}
+	}
+	p, err := l.register(nil, nil)
+	if err != nil {
+		if turn != nil {
+			turn <- struct{}{}
+		}
+		return nil, err
+	}
+	req.Head().CallID = p.id
+	if err := l.post(ctx, req); err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		if _, ok := l.abandon(p); ok {
+			return nil, ctx.Err()
+		}
+		<-p.ready
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answer, err := p.answer, p.err
+	l.recycle(p)
+	return answer, err
+}
+
+// post writes one PDU that is no request. Where the context ends before it is written, the link ends: a part of it may
+// be on its way, and what a server makes of a negotiation that was broken off is not known.
+func (l *link) post(ctx context.Context, p pdu.PDU) error {
+	b, err := p.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	if err := l.acquire(ctx, l.sending); err != nil {
+		l.fail(err)
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
+	err = l.out.write(b)
+	l.sending <- struct{}{}
+	stop()
+	if err != nil {
+		l.fail(readError(err))
+		return l.reason()
+	}
+	return nil
+}
+
+// receive judges one PDU.
+func (l *link) receive(h *pdu.Header, b []byte) error {
+	if err := h.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPeer, err)
+	}
+	switch h.Type {
+	case pdu.TypeResponse:
+		return l.receiveResponse(b)
+	case pdu.TypeFault:
+		return l.receiveFault(b)
+	case pdu.TypeBindAck, pdu.TypeBindNak, pdu.TypeAlterContextResp:
+		l.traced(b, false)
+		return l.receiveAnswer(b)
+	case pdu.TypeShutdown:
+		l.traced(b, false)
+		l.mu.Lock()
+		l.leaving = true
+		l.mu.Unlock()
+		return nil
+	}
+	l.traced(b, false)
+	return badPeer("%v sent to a client", h.Type)
+}
+
+func (l *link) receiveAnswer(b []byte) error {
+	p, err := pdu.Parse(bytes.Clone(b))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPeer, err)
+	}
+	return l.answer(p)
+}
+
+// answer gives p to the bind or alter_context that waits for it.
+func (l *link) answer(p pdu.PDU) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := p.Head()
+	w := l.waiting[h.CallID]
+	if w == nil {
+		return l.late(h)
+	}
+	if w.cc != nil {
+		return badPeer("%v in answer to a request", h.Type)
+	}
+	w.answer = p
+	l.complete(w, nil)
+	return nil
+}
+
+// late tells what to make of an answer that nobody waits for: it is dropped where the id was given to
+// a call that was abandoned since.
+func (l *link) late(h *pdu.Header) error {
+	if h.CallID == 0 || h.CallID > l.lastID {
+		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
+	}
+	l.logger.Debug("dcerpc: late answer dropped", "type", h.Type, "call", h.CallID)
+	return nil
+}
+
+func (l *link) traced(b []byte, sealed bool) {
+	if l.trace != nil {
+		c := l.out.conn
+		l.trace(TracedPDU{Local: c.LocalAddr(), Remote: c.RemoteAddr(), Sealed: sealed, PDU: b})
+	}
+}

@@ -1,0 +1,72 @@
+package dcerpc
+
+import "time"
+
+// Limits bound what peers can cost a Server. In every field zero means the default that its comment
+// gives, and a negative value no limit.
+type Limits struct {
+	// Connections is how many connections are served at once; 1024. Further ones are closed at once.
+	Connections int
+	// ConnectionsPerAddress is how many of them one address may have; 128. It does not
+	// apply to transports that know no address of their peer.
+	ConnectionsPerAddress int
+	// UnauthenticatedConnections is how many connections may be served of which nobody has said yet who
+	// is behind: neither a session under the transport nor a finished security context; 512.
+	UnauthenticatedConnections int
+	// BindTime is how long a connection may take from its start to the end of its first
+	// bind, security legs included; 30 s.
+	BindTime time.Duration
+	// IdleTime is how long a bound connection may be without a call in flight before it is closed; 1 h.
+	// RPC has no keep-alive of its own; TCP's finds peers that are gone.
+	IdleTime time.Duration
+	// WriteTime is how long a peer may take to read one PDU; 30 s.
+	WriteTime time.Duration
+	// RequestBytes is the largest stub of a request over all of its fragments; 4 MiB. Windows
+	// and Samba have the same limit.
+	RequestBytes int
+	// Fragments is the largest number of fragments of one request; 65536. It
+	// bounds requests of fragments without data.
+	Fragments int
+	// CallsPerConnection is how many calls of one connection may be in flight; 256. Further ones are answered
+	// nca_s_server_too_busy.
+	CallsPerConnection int
+	// Calls is how many calls may be in flight on the whole server; 4096.
+	Calls int
+	// PresentationContexts is how many presentation contexts a connection may have; 128.
+	PresentationContexts int
+	// SecurityContexts is how many security contexts a connection may open; 32.
+	SecurityContexts int
+}
+
+// noLimit is larger than anything that is counted.
+const noLimit = int(^uint(0) >> 1)
+
+// filled returns l with defaults where it has zeros, and noLimit where it is negative.
+func (l Limits) filled() Limits {
+	count := func(v *int, def int) {
+		switch {
+		case *v == 0:
+			*v = def
+		case *v < 0:
+			*v = noLimit
+		}
+	}
+	wait := func(v *time.Duration, def time.Duration) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	count(&l.Connections, 1024)
+	count(&l.ConnectionsPerAddress, 128)
+	count(&l.UnauthenticatedConnections, 512)
+	wait(&l.BindTime, 30*time.Second)
+	wait(&l.IdleTime, time.Hour)
+	wait(&l.WriteTime, 30*time.Second)
+	count(&l.RequestBytes, 4<<20)
+	count(&l.Fragments, 1<<16)
+	count(&l.CallsPerConnection, 256)
+	count(&l.Calls, 4096)
+	count(&l.PresentationContexts, 128)
+	count(&l.SecurityContexts, 32)
+	return l
+}

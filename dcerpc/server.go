@@ -1,0 +1,324 @@
+package dcerpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close. It matches net.ErrClosed.
+var ErrServerClosed = fmt.Errorf("dcerpc: server closed: %w", net.ErrClosed)
+
+// A Server serves interfaces on any number of listeners, as Windows 2022 does where the
+// standards leave a choice. Beside those that are registered it serves the management
+// interface (mgmt) on every endpoint. The zero value is ready for use; the fields
+// must not be changed once it serves.
+type Server struct {
+	// Acceptors are the security mechanisms, one for each AuthType.
+	Acceptors []Acceptor
+	// MinLevel is the least protection that calls need, where an interface has no
+	// level of its own. Zero means LevelIntegrity.
+	MinLevel AuthLevel
+	// Principal is the name of the service's account that mgmt tells clients, "FS1$@EXAMPLE.COM".
+	// It may be empty.
+	Principal string
+	// Limits bound what peers can cost. Its zero value has defaults.
+	Limits Limits
+	// Logger gets warnings of failed handlers, information about refused peers, and
+	// protocol errors at debug level. Nil means slog.Default.
+	Logger *slog.Logger
+	// Trace sees every PDU. Nil means none.
+	Trace Trace
+
+	mu         sync.Mutex
+	begun      bool
+	closing    bool
+	limits     Limits // filled
+	interfaces map[SyntaxID]*serverInterface
+	listeners  map[net.Listener]struct{}
+	conns      map[*serverConn]struct{}
+	perHost    map[string]int
+	unknown    int            // connections whose peer is not authenticated
+	serving    sync.WaitGroup // connections, with their calls
+
+	groups associations
+	calls  sync.Pool // of *serverCall
+	stats  statistics
+}
+
+// statistics are what mgmt reports (C706, rpc_mgmt_inq_stats), and the calls in flight.
+type statistics struct {
+	callsIn, callsOut, pduIn, pduOut atomic.Uint32
+	inFlight                         atomic.Int64
+}
+
+// A serverInterface is one registered interface.
+type serverInterface struct {
+	id       SyntaxID
+	handler  Handler
+	opnums   int // 0: the handler knows
+	minLevel AuthLevel
+}
+
+// InterfaceOptions are properties of one interface of a Server.
+type InterfaceOptions struct {
+	// Opnums is the number of operations. Calls of an opnum from there on are answered
+	// with the fault nca_s_op_rng_error; zero leaves that to the handler.
+	Opnums int
+	// MinLevel is the least protection that calls of this interface need. Zero means the Server's.
+	MinLevel AuthLevel
+}
+
+// Handle registers the handler of an interface; nil options mean their zero value. Connections that are bound
+// already do not see it. It panics where the interface is registered, or is mgmt, which the server has itself.
+func (s *Server) Handle(iface SyntaxID, h Handler, opts *InterfaceOptions) {
+	if opts == nil {
+		opts = &InterfaceOptions{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin()
+	if s.interfaces[iface] != nil {
+		panic(fmt.Sprintf("dcerpc: interface %v is registered twice", iface))
+	}
+	s.interfaces[iface] = &serverInterface{id: iface, handler: h, opnums: opts.Opnums, minLevel: opts.MinLevel}
+}
+
+// begin makes what the zero value lacks. It is called with mu.
+func (s *Server) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	s.limits = s.Limits.filled()
+	s.interfaces = map[SyntaxID]*serverInterface{
+		mgmtInterface(): {
+			id:       mgmtInterface(),
+			handler:  &mgmt{server: s},
+			opnums:   mgmtOpnums,
+			minLevel: LevelInsecureNone,
+		},
+	}
+	s.listeners = make(map[net.Listener]struct{})
+	s.conns = make(map[*serverConn]struct{})
+	s.perHost = make(map[string]int)
+	s.calls.New = func() any { return new(serverCall) }
+}
+
+// lookup returns a registered interface, or nil.
+func (s *Server) lookup(id SyntaxID) *serverInterface {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.interfaces[id]
+}
+
+// registered returns the interfaces but mgmt.
+func (s *Server) registered() []SyntaxID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []SyntaxID
+	for id := range s.interfaces {
+		if id != mgmtInterface() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (s *Server) acceptor(t AuthType) Acceptor {
+	for _, a := range s.Acceptors {
+		if a.AuthType() == t {
+			return a
+		}
+	}
+	return nil
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.Default()
+	}
+	return s.Logger
+}
+
+// minLevel is the least level for calls of i.
+func (s *Server) minLevel(i *serverInterface) AuthLevel {
+	switch {
+	case i.minLevel != LevelDefault:
+		return i.minLevel
+	case s.MinLevel != LevelDefault:
+		return s.MinLevel
+	}
+	return LevelIntegrity
+}
+
+// Serve accepts connections until the listener fails or the server is closed, and serves each in a goroutine of
+// its own. It returns ErrServerClosed after Shutdown or Close, which close the listener; otherwise it
+// leaves it open. An accept that fails for want of resources is tried again.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.begin()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, l)
+	}()
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	wait := shortest
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = shortest
+			if c := s.admit(conn); c != nil {
+				go c.serve()
+			}
+		case s.isClosing():
+			return ErrServerClosed
+		case isTemporary(err):
+			s.logger().Warn("dcerpc: accept failed", "err", err, "wait", wait)
+			time.Sleep(wait)
+			wait = min(2*wait, longest)
+		default:
+			return fmt.Errorf("dcerpc: accept: %w", err)
+		}
+	}
+}
+
+// isTemporary tells whether an accept may succeed later: descriptors or memory were short, or the
+// peer was gone already.
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// ServeConn serves one connection, which it closes, and returns when it has ended.
+func (s *Server) ServeConn(conn net.Conn) {
+	if c := s.admit(conn); c != nil {
+		c.serve()
+	}
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// admit makes a serverConn of a connection, or closes it where there are too many.
+func (s *Server) admit(conn net.Conn) *serverConn {
+	c := newServerConn(s, conn)
+	s.mu.Lock()
+	s.begin()
+	refused := ""
+	switch {
+	case s.closing:
+		refused = "the server is closing"
+	case len(s.conns) >= s.limits.Connections:
+		refused = "too many connections"
+	case c.host != "" && s.perHost[c.host] >= s.limits.ConnectionsPerAddress:
+		refused = "too many connections of this address"
+	case !c.known && s.unknown >= s.limits.UnauthenticatedConnections:
+		refused = "too many unauthenticated connections"
+	}
+	if refused != "" {
+		s.mu.Unlock()
+		s.logger().Info("dcerpc: connection refused", "peer", conn.RemoteAddr(), "reason", refused)
+		_ = conn.Close()
+		return nil
+	}
+	s.conns[c] = struct{}{}
+	s.perHost[c.host]++
+	if !c.known {
+		s.unknown++
+	}
+	s.serving.Add(1)
+	s.mu.Unlock()
+	c.start()
+	return c
+}
+
+// dismiss forgets a connection that has ended.
+func (s *Server) dismiss(c *serverConn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	if s.perHost[c.host]--; s.perHost[c.host] == 0 {
+		delete(s.perHost, c.host)
+	}
+	if !c.known {
+		s.unknown--
+	}
+	s.mu.Unlock()
+	s.serving.Done()
+}
+
+// authenticated notes that it is known who is behind c.
+func (s *Server) authenticated(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !c.known {
+		c.known = true
+		s.unknown--
+	}
+}
+
+// Shutdown closes the listeners, lets the calls in flight come to their end and closes each connection
+// then; connections without a call are closed at once, and further requests on the others are answered
+// nca_s_server_too_busy. When the context ends first, it closes what is left, without waiting
+// for it, and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, c := range s.stop() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		for _, c := range s.stop() {
+			c.abort("server closed")
+		}
+		return ctx.Err()
+	}
+}
+
+// Close closes listeners and connections and cancels the contexts of the calls in flight. It returns when all
+// handlers have returned; Shutdown with an ended context does not wait for them.
+func (s *Server) Close() error {
+	for _, c := range s.stop() {
+		c.abort("server closed")
+	}
+	s.serving.Wait()
+	return nil
+}
+
+// stop ends the listeners and returns the connections.
+func (s *Server) stop() []*serverConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin()
+	s.closing = true
+	for l := range s.listeners {
+		_ = l.Close() // Serve returns ErrServerClosed
+	}
+	conns := make([]*serverConn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}

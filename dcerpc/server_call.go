@@ -1,0 +1,245 @@
+package dcerpc
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+// Buffers of calls that are larger are not kept for later ones; the response begins with room for short ones.
+const (
+	keptBuffer    = 64 << 10
+	responseStart = 512
+)
+
+// A serverCall is one call, from its first fragment to the last of its answer.
+type serverCall struct {
+	id        uint32
+	contextID uint16
+	dataRep   pdu.DataRep
+	opnum     uint16
+	pres      *presentation
+	sec       *serverSecurity // nil without security
+	peer      context.Context // carries the Peer
+	refused   *rejection      // why no handler will see it; its stub is not kept then
+
+	stub      []byte
+	size      int // of the stub, kept or not
+	fragments int
+	response  []byte
+	call      Call
+
+	ctx    context.Context // of the handler
+	cancel context.CancelFunc
+}
+
+// newCall begins a call. Whether it is refused for its level is decided here, so that the stubs of peers
+// that may not call are not kept.
+func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSecurity, peer context.Context) *serverCall {
+	call := c.server.calls.Get().(*serverCall)
+	*call = serverCall{
+		id: req.CallID, contextID: req.ContextID, dataRep: req.DataRep, opnum: req.Opnum,
+		pres: pres, sec: sec, peer: peer,
+		stub: call.stub[:0], response: call.response[:0],
+	}
+	level := LevelInsecureNone
+	if sec != nil {
+		level = sec.level
+	}
+	if level < c.server.minLevel(pres.iface) {
+		call.refused = &rejection{status: pdu.FaultAccessDenied, drop: !c.strong, why: "protection below the interface's least"}
+	}
+	return call
+}
+
+// release gives a call back once nobody uses it.
+func (c *serverConn) release(call *serverCall) {
+	if cap(call.stub) > keptBuffer {
+		call.stub = nil
+	}
+	if cap(call.response) > keptBuffer {
+		call.response = nil
+	}
+	*call = serverCall{stub: call.stub, response: call.response}
+	c.server.calls.Put(call)
+}
+
+// dispatch runs a complete call, or refuses it, and tells whether the connection goes on.
+func (c *serverConn) dispatch(call *serverCall) bool {
+	if call.refused == nil {
+		call.refused = c.check(call)
+	}
+	if call.refused == nil {
+		call.refused = c.admitCall(call)
+	}
+	if r := call.refused; r != nil {
+		req := pdu.Request{Header: pdu.Header{CallID: call.id}, ContextID: call.contextID}
+		c.release(call)
+		return c.reject(&req, r)
+	}
+	c.server.stats.callsIn.Add(1)
+	go c.run(call)
+	return true
+}
+
+// check looks at what is the same for all handlers, and fills in what they see.
+func (c *serverConn) check(call *serverCall) *rejection {
+	iface := call.pres.iface
+	if iface.opnums > 0 && int(call.opnum) >= iface.opnums {
+		return &rejection{status: pdu.FaultOpRange, flags: pdu.DidNotExecute, why: "no such opnum"}
+	}
+	stub, trailer, ok := pdu.CutVerificationTrailer(call.stub)
+	if ok {
+		req := pdu.Request{
+			Header:    pdu.Header{CallID: call.id, DataRep: call.dataRep},
+			ContextID: call.contextID,
+			Opnum:     call.opnum,
+		}
+		if err := trailer.Verify(&req, iface.id, call.pres.syntax, c.signing); err != nil {
+			return &rejection{status: pdu.FaultAccessDenied, why: err.Error()}
+		}
+	}
+	call.call.Opnum, call.call.Stub = call.opnum, stub
+	call.call.Syntax, _ = call.pres.syntax.NDR(call.dataRep)
+	call.call.ResponseSyntax, _ = call.pres.syntax.NDR(pdu.LittleEndian)
+	if call.response == nil {
+		call.response = make([]byte, 0, responseStart)
+	}
+	call.call.Response = call.response
+	return nil
+}
+
+// admitCall counts a call in, unless there are too many.
+func (c *serverConn) admitCall(call *serverCall) *rejection {
+	tooBusy := func(why string) *rejection {
+		return &rejection{status: pdu.FaultServerTooBusy, flags: pdu.DidNotExecute, why: why}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.draining:
+		return tooBusy("server shutting down")
+	case c.busy >= c.limits.CallsPerConnection:
+		return tooBusy("too many calls on the connection")
+	case c.inFlight[call.id] != nil:
+		return &rejection{status: pdu.FaultProtocolError, drop: true, why: "call id in use"}
+	case c.server.stats.inFlight.Add(1) > int64(c.limits.Calls):
+		c.server.stats.inFlight.Add(-1)
+		return tooBusy("too many calls on the server")
+	}
+	call.ctx, call.cancel = context.WithCancel(call.peer)
+	c.inFlight[call.id] = call
+	c.busy++
+	c.tasks.Add(1)
+	return nil
+}
+
+// isBusy tells whether a handler has a call of this connection.
+func (c *serverConn) isBusy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inFlight) > 0
+}
+
+// cancelCall ends the context of a call that the client cancels or orphans. A request that is not complete stays:
+// Windows ignores both PDUs.
+func (c *serverConn) cancelCall(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if call := c.inFlight[id]; call != nil {
+		call.cancel()
+	}
+}
+
+// run is the goroutine of a call.
+func (c *serverConn) run(call *serverCall) {
+	defer c.tasks.Done()
+	err := c.serveCall(call)
+	c.mu.Lock()
+	delete(c.inFlight, call.id) // the client may send the next one as soon as it has the answer
+	c.mu.Unlock()
+	if err != nil {
+		f := c.faultOf(call, err)
+		var flags pdu.Flags
+		if f.DidNotExecute {
+			flags = pdu.DidNotExecute
+		}
+		c.fault(call.id, call.contextID, f.Status, flags)
+	} else {
+		c.respond(call)
+	}
+	call.cancel()
+	c.server.stats.callsOut.Add(1)
+	c.server.stats.inFlight.Add(-1)
+	c.active.Store(time.Now().UnixNano())
+	c.release(call)
+
+	c.mu.Lock()
+	c.busy--
+	over := c.draining && c.busy == 0
+	c.mu.Unlock()
+	if over {
+		c.hangUp()
+	}
+}
+
+// serveCall runs the handler.
+func (c *serverConn) serveCall(call *serverCall) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logger.Error("dcerpc: handler panicked", "opnum", call.opnum, "panic", p, "stack", string(debug.Stack()))
+			err = ErrUnspecified
+		}
+	}()
+	return call.pres.iface.handler.ServeRPC(call.ctx, &call.call)
+}
+
+// faultOf returns what is sent for a handler's error.
+func (c *serverConn) faultOf(call *serverCall, err error) *Fault {
+	var f *Fault
+	switch {
+	case errors.As(err, &f) && f.sendable():
+		return f
+	case errors.Is(err, ndr.ErrBadStub):
+		c.logger.Debug("dcerpc: bad stub", "opnum", call.opnum, "err", err)
+		return ErrBadStub
+	case errors.Is(err, context.Canceled) && call.ctx.Err() != nil:
+		return ErrCancelled
+	}
+	c.logger.Warn("dcerpc: handler failed", "opnum", call.opnum, "err", err)
+	return ErrUnspecified
+}
+
+// respond writes the response. Its fragments follow each other without another PDU between.
+func (c *serverConn) respond(call *serverCall) {
+	call.response = call.call.Response
+	f := pdu.Fragmenter{
+		Type:      pdu.TypeResponse,
+		CallID:    call.id,
+		ContextID: call.contextID & 0xFF, // as Windows does
+		Stub:      call.response,
+	}
+	var sec *securityContext
+	if call.sec != nil {
+		sec = &call.sec.securityContext
+	}
+	sec.describe(&f)
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	f.MaxXmit = c.out.maxXmit
+	for f.More() {
+		b, err := c.out.next(&f, sec)
+		if err != nil {
+			c.logger.Error("dcerpc: cannot protect a response", "err", err)
+			c.abort("response: " + err.Error())
+			return
+		}
+		if !c.write(b) {
+			return
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package dcerpc
+
+import (
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+// A SyntaxID names an interface (its abstract syntax) or a transfer syntax, with its version.
+type SyntaxID = pdu.SyntaxID
+
+// transferSyntax returns the transfer syntax that stubs of s are negotiated by.
+func transferSyntax(s ndr.Syntax) SyntaxID {
+	if s == ndr.NDR64 {
+		return pdu.NDR64()
+	}
+	return pdu.NDR20()
+}
+
+// dataRep returns the label of PDUs whose stubs are in s.
+func dataRep(s ndr.Syntax) pdu.DataRep {
+	if s == ndr.NDR20BE {
+		return pdu.BigEndian
+	}
+	return pdu.LittleEndian
+}
