@@ -1,6 +1,7 @@
 package krb5
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 
@@ -92,4 +93,34 @@ func (k *Keytab) clientKeys(p Principal) map[Etype]keytabEntry {
 		}
 	}
 	return keys
+}
+
+// AppendBinary appends the keytab as the content of a file, version 2:
+//
+//	05 02 | entries: size 4 | names 2 | realm | names | type 4 | time 4 | version 1 | etype 2 | key | version 4 |
+//
+// Strings and the key stand after their length in 2 bytes; the time is zero. Whoever reads the file has the keys.
+func (k *Keytab) AppendBinary(dst []byte) ([]byte, error) {
+	dst = append(dst, 5, 2)
+	for _, e := range k.entries {
+		size := len(dst)
+		dst = append(dst, 0, 0, 0, 0)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(e.principal.Name)))
+		for _, s := range append([]string{e.principal.Realm}, e.principal.Name...) {
+			if len(s) > 0x7FFF {
+				return nil, fmt.Errorf("krb5: a name of %d bytes has no place in a keytab", len(s))
+			}
+			dst = binary.BigEndian.AppendUint16(dst, uint16(len(s)))
+			dst = append(dst, s...)
+		}
+		dst = binary.BigEndian.AppendUint32(dst, uint32(e.principal.wire().NameType))
+		dst = binary.BigEndian.AppendUint32(dst, 0)
+		dst = append(dst, byte(e.kvno))
+		dst = binary.BigEndian.AppendUint16(dst, uint16(e.key.Etype))
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(e.key.Value)))
+		dst = append(dst, e.key.Value...)
+		dst = binary.BigEndian.AppendUint32(dst, e.kvno)
+		binary.BigEndian.PutUint32(dst[size:], uint32(len(dst)-size-4))
+	}
+	return dst, nil
 }

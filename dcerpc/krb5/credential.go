@@ -1,0 +1,79 @@
+package krb5
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"github.com/jcmturner/gokrb5/v8/crypto"
+)
+
+// A credential is what a client proves itself to a KDC with.
+type credential interface {
+	// etypes cuts a list down to those that the credential has keys of.
+	etypes(list []Etype) []Etype
+	// key returns the key of one type. Salt and parameters are what the KDC said; they may be empty.
+	key(e Etype, salt string, params []byte) (Key, error)
+}
+
+// A password makes keys of every type (RFC 3961 section 3, string-to-key).
+type password struct {
+	client Principal
+	text   string
+}
+
+// maxIterations bounds the work that a KDC's answer, which nobody has signed yet, can ask for: a second or two.
+const maxIterations = 1 << 22
+
+func (p *password) etypes(list []Etype) []Etype { return list }
+
+func (p *password) key(e Etype, salt string, params []byte) (Key, error) {
+	et, err := crypto.GetEtype(int32(e))
+	if err != nil {
+		return Key{}, fmt.Errorf("krb5: %w: %w", ErrEtype, err)
+	}
+	if e == RC4HMAC {
+		// MD4 of the UTF-16, with no salt (RFC 4757 section 2). gokrb5's own has only ASCII right.
+		var b []byte
+		for _, u := range utf16.Encode([]rune(p.text)) {
+			b = binary.LittleEndian.AppendUint16(b, u)
+		}
+		return Key{e, et.RandomToKey(b)}, nil
+	}
+	if salt == "" {
+		salt = p.client.Realm + strings.Join(p.client.Name, "")
+	}
+	s2k := et.GetDefaultStringToKeyParams()
+	if len(params) != 0 {
+		if len(params) != 4 || binary.BigEndian.Uint32(params)-1 >= maxIterations {
+			return Key{}, fmt.Errorf("krb5: %w: the KDC wants a key made with parameters %x", ErrToken, params)
+		}
+		s2k = hex.EncodeToString(params)
+	}
+	value, err := et.StringToKey(p.text, salt, s2k)
+	if err != nil {
+		return Key{}, fmt.Errorf("krb5: making a key of the password: %w", err)
+	}
+	return Key{e, value}, nil
+}
+
+// clientKeytab gives the keys of one principal in a keytab.
+type clientKeytab struct {
+	client Principal
+	keys   map[Etype]keytabEntry
+}
+
+func (k *clientKeytab) etypes(list []Etype) []Etype {
+	return slices.DeleteFunc(slices.Clone(list), func(e Etype) bool { _, ok := k.keys[e]; return !ok })
+}
+
+func (k *clientKeytab) key(e Etype, _ string, _ []byte) (Key, error) {
+	entry, ok := k.keys[e]
+	if !ok {
+		return Key{}, fmt.Errorf("krb5: %w: %v, %v; export the keytab once more", ErrNoKey, k.client, e)
+	}
+	return entry.key, nil
+}

@@ -1,0 +1,70 @@
+package krb5
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
+	"github.com/jcmturner/gokrb5/v8/messages"
+)
+
+// explainKDC says what an error of a KDC means for the one who wanted a ticket. An error that is none of a KDC's is returned as
+// it is. Service is empty where the client logs in.
+func explainKDC(err error, client Principal, service string) error {
+	code, ok := kdcErrorCode(err)
+	if !ok {
+		return err
+	}
+	who := client.String()
+	switch code {
+	case errorcode.KDC_ERR_PREAUTH_FAILED:
+		return fmt.Errorf("krb5: %w for %s; give the account's present password, or a keytab exported since it was set: %w",
+			ErrPassword, who, err)
+	case errorcode.KDC_ERR_KEY_EXPIRED:
+		return fmt.Errorf("krb5: %w for %s; set a new one: %w", ErrPasswordAge, who, err)
+	case errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN:
+		return fmt.Errorf("krb5: %w %s; see how the account is written, and its realm: %w", ErrClientUnknown, who, err)
+	case errorcode.KDC_ERR_WRONG_REALM:
+		return fmt.Errorf("krb5: %w %s; its account is in another realm: %w", ErrClientUnknown, who, err)
+	case errorcode.KDC_ERR_CLIENT_REVOKED, errorcode.KDC_ERR_NAME_EXP:
+		return fmt.Errorf("krb5: %w: %s; ask the realm's administrator: %w", ErrClientRevoked, who, err)
+	case errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN, errorcode.KDC_ERR_SERVER_NOMATCH:
+		return fmt.Errorf("krb5: %w %s, asked for by %s; register it with the server's account, or use the name that it has: %w",
+			ErrServiceUnknown, service, who, err)
+	case errorcode.KDC_ERR_ETYPE_NOSUPP, errorcode.KDC_ERR_NULL_KEY:
+		return fmt.Errorf("krb5: %w: the KDC has no key of those that %s asked for (%s); set the account's encryption types: %w",
+			ErrEtype, who, orLogin(service), err)
+	case errorcode.KRB_AP_ERR_SKEW:
+		return fmt.Errorf("krb5: %w: the KDC of %s refused the time of this host, %s; set the clock: %w",
+			ErrSkew, who, time.Now().UTC().Format(time.RFC3339), err)
+	case errorcode.KRB_AP_ERR_TKT_EXPIRED, errorcode.KDC_ERR_NEVER_VALID:
+		return fmt.Errorf("krb5: %w: that of %s; log in once more (kinit): %w", ErrExpired, who, err)
+	case errorcode.KRB_AP_ERR_TKT_NYV:
+		return fmt.Errorf("krb5: %w: that of %s; set the clock: %w", ErrNotYetValid, who, err)
+	}
+	return fmt.Errorf("krb5: the KDC refused %s a ticket (%s): %w", who, orLogin(service), err)
+}
+
+func orLogin(service string) string {
+	if service == "" {
+		return "its login"
+	}
+	return "for " + service
+}
+
+// kdcErrorCode finds the number of a KRB-ERROR. gokrb5's client keeps it in the text of its errors alone.
+func kdcErrorCode(err error) (int32, bool) {
+	var e messages.KRBError
+	if errors.As(err, &e) {
+		return e.ErrorCode, true
+	}
+	m := regexp.MustCompile(`KRB Error: \((\d{1,4})\)`).FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(m[1], 10, 32)
+	return int32(n), err == nil
+}

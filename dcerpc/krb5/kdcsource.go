@@ -1,0 +1,200 @@
+package krb5
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/crypto"
+	"github.com/jcmturner/gokrb5/v8/iana"
+	"github.com/jcmturner/gokrb5/v8/iana/flags"
+	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
+	"github.com/jcmturner/gokrb5/v8/iana/msgtype"
+	"github.com/jcmturner/gokrb5/v8/iana/patype"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+)
+
+// A kdcSource gets tickets from KDCs for one client, and keeps them until they end. At any time it asks for one.
+type kdcSource struct {
+	dialer     kdcDialer
+	client     Principal
+	etypes     []Etype
+	credential credential // nil where a cache has the ticket-granting ticket
+	ccache     string     // its path
+
+	turn    chan struct{}      // holds one token; who takes it may use what follows
+	tgts    map[string]*Ticket // ticket-granting tickets by realm
+	tickets map[string]*Ticket // service tickets by target
+}
+
+// spare is how long a ticket must last to be given out once more, where a new one can be had.
+const spare = time.Minute
+
+func (t *Ticket) lasts(d time.Duration) bool { return t != nil && time.Until(t.EndTime) > d }
+
+// Ticket implements TicketSource.
+func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) {
+	service, err := ParsePrincipal(target)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("krb5: %w: a ticket for %s: %w", ErrUnreachable, target, ctx.Err())
+	}
+	if t := s.tickets[target]; t.lasts(spare) {
+		return t, nil
+	}
+	if s.ccache != "" {
+		t, err := s.loadCCache(service)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			return t, nil
+		}
+	}
+	realm := service.Realm
+	if realm == "" {
+		realm = s.dialer.cfg.ResolveRealm(service.Name[len(service.Name)-1])
+	}
+	if realm == "" {
+		realm = s.client.Realm
+	}
+	tgt, err := s.tgt(ctx, realm)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.grant(ctx, tgt, realm, Principal{Name: service.Name})
+	if err != nil {
+		return nil, err
+	}
+	for target, old := range s.tickets {
+		if !old.lasts(0) {
+			delete(s.tickets, target)
+		}
+	}
+	s.tickets[target] = t
+	return t, nil
+}
+
+// tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for a neighbour's.
+func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
+	home := s.tgts[s.client.Realm]
+	switch {
+	case home.lasts(spare):
+	case s.credential != nil:
+		t, err := s.login(ctx)
+		if err != nil {
+			return nil, err
+		}
+		clear(s.tgts)
+		s.tgts[s.client.Realm] = t
+		home = t
+	case home == nil:
+		return nil, fmt.Errorf("krb5: %w: the credential cache %s of %v has no ticket-granting ticket; run kinit", ErrExpired, s.ccache, s.client)
+	case !home.lasts(0):
+		return nil, fmt.Errorf("krb5: %w: that of %v in %s ended at %v; run kinit", ErrExpired, s.client, s.ccache, home.EndTime)
+	}
+	if realm == s.client.Realm {
+		return home, nil
+	}
+	if t := s.tgts[realm]; t.lasts(spare) {
+		return t, nil
+	}
+	t, err := s.grant(ctx, home, s.client.Realm, Principal{Name: []string{"krbtgt", realm}})
+	if err != nil {
+		return nil, err
+	}
+	s.tgts[realm] = t
+	return t, nil
+}
+
+// grant gets a ticket for a service of a realm with that realm's ticket-granting ticket (RFC 4120 section 3.3). It follows
+// the KDC's referrals to other realms (RFC 6806 section 8).
+func (s *kdcSource) grant(ctx context.Context, tgt *Ticket, realm string, service Principal) (*Ticket, error) {
+	const maxReferrals = 8
+	for range maxReferrals {
+		req, err := s.tgsReq(tgt, realm, service)
+		if err != nil {
+			return nil, err
+		}
+		b, err := req.Marshal()
+		if err != nil {
+			return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+		}
+		if b, err = s.dialer.ask(ctx, realm, b); err != nil {
+			return nil, explainKDC(err, s.client, Principal{service.Name, realm}.String())
+		}
+		var rep messages.TGSRep
+		if err := rep.Unmarshal(b); err != nil {
+			return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
+		}
+		plain, err := decrypt(rep.EncPart, tgt.SessionKey.wire(), keyusage.TGS_REP_ENCPART_SESSION_KEY)
+		if err != nil {
+			return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
+		}
+		t, err := s.received(&rep.KDCRepFields, plain, req.ReqBody.Nonce)
+		if err != nil {
+			return nil, err
+		}
+		referred := len(t.Service.Name) == 2 && t.Service.Name[0] == "krbtgt" && service.Name[0] != "krbtgt"
+		if !referred {
+			return t, nil
+		}
+		tgt, realm = t, t.Service.Name[1]
+	}
+	return nil, fmt.Errorf("krb5: %w %v: %d realms referred to one another", ErrServiceUnknown, service, maxReferrals)
+}
+
+// tgsReq makes the request. gokrb5's own names the wrong realm of a client that comes from afar.
+func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal) (*messages.TGSReq, error) {
+	var nonce [4]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+	}
+	req := &messages.TGSReq{KDCReqFields: messages.KDCReqFields{
+		PVNO:    iana.PVNO,
+		MsgType: msgtype.KRB_TGS_REQ,
+		ReqBody: messages.KDCReqBody{
+			KDCOptions: types.NewKrbFlags(),
+			Realm:      realm,
+			SName:      service.wire(),
+			Till:       tgt.EndTime.UTC(),
+			Nonce:      int(binary.BigEndian.Uint32(nonce[:]) & 0x7FFFFFFF),
+			EType:      etypeNumbers(s.etypes),
+		},
+	}}
+	types.SetFlag(&req.ReqBody.KDCOptions, flags.Canonicalize)
+	body, err := req.ReqBody.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+	}
+	key := tgt.SessionKey.wire()
+	et, err := crypto.GetEtype(key.KeyType)
+	if err != nil {
+		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+	}
+	sum, err := et.GetChecksumHash(key.KeyValue, body, keyusage.TGS_REQ_PA_TGS_REQ_AP_REQ_AUTHENTICATOR_CHKSUM)
+	if err != nil {
+		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+	}
+	auth := types.Authenticator{
+		AVNO:   iana.PVNO,
+		CRealm: tgt.Client.Realm,
+		CName:  tgt.Client.wire(),
+		Cksum:  types.Checksum{CksumType: et.GetHashID(), Checksum: sum},
+	}
+	auth.CTime, auth.Cusec = kerberosTime(time.Now())
+	ap, err := marshalAPReq(tgt.Raw, key, auth, keyusage.TGS_REQ_PA_TGS_REQ_AP_REQ_AUTHENTICATOR)
+	if err != nil {
+		return nil, err
+	}
+	req.PAData = types.PADataSequence{{PADataType: patype.PA_TGS_REQ, PADataValue: ap}}
+	return req, nil
+}
