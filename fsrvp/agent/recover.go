@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -99,12 +100,9 @@ func (h held) hasShare(name string) bool {
 // settle makes one set and the backends agree. What a backend fails to delete is tried again later; only a failure of the store
 // is returned.
 func (a *Agent) settle(ctx context.Context, set *Set, h held) error {
-	lost := false
-	if set.Status.hasShares() {
-		for i := range set.Copies {
-			lost = lost || !h.hasSnapshot(set.Copies[i].ID)
-		}
-	}
+	lost := slices.ContainsFunc(set.Copies, func(c Copy) bool {
+		return set.Status.hasShares() && !c.removing() && !h.hasSnapshot(c.ID)
+	})
 	switch {
 	case set.Removing, set.autoRelease(), lost && set.unfinished():
 		return a.settleRemoved(ctx, set)

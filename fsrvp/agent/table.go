@@ -151,6 +151,11 @@ func (c *Copy) mapping(share string) *Mapping {
 	return nil
 }
 
+// removing tells whether all of the copy is being deleted.
+func (c *Copy) removing() bool {
+	return !slices.ContainsFunc(c.Shares, func(m Mapping) bool { return !m.Removing })
+}
+
 // without returns the set without one mapping; without its copy where that was the last.
 func (s *Set) without(id fsrvp.CopyID, share string) *Set {
 	next := s.clone()
