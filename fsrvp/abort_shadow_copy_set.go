@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // AbortShadowCopySetRequest is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) takes.
 type AbortShadowCopySetRequest struct {
@@ -47,4 +51,15 @@ func (m *AbortShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *AbortShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// AbortShadowCopySet implements Service.
+func (c *Client) AbortShadowCopySet(ctx context.Context, set SetID) error {
+	return c.call(ctx, 0, &AbortShadowCopySetRequest{ShadowCopySetID: set}, new(AbortShadowCopySetResponse))
+}
+
+func (m *AbortShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	return new(AbortShadowCopySetResponse), s.AbortShadowCopySet(ctx, m.ShadowCopySetID)
 }

@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // AddToShadowCopySetRequest is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) takes.
 type AddToShadowCopySetRequest struct {
@@ -56,4 +60,20 @@ func (m *AddToShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	e.GUID(m.ShadowCopyID)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *AddToShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// AddToShadowCopySet implements Service.
+func (c *Client) AddToShadowCopySet(ctx context.Context, client CopyID, set SetID, share string) (CopyID, error) {
+	var resp AddToShadowCopySetResponse
+	err := c.call(ctx, 0, &AddToShadowCopySetRequest{
+		ClientShadowCopyID: client, ShadowCopySetID: set, ShareName: ndr.WTF8(share),
+	}, &resp)
+	return resp.ShadowCopyID, err
+}
+
+func (m *AddToShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	id, err := s.AddToShadowCopySet(ctx, m.ClientShadowCopyID, m.ShadowCopySetID, string(m.ShareName))
+	return &AddToShadowCopySetResponse{ShadowCopyID: id}, err
 }

@@ -1,6 +1,11 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // CommitShadowCopySetRequest is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) takes.
 type CommitShadowCopySetRequest struct {
@@ -50,4 +55,20 @@ func (m *CommitShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, 
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *CommitShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// CommitShadowCopySet implements Service.
+func (c *Client) CommitShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
+	ms, err := milliseconds(wait)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, wait, &CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms}, new(CommitShadowCopySetResponse))
+}
+
+func (m *CommitShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	wait := time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
+	return new(CommitShadowCopySetResponse), s.CommitShadowCopySet(ctx, m.ShadowCopySetID, wait)
 }

@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // DeleteShareMappingRequest is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) takes.
 type DeleteShareMappingRequest struct {
@@ -53,4 +57,17 @@ func (m *DeleteShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *DeleteShareMappingResponse) setStatus(s Status) { m.Return = s }
+
+// DeleteShareMapping implements Service.
+func (c *Client) DeleteShareMapping(ctx context.Context, set SetID, cpy CopyID, share string) error {
+	return c.call(ctx, 0, &DeleteShareMappingRequest{
+		ShadowCopySetID: set, ShadowCopyID: cpy, ShareName: ndr.WTF8(share),
+	}, new(DeleteShareMappingResponse))
+}
+
+func (m *DeleteShareMappingRequest) serve(ctx context.Context, s Service) (Response, error) {
+	return new(DeleteShareMappingResponse), s.DeleteShareMapping(ctx, m.ShadowCopySetID, m.ShadowCopyID, string(m.ShareName))
 }

@@ -1,6 +1,11 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // ExposeShadowCopySetRequest is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) takes.
 type ExposeShadowCopySetRequest struct {
@@ -50,4 +55,20 @@ func (m *ExposeShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, 
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *ExposeShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// ExposeShadowCopySet implements Service.
+func (c *Client) ExposeShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
+	ms, err := milliseconds(wait)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, wait, &ExposeShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms}, new(ExposeShadowCopySetResponse))
+}
+
+func (m *ExposeShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	wait := time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
+	return new(ExposeShadowCopySetResponse), s.ExposeShadowCopySet(ctx, m.ShadowCopySetID, wait)
 }

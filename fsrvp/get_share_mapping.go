@@ -1,6 +1,13 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // GetShareMappingRequest is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) takes.
 type GetShareMappingRequest struct {
@@ -124,4 +131,43 @@ func (m *ShareMapping1) append(e *ndr.Encoder) {
 	if m.ShadowCopyShareName.Valid {
 		e.WString(m.ShadowCopyShareName.String)
 	}
+}
+
+func (m *GetShareMappingResponse) setStatus(s Status) { m.Return = s }
+
+// GetShareMapping implements Service. An answer of another level than was asked for fails with dcerpc.ErrBadPeer.
+func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
+	var resp GetShareMappingResponse
+	err := c.call(ctx, 0, &GetShareMappingRequest{
+		ShadowCopyID: cpy, ShadowCopySetID: set, ShareName: ndr.WTF8(share), Level: level,
+	}, &resp)
+	if err == nil && resp.Level != level {
+		err = fmt.Errorf("fsrvp: %v on %s: %w: level %d asked for, %d answered", OpGetShareMapping, c.server, dcerpc.ErrBadPeer, level, resp.Level)
+		return nil, err
+	}
+	m := resp.ShareMapping1
+	if m == nil {
+		return nil, err
+	}
+	return &ShareMapping{
+		SetID: m.ShadowCopySetID, CopyID: m.ShadowCopyID,
+		Share: m.ShareNameUNC.String, Exposed: m.ShadowCopyShareName.String, Created: m.CreationTimestamp.Time(),
+	}, err
+}
+
+func (m *GetShareMappingRequest) serve(ctx context.Context, s Service) (Response, error) {
+	resp := &GetShareMappingResponse{Level: m.Level}
+	mapping, err := s.GetShareMapping(ctx, m.ShadowCopyID, m.ShadowCopySetID, string(m.ShareName), m.Level)
+	if mapping == nil || m.Level != 1 {
+		return resp, err
+	}
+	created, rangeErr := FiletimeOf(mapping.Created)
+	if rangeErr != nil {
+		return resp, errors.Join(err, rangeErr)
+	}
+	resp.ShareMapping1 = &ShareMapping1{
+		ShadowCopySetID: mapping.SetID, ShadowCopyID: mapping.CopyID,
+		ShareNameUNC: nullIfEmpty(mapping.Share), ShadowCopyShareName: nullIfEmpty(mapping.Exposed), CreationTimestamp: created,
+	}
+	return resp, err
 }

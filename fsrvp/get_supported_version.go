@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // GetSupportedVersionRequest is what GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1) takes.
 type GetSupportedVersionRequest struct{}
@@ -43,4 +47,18 @@ func (m *GetSupportedVersionResponse) Append(dst []byte, s ndr.Syntax) ([]byte, 
 	e.Uint32(m.MaxVersion)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *GetSupportedVersionResponse) setStatus(s Status) { m.Return = s }
+
+// GetSupportedVersion implements Service.
+func (c *Client) GetSupportedVersion(ctx context.Context) (Versions, error) {
+	var resp GetSupportedVersionResponse
+	err := c.call(ctx, 0, &GetSupportedVersionRequest{}, &resp)
+	return Versions{Min: resp.MinVersion, Max: resp.MaxVersion}, err
+}
+
+func (*GetSupportedVersionRequest) serve(ctx context.Context, s Service) (Response, error) {
+	v, err := s.GetSupportedVersion(ctx)
+	return &GetSupportedVersionResponse{MinVersion: v.Min, MaxVersion: v.Max}, err
 }

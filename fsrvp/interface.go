@@ -1,12 +1,13 @@
 package fsrvp
 
-// The interface FileServerVssAgent and where it is found (MS-FSRVP 1.9, 2.1, appendix A).
+import (
+	"github.com/google/uuid"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+)
+
+// Where the interface is found (MS-FSRVP 1.9, 2.1), and its version of the protocol.
 const (
-	// InterfaceUUID names the interface.
-	InterfaceUUID = "a8e0653c-2744-4389-a61d-7373df8b2292"
-	// InterfaceMajor and InterfaceMinor are its version on the wire, the IDL's. The "3.0" that section 2.1 has
-	// is nowhere used.
-	InterfaceMajor, InterfaceMinor = 1, 0
 	// Endpoint is the well-known endpoint, a named pipe.
 	Endpoint = `\PIPE\FssagentRpc`
 	// PipeName is the pipe's bare name.
@@ -14,3 +15,15 @@ const (
 	// Version1 is FSRVP_RPC_VERSION_1, the one version of the protocol (MS-FSRVP 2.2.2.4).
 	Version1 = 1
 )
+
+// Interface returns the interface FileServerVssAgent, a8e0653c-2744-4389-a61d-7373df8b2292 version 1.0. That is
+// the version of the IDL (MS-FSRVP 6) and the one on the wire; the 3.0 of section 2.1 is nowhere used.
+func Interface() dcerpc.SyntaxID {
+	return dcerpc.SyntaxID{
+		UUID: uuid.UUID{
+			0xa8, 0xe0, 0x65, 0x3c, 0x27, 0x44, 0x43, 0x89,
+			0xa6, 0x1d, 0x73, 0x73, 0xdf, 0x8b, 0x22, 0x92,
+		},
+		Major: 1,
+	}
+}

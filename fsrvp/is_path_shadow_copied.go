@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // IsPathShadowCopiedRequest is what IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10) takes.
 type IsPathShadowCopiedRequest struct {
@@ -53,4 +57,18 @@ func (m *IsPathShadowCopiedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	e.Uint32(uint32(m.ShadowCopyCompatibility))
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *IsPathShadowCopiedResponse) setStatus(s Status) { m.Return = s }
+
+// IsPathShadowCopied implements Service.
+func (c *Client) IsPathShadowCopied(ctx context.Context, share string) (PathShadowCopied, error) {
+	var resp IsPathShadowCopiedResponse
+	err := c.call(ctx, 0, &IsPathShadowCopiedRequest{ShareName: ndr.WTF8(share)}, &resp)
+	return PathShadowCopied{Present: resp.ShadowCopyPresent != 0, Compatibility: resp.ShadowCopyCompatibility}, err
+}
+
+func (m *IsPathShadowCopiedRequest) serve(ctx context.Context, s Service) (Response, error) {
+	p, err := s.IsPathShadowCopied(ctx, string(m.ShareName))
+	return &IsPathShadowCopiedResponse{ShadowCopyPresent: boolean(p.Present), ShadowCopyCompatibility: p.Compatibility}, err
 }

@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // IsPathSupportedRequest is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) takes.
 type IsPathSupportedRequest struct {
@@ -59,4 +63,18 @@ func (m *IsPathSupportedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, erro
 	}
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *IsPathSupportedResponse) setStatus(s Status) { m.Return = s }
+
+// IsPathSupported implements Service.
+func (c *Client) IsPathSupported(ctx context.Context, share string) (PathSupport, error) {
+	var resp IsPathSupportedResponse
+	err := c.call(ctx, 0, &IsPathSupportedRequest{ShareName: ndr.WTF8(share)}, &resp)
+	return PathSupport{Supported: resp.SupportedByThisProvider != 0, Owner: resp.OwnerMachineName.String}, err
+}
+
+func (m *IsPathSupportedRequest) serve(ctx context.Context, s Service) (Response, error) {
+	p, err := s.IsPathSupported(ctx, string(m.ShareName))
+	return &IsPathSupportedResponse{SupportedByThisProvider: boolean(p.Supported), OwnerMachineName: nullIfEmpty(p.Owner)}, err
 }

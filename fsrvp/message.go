@@ -21,11 +21,12 @@ type Message interface {
 	Append(dst []byte, s ndr.Syntax) ([]byte, error)
 }
 
-// A Response is the Message that a method answers with.
+// A Response is the Message that a method answers with: one of the structs XxxResponse.
 type Response interface {
 	Message
 	// Status returns what the method returned.
 	Status() Status
+	setStatus(Status)
 }
 
 // ParseRequest reads the request of a method from its stub. It fails with an error that wraps
@@ -116,3 +117,14 @@ func newResponse(op Opnum) Response {
 	}
 	return nil
 }
+
+// boolean returns a BOOL (MS-DTYP 2.2.3).
+func boolean(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// nullIfEmpty returns a string for which a Service knows no NULL.
+func nullIfEmpty(s string) ndr.NullString { return ndr.NullString{String: s, Valid: s != ""} }

@@ -1,6 +1,11 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // PrepareShadowCopySetRequest is what PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13) takes.
 type PrepareShadowCopySetRequest struct {
@@ -50,4 +55,20 @@ func (m *PrepareShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte,
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *PrepareShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// PrepareShadowCopySet implements Service.
+func (c *Client) PrepareShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
+	ms, err := milliseconds(wait)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, wait, &PrepareShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms}, new(PrepareShadowCopySetResponse))
+}
+
+func (m *PrepareShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	wait := time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
+	return new(PrepareShadowCopySetResponse), s.PrepareShadowCopySet(ctx, m.ShadowCopySetID, wait)
 }

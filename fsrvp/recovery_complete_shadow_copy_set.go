@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // RecoveryCompleteShadowCopySetRequest is what RecoveryCompleteShadowCopySet (opnum 6, MS-FSRVP 3.1.4.7) takes.
 type RecoveryCompleteShadowCopySetRequest struct {
@@ -47,4 +51,15 @@ func (m *RecoveryCompleteShadowCopySetResponse) Append(dst []byte, s ndr.Syntax)
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *RecoveryCompleteShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// RecoveryCompleteShadowCopySet implements Service.
+func (c *Client) RecoveryCompleteShadowCopySet(ctx context.Context, set SetID) error {
+	return c.call(ctx, 0, &RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set}, new(RecoveryCompleteShadowCopySetResponse))
+}
+
+func (m *RecoveryCompleteShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	return new(RecoveryCompleteShadowCopySetResponse), s.RecoveryCompleteShadowCopySet(ctx, m.ShadowCopySetID)
 }

@@ -86,7 +86,7 @@ type PathShadowCopied struct {
 	Compatibility Compatibility
 }
 
-// A ShareMapping says what a share was exposed as (FSSAGENT_SHARE_MAPPING_1, MS-FSRVP 2.2.3.1).
+// A ShareMapping says what a share was exposed as (FSSAGENT_SHARE_MAPPING_1, MS-FSRVP 2.2.1.1).
 type ShareMapping struct {
 	SetID   SetID
 	CopyID  CopyID

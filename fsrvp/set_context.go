@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // SetContextRequest is what SetContext (opnum 1, MS-FSRVP 3.1.4.2) takes.
 type SetContextRequest struct {
@@ -47,4 +51,15 @@ func (m *SetContextResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 	e := ndr.NewEncoder(dst, s)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *SetContextResponse) setStatus(s Status) { m.Return = s }
+
+// SetContext implements Service.
+func (c *Client) SetContext(ctx context.Context, value ContextValue) error {
+	return c.call(ctx, 0, &SetContextRequest{Context: value}, new(SetContextResponse))
+}
+
+func (m *SetContextRequest) serve(ctx context.Context, s Service) (Response, error) {
+	return new(SetContextResponse), s.SetContext(ctx, m.Context)
 }

@@ -1,6 +1,10 @@
 package fsrvp
 
-import "github.com/go-fsrvp/go-fsrvp/ndr"
+import (
+	"context"
+
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
 
 // StartShadowCopySetRequest is what StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3) takes.
 type StartShadowCopySetRequest struct {
@@ -50,4 +54,18 @@ func (m *StartShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	e.GUID(m.ShadowCopySetID)
 	e.Uint32(uint32(m.Return))
 	return e.Bytes()
+}
+
+func (m *StartShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+
+// StartShadowCopySet implements Service.
+func (c *Client) StartShadowCopySet(ctx context.Context, client SetID) (SetID, error) {
+	var resp StartShadowCopySetResponse
+	err := c.call(ctx, 0, &StartShadowCopySetRequest{ClientShadowCopySetID: client}, &resp)
+	return resp.ShadowCopySetID, err
+}
+
+func (m *StartShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
+	set, err := s.StartShadowCopySet(ctx, m.ClientShadowCopySetID)
+	return &StartShadowCopySetResponse{ShadowCopySetID: set}, err
 }

@@ -1,0 +1,153 @@
+package fsrvp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else (MS-FSRVP 3.2.2).
+const DefaultCallTimeout = 180 * time.Second
+
+// Config says how Dial connects and how a Client calls. It may be shared and must not be changed
+// while it is used.
+type Config struct {
+	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the standard,
+	// a *dcerpc.TCPDialer for servers that listen on TCP. Dial needs one.
+	Transport dcerpc.Dialer
+	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone, which servers that follow the
+	// standard answer with ErrAccessDenied.
+	Auth dcerpc.Initiator
+	// Level is how calls are protected. Zero means LevelPrivacy.
+	Level dcerpc.AuthLevel
+	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's name as
+	// it was given to Dial.
+	Target string
+	// Syntaxes are the transfer syntaxes that are offered. Nil means NDR20 and NDR64.
+	Syntaxes []ndr.Syntax
+
+	// CallTimeout is how long each call waits for its answer, beside what its context says; methods
+	// that are told to wait get that wait in addition. Zero means DefaultCallTimeout, less
+	// than zero no bound but the context's.
+	CallTimeout time.Duration
+
+	// Logger gets every call with its outcome, at debug level. Nil means none.
+	Logger *slog.Logger
+	// Trace sees every PDU of the connection. Nil means none.
+	Trace dcerpc.Trace
+}
+
+// A Client calls a server. It implements Service; all methods may be called by several goroutines at once.
+//
+// Errors are of three kinds. An *Error is what the server answered, and wraps its Status; results then hold
+// what came along with it. A *dcerpc.Fault says that the call did not reach the method, or did not return from it. Any other
+// error is the connection's or the context's; one that wraps dcerpc.ErrBadPeer
+// says that the answer made no sense. After the context of a call has ended the method may still be at work on the server.
+//
+// When no answer comes within Config.CallTimeout, the error wraps context.DeadlineExceeded and the connection is
+// closed (MS-FSRVP 3.2.5); what the server holds is reached by dialling again.
+type Client struct {
+	cc      *dcerpc.ClientConn
+	server  string
+	timeout time.Duration // not positive: none
+	logger  *slog.Logger
+}
+
+var _ Service = (*Client)(nil)
+
+// Dial connects to the file server, a host name or an address, binds to the interface and authenticates. The
+// context bounds that alone.
+func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
+	if cfg == nil || cfg.Transport == nil {
+		return nil, errors.New("fsrvp: Dial needs a Config with a Transport")
+	}
+	target := cfg.Target
+	if target == "" {
+		target = "host/" + server
+	}
+	conn, err := cfg.Transport.DialRPC(ctx, server, Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("fsrvp: dial %s: %w", server, err)
+	}
+	cc, err := dcerpc.NewClientConn(ctx, conn, Interface(), &dcerpc.Config{
+		Auth: cfg.Auth, Level: cfg.Level, Target: target, Syntaxes: cfg.Syntaxes, Logger: cfg.Logger, Trace: cfg.Trace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fsrvp: dial %s: %w", server, err)
+	}
+	c := NewClient(cc, cfg)
+	c.server = server
+	return c, nil
+}
+
+// NewClient returns a Client on a connection that is bound to Interface, and that belongs to the Client
+// from now on. Of cfg, which may be nil, it uses CallTimeout and Logger.
+func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	c := &Client{cc: cc, server: cc.RemoteAddr().String(), timeout: cfg.CallTimeout, logger: cfg.Logger}
+	if c.timeout == 0 {
+		c.timeout = DefaultCallTimeout
+	}
+	if c.logger == nil {
+		c.logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Close ends the connection. Calls that wait return at once, later ones fail; both match net.ErrClosed. The
+// server keeps its shadow copy sets.
+func (c *Client) Close() error { return c.cc.Close() }
+
+// Conn returns the connection, for further interfaces on it (Alter) and for what was negotiated.
+func (c *Client) Conn() *dcerpc.ClientConn { return c.cc }
+
+// call sends req and reads the answer into resp. Wait is how long the method was told to wait.
+func (c *Client) call(ctx context.Context, wait time.Duration, req Message, resp Response) error {
+	op := req.Opnum()
+	began := time.Now()
+	err := c.exchange(ctx, wait, req, resp)
+	if err == nil {
+		if status := resp.Status(); !status.IsSuccess() {
+			err = &Error{Server: c.server, Op: op, Status: status}
+		}
+	} else {
+		err = fmt.Errorf("fsrvp: %v on %s: %w", op, c.server, err)
+	}
+	c.logger.LogAttrs(ctx, slog.LevelDebug, "fsrvp: call",
+		slog.String("server", c.server), slog.String("op", op.String()),
+		slog.Duration("took", time.Since(began)), slog.Any("err", err))
+	return err
+}
+
+func (c *Client) exchange(ctx context.Context, wait time.Duration, req Message, resp Response) error {
+	bounded := ctx
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, wait+c.timeout)
+		defer cancel()
+	}
+	syntax := c.cc.Syntax()
+	stub, err := req.Append(nil, syntax)
+	if err != nil {
+		return err
+	}
+	call := dcerpc.Call{Opnum: uint16(req.Opnum()), Syntax: syntax, Stub: stub}
+	if err := c.cc.Call(bounded, &call); err != nil {
+		if bounded.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			_ = c.cc.Close() // never fails
+			return fmt.Errorf("no answer within %v: %w", wait+c.timeout, err)
+		}
+		return err
+	}
+	if err := resp.Parse(call.ResponseSyntax, call.Response); err != nil {
+		return fmt.Errorf("%w: %w", dcerpc.ErrBadPeer, err)
+	}
+	return nil
+}
