@@ -12,7 +12,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A vector is one stub of testdata/vectors/fsrvp.json.
+// A vector is one stub of testdata/vectors/fsrvp.json or captured.json.
 type vector struct {
 	ID        string
 	Opnum     Opnum
@@ -24,7 +24,15 @@ type vector struct {
 
 // vectors returns those of the 13 methods; the management interface's are for its own tests.
 func vectors(t testing.TB) []vector {
-	b, err := os.ReadFile("../testdata/vectors/fsrvp.json")
+	made := readVectors(t, "fsrvp.json")
+	require.Len(t, made, 3*43, "43 messages in three syntaxes")
+	captured := readVectors(t, "captured.json")
+	require.Len(t, captured, 54)
+	return append(made, captured...)
+}
+
+func readVectors(t testing.TB, name string) []vector {
+	b, err := os.ReadFile("../testdata/vectors/" + name)
 	require.NoError(t, err)
 	var all, out []vector
 	require.NoError(t, json.Unmarshal(b, &all))
@@ -33,7 +41,6 @@ func vectors(t testing.TB) []vector {
 			out = append(out, v)
 		}
 	}
-	require.Len(t, out, 3*43, "43 messages in three syntaxes")
 	return out
 }
 
