@@ -1,0 +1,110 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Writer is an application whose data is on the shares (a VSS writer). Each hook may be nil.
+//
+// A hook gets a context that ends with the run, or when Timeout is over. A hook that goes on after
+// its context has ended is left behind: the run does not wait for it.
+type Writer struct {
+	Name string
+	// Prepare comes before any writer is frozen: time for what takes long. Shares are those of Run.
+	Prepare func(ctx context.Context, shares []string) error
+	// Freeze returns when everything is flushed and nothing is written any more.
+	Freeze func(ctx context.Context) error
+	// Thaw lets the application go on. It is called for every writer whose Freeze was called, whether
+	// that worked or not, and even while a Freeze that outlived its context still runs. Its
+	// context does not end with the run's.
+	Thaw func(ctx context.Context) error
+	// PostSnapshot is called with the exposed copies before they are recovered: with an
+	// AUTO_RECOVERY context the application may still change them.
+	PostSnapshot func(ctx context.Context, set *Set) error
+	// Abort is called with the cause where a run fails, after a Prepare that was called. Its context
+	// does not end with the run's.
+	Abort func(ctx context.Context, cause error) error
+	// Timeout bounds each hook. Zero means 60 s.
+	Timeout time.Duration
+}
+
+// call runs one hook within the writer's time limit and does not outlast it.
+func (w *Writer) call(ctx context.Context, hook func(context.Context) error) error {
+	limit := w.Timeout
+	if limit == 0 {
+		limit = 60 * time.Second
+	}
+	late := fmt.Errorf("took longer than its limit of %v", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- hook(ctx) }()
+	select {
+	case err := <-done:
+		if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return context.Cause(ctx)
+		}
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// eachWriter calls one hook of all writers at once; hook returns nil for a writer that has none. The first
+// failure ends the context of the others.
+func (r *run) eachWriter(ctx context.Context, phase Phase, writers []*Writer, hook func(*Writer) func(context.Context) error) error {
+	return all(ctx, writers, func(ctx context.Context, w *Writer) error {
+		h := hook(w)
+		if h == nil {
+			return nil
+		}
+		began := time.Now()
+		err := w.call(ctx, h)
+		if err != nil {
+			err = &Error{Phase: phase, Writer: w.Name, Err: err}
+		}
+		r.emit(Event{Phase: phase, Kind: PartEnded, Writer: w.Name, Elapsed: time.Since(began), Err: err})
+		return err
+	})
+}
+
+// prepareWriters remembers which writers have to hear of an abort.
+func (r *run) prepareWriters(ctx context.Context) error {
+	r.prepared = r.writers
+	return r.eachWriter(ctx, PhasePrepare, r.writers, func(w *Writer) func(context.Context) error {
+		if w.Prepare == nil {
+			return nil
+		}
+		return func(ctx context.Context) error { return w.Prepare(ctx, r.names) }
+	})
+}
+
+func (r *run) freeze(ctx context.Context) error {
+	return r.eachWriter(ctx, PhaseFreeze, r.writers, func(w *Writer) func(context.Context) error { return w.Freeze })
+}
+
+// thaw does not end with the run's context: whatever happened, writers go on.
+func (r *run) thaw(ctx context.Context) error {
+	return r.eachWriter(context.WithoutCancel(ctx), PhaseThaw, r.writers, func(w *Writer) func(context.Context) error { return w.Thaw })
+}
+
+func (r *run) postSnapshot(ctx context.Context) error {
+	return r.eachWriter(ctx, PhasePostSnapshot, r.writers, func(w *Writer) func(context.Context) error {
+		if w.PostSnapshot == nil {
+			return nil
+		}
+		return func(ctx context.Context) error { return w.PostSnapshot(ctx, r.set) }
+	})
+}
+
+func (r *run) abortWriters(ctx context.Context, cause error) error {
+	return r.eachWriter(ctx, PhaseCleanUp, r.prepared, func(w *Writer) func(context.Context) error {
+		if w.Abort == nil {
+			return nil
+		}
+		return func(ctx context.Context) error { return w.Abort(ctx, cause) }
+	})
+}
