@@ -11,7 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else (MS-FSRVP 3.2.2).
+// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else (MS-FSRVP
+// 3.2.2).
 const DefaultCallTimeout = 180 * time.Second
 
 // Config says how Dial connects and how a Client calls. It may be shared and must not be changed
@@ -20,13 +21,13 @@ type Config struct {
 	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the standard,
 	// a *dcerpc.TCPDialer for servers that listen on TCP. Dial needs one.
 	Transport dcerpc.Dialer
-	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone, which servers that follow the
-	// standard answer with ErrAccessDenied.
+	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone, which servers that
+	// follow the standard answer with ErrAccessDenied.
 	Auth dcerpc.Initiator
 	// Level is how calls are protected. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
-	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's name as
-	// it was given to Dial.
+	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's
+	// name as it was given to Dial.
 	Target string
 	// Syntaxes are the transfer syntaxes that are offered. Nil means NDR20 and NDR64.
 	Syntaxes []ndr.Syntax
@@ -45,12 +46,13 @@ type Config struct {
 // A Client calls a server. It implements Service; all methods may be called by several goroutines at once.
 //
 // Errors are of three kinds. An *Error is what the server answered, and wraps its Status; results then hold
-// what came along with it. A *dcerpc.Fault says that the call did not reach the method, or did not return from it. Any other
-// error is the connection's or the context's; one that wraps dcerpc.ErrBadPeer
-// says that the answer made no sense. After the context of a call has ended the method may still be at work on the server.
+// what came along with it. A *dcerpc.Fault says that the call did not reach the method, or did not return
+// from it. Any other error is the connection's or the context's; one that wraps dcerpc.ErrBadPeer says that
+// the answer made no sense. After the context of a call has ended the method may still be at work on the
+// server.
 //
-// When no answer comes within Config.CallTimeout, the error wraps context.DeadlineExceeded and the connection is
-// closed (MS-FSRVP 3.2.5); what the server holds is reached by dialling again.
+// When no answer comes within Config.CallTimeout, the error wraps context.DeadlineExceeded and the
+// connection is closed (MS-FSRVP 3.2.5); what the server holds is reached by dialling again.
 type Client struct {
 	cc      *dcerpc.ClientConn
 	server  string

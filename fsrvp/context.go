@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A ContextValue says what kind of shadow copies a set has: one of the four contexts (MS-FSRVP 2.2.2.2), which may
-// carry one of the two recovery attributes. It is a mask of attributes.
+// A ContextValue says what kind of shadow copies a set has: one of the four contexts (MS-FSRVP 2.2.2.2),
+// which may carry one of the two recovery attributes. It is a mask of attributes.
 type ContextValue uint32
 
 // The attributes of shadow copies (MS-FSRVP 2.2.2.1).

@@ -14,8 +14,8 @@
 //
 // There is one file per method, with its messages, and what Client and handler make of them.
 //
-// The package agent is the server's side of the protocol, provider the client's: most programs use one of these.
-// Package capture reads calls out of packet captures, and fsrvptest tests servers.
+// The package agent is the server's side of the protocol, provider the client's: most programs use one of
+// these. Package capture reads calls out of packet captures, and fsrvptest tests servers.
 //
 // # A shadow copy
 //
@@ -34,7 +34,7 @@
 //
 // # Security
 //
-// The standard wants every call signed or sealed (MS-FSRVP 3.1.4): a Client seals unless its Config says otherwise, and a handler answers
-// E_ACCESSDENIED to what is not at least signed. Who may call, and which paths a caller may name, is the
-// business of the Service behind the handler.
+// The standard wants every call signed or sealed (MS-FSRVP 3.1.4): a Client seals unless its Config says
+// otherwise, and a handler answers E_ACCESSDENIED to what is not at least signed. Who may call, and which
+// paths a caller may name, is the business of the Service behind the handler.
 package fsrvp

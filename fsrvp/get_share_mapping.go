@@ -135,7 +135,8 @@ func (m *ShareMapping1) append(e *ndr.Encoder) {
 
 func (m *GetShareMappingResponse) setStatus(s Status) { m.Return = s }
 
-// GetShareMapping implements Service. An answer of another level than was asked for fails with dcerpc.ErrBadPeer.
+// GetShareMapping implements Service. An answer of another level than was asked for fails with
+// dcerpc.ErrBadPeer.
 func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
 	var resp GetShareMappingResponse
 	err := c.call(ctx, 0, &GetShareMappingRequest{

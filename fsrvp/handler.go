@@ -14,20 +14,23 @@ type HandlerConfig struct {
 	// MinLevel is the least protection that a call needs; others are answered with ErrAccessDenied by every
 	// method (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as the standard has it.
 	MinLevel dcerpc.AuthLevel
-	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the caller was authenticated by the
-	// session under the pipe (dcerpc.Peer.Session). Samba's server does so, and its rpcclient needs it by default. Without SMB
-	// signing or encryption such calls can be altered on their way.
+	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the caller was
+	// authenticated by the session under the pipe (dcerpc.Peer.Session). Samba's server does so, and its
+	// rpcclient needs it by default. Without SMB signing or encryption such calls can be altered on their
+	// way.
 	AllowSMBSessionAlone bool
-	// Logger gets calls that are refused, and errors of the Service that wrap no Status. Nil means slog.Default.
+	// Logger gets calls that are refused, and errors of the Service that wrap no Status. Nil means
+	// slog.Default.
 	Logger *slog.Logger
 }
 
-// NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and encodes what it returned,
-// results included where it failed. A nil cfg means its zero value. Most callers want Register.
+// NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and encodes
+// what it returned, results included where it failed. A nil cfg means its zero value. Most callers want
+// Register.
 //
-// Who may call is the business of the Service, beside what cfg says of the call's protection. A stub that cannot be decoded
-// is returned as an error that wraps ndr.ErrBadStub, an unknown opnum as dcerpc.ErrOpnumRange. A panic of the
-// Service is left to the dcerpc.Server.
+// Who may call is the business of the Service, beside what cfg says of the call's protection. A stub that
+// cannot be decoded is returned as an error that wraps ndr.ErrBadStub, an unknown opnum as
+// dcerpc.ErrOpnumRange. A panic of the Service is left to the dcerpc.Server.
 func NewHandler(s Service, cfg *HandlerConfig) dcerpc.Handler {
 	h := &handler{service: s}
 	if cfg != nil {

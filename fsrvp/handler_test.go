@@ -41,7 +41,8 @@ func signed(t *testing.T) context.Context {
 	return withLevel(t, dcerpc.AuthKerberos, dcerpc.LevelIntegrity, false)
 }
 
-// Who is let through: every method answers E_ACCESSDENIED to the others, with a whole response, and the Service is not asked.
+// Who is let through: every method answers E_ACCESSDENIED to the others, with a whole response, and the
+// Service is not asked.
 func TestHandlerAccess(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

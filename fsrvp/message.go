@@ -6,8 +6,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A Message is the request or the response of one method: a pointer to one of the structs XxxRequest
-// and XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form, under the IDL's names,
+// A Message is the request or the response of one method: a pointer to one of the structs XxxRequest and
+// XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form, under the IDL's names,
 // holds all of it and does not change: ids as strings, numbers as numbers, NULL as null.
 type Message interface {
 	// Opnum returns the method.

@@ -15,9 +15,9 @@ type ShareName struct {
 	Host string
 	// Share is the bare name of the share.
 	Share string
-	// Rest is the path below the share, without the backslashes around it. It is usually empty: the protocol is about
-	// shares, and a longer path names the share that it is in. It is not checked for anything but characters
-	// that no path may have; do not open it.
+	// Rest is the path below the share, without the backslashes around it. It is usually empty: the
+	// protocol is about shares, and a longer path names the share that it is in. It is not checked for
+	// anything but characters that no path may have; do not open it.
 	Rest string
 }
 
@@ -41,13 +41,13 @@ func (e *ShareNameError) Error() string {
 // Unwrap returns ErrInvalidArg.
 func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 
-// ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has it, or with a
-// path below the share. Spelling is kept.
+// ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has it, or
+// with a path below the share. Spelling is kept.
 //
-// It fails with a *ShareNameError for device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host or
-// share (255 and 80 UTF-16 code units), characters that they must not have (for a share
-// control characters and any of "\/[]:|<>+=;,*?), slashes for backslashes, and what is not UTF-8, lone
-// surrogates included.
+// It fails with a *ShareNameError for device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host
+// or share (255 and 80 UTF-16 code units), characters that they must not have (for a share control
+// characters and any of "\/[]:|<>+=;,*?), slashes for backslashes, and what is not UTF-8, lone surrogates
+// included.
 func ParseShareName(unc string) (ShareName, error) {
 	fail := func(reason string) (ShareName, error) {
 		return ShareName{}, &ShareNameError{Name: unc, Reason: reason}
@@ -132,8 +132,8 @@ func (n ShareName) String() string {
 }
 
 // Equal tells whether both name the same share of the same host: without regard to case (Unicode's simple
-// folding), to how an address is written, and to the path below the share. Whether two names are names of one server only
-// that server knows.
+// folding), to how an address is written, and to the path below the share. Whether two names are names of
+// one server only that server knows.
 func (n ShareName) Equal(o ShareName) bool {
 	if !strings.EqualFold(n.Share, o.Share) {
 		return false
@@ -177,8 +177,8 @@ func hostAddr(host string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// ExposedName returns the bare name of the share that exposes a shadow copy of share, also a bare name: "vms@{id}", and
-// "vms$@{id}$" for a hidden share, as the standard has it (MS-FSRVP 3.1.4.6 and note 9).
+// ExposedName returns the bare name of the share that exposes a shadow copy of share, also a bare name:
+// "vms@{id}", and "vms$@{id}$" for a hidden share, as the standard has it (MS-FSRVP 3.1.4.6 and note 9).
 func ExposedName(share string, id CopyID) string {
 	name := ExposedNameNoDollar(share, id)
 	if strings.HasSuffix(share, "$") {
@@ -187,6 +187,6 @@ func ExposedName(share string, id CopyID) string {
 	return name
 }
 
-// ExposedNameNoDollar is ExposedName without the dollar at the end, as Windows was seen to expose hidden shares: it adds the dollar
-// where the client named the share with a backslash at its end.
+// ExposedNameNoDollar is ExposedName without the dollar at the end, as Windows was seen to expose hidden
+// shares: it adds the dollar where the client named the share with a backslash at its end.
 func ExposedNameNoDollar(share string, id CopyID) string { return share + "@{" + id.String() + "}" }

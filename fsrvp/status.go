@@ -89,8 +89,8 @@ func (s Status) Error() string {
 }
 
 // IsSuccess tells whether the status is zero. The standard also lets a server say success by another
-// HRESULT without the error bit (MS-FSRVP 3), but defines none; the one status without that bit, ErrWaitTimeout, is a
-// failure. So whatever is not zero is an error, which reaches the caller unchanged.
+// HRESULT without the error bit (MS-FSRVP 3), but defines none; the one status without that bit,
+// ErrWaitTimeout, is a failure. So whatever is not zero is an error, which reaches the caller unchanged.
 func (s Status) IsSuccess() bool { return s == 0 }
 
 // Err returns nil for success, else s.
@@ -101,8 +101,8 @@ func (s Status) Err() error {
 	return s
 }
 
-// StatusOf returns the status that a server answers for what a Service returned: zero for nil, the Status that err
-// wraps, else ErrFail.
+// StatusOf returns the status that a server answers for what a Service returned: zero for nil, the Status
+// that err wraps, else ErrFail.
 func StatusOf(err error) Status {
 	if err == nil {
 		return 0

@@ -156,18 +156,18 @@ func (d *Decoder) failAt(off int, op, reason string) {
 	}
 }
 
-// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.3), of which each
+// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.4), of which each
 // takes at least size bytes. It fails where the offset is not zero, as no peer's ever is, where the number
-// is larger than max, and where the bytes that remain cannot hold it.
-func (d *Decoder) Variance(max uint64, size int) int {
+// is larger than limit, and where the bytes that remain cannot hold it.
+func (d *Decoder) Variance(limit uint64, size int) int {
 	start := d.off
 	if off := d.Uint3264(); off != 0 {
 		d.failAt(start, "varying offset", "is "+strconv.FormatUint(off, 10)+", not 0")
 	}
 	start = d.off
 	n := d.Count(size)
-	if uint64(n) > max {
-		d.failAt(start, "actual count", strconv.Itoa(n)+" is more than the maximum, "+strconv.FormatUint(max, 10))
+	if uint64(n) > limit {
+		d.failAt(start, "actual count", strconv.Itoa(n)+" is more than the maximum, "+strconv.FormatUint(limit, 10))
 		return 0
 	}
 	return n
@@ -188,12 +188,12 @@ func (d *Decoder) GUID() (g [16]byte) {
 	return g
 }
 
-// Pointer reads the referent of a unique pointer and tells whether it is not NULL. What it points to is read by
-// the caller, after the structure or array that the pointer is in.
+// Pointer reads the referent of a unique pointer and tells whether it is not NULL. What it points to is
+// read by the caller, after the structure or array that the pointer is in.
 func (d *Decoder) Pointer() bool { return d.Uint3264() != 0 }
 
-// Discriminant reads a union's 32-bit discriminant, and in NDR64 the padding to the union's alignment: armAlign is
-// the largest alignment among the arms, 8 where one is a pointer (MS-RPCE 2.2.5.3.4).
+// Discriminant reads a union's 32-bit discriminant, and in NDR64 the padding to the union's alignment:
+// armAlign is the largest alignment among the arms, 8 where one is a pointer (MS-RPCE 2.2.5.3.4.4).
 func (d *Decoder) Discriminant(armAlign int) uint32 {
 	v := d.Uint32()
 	if d.syntax == NDR64 {

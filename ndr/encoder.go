@@ -140,8 +140,9 @@ func (e *Encoder) Pointer(present bool) {
 	e.refs++
 }
 
-// Discriminant appends a union's 32-bit discriminant. In NDR64 padding to the union's alignment follows, whatever the arm: armAlign is
-// the largest alignment among the arms, 8 where one is a pointer (MS-RPCE 2.2.5.3.4).
+// Discriminant appends a union's 32-bit discriminant. In NDR64 padding to the union's alignment follows,
+// whatever the arm: armAlign is the largest alignment among the arms, 8 where one is a pointer (MS-RPCE
+// 2.2.5.3.4.4).
 func (e *Encoder) Discriminant(v uint32, armAlign int) {
 	e.Uint32(v)
 	if e.syntax == NDR64 {

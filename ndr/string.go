@@ -16,8 +16,9 @@ import (
 //
 //	| max_count | offset 0 | actual_count = max_count | UTF-16 code units, then NUL |
 //
-// Counts are code units with the NUL. S is WTF-8: UTF-8, in which a lone surrogate stands as the three bytes that
-// UTF-8 would have for it. A NUL in s, other bytes, and a surrogate pair that is written as two surrogates fail.
+// Counts are code units with the NUL. S is WTF-8: UTF-8, in which a lone surrogate stands as the three
+// bytes that UTF-8 would have for it. A NUL in s, other bytes, and a surrogate pair that is written as two
+// surrogates fail.
 func (e *Encoder) WString(s string) {
 	units, ok := utf16Len(s)
 	if !ok {
@@ -95,12 +96,13 @@ func utf16Len(s string) (units int, ok bool) {
 	return units, true
 }
 
-// WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first
-// NUL. Lone surrogates are kept (see Encoder.WString), so that the name reaches whoever judges names unchanged;
-// Samba refuses them here.
+// WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first NUL. Lone
+// surrogates are kept (see Encoder.WString), so that the name reaches whoever judges names unchanged; Samba
+// refuses them here.
 //
-// As Windows and Samba do, it fails where the offset is not zero, actual_count is zero or larger than max_count, the last
-// unit is not NUL, or the bytes are missing; a max_count above actual_count is accepted.
+// As Windows and Samba do, it fails where the offset is not zero, actual_count is zero or larger than
+// max_count, the last unit is not NUL, or the bytes are missing; a max_count above actual_count is
+// accepted.
 func (d *Decoder) WString() string {
 	b := d.stringBytes("wide string", 2)
 	if b == nil {
@@ -187,10 +189,10 @@ func (d *Decoder) CString() string {
 // bytes; nil after an error.
 func (d *Decoder) stringBytes(op string, size int) []byte {
 	start := d.off
-	max := d.Uint3264()
-	n := d.Variance(max, size)
+	maxCount := d.Uint3264()
+	n := d.Variance(maxCount, size)
 	if d.err == nil && n == 0 {
-		d.failAt(start, op, "has no room for its NUL: "+strconv.FormatUint(max, 10)+" units, 0 of them here")
+		d.failAt(start, op, "has no room for its NUL: "+strconv.FormatUint(maxCount, 10)+" units, 0 of them here")
 	}
 	return d.take(op, 1, n*size)
 }
