@@ -245,9 +245,9 @@ func (x *acceptance) reply(o *openedAPReq) ([]byte, bool, error) {
 	base, _ := a.key()
 	var err error
 	if Etype(base.KeyType) == RC4HMAC {
-		// Peers differ on whether RC4 has a subkey of the acceptor's. Windows repeats the initiator's, which
-		// is right for all of them.
-		a.acceptorSubkey = a.initiatorSubkey
+		// Some clients ignore an acceptor's subkey with RC4 (MIT without DCE style), others cannot do without one
+		// (go-msrpc): what they would use otherwise is right for all of them.
+		a.acceptorSubkey = base
 	} else if a.acceptorSubkey, err = randomKey(Etype(base.KeyType)); err != nil {
 		return nil, false, err
 	}

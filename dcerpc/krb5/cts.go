@@ -16,6 +16,7 @@ type cts struct {
 	block     cipher.Block
 	enc, dec  cipher.BlockMode
 	lastCrypt [aes.BlockSize]byte // what enc or dec goes on from
+	last      [aes.BlockSize]byte // scratch
 }
 
 func newCTS(key []byte, seal bool) (*cts, error) {
@@ -51,9 +52,8 @@ func (c *cts) decrypt(b []byte) {
 	b = b[:padded]
 	if n < padded {
 		// What was cut off of the last block but one is in the last one's plain text: zero padding XOR just that.
-		var last [aes.BlockSize]byte
-		c.block.Decrypt(last[:], b[padded-2*aes.BlockSize:padded-aes.BlockSize])
-		copy(b[n:], last[n-(padded-aes.BlockSize):])
+		c.block.Decrypt(c.last[:], b[padded-2*aes.BlockSize:padded-aes.BlockSize])
+		copy(b[n:], c.last[n-(padded-aes.BlockSize):])
 	}
 	swapLastBlocks(b)
 	var lastCrypt [aes.BlockSize]byte

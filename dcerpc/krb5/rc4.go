@@ -30,7 +30,7 @@ type rc4Tokens struct {
 	sum     []byte
 	seq     [8]byte
 	conf    [8]byte
-	salt    [4]byte
+	salt    [4]byte // what a derived key or a checksum begins with
 }
 
 const (
@@ -61,14 +61,14 @@ func (t *rc4Tokens) micSize() int             { return rc4MICSize }
 func (t *rc4Tokens) sealSize() int            { return rc4WrapSize }
 func (t *rc4Tokens) sequence(n uint64) uint64 { return n & 0xFFFFFFFF }
 
-// putHead writes frame and header, all that precedes the sequence number.
+// putRC4Head writes frame and header, all that precedes the sequence number.
 func putRC4Head(token []byte, head string) {
 	copy(token, rc4Frame)
 	token[1] = byte(len(token) - 2)
 	copy(token[len(rc4Frame):], head)
 }
 
-// putSeq encrypts a sequence number, or decrypts one, with a key that depends on the checksum.
+// cryptSeq encrypts a sequence number, or decrypts one, with a key that depends on the checksum.
 func (t *rc4Tokens) cryptSeq(seq, checksum []byte) error {
 	var key [16]byte
 	t.hmac.sum(&key, t.seqKey[:], checksum)
@@ -115,7 +115,7 @@ func (t *rc4Tokens) sign(seq uint64, m dcerpc.Message, token []byte) error {
 	return t.cryptSeq(rest[8:16], rest[16:24])
 }
 
-// openSeq decrypts a token's sequence number and checks its direction.
+// openSeq decrypts a token's sequence number and keeps it, with its direction, in t.seq.
 func (t *rc4Tokens) openSeq(token []byte) (uint32, error) {
 	rest := token[len(rc4Frame):]
 	copy(t.seq[:], rest[8:16])
@@ -125,7 +125,7 @@ func (t *rc4Tokens) openSeq(token []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(t.seq[:4]), nil
 }
 
-// checkHead compares all that precedes the sequence number.
+// checkRC4Head compares all that precedes the sequence number.
 func checkRC4Head(token []byte, size int, head string) error {
 	if len(token) != size {
 		return fmt.Errorf("krb5: %w: %d bytes, not %d", ErrToken, len(token), size)
@@ -165,10 +165,9 @@ func (t *rc4Tokens) verify(m dcerpc.Message, token []byte) (uint64, error) {
 
 // bodyCipher is the cipher stream of one sealed message: first the confounder, then the body.
 func (t *rc4Tokens) bodyCipher(seq uint32) (*rc4.Cipher, error) {
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], seq)
+	binary.BigEndian.PutUint32(t.salt[:], seq)
 	var key [16]byte
-	t.hmac.sum(&key, t.sealKey[:], n[:])
+	t.hmac.sum(&key, t.sealKey[:], t.salt[:])
 	c, err := rc4.NewCipher(key[:])
 	if err != nil {
 		return nil, fmt.Errorf("krb5: %w", err)
