@@ -52,6 +52,9 @@ type change struct {
 func openStore(path string, wait time.Duration) (*store, error) {
 	_, err := os.Lstat(path)
 	fresh := errors.Is(err, fs.ErrNotExist)
+	if err := checkStore(path, wait); err != nil {
+		return nil, fmt.Errorf("agent: store %s: %w", path, err)
+	}
 	s := &store{}
 	err = guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait})
@@ -67,6 +70,18 @@ func openStore(path string, wait time.Duration) (*store, error) {
 		return nil, errors.Join(fmt.Errorf("agent: store %s: %w", path, err), s.close())
 	}
 	return s, nil
+}
+
+// checkStore tells whether the file is whole. It looks again for as long as New may wait for the store: an agent that has it open
+// may just be writing, which does not look whole.
+func checkStore(path string, wait time.Duration) error {
+	const again = 20 * time.Millisecond
+	for begun := time.Now(); ; time.Sleep(again) {
+		err := checkFile(path)
+		if err == nil || time.Since(begun)+again > wait {
+			return err
+		}
+	}
 }
 
 // init checks the store's version, or makes a fresh store's buckets.
@@ -88,9 +103,6 @@ func (s *store) init(fresh bool) error {
 // checkVersion sets known where the store has our version; a store without buckets is one whose making a crash
 // has cut short.
 func checkVersion(tx *bbolt.Tx, known *bool) error {
-	if err := checkPages(tx); err != nil {
-		return err
-	}
 	b := tx.Bucket([]byte(bucketMain))
 	if b == nil {
 		if k, _ := tx.Cursor().First(); k != nil {
@@ -106,17 +118,6 @@ func checkVersion(tx *bbolt.Tx, known *bool) error {
 	}
 	*known = true
 	return nil
-}
-
-// checkPages has bbolt check the whole file, which is small.
-func checkPages(tx *bbolt.Tx) error {
-	var first error
-	for err := range tx.Check() { // to be read to its end
-		if first == nil {
-			first = err
-		}
-	}
-	return first
 }
 
 func makeBuckets(tx *bbolt.Tx) error {

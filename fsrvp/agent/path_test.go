@@ -1,0 +1,169 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+func TestNames(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.cfg.Names = append(r.cfg.Names, "2001:db8::1", "fe80::1%eth0") })
+	for share, want := range map[string]fsrvp.Status{
+		`\\fs1\vms`:                                        0,
+		`\\FS1\VMS\`:                                       0,
+		`\\fs1.Example.com\vms\disks\1.vhdx`:               0,
+		`\\192.0.2.1\vms`:                                  0,
+		`\\[2001:db8::1]\vms`:                              0,
+		`\\2001:DB8:0::1\vms`:                              0,
+		`\\2001-db8--1.ipv6-literal.net\vms`:               0,
+		`\\fe80--1s3.ipv6-literal.net\vms`:                 0,
+		`\\fs1.example\vms`:                                fsrvp.ErrObjectNotFound,
+		`\\fs\vms`:                                         fsrvp.ErrObjectNotFound,
+		`\\192.0.2.2\vms`:                                  fsrvp.ErrObjectNotFound,
+		`\\127.0.0.1\vms`:                                  fsrvp.ErrObjectNotFound,
+		`\\attacker.example.org@8080\share\x.txt`:          fsrvp.ErrObjectNotFound,
+		`\\fs1\vms@{00000000-0000-0000-0000-000000000000}`: fsrvp.ErrObjectNotFound,
+		``:                fsrvp.ErrInvalidArg,
+		`vms`:             fsrvp.ErrInvalidArg,
+		`\\fs1`:           fsrvp.ErrInvalidArg,
+		`\\fs1\`:          fsrvp.ErrInvalidArg,
+		`//fs1/vms`:       fsrvp.ErrInvalidArg,
+		`\\?\UNC\fs1\vms`: fsrvp.ErrInvalidArg,
+		`\\fs1\..\vms`:    fsrvp.ErrInvalidArg,
+		`C:\vms`:          fsrvp.ErrInvalidArg,
+	} {
+		p, err := r.IsPathSupported(client1, share)
+		requireStatus(t, want, err, share)
+		if err == nil {
+			require.Equal(t, fsrvp.PathSupport{Supported: true, Owner: "fs1"}, p, share)
+		}
+		_, err = r.IsPathShadowCopied(client1, share)
+		requireStatus(t, want, err, share)
+	}
+}
+
+// TestDefaultNames: without Config.Names the host's names and the addresses of its interfaces count.
+func TestDefaultNames(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.cfg.Names = nil })
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	first, _, _ := strings.Cut(host, ".")
+	names := []string{host, strings.ToUpper(first), "localhost"}
+	list, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	for _, a := range list {
+		ip, _, err := net.ParseCIDR(a.String())
+		require.NoError(t, err)
+		names = append(names, ip.String())
+	}
+	for _, name := range names {
+		p, err := r.IsPathSupported(client1, `\\`+name+`\vms`)
+		require.NoError(t, err, name)
+		require.Equal(t, host, p.Owner)
+	}
+	_, err = r.IsPathSupported(client1, `\\192.0.2.77\vms`)
+	requireStatus(t, fsrvp.ErrObjectNotFound, err)
+}
+
+func TestUnsupportedVolumes(t *testing.T) {
+	r := newRig(t, nil)
+	require.NoError(t, r.snapshots.Mount("/srv/a/vms/usb"))
+	r.snapshots.SetSupported("/srv/b", false)
+	require.NoError(t, r.SetContext(client1, 0))
+	set, err := r.StartShadowCopySet(client1, fsrvp.NewSetID())
+	require.NoError(t, err)
+	for _, share := range []string{vms, db} {
+		_, err := r.IsPathSupported(client1, share)
+		requireStatus(t, fsrvp.ErrNotSupported, err)
+		_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), set, share)
+		requireStatus(t, fsrvp.ErrNotSupported, err)
+		p, err := r.IsPathShadowCopied(client1, share)
+		require.NoError(t, err)
+		require.False(t, p.Present)
+	}
+	_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), set, docs)
+	require.NoError(t, err, "what is mounted below another share does not matter")
+}
+
+func TestCompatibility(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.snapshots.Flags = fsrvp.DisableDefrag })
+	r.bring(t, 0, agent.Recovered, vms)
+	p, err := r.IsPathShadowCopied(client1, docs)
+	require.NoError(t, err)
+	require.Equal(t, fsrvp.PathShadowCopied{Present: true, Compatibility: fsrvp.DisableDefrag}, p)
+	p, err = r.IsPathShadowCopied(client1, db)
+	require.NoError(t, err)
+	require.Equal(t, fsrvp.PathShadowCopied{}, p)
+}
+
+// TestOwner: in a cluster each share belongs to a node.
+func TestOwner(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		r.cfg.Machine = "node1"
+		r.cfg.Owner = func(_ context.Context, host string, share agent.Share) (string, error) {
+			require.Equal(t, "fs1", strings.ToLower(host))
+			switch share.Name {
+			case "vms":
+				return "NODE1", nil
+			case "docs":
+				return "node2", nil
+			case "hidden$":
+				return "", errors.New("the cluster has no quorum")
+			}
+			return "", nil
+		}
+	})
+	for share, owner := range map[string]string{vms: "node1", `\\fs1\docs`: "node2", `\\fs1\db`: "node1"} {
+		p, err := r.IsPathSupported(client1, share)
+		require.NoError(t, err)
+		require.Equal(t, fsrvp.PathSupport{Supported: true, Owner: owner}, p)
+	}
+	_, err := r.IsPathSupported(client1, hidden)
+	requireStatus(t, fsrvp.ErrFail, err)
+	l := r.bring(t, 0, agent.Added, vms)
+	_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), l.set, `\\fs1\docs`)
+	requireStatus(t, fsrvp.ErrInvalidArg, err)
+}
+
+// TestExposedNames: the names are checked before anything is made, and hidden shares have two spellings.
+func TestExposedNames(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.shares.MaxName = len("docs@{00000000-0000-0000-0000-000000000000}") })
+	_, err := r.IsPathSupported(client1, vms)
+	require.NoError(t, err)
+	_, err = r.IsPathSupported(client1, hidden)
+	requireStatus(t, fsrvp.ErrNotSupported, err)
+
+	r = newRig(t, func(r *rig) { r.cfg.PlainHiddenNames = true })
+	l := r.bring(t, 0, agent.Exposed, hidden)
+	m, err := r.GetShareMapping(client1, l.copies[0], l.set, hidden, 1)
+	require.NoError(t, err)
+	require.Equal(t, "hidden$@{"+l.copies[0].String()+"}", m.Exposed)
+}
+
+// TestDeleteWithoutBaseShare: Samba needs the base share to delete a mapping; this agent does not.
+func TestDeleteWithoutBaseShare(t *testing.T) {
+	r := newRig(t, nil)
+	l := r.bring(t, 0, agent.Recovered, vms)
+	r.shares.Remove("vms")
+	require.NoError(t, r.DeleteShareMapping(client1, l.set, l.copies[0], vms))
+	r.empty(t)
+}
+
+// TestExposeWithoutBaseShare: the base share went between Commit and Expose.
+func TestExposeWithoutBaseShare(t *testing.T) {
+	r := newRig(t, nil)
+	l := r.bring(t, 0, agent.Committed, vms, docs)
+	r.shares.Remove("docs")
+	requireStatus(t, fsrvp.ErrObjectNotFound, r.ExposeShadowCopySet(client1, l.set, wait))
+	require.Empty(t, r.listShares(t))
+	require.NoError(t, r.AbortShadowCopySet(client1, l.set))
+	r.empty(t)
+}
