@@ -17,7 +17,7 @@ func allocationLimit(n int) uint64 { return uint64(n)*3/2 + 2048 }
 
 // allocations returns the bytes that f allocates on average.
 func allocations(f func()) uint64 {
-	const runs = 16
+	const runs = 4
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range runs {
@@ -34,7 +34,7 @@ func TestParseAllocation(t *testing.T) {
 		s := v.syntax(t)
 		for _, tail := range []int{0, 64 << 10} {
 			for off := 0; off+4 <= len(v.stub(t)); off += 4 {
-				for _, count := range []uint32{math.MaxUint32, math.MaxInt32, 1 << 24, 0x8000} {
+				for _, count := range []uint32{math.MaxUint32, 1 << 24, 0x8000} {
 					stub := append(v.stub(t), make([]byte, tail)...)
 					binary.LittleEndian.PutUint32(stub[off:], count)
 					got := allocations(func() {
