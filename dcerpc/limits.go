@@ -42,7 +42,7 @@ type Limits struct {
 const noLimit = int(^uint(0) >> 1)
 
 // filled returns l with defaults where it has zeros, and noLimit where it is negative.
-func (l Limits) filled() Limits {
+func (l Limits) filled() *Limits {
 	count := func(v *int, def int) {
 		switch {
 		case *v == 0:
@@ -68,5 +68,5 @@ func (l Limits) filled() Limits {
 	count(&l.Calls, 4096)
 	count(&l.PresentationContexts, 128)
 	count(&l.SecurityContexts, 32)
-	return l
+	return &l
 }

@@ -38,7 +38,7 @@ type Server struct {
 	mu         sync.Mutex
 	begun      bool
 	closing    bool
-	limits     Limits // filled
+	limits     *Limits // filled by the first connection
 	interfaces map[SyntaxID]*serverInterface
 	listeners  map[net.Listener]struct{}
 	conns      map[*serverConn]struct{}
@@ -95,7 +95,6 @@ func (s *Server) begin() {
 		return
 	}
 	s.begun = true
-	s.limits = s.Limits.filled()
 	s.interfaces = map[SyntaxID]*serverInterface{
 		mgmtInterface(): {
 			id:       mgmtInterface(),
@@ -221,6 +220,9 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	c := newServerConn(s, conn)
 	s.mu.Lock()
 	s.begin()
+	if s.limits == nil {
+		s.limits = s.Limits.filled()
+	}
 	refused := ""
 	switch {
 	case s.closing:

@@ -89,6 +89,8 @@ func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*ser
 		}
 	}
 	switch {
+	case c.lostExchange:
+		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, "the security exchange has failed"}
 	case trailer.Type == 0:
 		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, "auth type 0"}
 	case trailer.Type != uint8(sec.typ):

@@ -50,6 +50,9 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 	if sec != nil {
 		level = sec.level
 	}
+	if level == LevelPacket {
+		level = LevelIntegrity // it is signed just so
+	}
 	if level < c.server.minLevel(pres.iface) {
 		call.refused = &rejection{status: pdu.FaultAccessDenied, drop: !c.strong, why: "protection below the interface's least"}
 	}

@@ -24,6 +24,9 @@ const (
 	largestNTLMToken  = 2888
 )
 
+// A read buffer larger than this, which only a bind or alter_context can need, is not kept.
+const largeBuffer = 8 << 10
+
 // How long, and over how many bytes, a connection is read after its last PDU was sent, so that the peer
 // sees the end and no reset.
 const (
@@ -114,7 +117,7 @@ func endpointOf(addr net.Addr) string {
 
 // start makes what an admitted connection needs.
 func (c *serverConn) start() {
-	c.limits = &c.server.limits
+	c.limits = c.server.limits
 	c.logger = c.server.logger().With("peer", c.conn.RemoteAddr().String())
 	c.framer = pdu.NewFramer(c.conn, 0)
 	c.framer.Shrink()
@@ -152,7 +155,7 @@ func (c *serverConn) serve() {
 			c.discard()
 			return
 		}
-		if !c.strong {
+		if len(b) > largeBuffer {
 			c.framer.Shrink()
 		}
 	}
@@ -265,7 +268,7 @@ func (c *serverConn) expire() {
 	case left > 0:
 		c.timer.Reset(left)
 	default:
-		go c.abort("idle")
+		go c.hangUp()
 	}
 }
 
