@@ -38,6 +38,11 @@ func (s *kdcSource) login(ctx context.Context) (*Ticket, error) {
 		if hints, err = parseKeyHints(e.EData); err != nil {
 			return nil, err
 		}
+		// A KDC that knows a key of a type with a salt says so (RFC 4120 section 3.1.3).
+		if !hints.haveAny(etypes) {
+			return nil, fmt.Errorf("krb5: %w: the KDC has no key of %v for its login of those asked for, %v; set the account's encryption types",
+				ErrEtype, s.client, etypes)
+		}
 		key, err2 := s.credential.key(hints.choose(etypes))
 		if err2 != nil {
 			return nil, err2
@@ -71,7 +76,8 @@ func (s *kdcSource) login(ctx context.Context) (*Ticket, error) {
 	}
 	plain, err := decrypt(rep.EncPart, key.wire(), keyusage.AS_REP_ENCPART)
 	if err != nil {
-		return nil, fmt.Errorf("krb5: %w for %v: the KDC's answer cannot be read with it: %w", ErrPassword, s.client, err)
+		return nil, fmt.Errorf("krb5: %w for %v: the KDC's answer cannot be read with it; give the present password, or a keytab exported since it was set: %w",
+			ErrPassword, s.client, err)
 	}
 	return s.received(&rep.KDCRepFields, plain, req.ReqBody.Nonce)
 }
@@ -152,6 +158,10 @@ func parseETypeInfo2(b []byte) (keyHints, error) {
 		return nil, fmt.Errorf("krb5: %w: ETYPE-INFO2: %w", ErrToken, err)
 	}
 	return keyHints(info), nil
+}
+
+func (h keyHints) haveAny(list []Etype) bool {
+	return slices.ContainsFunc(h, func(x types.ETypeInfo2Entry) bool { return slices.Contains(list, Etype(x.EType)) })
 }
 
 // choose returns the KDC's first type that is in the list, which is not empty, with its salt and parameters; or the list's first.

@@ -1,0 +1,503 @@
+package krb5_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/client"
+	"github.com/jcmturner/gokrb5/v8/config"
+	"github.com/jcmturner/gokrb5/v8/keytab"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+)
+
+const password = "correct horse 1, batt\u00e9rie staple"
+
+// A mitKDC is a KDC of MIT's in a directory and on a port of its own, of the realm EXAMPLE.TEST.
+type mitKDC struct {
+	dir     string
+	env     []string
+	address string
+}
+
+// needPeer skips a test that lacks a program, or fails it where peers are required.
+func needPeer(t testing.TB, what string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("FSRVP_PEERS") == "require" {
+		t.Fatalf("%s: %v", what, err)
+	}
+	t.Skipf("%s: %v", what, err)
+}
+
+func sbin(name string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil {
+		return p, nil
+	}
+	return exec.LookPath("/usr/sbin/" + name)
+}
+
+func startKDC(t *testing.T) *mitKDC {
+	t.Helper()
+	for _, name := range []string{"krb5kdc", "kdb5_util", "kadmin.local", "kinit"} {
+		_, err := sbin(name)
+		needPeer(t, "MIT's KDC (Debian: krb5-kdc, krb5-admin-server, krb5-user)", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	k := &mitKDC{dir: t.TempDir(), address: l.Addr().String()}
+	require.NoError(t, l.Close())
+	k.write(t, "krb5.conf", `
+[libdefaults]
+	default_realm = EXAMPLE.TEST
+	dns_lookup_kdc = false
+	dns_canonicalize_hostname = false
+	rdns = false
+	permitted_enctypes = aes256-sha1 aes128-sha1 aes256-sha2 aes128-sha2 arcfour-hmac
+[realms]
+	EXAMPLE.TEST = {
+		kdc = `+k.address+`
+	}
+[domain_realm]
+	.example.test = EXAMPLE.TEST
+[logging]
+	kdc = STDERR
+	default = STDERR
+`)
+	k.write(t, "kdc.conf", `
+[kdcdefaults]
+	kdc_listen = `+k.address+`
+	kdc_tcp_listen = `+k.address+`
+[realms]
+	EXAMPLE.TEST = {
+		database_name = `+k.path("principal")+`
+		key_stash_file = `+k.path("stash")+`
+		acl_file = `+k.path("acl")+`
+		max_life = 1h
+		supported_enctypes = aes256-sha1:normal aes128-sha1:normal aes256-sha2:normal aes128-sha2:normal arcfour-hmac:normal
+	}
+`)
+	k.env = append(os.Environ(), "KRB5_CONFIG="+k.path("krb5.conf"), "KRB5_KDC_PROFILE="+k.path("kdc.conf"),
+		"KRB5CCNAME=FILE:"+k.path("ccache"), "KRB5_KTNAME=FILE:"+k.path("keytab"), "KRB5RCACHENAME=none:", "LC_ALL=C.UTF-8")
+	k.run(t, "", "kdb5_util", "create", "-s", "-r", "EXAMPLE.TEST", "-P", "master")
+
+	kdc, err := sbin("krb5kdc")
+	require.NoError(t, err)
+	cmd := exec.Command(kdc, "-n")
+	cmd.Env = k.env
+	logs, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(logs)
+	ready, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "commencing operation") {
+				close(ready)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+		cmd.Wait()
+	})
+	select {
+	case <-ready:
+	case <-ended:
+		t.Fatal("krb5kdc has ended")
+	}
+	return k
+}
+
+func (k *mitKDC) path(name string) string { return filepath.Join(k.dir, name) }
+
+func (k *mitKDC) write(t *testing.T, name, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(k.path(name), []byte(text), 0o600))
+}
+
+func (k *mitKDC) run(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	path, err := sbin(name)
+	require.NoError(t, err)
+	cmd := exec.Command(path, args...)
+	cmd.Env = k.env
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s %v: %s", name, args, out)
+	return string(out)
+}
+
+// admin runs commands of kadmin.
+func (k *mitKDC) admin(t *testing.T, commands ...string) {
+	t.Helper()
+	out := k.run(t, strings.Join(commands, "\n")+"\n", "kadmin.local", "-r", "EXAMPLE.TEST")
+	require.NotContains(t, out, "while", "kadmin.local failed")
+}
+
+func (k *mitKDC) config() *krb5.InitiatorConfig {
+	return &krb5.InitiatorConfig{Krb5Conf: k.path("krb5.conf")}
+}
+
+// step gets the first token, and so a ticket.
+func step(t *testing.T, i *krb5.Initiator, target string) ([]byte, error) {
+	t.Helper()
+	c, err := i.NewContext(target, dcerpc.LevelPrivacy)
+	require.NoError(t, err)
+	b, _, err := c.Step(t.Context(), nil)
+	return b, err
+}
+
+func TestMITKDC(t *testing.T) {
+	t.Parallel()
+	k := startKDC(t)
+	k.admin(t,
+		fmt.Sprintf("addprinc -pw %q +requires_preauth backup", password),
+		fmt.Sprintf("addprinc -pw %q nopreauth", password),
+		fmt.Sprintf("addprinc -pw %q -pwexpire yesterday aged", password),
+		fmt.Sprintf("addprinc -pw %q -allow_tix locked", password),
+		"addprinc -randkey "+testService,
+		"ktadd -k "+k.path("keytab")+" "+testService,
+		"ktadd -k "+k.path("backup.keytab")+" -norandkey backup",
+	)
+	acceptor, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path("keytab")})
+	require.NoError(t, err)
+	serves := func(t *testing.T, i *krb5.Initiator, account string) {
+		t.Helper()
+		for range 2 { // the second time with the ticket of the first
+			p := establish(t, i, acceptor, dcerpc.LevelPrivacy)
+			require.Equal(t, account+"@EXAMPLE.TEST", p.acceptor.Identity().Principal)
+			require.Equal(t, testService+"@EXAMPLE.TEST", p.initiator.Identity().Principal)
+			require.NoError(t, protect(t, p.initiator, []byte("hello"), true, true).check(p.acceptor))
+		}
+	}
+	withPassword := func(t *testing.T, name, text string) *krb5.Initiator {
+		t.Helper()
+		i, err := krb5.NewInitiatorWithPassword(name, text, k.config())
+		require.NoError(t, err)
+		return i
+	}
+
+	t.Run("password", func(t *testing.T) {
+		serves(t, withPassword(t, "backup", password), "backup")
+		serves(t, withPassword(t, "backup@EXAMPLE.TEST", password), "backup")
+		serves(t, withPassword(t, "nopreauth", password), "nopreauth")
+	})
+	t.Run("keytab", func(t *testing.T) {
+		kt, err := krb5.LoadKeytab(k.path("backup.keytab"))
+		require.NoError(t, err)
+		for _, name := range []string{"", "backup", "backup@EXAMPLE.TEST"} {
+			i, err := krb5.NewInitiatorWithKeytab(name, kt, k.config())
+			require.NoError(t, err)
+			serves(t, i, "backup")
+		}
+		_, err = krb5.NewInitiatorWithKeytab("nopreauth", kt, k.config())
+		require.ErrorIs(t, err, krb5.ErrNoKey)
+		require.ErrorContains(t, err, "nopreauth@EXAMPLE.TEST")
+	})
+	t.Run("ccache", func(t *testing.T) {
+		k.run(t, password+"\n", "kinit", "backup")
+		i, err := krb5.NewInitiatorFromCCache(k.path("ccache"), k.config())
+		require.NoError(t, err)
+		serves(t, i, "backup")
+	})
+	t.Run("gokrb5 client", func(t *testing.T) {
+		c, err := config.Load(k.path("krb5.conf"))
+		require.NoError(t, err)
+		cl := client.NewWithPassword("backup", "EXAMPLE.TEST", password, c)
+		defer cl.Destroy()
+		i := krb5.NewInitiatorFromClient(cl, nil)
+		serves(t, i, "backup")
+		_, err = step(t, i, "host/nobody.example.test")
+		require.ErrorIs(t, err, krb5.ErrServiceUnknown)
+		wrong := client.NewWithPassword("backup", "EXAMPLE.TEST", "wrong", c)
+		defer wrong.Destroy()
+		_, err = step(t, krb5.NewInitiatorFromClient(wrong, nil), testService)
+		require.ErrorIs(t, err, krb5.ErrPassword)
+
+		var kt keytab.Keytab
+		b, err := os.ReadFile(k.path("backup.keytab"))
+		require.NoError(t, err)
+		require.NoError(t, kt.Unmarshal(b))
+		byKeytab, err := krb5.NewInitiatorWithKeytab("backup", krb5.NewKeytab(&kt), k.config())
+		require.NoError(t, err)
+		serves(t, byKeytab, "backup")
+	})
+
+	t.Run("errors", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			i      *krb5.Initiator
+			target string
+			want   error
+			text   []string
+		}{
+			"wrong password":              {withPassword(t, "backup", "wrong"), testService, krb5.ErrPassword, []string{"backup@EXAMPLE.TEST", "password"}},
+			"wrong password, no preauth":  {withPassword(t, "nopreauth", "wrong"), testService, krb5.ErrPassword, []string{"nopreauth@EXAMPLE.TEST"}},
+			"unknown client":              {withPassword(t, "nobody", password), testService, krb5.ErrClientUnknown, []string{"nobody@EXAMPLE.TEST"}},
+			"old password":                {withPassword(t, "aged", password), testService, krb5.ErrPasswordAge, []string{"aged@EXAMPLE.TEST", "set a new one"}},
+			"locked":                      {withPassword(t, "locked", password), testService, krb5.ErrClientRevoked, []string{"locked@EXAMPLE.TEST"}},
+			"unknown service":             {withPassword(t, "backup", password), "host/nobody.example.test", krb5.ErrServiceUnknown, []string{"host/nobody.example.test@EXAMPLE.TEST", "backup@EXAMPLE.TEST"}},
+			"realm that nobody knows":     {withPassword(t, "backup@OTHER.TEST", password), testService, krb5.ErrConfig, []string{"OTHER.TEST", "krb5.conf"}},
+			"service of an unknown realm": {withPassword(t, "backup", password), "host/x@OTHER.TEST", krb5.ErrServiceUnknown, []string{"krbtgt/OTHER.TEST"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, err := step(t, test.i, test.target)
+				require.ErrorIs(t, err, test.want)
+				for _, text := range test.text {
+					require.ErrorContains(t, err, text)
+				}
+			})
+		}
+	})
+
+	t.Run("unreachable", func(t *testing.T) {
+		dead, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer dead.Close() // it takes connections, and never answers
+		closed, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		require.NoError(t, closed.Close())
+		c := config.New()
+		c.Realms = []config.Realm{{Realm: "EXAMPLE.TEST", KDC: []string{closed.Addr().String()}}}
+		i, err := krb5.NewInitiatorWithPassword("backup@EXAMPLE.TEST", password, &krb5.InitiatorConfig{Config: c})
+		require.NoError(t, err)
+		_, err = step(t, i, testService)
+		require.ErrorIs(t, err, krb5.ErrUnreachable)
+		require.ErrorContains(t, err, closed.Addr().String())
+		require.ErrorContains(t, err, "EXAMPLE.TEST")
+
+		c.Realms[0].KDC = []string{dead.Addr().String()}
+		sc, err := i.NewContext(testService, dcerpc.LevelPrivacy)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, _, err = sc.Step(ctx, nil)
+		require.ErrorIs(t, err, krb5.ErrUnreachable)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		// The next KDC is asked when one does not answer in time.
+		c.Realms[0].KDC = []string{closed.Addr().String(), dead.Addr().String(), k.address}
+		i, err = krb5.NewInitiatorWithPassword("backup@EXAMPLE.TEST", password,
+			&krb5.InitiatorConfig{Config: c, KDCTimeout: 50 * time.Millisecond})
+		require.NoError(t, err)
+		_, err = step(t, i, testService)
+		require.NoError(t, err)
+	})
+
+	t.Run("keytab out of date", func(t *testing.T) {
+		k.admin(t, "addprinc -randkey host/fs2.example.test", "ktadd -k "+k.path("fs2.keytab")+" host/fs2.example.test",
+			"addprinc -randkey agent", "ktadd -k "+k.path("agent.keytab")+" agent")
+		agent, err := krb5.LoadKeytab(k.path("agent.keytab"))
+		require.NoError(t, err)
+		k.admin(t, "cpw -randkey host/fs2.example.test", "cpw -randkey agent")
+		stale, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path("fs2.keytab")})
+		require.NoError(t, err)
+		token, err := step(t, withPassword(t, "backup", password), "host/fs2.example.test")
+		require.NoError(t, err)
+		_, err = accept(t, stale, token)
+		require.ErrorIs(t, err, krb5.ErrKeyVersion)
+		require.ErrorContains(t, err, "host/fs2.example.test@EXAMPLE.TEST")
+		require.ErrorContains(t, err, "version 3")
+
+		i, err := krb5.NewInitiatorWithKeytab("agent", agent, k.config())
+		require.NoError(t, err)
+		_, err = step(t, i, testService)
+		require.ErrorIs(t, err, krb5.ErrPassword)
+		require.ErrorContains(t, err, "keytab")
+	})
+
+	t.Run("etypes", func(t *testing.T) {
+		for _, etype := range allEtypes {
+			t.Run(etype.String(), func(t *testing.T) {
+				user, service := "user-"+etype.String(), "host/"+etype.String()
+				k.admin(t,
+					fmt.Sprintf("addprinc -pw %q -e %s:normal +requires_preauth %s", password, etype, user),
+					fmt.Sprintf("addprinc -randkey -e %s:normal %s", etype, service),
+					fmt.Sprintf("ktadd -k %s -norandkey %s", k.path(etype.String()), service))
+				cfg := k.config()
+				if etype == krb5.RC4HMAC {
+					i, err := krb5.NewInitiatorWithPassword(user, password, cfg)
+					require.NoError(t, err)
+					_, err = step(t, i, service)
+					require.ErrorIs(t, err, krb5.ErrEtype)
+					cfg.InsecureRC4 = true
+				} else {
+					cfg.Etypes = []krb5.Etype{etype}
+				}
+				i, err := krb5.NewInitiatorWithPassword(user, password, cfg)
+				require.NoError(t, err)
+				a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path(etype.String()), InsecureRC4: etype == krb5.RC4HMAC})
+				require.NoError(t, err)
+				token, err := step(t, i, service)
+				require.NoError(t, err)
+				id, err := accept(t, a, token)
+				require.NoError(t, err)
+				require.Equal(t, user, id.Account)
+				testMITGSS(t, k, etype, user, service, i, a)
+			})
+		}
+	})
+}
+
+// A gssPeer is testdata/mitgss.py: MIT's GSS-API in a process.
+type gssPeer struct {
+	t   *testing.T
+	in  *json.Encoder
+	out *json.Decoder
+}
+
+type gssMessage struct {
+	Op      string `json:"op,omitempty"`
+	Token   []byte `json:"token"`
+	Header  []byte `json:"header,omitempty"`
+	Body    []byte `json:"body"`
+	Trailer []byte `json:"trailer,omitempty"`
+	Sign    bool   `json:"sign"`
+	Done    bool   `json:"done,omitempty"`
+	Text    string `json:"text,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+func startGSS(t *testing.T, k *mitKDC, env []string, args ...string) *gssPeer {
+	t.Helper()
+	// Debian's package is for the system's own Python, which may not be the first in the path.
+	python := "/usr/bin/python3"
+	needPeer(t, "MIT's GSS-API (Debian: python3-gssapi)", exec.Command(python, "-c", "import gssapi").Run())
+	cmd := exec.Command(python, append([]string{"testdata/mitgss.py"}, args...)...)
+	cmd.Env = append(append([]string(nil), k.env...), env...)
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("mitgss.py: %v: %s", err, stderr.String())
+		}
+	})
+	return &gssPeer{t, json.NewEncoder(in), json.NewDecoder(out)}
+}
+
+func (p *gssPeer) try(m gssMessage) gssMessage {
+	p.t.Helper()
+	require.NoError(p.t, p.in.Encode(m))
+	var reply gssMessage
+	require.NoError(p.t, p.out.Decode(&reply))
+	return reply
+}
+
+func (p *gssPeer) do(m gssMessage) gssMessage {
+	p.t.Helper()
+	reply := p.try(m)
+	require.Empty(p.t, reply.Error)
+	return reply
+}
+
+// testMITGSS runs the exchange with MIT's GSS-API on the other side, as acceptor and as initiator, in DCE style and not, and
+// then messages in both directions.
+func testMITGSS(t *testing.T, k *mitKDC, etype krb5.Etype, user, service string, i *krb5.Initiator, a *krb5.Acceptor) {
+	t.Run("MIT accepts", func(t *testing.T) {
+		for _, dceStyle := range []bool{true, false} {
+			c, err := i.NewSMBContext(service)
+			require.NoError(t, err)
+			if dceStyle {
+				dce, err := i.NewContext(service, dcerpc.LevelPrivacy)
+				require.NoError(t, err)
+				c = dce.(*krb5.Context)
+			}
+			peer := startGSS(t, k, []string{"KRB5_KTNAME=FILE:" + k.path(etype.String())}, "accept")
+			runExchange(t, c, peer, true)
+			require.Equal(t, user+"@EXAMPLE.TEST", peer.do(gssMessage{Op: "name"}).Text)
+			exchangeMessages(t, c, peer)
+		}
+	})
+	t.Run("MIT initiates", func(t *testing.T) {
+		env := []string{"KRB5CCNAME=FILE:" + k.path("cc-"+etype.String())}
+		kinit, err := sbin("kinit")
+		require.NoError(t, err)
+		cmd := exec.Command(kinit, user)
+		cmd.Env = append(append([]string(nil), k.env...), env...)
+		cmd.Stdin = strings.NewReader(password + "\n")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for _, flags := range []int{0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x1000, 0x2 | 0x4 | 0x8 | 0x10 | 0x20} {
+			c, err := a.NewContext(dcerpc.LevelPrivacy)
+			require.NoError(t, err)
+			peer := startGSS(t, k, env, "init", service+"@EXAMPLE.TEST", fmt.Sprint(flags))
+			runExchange(t, c.(*krb5.Context), peer, false)
+			require.Equal(t, user+"@EXAMPLE.TEST", c.Identity().Principal)
+			exchangeMessages(t, c.(*krb5.Context), peer)
+		}
+	})
+}
+
+func runExchange(t *testing.T, c *krb5.Context, peer *gssPeer, weInitiate bool) {
+	t.Helper()
+	var token []byte
+	ours, theirs := false, false
+	if weInitiate {
+		var err error
+		token, ours, err = c.Step(t.Context(), nil)
+		require.NoError(t, err)
+	}
+	for !ours || !theirs {
+		if !theirs {
+			reply := peer.do(gssMessage{Op: "step", Token: token})
+			token, theirs = reply.Token, reply.Done
+		}
+		if !ours {
+			var err error
+			token, ours, err = c.Step(t.Context(), token)
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, c.SessionKey(), peer.do(gssMessage{Op: "key"}).Token)
+}
+
+func exchangeMessages(t *testing.T, c *krb5.Context, peer *gssPeer) {
+	t.Helper()
+	list := []byte("a list of mechanisms")
+	mic, err := c.GetMIC(list)
+	require.NoError(t, err)
+	peer.do(gssMessage{Op: "verify", Body: list, Token: mic})
+	require.NoError(t, c.VerifyMIC(list, peer.do(gssMessage{Op: "mic", Body: list}).Token))
+	for _, signHeader := range []bool{false, true} {
+		for _, size := range []int{16, 32, 208, 4000} {
+			body := bytes.Repeat([]byte{byte(size)}, size)
+			f := protect(t, c, body, true, signHeader)
+			reply := peer.do(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body, Trailer: f.trailer, Sign: signHeader})
+			require.Equal(t, body, reply.Body)
+
+			f = &frame{header: []byte("their header"), body: body, trailer: []byte("trailer."), sealed: true, signHeader: signHeader}
+			reply = peer.do(gssMessage{Op: "wrap", Header: f.header, Body: f.body, Trailer: f.trailer, Sign: signHeader})
+			f.token, f.body = reply.Token, reply.Body
+			require.Len(t, f.token, c.TokenSize(dcerpc.LevelPrivacy))
+			require.NotEqual(t, body, f.body)
+			require.NoError(t, f.check(c))
+			require.Equal(t, body, f.body)
+		}
+	}
+	// What we seal, MIT reads to the last bit.
+	f := protect(t, c, make([]byte, 32), true, true)
+	f.token[20] ^= 1
+	require.NotEmpty(t, peer.try(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body, Trailer: f.trailer, Sign: true}).Error)
+}
