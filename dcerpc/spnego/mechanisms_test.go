@@ -50,7 +50,9 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) ntlmInitiator(t testing.TB) *ntlm.Initiator {
+func (w *world) ntlmInitiator(t testing.TB) *ntlm.Initiator { return w.ntlmInitiatorWith(t, password) }
+
+func (w *world) ntlmInitiatorWith(t testing.TB, password string) *ntlm.Initiator {
 	t.Helper()
 	i, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "FSRVP", User: user, Password: password})
 	require.NoError(t, err)
