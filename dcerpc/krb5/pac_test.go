@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/keytab"
+	"github.com/jcmturner/gokrb5/v8/messages"
 	gopac "github.com/jcmturner/gokrb5/v8/pac"
 	"github.com/jcmturner/gokrb5/v8/test/testdata"
 	"github.com/stretchr/testify/require"
@@ -132,4 +133,35 @@ func TestFiletime(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, time.Unix(0, 0).UTC(), filetime(116444736000000000))
 	require.Equal(t, time.Date(2017, 5, 6, 15, 53, 11, 825766900, time.UTC).Year(), filetime(0x01d2c680dd8f8e05).Year())
+}
+
+// FuzzPAC is what a KDC may send that we do not know.
+func FuzzPAC(f *testing.F) {
+	p, key := windowsPAC(f)
+	f.Add(p.data)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := parsePAC(b)
+		if err != nil {
+			return
+		}
+		p.verify(key.wire())
+		p.checkClient(&messages.EncTicketPart{})
+	})
+}
+
+func FuzzLogonInfo(f *testing.F) {
+	for _, text := range []string{testdata.MarshaledPAC_Kerb_Validation_Info, testdata.MarshaledPAC_Kerb_Validation_Info_MS,
+		testdata.MarshaledPAC_Kerb_Validation_Info_Trust} {
+		f.Add(unhex(f, text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sids, err := parseLogonInfo(b)
+		if err == nil {
+			require.NotEmpty(t, sids)
+		}
+		for _, s := range sids {
+			_, err := dcerpc.ParseSID(string(s))
+			require.NoError(t, err)
+		}
+	})
 }
