@@ -1,0 +1,66 @@
+package smbpipe
+
+import "github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+
+// A splitter finds the PDUs in a stream. What is no PDU, it takes for one that goes on for ever: that is
+// for the peer to refuse.
+type splitter struct {
+	head  [pdu.HeaderSize]byte
+	have  int // of the header
+	left  int // of the PDU, once there is a header
+	wrong bool
+}
+
+// next takes bytes from the start of b, at most to the end of the PDU, and returns how many. Whole tells that they end it.
+func (s *splitter) next(b []byte) (n int, whole bool) {
+	if s.wrong {
+		return len(b), false
+	}
+	if s.have < len(s.head) {
+		n = copy(s.head[s.have:], b)
+		if s.have += n; s.have < len(s.head) {
+			return n, false
+		}
+		h := s.header()
+		if h.Major != 5 || h.FragLength < pdu.HeaderSize {
+			s.wrong = true
+			return len(b), false
+		}
+		s.left = int(h.FragLength) - pdu.HeaderSize
+	}
+	m := min(s.left, len(b)-n)
+	s.left -= m
+	if s.left == 0 {
+		s.have = 0
+		return n + m, true
+	}
+	return n + m, false
+}
+
+// header is that of the PDU that next is at, or has just ended.
+func (s *splitter) header() pdu.Header {
+	h, _ := pdu.ParseHeader(s.head[:]) // long enough
+	return h
+}
+
+// wantsAnswer tells whether the server answers a PDU of the client's.
+func wantsAnswer(h *pdu.Header) bool {
+	switch h.Type {
+	case pdu.TypeRequest:
+		return h.Flags.Has(pdu.LastFrag)
+	case pdu.TypeAuth3, pdu.TypeCoCancel, pdu.TypeOrphaned:
+		return false
+	}
+	return true // what a client may not send is answered too, by a fault
+}
+
+// isAnswer tells whether a PDU of the server's is the last one of an answer.
+func isAnswer(h *pdu.Header) bool {
+	switch h.Type {
+	case pdu.TypeResponse:
+		return h.Flags.Has(pdu.LastFrag)
+	case pdu.TypeShutdown:
+		return false
+	}
+	return true
+}

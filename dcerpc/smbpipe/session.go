@@ -1,0 +1,159 @@
+package smbpipe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/oiweiwei/go-smb2.fork"
+)
+
+// closeTime is how long a server has for the last messages: closing a pipe or file, logging off. After that
+// the connection is closed without them.
+const closeTime = 10 * time.Second
+
+// A session is one SMB session on one TCP connection, with one share.
+type session struct {
+	server string
+	g      *guard
+	smb    *smb2.Session
+	tree   *smb2.Share
+
+	// starting is held by whoever begins an operation, until its message was written.
+	starting sync.Mutex
+}
+
+// connect logs in to a server and connects to a share.
+func (d *Dialer) connect(ctx context.Context, server, share string) (_ *session, err error) {
+	path := `\\` + server
+	dial := d.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	c, err := dial(ctx, "tcp", net.JoinHostPort(server, cmp.Or(d.Port, "445")))
+	if err != nil {
+		return nil, &Error{Op: opConnect, Path: path, Err: err}
+	}
+	s := &session{server: server, g: newGuard(c)}
+	defer func() {
+		if err != nil {
+			s.g.fail(net.ErrClosed)
+		}
+	}()
+	target := "cifs/" + server
+	l, err := newLogin(ctx, d.Auth, target)
+	if err != nil {
+		return nil, &Error{Op: opLogin, Path: path, Target: target, Err: err}
+	}
+	dialer := &smb2.Dialer{
+		Negotiator: smb2.Negotiator{
+			RequireMessageSigning: true,
+			UseMessageEncryption:  d.Encrypt,
+			SpecifiedDialect:      uint16(d.Dialect),
+		},
+		Initiator: l,
+	}
+	err = safely(func() (err error) {
+		s.smb, err = dialer.DialContext(ctx, s.g)
+		return err
+	})
+	if err != nil {
+		return nil, s.loginError(ctx, path, target, l, err)
+	}
+	if dialect := Dialect(s.smb.NegotiatedDialect()); dialect < SMB210 {
+		return nil, &Error{Op: opConnect, Path: path, Err: fmt.Errorf("the server speaks %v, and at least %v is needed", dialect, SMB210)}
+	}
+	if d.Encrypt {
+		s.g.demandEncryption()
+	}
+	path += `\` + share
+	err = s.do(func() (err error) {
+		s.tree, err = s.smb.WithContext(ctx).Mount(path)
+		return err
+	})
+	if err != nil {
+		return nil, s.fault(opOpenShare, path, err)
+	}
+	return s, nil
+}
+
+// loginError finds the reason for which a log-in has failed: the mechanism's, the server's status, the context's, or go-smb2's.
+func (s *session) loginError(ctx context.Context, path, target string, l *login, err error) error {
+	e := &Error{Op: opLogin, Path: path, Target: target}
+	const moreProcessing, success Status = 0xC0000016, 0
+	switch status := s.g.loginStatus(); {
+	case l.err != nil:
+		e.Err = l.err
+	case ctx.Err() != nil:
+		e.Err = ctx.Err()
+	case status != moreProcessing && status != success:
+		e.Status = status
+	default:
+		var f *Error
+		if errors.As(s.fault(opLogin, path, err), &f) {
+			e.Err, e.Status = f.Err, f.Status
+		}
+	}
+	return e
+}
+
+// safely calls f, which is go-smb2 at work on what a server has sent. Its decoders trust some of that; the panic of an index out of
+// range becomes an error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errBadFrame, p)
+		}
+	}()
+	return f()
+}
+
+// start begins an operation of exactly one message, in a goroutine of its own, and returns when that has been written. So operations
+// reach the server in the order of their starts. Done gives the operation's error.
+func (s *session) start(op func() error) (done <-chan error) {
+	result := make(chan error, 1)
+	ended := make(chan struct{})
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	sent := s.g.nextSent()
+	go func() {
+		defer close(ended)
+		err := safely(op)
+		if errors.Is(err, errBadFrame) {
+			s.g.fail(err)
+		}
+		result <- err
+	}()
+	select {
+	case <-sent:
+	case <-ended: // before it came to that
+	}
+	return result
+}
+
+// do is start, and waits for the operation's end.
+func (s *session) do(op func() error) error { return <-s.start(op) }
+
+// alive tells whether the connection is still there.
+func (s *session) alive() bool {
+	select {
+	case <-s.g.failed:
+		return false
+	default:
+		return true
+	}
+}
+
+// close logs off, and closes the connection. What is open ends with net.ErrClosed.
+func (s *session) close() {
+	timer := time.AfterFunc(closeTime, func() { s.g.fail(net.ErrClosed) })
+	defer timer.Stop()
+	if s.alive() {
+		_ = s.do(s.smb.Logoff) // the connection goes in any case
+	}
+	s.g.fail(net.ErrClosed)
+}
