@@ -1,0 +1,383 @@
+package capture
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
+)
+
+// An association is the RPC of one TCP connection or of one open pipe, whatever its interface.
+type association struct {
+	d       *decoder
+	stream  *stream // the connection, or that over which the pipe was opened
+	session *session
+	pipe    string // name of the pipe
+	id      smb2.FileID
+	number  uint64 // in the file; zero as long as the interface was not seen
+	ended   bool
+
+	frames  [2]framer // from the server, from the client
+	losses  [2]int    // times that PDUs may have been lost, likewise
+	suspect [2]bool   // so since the last bytes came
+	buffers account
+
+	bound         bool // a bind or its answer was seen
+	headerSigning bool
+	offers        []offer
+	contexts      map[uint16]presentation
+	security      map[uint32]*securityContext
+	calls         map[uint32]*pending // by call id
+}
+
+// An offer is a bind or alter_context.
+type offer struct {
+	callID   uint32
+	contexts []pdu.ContextElement
+}
+
+// A presentation is what a context id stands for.
+type presentation struct {
+	fsrvp    bool
+	transfer pdu.SyntaxID
+	assumed  bool // the capture lacks the negotiation
+}
+
+// A securityContext is one of RPC's.
+type securityContext struct {
+	handshake *handshake
+	level     uint8
+}
+
+// Limits of one association.
+const (
+	maxOffers    = 8
+	maxContexts  = 1024
+	maxSecurity  = 256
+	maxPending   = 256
+	maxTokenSize = 64 << 10
+)
+
+func newAssociation(s *stream) *association {
+	a := &association{
+		d:        s.d,
+		stream:   s,
+		contexts: make(map[uint16]presentation),
+		security: make(map[uint32]*securityContext),
+		calls:    make(map[uint32]*pending),
+	}
+	a.buffers.budget = &s.d.buffers
+	for i := range a.frames {
+		f := &a.frames[i]
+		*f = newFramer(rpcFraming{}, pdu.MaxFragment, &a.buffers)
+		f.message = func(b []byte, good, _ int, why Reason, at moment) { a.message(f == &a.frames[1], b, good, why, at) }
+		f.broken = func([]byte) {
+			if a.number != 0 {
+				a.problem(ErrProtocol, "no PDU where one was due")
+			}
+		}
+	}
+	return a
+}
+
+// newTCPAssociation is that of a connection.
+func newTCPAssociation(s *stream) *association { return newAssociation(s) }
+
+// newPipeAssociation is that of an open pipe.
+func newPipeAssociation(s *stream, session *session, name string) *association {
+	a := newAssociation(s)
+	a.session = session
+	a.pipe = strings.TrimLeft(name, `\`)
+	return a
+}
+
+// fsrvpPipe tells whether the pipe is the interface's well-known one.
+func (a *association) fsrvpPipe() bool { return strings.EqualFold(a.pipe, fsrvp.PipeName) }
+
+func index(fromClient bool) int {
+	if fromClient {
+		return 1
+	}
+	return 0
+}
+
+// data takes bytes of one direction. Those of a pipe come in the pieces in which they were written or read.
+func (a *association) data(fromClient bool, b []byte, at moment) {
+	i := index(fromClient)
+	f := &a.frames[i]
+	if a.suspect[i] {
+		// What has begun was cut off if this is a beginning.
+		a.suspect[i] = false
+		if kind, _, _ := recognise(b, 0); kind == kindRPC {
+			f.drop()
+		}
+	}
+	f.data(b, at)
+}
+
+// hole says that bytes are missing.
+func (a *association) hole(fromClient bool, n int, why Reason, at moment) {
+	if a.session == nil {
+		a.problem(why, "bytes of an RPC connection")
+	}
+	a.losses[index(fromClient)]++
+	a.frames[index(fromClient)].hole(n, why, at)
+}
+
+// lose says that any number of bytes may be missing.
+func (a *association) lose(fromClient bool) {
+	a.losses[index(fromClient)]++
+	a.suspect[index(fromClient)] = true
+}
+
+func (a *association) problem(r Reason, detail string) {
+	a.d.problem(r, detail, a.stream.ends[a.stream.client], a.stream.ends[1-a.stream.client])
+}
+
+// close gives up the calls that are not answered.
+func (a *association) close() {
+	if a.ended {
+		return
+	}
+	a.ended = true
+	a.unanswered()
+	a.buffers.close()
+}
+
+// found says that the association is one of the interface.
+func (a *association) found() {
+	if a.number == 0 {
+		a.d.summary.Associations++
+		a.number = a.d.summary.Associations
+	}
+}
+
+// isFSRVP tells whether a syntax is the interface. Its version is 1.0 wherever it was seen; MS-FSRVP 2.1 says 3.0.
+func isFSRVP(s pdu.SyntaxID) bool { return s.UUID == fsrvp.Interface().UUID }
+
+// message takes one PDU, of which the first good bytes are there, and why the others are not.
+func (a *association) message(fromClient bool, b []byte, good int, why Reason, at moment) {
+	h, err := pdu.ParseHeader(b)
+	if err != nil || a.ended {
+		return
+	}
+	if sentByClient(h.Type) != fromClient {
+		if a.number != 0 {
+			a.problem(ErrProtocol, h.Type.String()+" from the wrong side")
+		}
+		return
+	}
+	if good < len(b) {
+		a.damaged(&h, b, good, why, at)
+		return
+	}
+	switch h.Type {
+	case pdu.TypeBind:
+		p, err := pdu.ParseBind(b)
+		if a.check(err) {
+			a.offered(p.CallID, p.Contexts, &p.Auth)
+		}
+	case pdu.TypeAlterContext:
+		p, err := pdu.ParseAlterContext(b)
+		if a.check(err) {
+			a.offered(p.CallID, p.Contexts, &p.Auth)
+		}
+	case pdu.TypeBindAck:
+		p, err := pdu.ParseBindAck(b)
+		if a.check(err) {
+			a.answered(&p)
+		}
+	case pdu.TypeAlterContextResp:
+		p, err := pdu.ParseAlterContextResp(b)
+		if a.check(err) {
+			a.answered((*pdu.BindAck)(&p))
+		}
+	case pdu.TypeBindNak:
+		p, err := pdu.ParseBindNak(b)
+		if a.check(err) {
+			a.refused(p.CallID, "bind_nak, "+p.Reason.String())
+		}
+	case pdu.TypeAuth3:
+		p, err := pdu.ParseAuth3(b)
+		if a.check(err) {
+			a.leg(true, &p.Auth)
+		}
+	case pdu.TypeRequest:
+		p, err := pdu.ParseRequest(b)
+		if a.check(err) {
+			a.request(&p, b, at)
+		}
+	case pdu.TypeResponse:
+		p, err := pdu.ParseResponse(b)
+		if a.check(err) {
+			a.response(&p, b, at)
+		}
+	case pdu.TypeFault:
+		p, err := pdu.ParseFault(b)
+		if a.check(err) {
+			a.fault(&p, at)
+		}
+	}
+}
+
+// check counts a PDU that cannot be read.
+func (a *association) check(err error) bool {
+	if err != nil && a.number != 0 {
+		a.problem(ErrProtocol, err.Error())
+	}
+	return err == nil
+}
+
+// offered takes what a bind or alter_context offers.
+func (a *association) offered(callID uint32, contexts []pdu.ContextElement, auth *pdu.Auth) {
+	a.bound = true
+	for i := range contexts {
+		if isFSRVP(contexts[i].Abstract) {
+			a.found()
+		}
+	}
+	if len(a.offers) == maxOffers {
+		a.offers = a.offers[1:]
+	}
+	a.offers = append(a.offers, offer{callID, contexts})
+	a.leg(true, auth)
+}
+
+// takeOffer returns what a bind or alter_context offered, which is then answered.
+func (a *association) takeOffer(callID uint32) ([]pdu.ContextElement, bool) {
+	for i, o := range a.offers {
+		if o.callID == callID {
+			a.offers = append(a.offers[:i:i], a.offers[i+1:]...)
+			return o.contexts, true
+		}
+	}
+	return nil, false
+}
+
+// answered takes a bind_ack or alter_context_resp.
+func (a *association) answered(p *pdu.BindAck) {
+	a.bound = true
+	if p.Flags.Has(pdu.SupportHeaderSign) {
+		a.headerSigning = true
+	}
+	contexts, known := a.takeOffer(p.CallID)
+	offered, accepted, why := false, false, ""
+	for i, r := range p.Results {
+		e := pdu.ContextElement{ID: uint16(i)}
+		context := presentation{fsrvp: a.fsrvpPipe(), transfer: r.Transfer, assumed: true}
+		if known {
+			if i >= len(contexts) {
+				break
+			}
+			e = contexts[i]
+			context = presentation{fsrvp: isFSRVP(e.Abstract), transfer: r.Transfer}
+		}
+		switch {
+		case r.Result == pdu.Acceptance:
+			if len(a.contexts) < maxContexts {
+				a.contexts[e.ID] = context
+			}
+			accepted = accepted || context.fsrvp
+		case context.fsrvp && r.Result != pdu.NegotiateAck:
+			offered, why = true, r.Result.String()+", "+r.Reason.String()
+		}
+	}
+	if offered && !accepted && !a.carries() {
+		a.problem(ErrRefused, why)
+	}
+	a.leg(false, &p.Auth)
+}
+
+// carries tells whether a context of the interface is there.
+func (a *association) carries() bool {
+	for _, c := range a.contexts {
+		if c.fsrvp {
+			return true
+		}
+	}
+	return false
+}
+
+// refused takes a bind_nak.
+func (a *association) refused(callID uint32, why string) {
+	contexts, _ := a.takeOffer(callID)
+	for i := range contexts {
+		if isFSRVP(contexts[i].Abstract) {
+			a.problem(ErrRefused, why)
+			return
+		}
+	}
+}
+
+// leg takes the token that a PDU carries.
+func (a *association) leg(fromClient bool, auth *pdu.Auth) {
+	if !auth.Present() || len(auth.Token) > maxTokenSize {
+		return
+	}
+	c := a.security[auth.ContextID]
+	if c == nil {
+		if len(a.security) >= maxSecurity {
+			a.problem(ErrLimit, "security contexts")
+			return
+		}
+		c = &securityContext{handshake: newHandshake(a.d.cfg.Keytab), level: auth.Level}
+		a.security[auth.ContextID] = c
+	}
+	token := append([]byte(nil), auth.Token...)
+	if !fromClient {
+		c.handshake.fromServer(token)
+	} else if err := c.handshake.fromClient(token); err != nil && a.number != 0 {
+		a.problem(ErrKey, err.Error())
+	}
+}
+
+// presentation returns what a context id stands for, guessing where the capture lacks the negotiation.
+func (a *association) presentation(id uint16) (presentation, bool) {
+	if p, ok := a.contexts[id]; ok {
+		return p, true
+	}
+	for _, o := range a.offers {
+		for i := range o.contexts {
+			if e := &o.contexts[i]; e.ID == id {
+				return presentation{fsrvp: isFSRVP(e.Abstract), transfer: firstNDR(e.Transfer), assumed: true}, true
+			}
+		}
+	}
+	if a.fsrvpPipe() {
+		a.found()
+		return presentation{fsrvp: true, transfer: pdu.NDR20(), assumed: true}, true
+	}
+	if !a.bound {
+		where := "on TCP"
+		if a.session != nil {
+			where = "in a pipe"
+			if a.pipe != "" {
+				where = fmt.Sprintf("in pipe %.64q", a.pipe)
+			}
+		}
+		a.problem(ErrMidstream, "requests without a bind "+where)
+		a.bound = true // said once
+	}
+	return presentation{}, false
+}
+
+// firstNDR returns the first transfer syntax that is one of NDR's.
+func firstNDR(list []pdu.SyntaxID) pdu.SyntaxID {
+	for _, s := range list {
+		if _, ok := s.NDR(pdu.LittleEndian); ok {
+			return s
+		}
+	}
+	return pdu.NDR20()
+}
+
+// secure returns who protects PDUs with a trailer, and how.
+func (a *association) secure(auth *pdu.Auth) (*securityContext, dcerpc.AuthType, dcerpc.AuthLevel) {
+	if auth.Present() {
+		return a.security[auth.ContextID], dcerpc.AuthType(auth.Type), dcerpc.AuthLevel(auth.Level)
+	}
+	return nil, dcerpc.AuthNone, dcerpc.LevelInsecureNone
+}

@@ -1,0 +1,180 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/netip"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/reassembly"
+)
+
+// Calls yields the calls of a capture in the order in which they ended: were answered, or given up when their
+// connection or the file did.
+//
+// A call is yielded with a nil error, whatever its own errors say. An error comes alone and last: ErrNotCapture, that of
+// the reader, or what is wrong with the file. The calls before it are good.
+//
+// Reading stops when the loop does. The sequence can be used once.
+func Calls(r io.Reader, cfg *Config) iter.Seq2[*Call, error] {
+	return func(yield func(*Call, error) bool) {
+		file, err := openFile(r)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		d := newDecoder(cfg.withDefaults())
+		for {
+			data, ci, link, err := file.next()
+			if err != nil {
+				d.close()
+				if d.yield(yield) && !errors.Is(err, io.EOF) {
+					yield(nil, fmt.Errorf("capture: after packet %d: %w", d.summary.Packets, err))
+				}
+				return
+			}
+			d.packet(data, ci, link)
+			if !d.yield(yield) {
+				return
+			}
+		}
+	}
+}
+
+// A decoder is one pass over one file.
+type decoder struct {
+	cfg     Config
+	summary *Summary
+	ready   []*Call // to be yielded after the current packet
+
+	now        moment
+	links      links
+	streams    streams
+	buffers    budget
+	sessions   map[sessionKey]*session
+	lastExpiry time.Time
+	nextExpiry uint64 // packet before which it is too early for another one
+}
+
+// A moment is the packet that something was seen in.
+type moment struct {
+	time   time.Time
+	packet uint64
+}
+
+func newDecoder(cfg Config) *decoder {
+	d := &decoder{
+		cfg:      cfg,
+		summary:  cfg.Summary,
+		buffers:  budget{left: cfg.MaxBuffered},
+		sessions: make(map[sessionKey]*session),
+	}
+	d.streams.init(d)
+	return d
+}
+
+// yield hands out the calls that are ready. It is false when no more are wanted.
+func (d *decoder) yield(yield func(*Call, error) bool) bool {
+	for i, c := range d.ready {
+		d.ready[i] = nil
+		d.summary.count(c)
+		if !yield(c, nil) {
+			return false
+		}
+	}
+	d.ready = d.ready[:0]
+	return true
+}
+
+// problem counts one that concerns a connection, or none where client is not valid.
+func (d *decoder) problem(r Reason, detail string, client, server netip.AddrPort) {
+	d.summary.add(Problem{Reason: r, Detail: detail, Packet: d.now.packet, Time: d.now.time, Client: client, Server: server})
+}
+
+// packet takes one packet of the file.
+func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkType) {
+	d.summary.Packets++
+	d.summary.Bytes += uint64(len(data))
+	d.now = moment{ci.Timestamp, d.summary.Packets}
+	p, err := d.links.decode(data, link)
+	none := netip.AddrPort{}
+	switch {
+	case err == nil:
+		d.streams.segment(p, &d.links.tcp, ci)
+	case errors.Is(err, errNotTCP):
+	case errors.Is(err, errFragment):
+		d.problem(ErrFragment, "", none, none)
+	case errors.Is(err, errLinkType):
+		d.problem(ErrLinkType, fmt.Sprintf("type %d", link), none, none)
+	case ci.CaptureLength < ci.Length:
+		d.problem(ErrCut, "headers", none, none)
+	default:
+		d.problem(ErrPacket, "", none, none)
+	}
+	d.expire()
+}
+
+// Expiry is looked at every so much time of the capture's clock, but not after every packet where that clock leaps.
+const (
+	expiryInterval = time.Second
+	expiryPackets  = 1000
+	// segmentTimeout is how long a segment may be waited for when others that follow it have come.
+	segmentTimeout = 10 * time.Second
+	// crowdedTimeout is how long a connection may be silent when there are too many.
+	crowdedTimeout = time.Minute
+)
+
+// expire gives up segments that do not come, and forgets silent connections.
+func (d *decoder) expire() {
+	if d.now.packet < d.nextExpiry || d.now.time.Sub(d.lastExpiry).Abs() < expiryInterval {
+		return
+	}
+	d.nextExpiry = d.now.packet + expiryPackets
+	d.lastExpiry = d.now.time
+	silence := d.cfg.FlowTimeout
+	if d.streams.count >= d.cfg.MaxConnections {
+		silence = min(silence, crowdedTimeout)
+	}
+	d.streams.assembler.FlushWithOptions(reassembly.FlushOptions{
+		T:  d.now.time.Add(-segmentTimeout),
+		TC: d.now.time.Add(-silence),
+	})
+}
+
+// close ends all connections.
+func (d *decoder) close() {
+	d.streams.assembler.FlushAll()
+}
+
+// A budget bounds what all connections together may keep.
+type budget struct{ left int }
+
+// An account is what one owner has taken of a budget.
+type account struct {
+	budget *budget
+	held   int
+}
+
+// take tells whether n bytes more may be kept.
+func (a *account) take(n int) bool {
+	if n > a.budget.left {
+		return false
+	}
+	a.budget.left -= n
+	a.held += n
+	return true
+}
+
+// give returns n bytes.
+func (a *account) give(n int) {
+	n = min(n, a.held)
+	a.budget.left += n
+	a.held -= n
+}
+
+// close returns all.
+func (a *account) close() { a.give(a.held) }

@@ -1,0 +1,234 @@
+package capture
+
+import (
+	"bytes"
+	"net/netip"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
+)
+
+// An smbConn is a TCP connection that carries SMB.
+type smbConn struct {
+	d        *decoder
+	stream   *stream
+	frames   [2]framer // from the server, from the client
+	chosen   smb2.NegotiateResponse
+	preauth  smb2.Preauth // of the negotiation
+	sessions map[uint64]*session
+	pending  map[uint64]*smbRequest // by message id
+	previous *smbRequest            // in the compound that is being read
+}
+
+// An smbRequest waits for its response.
+type smbRequest struct {
+	command smb2.Command
+	session *session // nil for a SESSION_SETUP without one yet
+	tree    uint32
+	pipe    *association // that is opened, read, written or closed
+	token   []byte       // of a SESSION_SETUP
+	preauth smb2.Preauth // up to and with the SESSION_SETUP
+}
+
+// Limits of one connection. Servers grant some hundreds of requests at a time.
+const (
+	maxSMBRequests = 4096
+	maxSessions    = 256
+	maxPipes       = 1024
+	maxTrees       = 1024
+)
+
+func newSMBConn(s *stream) *smbConn {
+	c := &smbConn{
+		d:        s.d,
+		stream:   s,
+		sessions: make(map[uint64]*session),
+		pending:  make(map[uint64]*smbRequest),
+	}
+	for i := range c.frames {
+		f := &c.frames[i]
+		*f = newFramer(smbFraming{}, s.d.cfg.MaxMessage, &s.buffers)
+		f.message = func(b []byte, good, size int, why Reason, at moment) {
+			c.message(f == &c.frames[1], b[netbiosHeader:max(good, netbiosHeader)], size-netbiosHeader, why, at)
+		}
+		f.broken = c.broken
+	}
+	return c
+}
+
+func (c *smbConn) frame(fromClient bool) *framer {
+	if fromClient {
+		return &c.frames[1]
+	}
+	return &c.frames[0]
+}
+
+func (c *smbConn) data(fromClient bool, b []byte, at moment) { c.frame(fromClient).data(b, at) }
+
+func (c *smbConn) hole(fromClient bool, n int, why Reason, at moment) {
+	c.problem(why, "bytes of an SMB connection")
+	f := c.frame(fromClient)
+	wasLost := f.lost
+	f.hole(n, why, at)
+	if f.lost && !wasLost {
+		// Whole messages may have been lost, of any pipe.
+		for _, s := range c.sessions {
+			s.lose(fromClient)
+		}
+	}
+}
+
+func (c *smbConn) broken(b []byte) {
+	switch b[0] {
+	case netbiosRequest, netbiosPositive, netbiosKeepAlive:
+	default:
+		c.problem(ErrProtocol, "no SMB message where one was due")
+	}
+}
+
+func (c *smbConn) client() netip.AddrPort { return c.stream.ends[c.stream.client] }
+func (c *smbConn) server() netip.AddrPort { return c.stream.ends[1-c.stream.client] }
+
+func (c *smbConn) problem(r Reason, detail string) { c.d.problem(r, detail, c.client(), c.server()) }
+
+// close ends the sessions that no other connection uses.
+func (c *smbConn) close() {
+	for _, s := range c.sessions {
+		s.leave(c.d)
+	}
+	clear(c.sessions)
+	clear(c.pending)
+}
+
+// message takes one message: b is what is there of its size bytes, and why the rest is not.
+func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at moment) {
+	if len(b) < 4 {
+		return
+	}
+	if why == 0 && len(b) < size {
+		why = ErrLimit
+	}
+	switch string(b[:4]) {
+	case smb2.Magic:
+		c.chain(b, size, why, at)
+	case smb2.MagicTransform:
+		if b = c.decrypt(fromClient, b, size); b != nil {
+			c.chain(b, len(b), why, at)
+		}
+	case smb2.MagicCompressed:
+		c.problem(ErrDialect, "compressed SMB 3")
+	case smb2.MagicSMB1:
+		// A client may begin with SMB 1's negotiation to come to SMB 2.
+		if len(b) > 4 && b[4] != smb1Negotiate {
+			c.problem(ErrDialect, "SMB 1")
+		}
+	}
+}
+
+const smb1Negotiate = 0x72
+
+// decrypt returns what is inside of an encrypted message, or nil.
+func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
+	t, ok := smb2.ParseTransform(b)
+	if !ok || len(b) < size {
+		return nil // it is counted as a hole, or as one over the limit
+	}
+	s := c.session(t.SessionID)
+	if s == nil || s.keys == nil {
+		c.problem(ErrEncrypted, "")
+		return nil
+	}
+	inside, err := s.keys.Open(b, !fromClient)
+	if err != nil {
+		c.problem(ErrEncrypted, "the session's key is another one")
+		return nil
+	}
+	s.encrypted = true
+	if bytes.HasPrefix(inside, []byte(smb2.MagicCompressed)) {
+		c.problem(ErrDialect, "compressed SMB 3")
+		return nil
+	}
+	return inside
+}
+
+// chain takes the messages of a compound, or the one that there is (MS-SMB2 3.3.5.2.7).
+func (c *smbConn) chain(b []byte, size int, why Reason, at moment) {
+	c.previous = nil
+	for {
+		h, ok := smb2.ParseHeader(b)
+		if !ok {
+			if why == 0 {
+				c.problem(ErrProtocol, "SMB header")
+			}
+			return
+		}
+		next := int(h.NextCommand)
+		if next != 0 && (next < smb2.HeaderSize || next > size) {
+			c.problem(ErrProtocol, "SMB compound")
+			return
+		}
+		msg := b
+		if next != 0 {
+			msg = b[:min(next, len(b))]
+		}
+		if h.IsResponse() {
+			c.response(&h, msg, why, at)
+		} else {
+			c.request(&h, msg, why, at)
+		}
+		if next == 0 || next >= len(b) {
+			return
+		}
+		b = b[next:]
+		size -= next
+	}
+}
+
+// session returns the one with an id, also where another connection has opened it (a channel, MS-SMB2 3.2.4.1.7); or nil.
+func (c *smbConn) session(id uint64) *session {
+	if s := c.sessions[id]; s != nil || id == 0 || len(c.sessions) >= maxSessions {
+		return s
+	}
+	s := c.d.sessions[c.sessionKey(id)]
+	if s != nil {
+		s.connections++
+		c.sessions[id] = s
+	}
+	return s
+}
+
+// midwaySession is session for one that the capture does not show the beginning of.
+func (c *smbConn) midwaySession(id uint64) *session {
+	s := c.session(id)
+	if s == nil && id != 0 && len(c.sessions) < maxSessions {
+		s = c.newSession(id)
+	}
+	return s
+}
+
+func (c *smbConn) newSession(id uint64) *session {
+	key := c.sessionKey(id)
+	s := newSession(c.d, key)
+	if old := c.sessions[id]; old != nil {
+		old.leave(c.d)
+	}
+	c.sessions[id] = s
+	c.d.sessions[key] = s
+	return s
+}
+
+// sessionKey tells servers apart by what they call themselves, since channels may use other addresses.
+func (c *smbConn) sessionKey(id uint64) sessionKey {
+	if c.chosen.ServerGUID != [16]byte{} {
+		return sessionKey{guid: c.chosen.ServerGUID, id: id}
+	}
+	return sessionKey{addr: c.server().Addr(), id: id}
+}
+
+// remember keeps a request until its response comes.
+func (c *smbConn) remember(id uint64, r *smbRequest) {
+	if len(c.pending) >= maxSMBRequests {
+		c.problem(ErrLimit, "SMB requests without a response")
+		clear(c.pending)
+	}
+	c.pending[id] = r
+}

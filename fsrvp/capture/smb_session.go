@@ -1,0 +1,83 @@
+package capture
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
+)
+
+// A sessionKey names a session of a server. The address is set where the server's GUID is not known.
+type sessionKey struct {
+	guid [16]byte
+	addr netip.Addr
+	id   uint64
+}
+
+// A session is one of SMB, on one connection or several.
+type session struct {
+	key         sessionKey
+	connections int
+	handshake   *handshake
+	preauth     smb2.Preauth // so far
+	opening     bool         // seen from its first leg on
+	established bool
+	keys        *smb2.Keys      // nil where they are not known
+	encrypted   bool            // messages were
+	trees       map[uint32]bool // tells of a tree whether it is that of the pipes
+	pipes       map[smb2.FileID]*association
+}
+
+func newSession(d *decoder, key sessionKey) *session {
+	return &session{
+		key:         key,
+		connections: 1,
+		handshake:   newHandshake(d.cfg.Keytab),
+		trees:       make(map[uint32]bool),
+		pipes:       make(map[smb2.FileID]*association),
+	}
+}
+
+// establish derives the keys when the authentication is over.
+func (s *session) establish(chosen smb2.NegotiateResponse, hash smb2.Preauth) {
+	s.established = true
+	if chosen.Dialect == smb2.Dialect311 && !s.opening {
+		return // the hash lacks what the capture lacks
+	}
+	if key := s.handshake.kerberosKey(); key != nil {
+		s.keys, _ = smb2.DeriveKeys(chosen.Dialect, chosen.Cipher, key, hash)
+	}
+}
+
+// openPipe gives a pipe its id.
+func (s *session) openPipe(id smb2.FileID, p *association) {
+	p.id = id
+	if old := s.pipes[id]; old != nil {
+		old.close()
+	}
+	s.pipes[id] = p
+}
+
+// lose says that messages of one direction may have been lost.
+func (s *session) lose(fromClient bool) {
+	for _, p := range s.pipes {
+		p.lose(fromClient)
+	}
+}
+
+// leave ends the session when its last connection has ended.
+func (s *session) leave(d *decoder) {
+	if s.connections--; s.connections > 0 {
+		return
+	}
+	byNumber := func(a, b *association) int { return cmp.Compare(a.number, b.number) }
+	for _, p := range slices.SortedFunc(maps.Values(s.pipes), byNumber) {
+		p.close()
+	}
+	clear(s.pipes)
+	if d.sessions[s.key] == s {
+		delete(d.sessions, s.key)
+	}
+}

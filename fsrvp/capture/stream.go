@@ -1,0 +1,352 @@
+package capture
+
+import (
+	"net/netip"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/reassembly"
+)
+
+// maxWaiting is the number of segments of one direction that wait for a missing one before it is
+// given up. Segments of more than 1900 bytes count as several.
+const maxWaiting = 128
+
+// pageSize is what gopacket takes for a waiting segment, with its description.
+const pageSize = 2200
+
+// streams puts the segments of all TCP connections in order, by gopacket's reassembly.
+type streams struct {
+	d         *decoder
+	assembler *reassembly.Assembler
+	count     int
+	spare     *segment // for the next packet
+	kept      bool     // the assembler keeps the current one
+	padded    []byte   // payload of a packet that was cut short
+}
+
+func (s *streams) init(d *decoder) {
+	s.d = d
+	s.spare = newSegment()
+	s.assembler = reassembly.NewAssembler(reassembly.NewStreamPool(s))
+	s.assembler.MaxBufferedPagesPerConnection = maxWaiting
+	s.assembler.MaxBufferedPagesTotal = max(maxWaiting, d.cfg.MaxBuffered/pageSize)
+}
+
+// A segment is what has to be known of a packet when its bytes come out of the reassembly, which may be later.
+type segment struct {
+	info     gopacket.CaptureInfo // its AncillaryData is the segment itself
+	self     [1]any
+	at       moment
+	seq, ack uint32
+	size     int
+	cut      int // how many of the bytes, at the end, were not captured
+}
+
+func newSegment() *segment {
+	s := new(segment)
+	s.self[0] = s
+	return s
+}
+
+// GetCaptureInfo implements reassembly.AssemblerContext.
+func (s *segment) GetCaptureInfo() gopacket.CaptureInfo { return s.info }
+
+// segment takes one packet.
+func (s *streams) segment(p packet, tcp *layers.TCP, ci gopacket.CaptureInfo) {
+	if p.cut > 0 {
+		// Zeros in place of what was not captured keep the rest in step.
+		s.padded = append(append(s.padded[:0], tcp.Payload...), make([]byte, p.cut)...)
+		tcp.Payload = s.padded
+	}
+	g := s.spare
+	*g = segment{info: ci, self: g.self, at: s.d.now, seq: tcp.Seq, ack: tcp.Ack, size: len(tcp.Payload), cut: p.cut}
+	g.info.AncillaryData = g.self[:]
+	s.kept = false
+	s.assembler.AssembleWithContext(p.flow, tcp, g)
+	if s.kept {
+		s.spare = newSegment()
+	}
+}
+
+// New implements reassembly.StreamFactory.
+func (s *streams) New(network, _ gopacket.Flow, tcp *layers.TCP, _ reassembly.AssemblerContext) reassembly.Stream {
+	if s.count >= s.d.cfg.MaxConnections {
+		s.d.problem(ErrLimit, "MaxConnections", netip.AddrPort{}, netip.AddrPort{})
+		return nil
+	}
+	s.count++
+	c := &stream{d: s.d}
+	c.buffers.budget = &s.d.buffers
+	c.ends[0], c.ends[1] = addresses(network, tcp)
+	switch {
+	case tcp.SYN && !tcp.ACK:
+		c.oriented = true
+	case tcp.SYN:
+		c.client, c.oriented = 1, true
+	case c.ends[0].Port() < c.ends[1].Port():
+		c.client = 1 // servers have the lower ports, until the bytes say otherwise
+	}
+	return c
+}
+
+// A stream is one TCP connection: both of its directions, in the order in which the ends must have seen them.
+//
+// gopacket orders each direction for itself. When a segment is missing, its direction stands still for a while and the
+// other does not, so that responses would overtake their requests. Therefore bytes are held back until all that their
+// sender had acknowledged has come out of the other direction, or was given up.
+type stream struct {
+	d        *decoder
+	ends     [2]netip.AddrPort // by direction: who sends in it
+	client   int               // the direction in which the client sends
+	oriented bool              // client is certain
+	midway   bool              // the connection was there before the capture
+	ignored  bool
+	tried    int // chunks in which no protocol was recognised
+	halves   [2]half
+	buffers  account
+	protocol protocol // nil until recognised
+}
+
+// A protocol decodes a connection. Bytes come in order.
+type protocol interface {
+	// data takes the next bytes of one direction, which are valid during the call and may be changed.
+	data(fromClient bool, b []byte, at moment)
+	// hole says that n bytes are missing: ErrLost or ErrCut.
+	hole(fromClient bool, n int, why Reason, at moment)
+	close()
+}
+
+// A half is one direction.
+type half struct {
+	known bool   // the numbers below are
+	in    uint32 // sequence number that comes next out of the reassembly
+	out   uint32 // sequence number that comes next to the protocol
+	ended bool   // a FIN or RST came
+	held  []chunk
+}
+
+// A chunk is a run of bytes of one segment, or a hole.
+type chunk struct {
+	data    []byte
+	missing int // bytes after data
+	why     Reason
+	ack     uint32
+	at      moment
+}
+
+// Accept implements reassembly.Stream.
+func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection, next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext) bool {
+	switch {
+	case s.ignored && !tcp.FIN && !tcp.RST:
+		return false
+	case s.ignored:
+		// Let it end, whatever came before.
+		tcp.Payload = nil
+		if next >= 0 {
+			tcp.Seq = uint32(next)
+		}
+		*start = next < 0
+	case next < 0 && !tcp.SYN:
+		*start = true
+		s.midway = true
+	case next >= 0 && next.Difference(reassembly.Sequence(tcp.Seq)) > 0:
+		s.d.streams.kept = true
+	}
+	return true
+}
+
+// ReassembledSG implements reassembly.Stream.
+func (s *stream) ReassembledSG(sg reassembly.ScatterGather, ac reassembly.AssemblerContext) {
+	dir, start, end, skip := sg.Info()
+	i := side(dir)
+	h := &s.halves[i]
+	total, _ := sg.Lengths()
+	if !s.ignored {
+		switch {
+		case start:
+			h.known = true
+			h.in = ac.(*segment).seq + 1
+			h.out = h.in
+		case skip > 0 && h.known:
+			s.put(i, chunk{missing: skip, why: ErrLost, at: s.d.now})
+			h.in += uint32(skip)
+		}
+		if total > 0 {
+			s.chunks(i, sg, sg.Fetch(total))
+		}
+	}
+	if end {
+		h.ended = true
+	}
+	s.drain(false)
+}
+
+func side(dir reassembly.TCPFlowDirection) int {
+	if dir == reassembly.TCPDirServerToClient {
+		return 1
+	}
+	return 0
+}
+
+// chunks cuts reassembled bytes into those of each segment.
+func (s *stream) chunks(i int, sg reassembly.ScatterGather, data []byte) {
+	h := &s.halves[i]
+	for off := 0; off < len(data); {
+		g := sg.CaptureInfo(off).AncillaryData[0].(*segment)
+		if !h.known {
+			h.known = true
+			h.in, h.out = g.seq, g.seq
+		}
+		left := int(int32(g.seq + uint32(g.size) - h.in)) // of the segment
+		n := min(len(data)-off, max(left, 1))
+		intact := min(max(left-g.cut, 0), n)
+		c := chunk{data: data[off : off+intact], missing: n - intact, why: ErrCut, ack: g.ack, at: g.at}
+		s.put(i, c)
+		h.in += uint32(n)
+		off += n
+	}
+}
+
+// put gives a chunk to the protocol, or holds it back.
+func (s *stream) put(i int, c chunk) {
+	h := &s.halves[i]
+	if len(h.held) == 0 && !s.early(i, &c) {
+		s.deliver(i, &c)
+		return
+	}
+	if !s.buffers.take(len(c.data)) {
+		s.d.problem(ErrLimit, "MaxBuffered", s.ends[s.client], s.ends[1-s.client])
+		c.missing, c.why, c.data = c.missing+len(c.data), ErrLimit, nil
+	}
+	c.data = append([]byte(nil), c.data...)
+	h.held = append(h.held, c)
+}
+
+// early tells whether the sender of a chunk had seen bytes of the other direction that are not out yet.
+func (s *stream) early(i int, c *chunk) bool {
+	other := &s.halves[1-i]
+	return other.known && !other.ended && c.data != nil && int32(c.ack-other.out) > 0
+}
+
+// drain gives out what need not be held back any longer, and with all set everything.
+func (s *stream) drain(all bool) {
+	for {
+		a, b := s.due(0), s.due(1)
+		switch {
+		case a && b:
+			s.pop(s.older())
+		case a:
+			s.pop(0)
+		case b:
+			s.pop(1)
+		case all && len(s.halves[0].held)+len(s.halves[1].held) > 0, s.overdue():
+			s.pop(s.older())
+		default:
+			return
+		}
+	}
+}
+
+func (s *stream) due(i int) bool {
+	held := s.halves[i].held
+	return len(held) > 0 && !s.early(i, &held[0])
+}
+
+// overdue tells whether too much is held back, or for too long, or both directions wait for each other, as
+// repeated segments with newer acknowledgements can make them.
+func (s *stream) overdue() bool {
+	a, b := s.halves[0].held, s.halves[1].held
+	if len(a)+len(b) == 0 {
+		return false
+	}
+	return len(a) > 0 && len(b) > 0 || len(a)+len(b) > 2*maxWaiting ||
+		s.d.now.time.Sub(s.halves[s.older()].held[0].at.time) > 2*segmentTimeout
+}
+
+// older returns the direction whose first chunk was captured first.
+func (s *stream) older() int {
+	a, b := s.halves[0].held, s.halves[1].held
+	if len(a) == 0 || len(b) > 0 && b[0].at.packet < a[0].at.packet {
+		return 1
+	}
+	return 0
+}
+
+func (s *stream) pop(i int) {
+	h := &s.halves[i]
+	c := h.held[0]
+	h.held[0] = chunk{}
+	if h.held = h.held[1:]; len(h.held) == 0 {
+		h.held = nil
+	}
+	s.deliver(i, &c)
+	s.buffers.give(len(c.data))
+}
+
+// deliver gives a chunk to the protocol.
+func (s *stream) deliver(i int, c *chunk) {
+	s.halves[i].out += uint32(len(c.data) + c.missing)
+	if s.ignored {
+		return
+	}
+	if s.protocol == nil && !s.recognise(i, c) {
+		return
+	}
+	if len(c.data) > 0 {
+		s.protocol.data(i == s.client, c.data, c.at)
+	}
+	if c.missing > 0 {
+		s.protocol.hole(i == s.client, c.missing, c.why, c.at)
+	}
+}
+
+// maxTries is the number of chunks after which a connection holds neither SMB nor RPC, startTries
+// that of one which is seen from its start.
+const (
+	maxTries   = 32
+	startTries = 4
+)
+
+// recognise looks for the first message of a protocol at the start of a chunk.
+func (s *stream) recognise(i int, c *chunk) bool {
+	kind, fromClient, certain := recognise(c.data, min(s.ends[0].Port(), s.ends[1].Port()))
+	if kind == kindUnknown {
+		if s.tried++; len(c.data) > 0 && s.tried >= maxTries || !s.midway && s.tried >= startTries {
+			s.ignore()
+		}
+		return false
+	}
+	if certain && !s.oriented {
+		s.client, s.oriented = i, true
+		if !fromClient {
+			s.client = 1 - i
+		}
+	}
+	s.d.summary.Connections++
+	if kind == kindSMB {
+		s.protocol = newSMBConn(s)
+	} else {
+		s.protocol = newTCPAssociation(s)
+	}
+	return true
+}
+
+// ignore lets go of a connection that holds nothing of interest.
+func (s *stream) ignore() {
+	s.ignored = true
+	s.protocol = nil
+	s.halves[0].held, s.halves[1].held = nil, nil
+	s.buffers.close()
+}
+
+// ReassemblyComplete implements reassembly.Stream.
+func (s *stream) ReassemblyComplete(reassembly.AssemblerContext) bool {
+	s.drain(true)
+	if s.protocol != nil {
+		s.protocol.close()
+	}
+	s.ignore()
+	s.d.streams.count--
+	return true
+}

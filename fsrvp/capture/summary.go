@@ -1,0 +1,88 @@
+package capture
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// A Summary counts what a file held. It is whole when the sequence of calls has ended, and may be
+// read between two calls.
+type Summary struct {
+	Packets      uint64
+	Bytes        uint64 // of captured packets
+	Connections  uint64 // TCP connections with SMB or RPC in them
+	Associations uint64 // RPC associations that offered or carried the interface
+	Calls        uint64 // all that were yielded
+	Failed       uint64 // calls with a status that is no success
+	Faults       uint64 // calls that were answered with a fault
+	Unanswered   uint64 // calls without any answer
+	Unreadable   uint64 // calls whose request or response could not be decoded
+	// Problems are the different ones in the order in which they were first met, at most 100 of them; a last one with ErrLimit
+	// counts the rest.
+	Problems []Problem
+}
+
+// A Problem is something that could not be decoded. Those that differ in Reason or Detail are counted apart.
+type Problem struct {
+	Reason Reason
+	Detail string // what exactly; may be empty
+	Count  uint64
+	// Packet, Time, Client and Server are where it was first met; the addresses are zero where
+	// it concerns no connection.
+	Packet         uint64
+	Time           time.Time
+	Client, Server netip.AddrPort
+}
+
+// String returns a sentence without its full stop.
+func (p Problem) String() string {
+	s := p.Reason.Error()
+	if p.Detail != "" {
+		s += ": " + p.Detail
+	}
+	s += fmt.Sprintf(" (%d, first in packet %d", p.Count, p.Packet)
+	if p.Client.IsValid() {
+		s += fmt.Sprintf(", %v to %v", p.Client, p.Server)
+	}
+	return s + ")"
+}
+
+const maxProblems = 100
+
+// add counts a problem once.
+func (s *Summary) add(p Problem) {
+	for i := range s.Problems {
+		if q := &s.Problems[i]; q.Reason == p.Reason && q.Detail == p.Detail {
+			q.Count++
+			return
+		}
+	}
+	p.Count = 1
+	switch n := len(s.Problems); {
+	case n < maxProblems:
+		s.Problems = append(s.Problems, p)
+	case n == maxProblems:
+		p.Reason, p.Detail = ErrLimit, "further kinds of problems"
+		s.Problems = append(s.Problems, p)
+	default:
+		s.Problems[n-1].Count++
+	}
+}
+
+// count counts a call that is about to be yielded.
+func (s *Summary) count(c *Call) {
+	s.Calls++
+	status, ok := c.Status()
+	switch {
+	case c.Fault != nil:
+		s.Faults++
+	case ok && !status.IsSuccess():
+		s.Failed++
+	case !c.Answered():
+		s.Unanswered++
+	}
+	if c.RequestErr != nil || c.Answered() && c.ResponseErr != nil {
+		s.Unreadable++
+	}
+}
