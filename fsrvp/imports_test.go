@@ -31,7 +31,7 @@ var leaves = []string{
 
 // soleImporters are the only packages that may import a dependency themselves.
 var soleImporters = map[string][]string{
-	"github.com/jcmturner/gokrb5": {"dcerpc/krb5"},
+	"github.com/jcmturner/gokrb5": {"dcerpc/krb5", "dcerpc/krb5/krb5test"},
 	"github.com/oiweiwei/go-smb2": {"dcerpc/smbpipe"},
 	"github.com/gopacket/":        {"fsrvp/capture"},
 }
