@@ -228,17 +228,17 @@ func (a *Agent) apply(why string, c change) error {
 			e = new(entry)
 			a.sets[set.ID] = e
 		} else {
-			from = e.set.Status
+			from = e.set.shown()
 		}
 		e.set = set
-		if from != set.Status {
-			a.noteStatus(why, set, from, set.Status)
+		if from != set.shown() {
+			a.noteStatus(why, set, from, set.shown())
 		}
 	}
 	for _, id := range c.drop {
 		if e := a.sets[id]; e != nil {
 			delete(a.sets, id)
-			a.noteStatus(why, e.set, e.set.Status, "")
+			a.noteStatus(why, e.set, e.set.shown(), "")
 		}
 	}
 	return nil

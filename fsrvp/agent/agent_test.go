@@ -78,27 +78,33 @@ func (r *rig) start(t testing.TB) {
 	require.NoError(t, err)
 }
 
+// tb is what checks need of a test, also of one of package rapid.
+type tb interface {
+	Helper()
+	require.TestingT
+}
+
 // empty checks that nothing is left: no set, no snapshot, no exposed share.
-func (r *rig) empty(t testing.TB) {
+func (r *rig) empty(t tb) {
 	t.Helper()
 	require.Empty(t, r.Table())
 	r.bare(t)
 }
 
 // bare checks that there is no snapshot and no exposed share.
-func (r *rig) bare(t testing.TB) {
+func (r *rig) bare(t tb) {
 	t.Helper()
 	require.Empty(t, r.listSnapshots(t))
 	require.Empty(t, r.listShares(t))
 }
 
-func (r *rig) listSnapshots(t testing.TB) []agent.SnapshotSpec {
+func (r *rig) listSnapshots(t tb) []agent.SnapshotSpec {
 	list, err := r.snapshots.Clone().List(context.Background())
 	require.NoError(t, err)
 	return list
 }
 
-func (r *rig) listShares(t testing.TB) []string {
+func (r *rig) listShares(t tb) []string {
 	list, err := r.shares.Clone(nil).List(context.Background())
 	require.NoError(t, err)
 	return list

@@ -86,12 +86,9 @@ func quickDir(t testing.TB) string {
 // restart starts an agent on an image, as after the crash. With a camera it is recorded.
 func (im *image) restart(t testing.TB, dir string, cam *camera) *rig {
 	t.Helper()
-	store, err := os.CreateTemp(dir, "store-")
-	require.NoError(t, err)
-	_, err = store.Write(im.store)
-	require.NoError(t, err)
-	require.NoError(t, store.Close())
-	r := &rig{as: client1, snapshots: im.snapshots.Clone(), cfg: &agent.Config{StorePath: store.Name(), Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}}}
+	store := filepath.Join(dir, fsrvp.NewSetID().String())
+	require.NoError(t, os.WriteFile(store, im.store, 0o600))
+	r := &rig{as: client1, snapshots: im.snapshots.Clone(), cfg: &agent.Config{StorePath: store, Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}}}
 	r.shares = im.shares.Clone(r.snapshots)
 	if cam != nil {
 		cam.told, cam.pending = im.told, im.pending
@@ -104,7 +101,7 @@ func (im *image) restart(t testing.TB, dir string, cam *camera) *rig {
 
 // requireInvariant checks that the table and the backends say the same: no snapshot and no exposed share that the
 // table does not know, none in the table that does not exist.
-func (r *rig) requireInvariant(t testing.TB) {
+func (r *rig) requireInvariant(t tb) {
 	t.Helper()
 	var snapshots []fsrvp.CopyID
 	var shares []string

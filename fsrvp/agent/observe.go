@@ -16,8 +16,8 @@ const (
 	// EventStep: a step of a backend or of the store has ended. Step, Duration, Err; Set, and Copy where
 	// it was about one.
 	EventStep
-	// EventStatus: a set has changed its status. Set, From (empty: it is new), To (empty: it is gone), and the
-	// sizes of the table.
+	// EventStatus: a set has changed its status, or is Removing. Set, From (empty: it is new), To (empty: it is gone), and
+	// the sizes of the table. These come in the order in which the table changes.
 	EventStatus
 	// EventTimeout: the Message Sequence Timer has fired. Set, where one was unfinished.
 	EventTimeout

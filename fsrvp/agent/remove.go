@@ -23,7 +23,6 @@ func (a *Agent) remove(why string, c *creation, list []*entry) ([]*work, error) 
 	}
 	works := make([]*work, len(list))
 	for i, e := range list {
-		a.log.Info("removing shadow copy set", "why", why, "set", e.set.ID, "copies", copyIDs(e.set), "status", string(e.set.Status))
 		works[i] = a.beginRemoval(why, e)
 	}
 	return works, nil

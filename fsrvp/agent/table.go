@@ -19,6 +19,9 @@ const (
 	Committed          SetStatus = "Committed"
 	Exposed            SetStatus = "Exposed"
 	Recovered          SetStatus = "Recovered"
+
+	// Removing is no status of the standard: in events, it is that of a set that is being deleted.
+	Removing SetStatus = "Removing"
 )
 
 // hasSnapshots tells whether snapshots exist in this status, or may.
@@ -78,6 +81,14 @@ func (s *Set) with(status SetStatus) *Set {
 	c := s.clone()
 	c.Status = status
 	return c
+}
+
+// shown is the set's status in events.
+func (s *Set) shown() SetStatus {
+	if s.Removing {
+		return Removing
+	}
+	return s.Status
 }
 
 // unfinished tells whether the set counts as in creation.
