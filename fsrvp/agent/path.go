@@ -44,7 +44,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		}
 	}
 	if t.volume, err = a.cfg.Snapshots.Volume(ctx, t.share.Path); err != nil {
-		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
+		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrFail)
 	}
 	if _, err := t.share.within(t.volume, t.volume.Path); err != nil {
 		return t, statusError(err, fsrvp.ErrNotSupported)
