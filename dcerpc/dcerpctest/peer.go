@@ -88,6 +88,22 @@ func (p *Peer) ReceiveEnd() error {
 	return nil
 }
 
+// ReceiveNothing returns nil where nothing comes for a while.
+func (p *Peer) ReceiveNothing(d time.Duration) error {
+	if p.framer.Buffered() > 0 {
+		return errors.New("dcerpctest: a PDU where none was due")
+	}
+	if err := p.Conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	n, err := p.Conn.Read(make([]byte, 1))
+	var timeout net.Error
+	if n > 0 || !errors.As(err, &timeout) || !timeout.Timeout() {
+		return fmt.Errorf("dcerpctest: read %d bytes (%v) where nothing was due", n, err)
+	}
+	return nil
+}
+
 // Close closes the connection.
 func (p *Peer) Close() error { return p.Conn.Close() }
 
@@ -139,6 +155,11 @@ func Expect[P pdu.PDU](check func(P) error) Step {
 // ExpectEnd is the step that expects the orderly end of the connection.
 func ExpectEnd() Step {
 	return func(p *Peer) error { return p.ReceiveEnd() }
+}
+
+// ExpectNothing is the step in which nothing comes for a while.
+func ExpectNothing(d time.Duration) Step {
+	return func(p *Peer) error { return p.ReceiveNothing(d) }
 }
 
 // Hangup is the step that closes the connection.
