@@ -10,7 +10,8 @@ import (
 
 // An InitiatorConfig says how an Initiator gets its tickets. Nil means the defaults.
 type InitiatorConfig struct {
-	// Krb5Conf is the path of the configuration of realms and KDCs. Empty means "/etc/krb5.conf".
+	// Krb5Conf is the path of the configuration of realms and KDCs. Empty means "/etc/krb5.conf". What it
+	// includes from other files is not read.
 	Krb5Conf string
 	// Config is used instead of a file where it is not nil. It must not change.
 	Config *config.Config

@@ -70,7 +70,7 @@ func krbError(t testing.TB, code int32, data []byte) []byte {
 }
 
 // methodData is the data of KDC_ERR_PREAUTH_REQUIRED.
-func methodData(t *testing.T, info types.ETypeInfo2) []byte {
+func methodData(t testing.TB, info types.ETypeInfo2) []byte {
 	t.Helper()
 	value, err := asn1.Marshal(info)
 	require.NoError(t, err)
@@ -110,17 +110,22 @@ func TestKDCErrors(t *testing.T) {
 	}
 }
 
+func asRep(t testing.TB, cipher []byte, etype int32, padata types.PADataSequence) []byte {
+	t.Helper()
+	r := messages.ASRep{KDCRepFields: messages.KDCRepFields{
+		PVNO: 5, MsgType: 11, PAData: padata, CRealm: testRealm, CName: types.NewPrincipalName(1, "backup"),
+		Ticket:  messages.Ticket{TktVNO: 5, Realm: testRealm, SName: types.NewPrincipalName(2, "krbtgt/"+testRealm)},
+		EncPart: types.EncryptedData{EType: etype, Cipher: cipher},
+	}}
+	b, err := r.Marshal()
+	require.NoError(t, err)
+	return withLength(b)
+}
+
 func TestHostileKDC(t *testing.T) {
 	t.Parallel()
 	rep := func(cipher []byte, etype int32, padata types.PADataSequence) []byte {
-		r := messages.ASRep{KDCRepFields: messages.KDCRepFields{
-			PVNO: 5, MsgType: 11, PAData: padata, CRealm: testRealm, CName: types.NewPrincipalName(1, "backup"),
-			Ticket:  messages.Ticket{TktVNO: 5, Realm: testRealm, SName: types.NewPrincipalName(2, "krbtgt/"+testRealm)},
-			EncPart: types.EncryptedData{EType: etype, Cipher: cipher},
-		}}
-		b, err := r.Marshal()
-		require.NoError(t, err)
-		return withLength(b)
+		return asRep(t, cipher, etype, padata)
 	}
 	preauth := func(info types.ETypeInfo2) []byte {
 		return krbError(t, errorcode.KDC_ERR_PREAUTH_REQUIRED, methodData(t, info))

@@ -3,12 +3,14 @@ package krb5_test
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/config"
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
+	"github.com/jcmturner/gokrb5/v8/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -166,3 +168,52 @@ func FuzzCCache(f *testing.F) {
 type fixedTicket struct{ t *krb5.Ticket }
 
 func (s fixedTicket) Ticket(context.Context, string) (*krb5.Ticket, error) { return s.t, nil }
+
+// FuzzKDCReply is what anybody on the way to the KDC may answer to a login.
+func FuzzKDCReply(f *testing.F) {
+	f.Add(krbError(f, errorcode.KDC_ERR_PREAUTH_REQUIRED, methodData(f, types.ETypeInfo2{{EType: 18, Salt: "salt", S2KParams: []byte{0, 0, 0, 1}}})))
+	f.Add(asRep(f, make([]byte, 60), 18, types.PADataSequence{{PADataType: 19, PADataValue: []byte{0x30, 0}}}))
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		c := config.New()
+		c.Realms = []config.Realm{{Realm: testRealm, KDC: []string{"kdc:88"}}}
+		i, err := krb5.NewInitiatorWithPassword("backup@"+testRealm, "secret", &krb5.InitiatorConfig{
+			Config: c,
+			Etypes: []krb5.Etype{krb5.AES128SHA1},
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				return cannedConn{bytes.NewReader(reply)}, nil
+			},
+		})
+		require.NoError(t, err)
+		_, err = i.NewContext(testService, dcerpc.LevelPrivacy)
+		require.NoError(t, err)
+		sc, err := i.NewSMBContext(testService)
+		require.NoError(t, err)
+		_, _, err = sc.Step(t.Context(), nil)
+		require.Error(t, err, "nobody knows the password")
+	})
+}
+
+// A cannedConn takes whatever is written, and has one thing to say.
+type cannedConn struct{ *bytes.Reader }
+
+func (cannedConn) Write(b []byte) (int, error)      { return len(b), nil }
+func (cannedConn) Close() error                     { return nil }
+func (cannedConn) LocalAddr() net.Addr              { return nil }
+func (cannedConn) RemoteAddr() net.Addr             { return nil }
+func (cannedConn) SetDeadline(time.Time) error      { return nil }
+func (cannedConn) SetReadDeadline(time.Time) error  { return nil }
+func (cannedConn) SetWriteDeadline(time.Time) error { return nil }
+
+func FuzzKrb5Conf(f *testing.F) {
+	f.Add([]byte("[libdefaults]\n\tdefault_realm = R\n[realms]\n\tR = {\n\t\tkdc = a:1\n\t}\n[domain_realm]\n\t.a = R\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := t.TempDir() + "/krb5.conf"
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		i, err := krb5.NewInitiatorWithPassword("backup@R", "secret", &krb5.InitiatorConfig{Krb5Conf: path})
+		if err != nil {
+			require.ErrorIs(t, err, krb5.ErrConfig)
+			return
+		}
+		require.NotNil(t, i)
+	})
+}

@@ -95,14 +95,27 @@ func newKDCSource(cfg *InitiatorConfig) (*kdcSource, error) {
 		if path == "" {
 			path = "/etc/krb5.conf"
 		}
-		c, err := config.Load(path)
-		var unsupported config.UnsupportedDirective
-		if err != nil && !errors.As(err, &unsupported) {
-			return nil, fmt.Errorf("krb5: %w: %s: %w", ErrConfig, path, err)
+		var err error
+		if s.dialer.cfg, err = loadKrb5Conf(path); err != nil {
+			return nil, err
 		}
-		s.dialer.cfg = c
 	}
 	return s, nil
+}
+
+// loadKrb5Conf reads a configuration. gokrb5 panics at some lines that are none.
+func loadKrb5Conf(path string) (c *config.Config, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c, err = nil, fmt.Errorf("krb5: %w: %s is malformed (%v)", ErrConfig, path, p)
+		}
+	}()
+	c, err = config.Load(path)
+	var unsupported config.UnsupportedDirective
+	if err != nil && !errors.As(err, &unsupported) {
+		return nil, fmt.Errorf("krb5: %w: %s: %w", ErrConfig, path, err)
+	}
+	return c, nil
 }
 
 // clientPrincipal reads a client's name and gives it a realm.
