@@ -13,16 +13,17 @@ import (
 
 // access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is looked at.
 type access struct {
-	minLevel, sessionLevel dcerpc.AuthLevel
-	sids                   map[dcerpc.SID]bool
-	principals             map[string]bool // "backup@example.com", lower case
-	accounts               map[string]bool // `example\backup`, lower case
+	minLevel     dcerpc.AuthLevel
+	sessionAlone bool
+	sids         map[dcerpc.SID]bool
+	principals   map[string]bool // "backup@example.com", lower case
+	accounts     map[string]bool // `example\backup`, lower case
 }
 
 func newAccess(cfg *Config) (*access, error) {
 	a := &access{
 		minLevel:     cfg.MinLevel,
-		sessionLevel: cfg.SessionLevel,
+		sessionAlone: cfg.AllowSMBSessionAlone,
 		sids:         map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
 		principals:   map[string]bool{},
 		accounts:     map[string]bool{},
@@ -65,20 +66,17 @@ func (a *access) check(ctx context.Context) (dcerpc.Peer, error) {
 
 // checkLevel demands one of the security providers at packet integrity or privacy.
 func (a *access) checkLevel(p *dcerpc.Peer) error {
-	least := a.minLevel
-	if p.Session {
-		least = min(least, a.sessionLevel)
-	}
-	level := max(p.Level, dcerpc.LevelInsecureNone)
 	switch p.AuthType {
 	case dcerpc.AuthSPNEGO, dcerpc.AuthNTLM, dcerpc.AuthKerberos:
-	default:
-		level = dcerpc.LevelInsecureNone
+		if p.Level >= a.minLevel {
+			return nil
+		}
+	case dcerpc.AuthNone:
+		if p.Session && a.sessionAlone {
+			return nil
+		}
 	}
-	if level < least {
-		return fmt.Errorf("agent: call of %s at level %d, %d is the least: %w", who(p), level, least, fsrvp.ErrAccessDenied)
-	}
-	return nil
+	return fmt.Errorf("agent: call of %s with security provider %d at level %d, %d is the least: %w", who(p), p.AuthType, p.Level, a.minLevel, fsrvp.ErrAccessDenied)
 }
 
 func (a *access) permits(id *dcerpc.Identity) bool {

@@ -52,8 +52,8 @@ func TestAccess(t *testing.T) {
 		{"no RPC security", agent.Config{}, dcerpc.Peer{Identity: admin.Identity}, false},
 
 		{"a session is not enough by itself", agent.Config{}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, false},
-		{"a session is enough", agent.Config{SessionLevel: dcerpc.LevelInsecureNone}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
-		{"no session is not enough", agent.Config{SessionLevel: dcerpc.LevelInsecureNone}, dcerpc.Peer{Identity: session}, false},
+		{"a session is enough", agent.Config{AllowSMBSessionAlone: true}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
+		{"no session is not enough", agent.Config{AllowSMBSessionAlone: true}, dcerpc.Peer{Identity: session}, false},
 		{"the session knows the user's local groups", agent.Config{}, with(plain, func(p *dcerpc.Peer) { p.Session, p.SessionIdentity = true, session }), true},
 		{"the session is somebody else's", agent.Config{}, with(plain, func(p *dcerpc.Peer) {
 			p.Session, p.SessionIdentity = true, dcerpc.Identity{SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-500", dcerpc.SIDBuiltinAdmins}}
@@ -62,7 +62,7 @@ func TestAccess(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, func(r *rig) {
-				r.cfg.Allow, r.cfg.MinLevel, r.cfg.SessionLevel = tc.cfg.Allow, tc.cfg.MinLevel, tc.cfg.SessionLevel
+				r.cfg.Allow, r.cfg.MinLevel, r.cfg.AllowSMBSessionAlone = tc.cfg.Allow, tc.cfg.MinLevel, tc.cfg.AllowSMBSessionAlone
 			})
 			_, err := r.GetSupportedVersion(dcerpc.WithPeer(context.Background(), tc.peer))
 			want := fsrvp.ErrAccessDenied

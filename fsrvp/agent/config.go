@@ -110,10 +110,9 @@ type Config struct {
 	// MinLevel is the least protection that a call must have. Zero: dcerpc.LevelIntegrity, the least that
 	// MS-FSRVP 3.1.4 allows.
 	MinLevel dcerpc.AuthLevel
-	// SessionLevel is the least protection of RPC's own for calls over a pipe whose SMB session has
-	// authenticated the caller. Zero: MinLevel. dcerpc.LevelInsecureNone: none, the session counts alone, as
-	// it does with Samba.
-	SessionLevel dcerpc.AuthLevel
+	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the SMB session under the pipe has
+	// authenticated the caller, as Samba's server does; fsrvp.HandlerConfig has the same field and needs it, too.
+	AllowSMBSessionAlone bool
 
 	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
 	Timers Timers
@@ -186,9 +185,6 @@ func (c *Config) withDefaults() (Config, error) {
 	}
 	if d.MinLevel == dcerpc.LevelDefault {
 		d.MinLevel = dcerpc.LevelIntegrity
-	}
-	if d.SessionLevel == dcerpc.LevelDefault {
-		d.SessionLevel = d.MinLevel
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
