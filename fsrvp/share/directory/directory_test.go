@@ -1,0 +1,133 @@
+package directory
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// newShares has a share "Data", and a snapshot of it with a file.
+func newShares(t *testing.T) (*Shares, agent.Exposure) {
+	t.Helper()
+	base, copied := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(copied, "file"), []byte("old"), 0o600))
+	s, err := New(filepath.Join(t.TempDir(), "exposed"), map[string]string{"Data": base})
+	require.NoError(t, err)
+	share, err := s.Lookup(t.Context(), "dATA")
+	require.NoError(t, err)
+	id := fsrvp.NewCopyID()
+	return s, agent.Exposure{
+		Name: "Data@{" + id.String() + "}", Base: share, Path: copied,
+		Snapshot: agent.Snapshot{SnapshotSpec: agent.SnapshotSpec{ID: id}, Path: copied},
+	}
+}
+
+func TestExposeAndUnexpose(t *testing.T) {
+	s, e := newShares(t)
+	for range 2 { // exposing the same again is no error
+		require.NoError(t, s.Expose(t.Context(), e))
+		data, err := os.ReadFile(filepath.Join(s.Path(e.Name), "file"))
+		require.NoError(t, err)
+		require.Equal(t, "old", string(data))
+	}
+	names, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{e.Name}, names)
+	require.NoError(t, s.SealShare(t.Context(), e))
+	for range 2 { // nor is removing what is not there
+		require.NoError(t, s.Unexpose(t.Context(), e.Name))
+	}
+	names, err = s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, names)
+	require.DirExists(t, e.Path, "the snapshot went with its link")
+}
+
+func TestLookup(t *testing.T) {
+	real := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(real, link))
+	s, err := New(t.TempDir(), map[string]string{"Bücher$": link})
+	require.NoError(t, err)
+	share, err := s.Lookup(t.Context(), "BÜCHER$")
+	require.NoError(t, err)
+	resolved, err := filepath.EvalSymlinks(real)
+	require.NoError(t, err)
+	require.Equal(t, agent.Share{Name: "Bücher$", Path: resolved}, share)
+	_, err = s.Lookup(t.Context(), "other")
+	require.ErrorIs(t, err, fsrvp.ErrObjectNotFound)
+}
+
+func TestNewRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, c := range []struct {
+		name   string
+		dir    string
+		shares map[string]string
+		want   string
+	}{
+		{"names that differ in case", dir, map[string]string{"a": dir, "A": dir}, "same name"},
+		{"a path as name", dir, map[string]string{`a\b`: dir}, `"a\\b"`},
+		{"an empty name", dir, map[string]string{"": dir}, `""`},
+		{"no directory", dir, map[string]string{"a": filepath.Join(dir, "missing")}, "missing"},
+		{"a file", dir, map[string]string{"a": file}, "not a directory"},
+		{"a place that cannot be made", filepath.Join(file, "exposed"), nil, "exposed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := New(c.dir, c.shares)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	s, e := newShares(t)
+	require.NoError(t, s.CheckName(e.Name))
+	require.NoError(t, s.CheckName("a$@{0}$"))
+	for _, bad := range []string{"", "Data", "@{0}", "../a@{0}", `a\b@{0}`, "a@{0}\x00", strings.Repeat("a", 252) + "@{0}"} {
+		require.Error(t, s.CheckName(bad), "%q", bad)
+		e.Name = bad
+		require.Error(t, s.Expose(t.Context(), e), "%q", bad)
+		require.NoError(t, s.Unexpose(t.Context(), bad), "%q", bad)
+	}
+}
+
+func TestWhatIsNotOursStays(t *testing.T) {
+	s, e := newShares(t)
+	require.NoError(t, os.Mkdir(s.Path(e.Name), 0o755))
+	require.ErrorContains(t, s.Expose(t.Context(), e), "in the way")
+	require.Error(t, s.Unexpose(t.Context(), e.Name))
+	require.DirExists(t, s.Path(e.Name))
+	require.NoError(t, os.WriteFile(s.Path("notes"), nil, 0o600))
+	names, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+func TestExposeOfNothing(t *testing.T) {
+	s, e := newShares(t)
+	e.Path = filepath.Join(e.Path, "missing")
+	require.Error(t, s.Expose(t.Context(), e))
+	names, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+func TestHalfMadeLinkIsRemoved(t *testing.T) {
+	s, e := newShares(t)
+	temp := s.Path(".new-" + e.Snapshot.ID.String() + "-data")
+	require.NoError(t, os.Symlink(e.Path, temp))
+	names, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, names)
+	_, err = os.Lstat(temp)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
