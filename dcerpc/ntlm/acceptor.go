@@ -90,7 +90,8 @@ func (a *Acceptor) AuthType() dcerpc.AuthType { return dcerpc.AuthNTLM }
 // OID names the mechanism within SPNEGO.
 func (a *Acceptor) OID() asn1.ObjectIdentifier { return oid() }
 
-// NewContext starts a context for one client.
+// NewContext starts a context for one client. The result has the same methods beside
+// dcerpc.Context as an Initiator's.
 func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &acceptorContext{acceptor: a, need: baseFlags}
 	if level >= dcerpc.LevelPacket {

@@ -73,6 +73,9 @@ func (i *Initiator) OID() asn1.ObjectIdentifier { return oid() }
 
 // NewContext starts a context. The server learns target, and may refuse a client that
 // meant another one; nothing on the client's side depends on it.
+//
+// Beside dcerpc.Context the result has what SPNEGO and SMB need: GetMIC, VerifyMIC and ResetKeys
+// (see package spnego), and SessionKey, the 16 bytes of the ExportedSessionKey once it is established.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &initiatorContext{initiator: i, target: target, need: baseFlags}
 	c.ask = baseFlags | strongFlags | ssp.NegotiateSign | ssp.NegotiateAlwaysSign | ssp.RequestTarget |

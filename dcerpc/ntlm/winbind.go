@@ -77,6 +77,10 @@ func (h *WinbindHelper) Close() error {
 // Verify has winbind check the response. It waits for a free process, and gives up with ctx;
 // the process is then started anew, since its answer may still come. A process that died
 // while it was idle is replaced once.
+//
+// A No of winbind's is ErrLogonFailure with winbind's reason, even where that is winbind's own trouble.
+// The Identity has the names as the client wrote them, of which one account may have
+// several ("FSRVP", "fsrvp.test", none); its SIDs tell accounts apart.
 func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, error) {
 	control := func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
 	if strings.ContainsFunc(c.User, control) || strings.ContainsFunc(c.Domain, control) {

@@ -33,7 +33,8 @@ func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthSPNEGO }
 // OID is SPNEGO's own name, 1.3.6.1.5.5.2.
 func (i *Initiator) OID() asn1.ObjectIdentifier { return spnegoOID() }
 
-// NewContext starts a negotiation; the mechanisms' contexts are started by its Steps.
+// NewContext starts a negotiation; the mechanisms' contexts are started by its Steps. Beside
+// dcerpc.Context the result has SessionKey() []byte, the mechanism's.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	return &initiatorContext{mechs: i.mechs, target: target, level: level}, nil
 }
