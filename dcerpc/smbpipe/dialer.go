@@ -136,7 +136,7 @@ func (d *Dialer) session(ctx context.Context, server string) (s *session, fresh 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		s.g.fail(net.ErrClosed)
+		s.close()
 		return nil, false, errDialerClosed
 	}
 	e.session = s
@@ -163,25 +163,18 @@ func (d *Dialer) entry(server string) (*entry, error) {
 	return e, nil
 }
 
-// Close logs off everywhere. Pipes, shares and files that are open end with errors that match net.ErrClosed; so does what is dialled later.
-// It waits for servers, for at most ten seconds altogether.
+// Close ends all sessions. Pipes, shares and files that are open end with errors that match net.ErrClosed; so does what is dialled later.
 func (d *Dialer) Close() error {
 	d.mu.Lock()
-	var open []*session
+	defer d.mu.Unlock()
 	for _, e := range d.pipes {
 		if e.session != nil {
-			open = append(open, e.session)
+			e.session.close()
 		}
 	}
 	for s := range d.shares {
-		open = append(open, s)
+		s.close()
 	}
 	d.pipes, d.shares, d.closed = nil, nil, true
-	d.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, s := range open {
-		wg.Go(s.close)
-	}
-	wg.Wait()
 	return nil
 }

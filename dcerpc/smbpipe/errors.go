@@ -83,7 +83,7 @@ func (e *Error) hint() string {
 	case e.Status == statusSessionExpired:
 		return "the session has outlived its ticket; dial again"
 	case e.Op == opConnect && !errors.Is(e.Err, context.Canceled):
-		return "check the name, and that TCP port 445 is not blocked"
+		return "check the name, and that its SMB port (TCP 445) is not blocked"
 	}
 	return ""
 }
@@ -132,7 +132,8 @@ func (s *session) fault(op, path string, err error) error {
 // broken is why a session that has failed did so.
 func (s *session) broken() error {
 	switch err := s.g.err; {
-	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, errBadFrame), errors.Is(err, errGuest), errors.Is(err, errNotEncrypted):
 		return err
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the server has closed the connection: %w", io.ErrUnexpectedEOF)

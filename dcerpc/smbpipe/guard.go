@@ -19,10 +19,13 @@ const (
 	transformSize = 52
 	plainID       = 0xfe // 'S' 'M' 'B'
 	transformID   = 0xfd // 'S' 'M' 'B'
+
+	commandSessionSetup = 1 // NEGOTIATE, the one before it, is 0
 )
 
 var (
 	errNotEncrypted = errors.New("the server does not encrypt (SMB 3 with AES-128 is needed), and Dialer.Encrypt demands it")
+	errGuest        = errors.New("the server has made a guest of the user: it does not know the account")
 	errBadFrame     = errors.New("the server broke SMB2")
 )
 
@@ -35,11 +38,11 @@ type guard struct {
 
 	head []byte // the length of the frame that is being written
 
-	mu         sync.Mutex
-	sent       chan struct{} // closed at the next frame; nil where nobody waits
-	sealed     bool          // an encrypted frame was sent, so that the server may answer with them
-	mustSeal   bool          // nothing else may be sent any more
-	loginError Status        // of the last answer before the session was there
+	mu          sync.Mutex
+	sent        chan struct{} // closed at the next frame; nil where nobody waits
+	sealed      bool          // an encrypted frame was sent, so that the server may answer with them
+	mustSeal    bool          // nothing else may be sent any more
+	loginStatus Status        // of the last answer before the session was there
 
 	failing sync.Once
 	failed  chan struct{} // closed when the connection is of no use any more
@@ -88,7 +91,7 @@ func (g *guard) begin() error {
 	if n < transformSize || n > maxFrame {
 		return fmt.Errorf("%w: a frame of %d bytes", errBadFrame, n)
 	}
-	if b, err = g.r.Peek(4 + min(n, headerSize)); err != nil {
+	if b, err = g.r.Peek(4 + min(n, headerSize+4)); err != nil {
 		return err
 	}
 	if err := g.check(b[4:], n); err != nil {
@@ -98,7 +101,7 @@ func (g *guard) begin() error {
 	return nil
 }
 
-// check looks at the header of a frame of n bytes.
+// check looks at the start of a frame of n bytes: its header, and four bytes more where there are any.
 func (g *guard) check(h []byte, n int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -112,8 +115,16 @@ func (g *guard) check(h []byte, n int) error {
 	case binary.LittleEndian.Uint32(h[20:]) != 0: // NextCommand: answers of a compound that nobody has sent
 		return fmt.Errorf("%w: a compound answer", errBadFrame)
 	}
-	if command := binary.LittleEndian.Uint16(h[12:]); command <= 1 { // NEGOTIATE, SESSION_SETUP
-		g.loginError = Status(binary.LittleEndian.Uint32(h[8:]))
+	command, status := binary.LittleEndian.Uint16(h[12:]), Status(binary.LittleEndian.Uint32(h[8:]))
+	if command > commandSessionSetup {
+		return nil
+	}
+	g.loginStatus = status
+	// With either of these flags nothing is signed from then on, as whoever sits in between may wish.
+	const guestOrNull = 0x1 | 0x2
+	if command == commandSessionSetup && len(h) >= headerSize+4 && binary.LittleEndian.Uint16(h[headerSize+2:])&guestOrNull != 0 &&
+		(status == 0 || status == statusMoreProcessing) {
+		return errGuest
 	}
 	return nil
 }
@@ -167,9 +178,9 @@ func (g *guard) demandEncryption() {
 	g.mustSeal = true
 }
 
-// loginStatus is the last status of the log-in.
-func (g *guard) loginStatus() Status {
+// lastLoginStatus is the status of the log-in's last answer.
+func (g *guard) lastLoginStatus() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.loginError
+	return g.loginStatus
 }

@@ -57,6 +57,7 @@ type pipe struct {
 	changed  chan struct{}       // closed, and made anew, when something of these has changed
 	expected map[uint32]struct{} // calls whose answer has not come; while it is not empty, there is somebody reading
 	reading  bool
+	forever  bool // reading goes on whatever comes: something was sent that is no PDU
 	in       splitter
 }
 
@@ -164,6 +165,9 @@ func (p *pipe) send(message []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.s.alive() {
+		p.fail(opWritePipe, p.s.broken())
+	}
 	if err := p.writeError(); err != nil {
 		p.previous <- struct{}{}
 		return err
@@ -172,7 +176,7 @@ func (p *pipe) send(message []byte) error {
 	answered := p.out.wrong || wantsAnswer(&h)
 	switch {
 	case p.out.wrong:
-		p.expected[0] = struct{}{} // whatever comes
+		p.forever = true
 	case answered:
 		p.expected[h.CallID] = struct{}{}
 	case h.Type == pdu.TypeOrphaned:
@@ -296,7 +300,7 @@ func (p *pipe) deliver(b []byte, err error) (more bool) {
 		<-changed
 		p.mu.Lock()
 	}
-	p.reading = !p.closed && (len(p.expected) > 0 || p.in.have > 0 || p.in.wrong)
+	p.reading = !p.closed && (len(p.expected) > 0 || p.in.have > 0 || p.in.wrong || p.forever)
 	return p.reading
 }
 

@@ -12,8 +12,7 @@ import (
 	"github.com/oiweiwei/go-smb2.fork"
 )
 
-// closeTime is how long a server has for the last messages: closing a pipe or file, logging off. After that
-// the connection is closed without them.
+// closeTime is how long a server has to free a pipe. After that the connection is closed.
 const closeTime = 10 * time.Second
 
 // A session is one SMB session on one TCP connection, with one share.
@@ -41,7 +40,7 @@ func (d *Dialer) connect(ctx context.Context, server, share string) (_ *session,
 	s := &session{server: server, g: newGuard(c)}
 	defer func() {
 		if err != nil {
-			s.g.fail(net.ErrClosed)
+			s.close()
 		}
 	}()
 	target := "cifs/" + server
@@ -84,13 +83,12 @@ func (d *Dialer) connect(ctx context.Context, server, share string) (_ *session,
 // loginError finds the reason for which a log-in has failed: the mechanism's, the server's status, the context's, or go-smb2's.
 func (s *session) loginError(ctx context.Context, path, target string, l *login, err error) error {
 	e := &Error{Op: opLogin, Path: path, Target: target}
-	const moreProcessing, success Status = 0xC0000016, 0
-	switch status := s.g.loginStatus(); {
+	switch status := s.g.lastLoginStatus(); {
 	case l.err != nil:
 		e.Err = l.err
 	case ctx.Err() != nil:
 		e.Err = ctx.Err()
-	case status != moreProcessing && status != success:
+	case status != statusMoreProcessing && status != 0:
 		e.Status = status
 	default:
 		var f *Error
@@ -148,12 +146,6 @@ func (s *session) alive() bool {
 	}
 }
 
-// close logs off, and closes the connection. What is open ends with net.ErrClosed.
-func (s *session) close() {
-	timer := time.AfterFunc(closeTime, func() { s.g.fail(net.ErrClosed) })
-	defer timer.Stop()
-	if s.alive() {
-		_ = s.do(s.smb.Logoff) // the connection goes in any case
-	}
-	s.g.fail(net.ErrClosed)
-}
+// close closes the connection, by which the server ends the session and all that is open in it: net.ErrClosed here. Go-smb2's log-off is
+// not used, since it leaves a connection on which every later message waits for ever, finalizers of files among them.
+func (s *session) close() { s.g.fail(net.ErrClosed) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -34,7 +33,7 @@ func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, e
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		s.g.fail(net.ErrClosed)
+		s.close()
 		return nil, nil, errDialerClosed
 	}
 	if d.shares == nil {

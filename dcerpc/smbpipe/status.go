@@ -10,6 +10,7 @@ const (
 	statusEndOfFile          Status = 0xC0000011
 	statusInvalidDevice      Status = 0xC0000010
 	statusNoSuchFile         Status = 0xC000000F
+	statusMoreProcessing     Status = 0xC0000016
 	statusAccessDenied       Status = 0xC0000022
 	statusObjectNameNotFound Status = 0xC0000034
 	statusObjectPathNotFound Status = 0xC000003A
@@ -37,6 +38,7 @@ var statusNames = map[Status]string{
 	statusEndOfFile:          "STATUS_END_OF_FILE",
 	statusInvalidDevice:      "STATUS_INVALID_DEVICE_REQUEST",
 	statusNoSuchFile:         "STATUS_NO_SUCH_FILE",
+	statusMoreProcessing:     "STATUS_MORE_PROCESSING_REQUIRED",
 	statusAccessDenied:       "STATUS_ACCESS_DENIED",
 	statusObjectNameNotFound: "STATUS_OBJECT_NAME_NOT_FOUND",
 	statusObjectPathNotFound: "STATUS_OBJECT_PATH_NOT_FOUND",
