@@ -21,7 +21,7 @@ type association struct {
 	ended   bool
 
 	frames  [2]framer // from the server, from the client
-	losses  [2]int    // times that PDUs may have been lost, likewise
+	losses  int       // times that PDUs may have been lost
 	suspect [2]bool   // so since the last bytes came
 	buffers account
 
@@ -37,6 +37,7 @@ type association struct {
 type offer struct {
 	callID   uint32
 	contexts []pdu.ContextElement
+	cost     int
 }
 
 // A presentation is what a context id stands for.
@@ -74,8 +75,11 @@ func newAssociation(s *stream) *association {
 		f := &a.frames[i]
 		*f = newFramer(rpcFraming{}, pdu.MaxFragment, &a.buffers)
 		f.message = func(b []byte, good, _ int, why Reason, at moment) { a.message(f == &a.frames[1], b, good, why, at) }
-		f.broken = func([]byte) {
-			if a.number != 0 {
+		f.broken = func(_ []byte, why Reason) {
+			switch {
+			case why == ErrLimit:
+				a.problem(ErrLimit, "MaxBuffered")
+			case a.number != 0:
 				a.problem(ErrProtocol, "no PDU where one was due")
 			}
 		}
@@ -123,18 +127,27 @@ func (a *association) hole(fromClient bool, n int, why Reason, at moment) {
 	if a.session == nil {
 		a.problem(why, "bytes of an RPC connection")
 	}
-	a.losses[index(fromClient)]++
+	a.losses++
 	a.frames[index(fromClient)].hole(n, why, at)
 }
 
 // lose says that any number of bytes may be missing.
 func (a *association) lose(fromClient bool) {
-	a.losses[index(fromClient)]++
+	a.losses++
 	a.suspect[index(fromClient)] = true
 }
 
 func (a *association) problem(r Reason, detail string) {
 	a.d.problem(r, detail, a.stream.ends[a.stream.client], a.stream.ends[1-a.stream.client])
+}
+
+// afford tells whether something that costs n bytes may be kept.
+func (a *association) afford(n int) bool {
+	if a.buffers.take(n) {
+		return true
+	}
+	a.problem(ErrLimit, "MaxBuffered")
+	return false
 }
 
 // close gives up the calls that are not answered.
@@ -178,12 +191,12 @@ func (a *association) message(fromClient bool, b []byte, good int, why Reason, a
 	case pdu.TypeBind:
 		p, err := pdu.ParseBind(b)
 		if a.check(err) {
-			a.offered(p.CallID, p.Contexts, &p.Auth)
+			a.offered(p.CallID, p.Contexts, len(b), &p.Auth)
 		}
 	case pdu.TypeAlterContext:
 		p, err := pdu.ParseAlterContext(b)
 		if a.check(err) {
-			a.offered(p.CallID, p.Contexts, &p.Auth)
+			a.offered(p.CallID, p.Contexts, len(b), &p.Auth)
 		}
 	case pdu.TypeBindAck:
 		p, err := pdu.ParseBindAck(b)
@@ -231,8 +244,8 @@ func (a *association) check(err error) bool {
 	return err == nil
 }
 
-// offered takes what a bind or alter_context offers.
-func (a *association) offered(callID uint32, contexts []pdu.ContextElement, auth *pdu.Auth) {
+// offered takes what a bind or alter_context of some size offers.
+func (a *association) offered(callID uint32, contexts []pdu.ContextElement, size int, auth *pdu.Auth) {
 	a.bound = true
 	for i := range contexts {
 		if isFSRVP(contexts[i].Abstract) {
@@ -240,9 +253,11 @@ func (a *association) offered(callID uint32, contexts []pdu.ContextElement, auth
 		}
 	}
 	if len(a.offers) == maxOffers {
-		a.offers = a.offers[1:]
+		a.takeOffer(a.offers[0].callID)
 	}
-	a.offers = append(a.offers, offer{callID, contexts})
+	if o := (offer{callID, contexts, size * offerCostPerByte}); a.afford(o.cost) {
+		a.offers = append(a.offers, o)
+	}
 	a.leg(true, auth)
 }
 
@@ -251,6 +266,7 @@ func (a *association) takeOffer(callID uint32) ([]pdu.ContextElement, bool) {
 	for i, o := range a.offers {
 		if o.callID == callID {
 			a.offers = append(a.offers[:i:i], a.offers[i+1:]...)
+			a.buffers.give(o.cost)
 			return o.contexts, true
 		}
 	}
@@ -277,7 +293,7 @@ func (a *association) answered(p *pdu.BindAck) {
 		}
 		switch {
 		case r.Result == pdu.Acceptance:
-			if len(a.contexts) < maxContexts {
+			if len(a.contexts) < maxContexts && a.afford(contextCost) {
 				a.contexts[e.ID] = context
 			}
 			accepted = accepted || context.fsrvp
@@ -323,6 +339,9 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 			a.problem(ErrLimit, "security contexts")
 			return
 		}
+		if !a.afford(securityCost) {
+			return
+		}
 		c = &securityContext{handshake: newHandshake(a.d.cfg.Keytab), level: auth.Level}
 		a.security[auth.ContextID] = c
 	}
@@ -330,7 +349,7 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	if !fromClient {
 		c.handshake.fromServer(token)
 	} else if err := c.handshake.fromClient(token); err != nil && a.number != 0 {
-		a.problem(ErrKey, err.Error())
+		a.problem(ErrKey, cause(err))
 	}
 }
 

@@ -178,3 +178,15 @@ func (a *account) give(n int) {
 
 // close returns all.
 func (a *account) close() { a.give(a.held) }
+
+// What things cost that are kept for a while, roughly, so that a file cannot make very many of them.
+const (
+	requestCost      = 256
+	sessionCost      = 2 << 10
+	treeCost         = 64
+	associationCost  = 2 << 10
+	contextCost      = 128
+	securityCost     = 1 << 10
+	callCost         = 2 << 10
+	offerCostPerByte = 4
+)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -23,7 +22,7 @@ type pending struct {
 	request  pdu.Reassembler
 	response pdu.Reassembler
 	complete bool // the request is
-	losses   int  // of the server's direction, when the request was complete
+	losses   int  // of the association, when the request was complete
 	held     int  // bytes of the association's account
 }
 
@@ -55,7 +54,11 @@ func (a *association) begin(p *pdu.Request, at moment) *pending {
 			a.problem(ErrLimit, "unanswered calls of an association")
 			a.giveUp(a.oldest())
 		}
+		if !a.afford(callCost) {
+			return nil
+		}
 		c = a.newPending(p, context)
+		c.held = callCost
 		a.calls[p.CallID] = c
 	}
 	c.call.Time, c.call.Packet = at.time, at.packet
@@ -172,7 +175,7 @@ func (a *association) reassemble(c *pending, r *pdu.Reassembler, f pdu.Fragment)
 // requestComplete decodes the request, unless it already has an error.
 func (a *association) requestComplete(c *pending, stub []byte) {
 	c.complete = true
-	c.losses = a.losses[index(false)]
+	c.losses = a.losses
 	c.request.Reset(nil)
 	call := c.call
 	if call.RequestErr != nil {
@@ -274,7 +277,7 @@ func (a *association) damaged(h *pdu.Header, b []byte, good int, why Reason, at 
 		}
 		return
 	}
-	err := wrap(why, fmt.Errorf("%d of %d bytes of a PDU", len(b)-good, len(b)))
+	err := wrap(why, errors.New("part of a PDU"))
 	order := binary.ByteOrder(binary.LittleEndian)
 	if h.DataRep.IsBigEndian() {
 		order = binary.BigEndian
@@ -307,7 +310,7 @@ func (a *association) giveUp(c *pending) {
 	case c.call.ResponseErr != nil:
 	case c.call.Answered():
 		c.call.ResponseErr = wrap(ErrLost, errors.New("its last fragment"))
-	case a.losses[index(false)] > c.losses:
+	case a.losses > c.losses:
 		c.call.ResponseErr = wrap(ErrLost, errors.New("no answer was seen, and some bytes were not"))
 	default:
 		c.call.ResponseErr = ErrUnanswered

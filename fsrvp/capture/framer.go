@@ -24,8 +24,9 @@ type framer struct {
 	// message takes a message of which the first good bytes are there, and the rest, where it is not, is zero
 	// because of why. size is what it should have; beyond limit nothing is kept.
 	message func(b []byte, good, size int, why Reason, at moment)
-	// broken is given bytes that are no message.
-	broken func(b []byte)
+	// broken is told that what comes next is not known: b is no message (ErrProtocol), or there
+	// is no room for it (ErrLimit).
+	broken func(b []byte, why Reason)
 
 	buf  []byte
 	good int // of buf
@@ -67,7 +68,7 @@ func (f *framer) whole(b *[]byte, at moment) bool {
 	}
 	n, ok := f.length(*b)
 	if !ok {
-		f.resync(*b)
+		f.resync(*b, ErrProtocol)
 		*b = (*b)[1:]
 		return true
 	}
@@ -87,7 +88,7 @@ func (f *framer) collect(b []byte, at moment) []byte {
 	}
 	n, ok := f.length(f.buf)
 	if !ok {
-		f.resync(f.buf)
+		f.resync(f.buf, ErrProtocol)
 		return b
 	}
 	b = f.add(b, min(n, f.limit))
@@ -102,9 +103,7 @@ func (f *framer) add(b []byte, n int) []byte {
 		return b
 	}
 	if !f.buffers.take(n) {
-		f.drop()
-		f.lost = true
-		f.why = ErrLimit
+		f.resync(b, ErrLimit)
 		return nil
 	}
 	f.buf = append(f.buf, b[:n]...)
@@ -142,8 +141,7 @@ func (f *framer) hole(n int, why Reason, at moment) {
 			}
 			m := min(n, min(size, f.limit)-len(f.buf))
 			if !f.buffers.take(m) {
-				f.drop()
-				f.lost = true
+				f.resync(f.buf, ErrLimit)
 				return
 			}
 			f.buf = append(f.buf, make([]byte, m)...)
@@ -153,9 +151,9 @@ func (f *framer) hole(n int, why Reason, at moment) {
 	}
 }
 
-// resync gives up the message that has begun because it is none.
-func (f *framer) resync(b []byte) {
-	f.broken(b)
+// resync gives up the message that has begun.
+func (f *framer) resync(b []byte, why Reason) {
+	f.broken(b, why)
 	f.drop()
 	f.lost = true
 }

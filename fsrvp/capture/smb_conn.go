@@ -26,6 +26,7 @@ type smbRequest struct {
 	tree    uint32
 	pipe    *association // that is opened, read, written or closed
 	token   []byte       // of a SESSION_SETUP
+	cost    int
 	preauth smb2.Preauth // up to and with the SESSION_SETUP
 }
 
@@ -77,7 +78,11 @@ func (c *smbConn) hole(fromClient bool, n int, why Reason, at moment) {
 	}
 }
 
-func (c *smbConn) broken(b []byte) {
+func (c *smbConn) broken(b []byte, why Reason) {
+	if why == ErrLimit {
+		c.problem(ErrLimit, "MaxBuffered")
+		return
+	}
 	switch b[0] {
 	case netbiosRequest, netbiosPositive, netbiosKeepAlive:
 	default:
@@ -133,8 +138,12 @@ func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 		return nil // it is counted as a hole, or as one over the limit
 	}
 	s := c.session(t.SessionID)
-	if s == nil || s.keys == nil {
-		c.problem(ErrEncrypted, "")
+	switch {
+	case s == nil || !s.established:
+		c.problem(ErrEncrypted, "the capture lacks the beginning of the session")
+		return nil
+	case s.keys == nil:
+		c.problem(ErrEncrypted, cause(s.handshake.missing(ErrEncrypted)))
 		return nil
 	}
 	inside, err := s.keys.Open(b, !fromClient)
@@ -205,9 +214,14 @@ func (c *smbConn) midwaySession(id uint64) *session {
 	return s
 }
 
+// newSession is nil where there is no room for one.
 func (c *smbConn) newSession(id uint64) *session {
 	key := c.sessionKey(id)
 	s := newSession(c.d, key)
+	if !s.buffers.take(sessionCost) {
+		c.problem(ErrLimit, "MaxBuffered")
+		return nil
+	}
 	if old := c.sessions[id]; old != nil {
 		old.leave(c.d)
 	}
@@ -228,7 +242,25 @@ func (c *smbConn) sessionKey(id uint64) sessionKey {
 func (c *smbConn) remember(id uint64, r *smbRequest) {
 	if len(c.pending) >= maxSMBRequests {
 		c.problem(ErrLimit, "SMB requests without a response")
-		clear(c.pending)
+		for id := range c.pending {
+			c.recall(id)
+		}
+	}
+	c.recall(id) // the client uses the id once more
+	r.cost = requestCost + len(r.token)
+	if !c.stream.buffers.take(r.cost) {
+		c.problem(ErrLimit, "MaxBuffered")
+		return
 	}
 	c.pending[id] = r
+}
+
+// recall returns the request that a response answers, and forgets it.
+func (c *smbConn) recall(id uint64) (*smbRequest, bool) {
+	r, ok := c.pending[id]
+	if ok {
+		delete(c.pending, id)
+		c.stream.buffers.give(r.cost)
+	}
+	return r, ok
 }

@@ -92,7 +92,11 @@ func (c *smbConn) newPipe(s *session, name string) *association {
 		c.problem(ErrLimit, "open pipes")
 		return nil
 	}
-	return newPipeAssociation(c.stream, s, name)
+	p := newPipeAssociation(c.stream, s, name)
+	if !p.afford(associationCost) {
+		return nil
+	}
+	return p
 }
 
 // pipe finds an open pipe by its id, or that of the request before where the id says so; nil where there is none.
@@ -124,7 +128,7 @@ func (c *smbConn) openedPipe(s *session, id smb2.FileID, data smb2.Part) *associ
 // sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the first leg has the session's id.
 func (c *smbConn) sessionSetupRequest(h *smb2.Header, msg []byte) {
 	token, ok := smb2.SessionSetupRequest(msg)
-	if !ok {
+	if !ok || len(token) > maxTokenSize {
 		return
 	}
 	r := &smbRequest{command: h.Command, token: bytes.Clone(token), preauth: c.preauth}

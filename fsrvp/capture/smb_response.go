@@ -11,12 +11,11 @@ func (c *smbConn) response(h *smb2.Header, msg []byte, why Reason, at moment) {
 	if h.Interim() {
 		return
 	}
-	r, ok := c.pending[h.MessageID]
+	r, ok := c.recall(h.MessageID)
 	if !ok {
 		c.orphan(h, msg)
 		return
 	}
-	delete(c.pending, h.MessageID)
 	if r.command != h.Command {
 		c.problem(ErrProtocol, "SMB response to another command")
 		return
@@ -32,7 +31,7 @@ func (c *smbConn) response(h *smb2.Header, msg []byte, why Reason, at moment) {
 		}
 	case smb2.TreeConnect:
 		pipes, ok := smb2.TreeConnectResponse(msg)
-		if success && ok && len(r.session.trees) < maxTrees {
+		if success && ok && len(r.session.trees) < maxTrees && r.session.buffers.take(treeCost) {
 			r.session.trees[h.TreeID] = pipes
 		}
 	case smb2.Create:
@@ -93,7 +92,9 @@ func (c *smbConn) sessionSetupResponse(h *smb2.Header, msg []byte, r *smbRequest
 		if h.SessionID == 0 || len(c.sessions) >= maxSessions {
 			return
 		}
-		s = c.newSession(h.SessionID)
+		if s = c.newSession(h.SessionID); s == nil {
+			return
+		}
 		s.opening = true
 	}
 	if s.established {
@@ -101,7 +102,7 @@ func (c *smbConn) sessionSetupResponse(h *smb2.Header, msg []byte, r *smbRequest
 	}
 	token, _ := smb2.SessionSetupResponse(msg)
 	if err := s.handshake.fromClient(r.token); err != nil {
-		c.problem(ErrKey, err.Error())
+		c.problem(ErrKey, cause(err))
 	}
 	s.handshake.fromServer(token)
 	if more {

@@ -28,6 +28,7 @@ type session struct {
 	encrypted   bool            // messages were
 	trees       map[uint32]bool // tells of a tree whether it is that of the pipes
 	pipes       map[smb2.FileID]*association
+	buffers     account
 }
 
 func newSession(d *decoder, key sessionKey) *session {
@@ -37,6 +38,7 @@ func newSession(d *decoder, key sessionKey) *session {
 		handshake:   newHandshake(d.cfg.Keytab),
 		trees:       make(map[uint32]bool),
 		pipes:       make(map[smb2.FileID]*association),
+		buffers:     account{budget: &d.buffers},
 	}
 }
 
@@ -77,6 +79,7 @@ func (s *session) leave(d *decoder) {
 		p.close()
 	}
 	clear(s.pipes)
+	s.buffers.close()
 	if d.sessions[s.key] == s {
 		delete(d.sessions, s.key)
 	}

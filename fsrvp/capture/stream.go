@@ -54,6 +54,9 @@ func (s *segment) GetCaptureInfo() gopacket.CaptureInfo { return s.info }
 
 // segment takes one packet.
 func (s *streams) segment(p packet, tcp *layers.TCP, ci gopacket.CaptureInfo) {
+	if len(tcp.Payload)+p.cut == 0 && !tcp.SYN && !tcp.FIN && !tcp.RST {
+		return // every other packet only acknowledges
+	}
 	if p.cut > 0 {
 		// Zeros in place of what was not captured keep the rest in step.
 		s.padded = append(append(s.padded[:0], tcp.Payload...), make([]byte, p.cut)...)
@@ -122,6 +125,8 @@ type half struct {
 	known bool   // the numbers below are
 	in    uint32 // sequence number that comes next out of the reassembly
 	out   uint32 // sequence number that comes next to the protocol
+	acked uint32 // up to where the other end has got it
+	heard bool   // acked is known
 	ended bool   // a FIN or RST came
 	held  []chunk
 }
@@ -137,6 +142,9 @@ type chunk struct {
 
 // Accept implements reassembly.Stream.
 func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection, next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext) bool {
+	if got := &s.halves[1-side(dir)]; tcp.ACK && (!got.heard || int32(tcp.Ack-got.acked) > 0) {
+		got.acked, got.heard = tcp.Ack, true
+	}
 	switch {
 	case s.ignored && !tcp.FIN && !tcp.RST:
 		return false
@@ -226,7 +234,8 @@ func (s *stream) put(i int, c chunk) {
 // early tells whether the sender of a chunk had seen bytes of the other direction that are not out yet.
 func (s *stream) early(i int, c *chunk) bool {
 	other := &s.halves[1-i]
-	return other.known && !other.ended && c.data != nil && int32(c.ack-other.out) > 0
+	over := other.ended && len(other.held) == 0 // the FIN was acknowledged as one byte more
+	return other.known && !over && c.data != nil && int32(c.ack-other.out) > 0
 }
 
 // drain gives out what need not be held back any longer, and with all set everything.
@@ -344,9 +353,22 @@ func (s *stream) ignore() {
 func (s *stream) ReassemblyComplete(reassembly.AssemblerContext) bool {
 	s.drain(true)
 	if s.protocol != nil {
+		for i := range s.halves {
+			if n := s.halves[i].unseen(); n > 0 {
+				s.protocol.hole(i == s.client, n, ErrLost, s.d.now)
+			}
+		}
 		s.protocol.close()
 	}
 	s.ignore()
 	s.d.streams.count--
 	return true
+}
+
+// unseen returns how many bytes at the end the other end has got and the capture has not. A FIN counts for one.
+func (h *half) unseen() int {
+	if !h.known || !h.heard || h.ended {
+		return 0
+	}
+	return max(int(int32(h.acked-h.out))-1, 0)
 }

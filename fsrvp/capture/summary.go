@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -82,7 +83,20 @@ func (s *Summary) count(c *Call) {
 	case !c.Answered():
 		s.Unanswered++
 	}
-	if c.RequestErr != nil || c.Answered() && c.ResponseErr != nil {
+	unreadable := false
+	for i, err := range []error{c.RequestErr, c.ResponseErr} {
+		var reason Reason
+		if err == nil || !errors.As(err, &reason) || reason == ErrUnanswered {
+			continue
+		}
+		unreadable = true
+		p := Problem{Reason: reason, Detail: cause(err), Packet: c.Packet, Time: c.Time, Client: c.Client, Server: c.Server}
+		if i == 1 && c.Answered() {
+			p.Packet, p.Time = c.ResponsePacket, c.ResponseTime
+		}
+		s.add(p)
+	}
+	if unreadable {
 		s.Unreadable++
 	}
 }

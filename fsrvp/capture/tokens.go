@@ -17,7 +17,7 @@ type handshake struct {
 	identity dcerpc.Identity
 	opened   bool  // the observer has the initiator's token
 	answered bool  // and the acceptor's
-	err      error // why there are no keys; matches a Reason
+	err      error // why the ticket was not opened; matches ErrKey
 }
 
 // mechanisms that a handshake knows, as dcerpc.Identity names them.
@@ -27,7 +27,7 @@ const (
 )
 
 func newHandshake(kt *krb5.Keytab) *handshake {
-	h := &handshake{err: ErrSealed}
+	h := new(handshake)
 	if kt != nil {
 		h.observer = krb5.NewObserver(kt)
 	}
@@ -80,7 +80,7 @@ func (h *handshake) kerberosKey() []byte {
 // unseal decrypts a sealed message in place.
 func (h *handshake) unseal(fromClient bool, m dcerpc.Message, token []byte) error {
 	if !h.answered {
-		return h.err
+		return h.missing(ErrSealed)
 	}
 	d := krb5.FromAcceptor
 	if fromClient {
@@ -92,6 +92,21 @@ func (h *handshake) unseal(fromClient bool, m dcerpc.Message, token []byte) erro
 	return nil
 }
 
+// missing says why there is no key, as an error with a Reason.
+func (h *handshake) missing(r Reason) error {
+	switch {
+	case h.identity.Mechanism == mechNTLM:
+		return wrap(r, errors.New("it comes of NTLM and no keytab holds it"))
+	case h.err != nil:
+		return h.err
+	case h.observer == nil:
+		return wrap(r, errors.New("no keytab was given"))
+	case !h.opened:
+		return wrap(r, errors.New("the capture lacks the client's Kerberos token"))
+	}
+	return wrap(r, errors.New("the capture lacks the server's Kerberos token"))
+}
+
 // A wrapped error is a Reason with what caused it.
 type wrapped struct {
 	reason Reason
@@ -99,6 +114,14 @@ type wrapped struct {
 }
 
 func wrap(r Reason, cause error) error { return &wrapped{r, cause} }
+
+// cause returns the second half of a wrapped error's text.
+func cause(err error) string {
+	if w, ok := err.(*wrapped); ok {
+		return w.cause.Error()
+	}
+	return err.Error()
+}
 
 func (w *wrapped) Error() string   { return "capture: " + w.reason.Error() + ": " + w.cause.Error() }
 func (w *wrapped) Unwrap() []error { return []error{w.reason, w.cause} }
