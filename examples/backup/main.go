@@ -1,0 +1,221 @@
+// Command backup takes a consistent backup of directories or SMB shares through shadow copies.
+//
+// With -local it needs nothing but Go: an agent inside the program, spoken to over loopback with Kerberos, takes a copy of
+// the directory, which may change meanwhile.
+//
+//	go run ./examples/backup -local DIR -out FILE.tar
+//
+// With -share it does the same against real file servers: shares of any number of servers, all copied at one moment.
+//
+//	go run ./examples/backup -share '\\fs1\vms' -share '\\fs2\db' -out FILE.tar -user backup@EXAMPLE.COM -keytab backup.keytab
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
+)
+
+const usage = `usage: backup -local DIR -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-json]
+       backup -share '\\host\share' [-share ...] -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-journal FILE] [-json]
+              ` + credentials.Usage + `
+       backup -recover -journal FILE CREDENTIALS
+
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, nil); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "backup:", explain(err))
+		}
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	local   string
+	shares  list
+	out     string
+	freeze  string
+	thaw    string
+	journal string
+	recover bool
+	json    bool
+	cred    *credentials.Flags
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func parse(args []string, stderr io.Writer) (*options, error) {
+	var o options
+	flags := flag.NewFlagSet("backup", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags.StringVar(&o.local, "local", "", "back up this `directory` through an agent inside the program")
+	flags.Var(&o.shares, "share", `back up this share, \\host\share; may be given several times`)
+	flags.StringVar(&o.out, "out", "", "write the tar `file`, which appears when it is complete; - is standard output")
+	flags.StringVar(&o.freeze, "freeze", "", "run this `program` before the copies are taken: the application has to hold still when it ends")
+	flags.StringVar(&o.thaw, "thaw", "", "run this `program` when the copies are taken, or could not be")
+	flags.StringVar(&o.journal, "journal", "", "remember in this `file` what exists on the servers, for -recover")
+	flags.BoolVar(&o.recover, "recover", false, "remove what a crashed backup with this -journal has left on servers")
+	flags.BoolVar(&o.json, "json", false, "print a summary as JSON on standard output")
+	o.cred = credentials.Register(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("%q is no flag; -h lists them", flags.Arg(0))
+	case o.recover:
+		if o.journal == "" || o.local != "" || len(o.shares) > 0 {
+			return nil, errors.New("-recover takes -journal and credentials, and no shares")
+		}
+		return &o, nil
+	case o.out == "":
+		return nil, errors.New("-out is missing: where should the backup go?")
+	case o.out == "-" && o.json:
+		return nil, errors.New("-out - and -json both want standard output; give -out a file")
+	case (o.local == "") == (len(o.shares) == 0):
+		return nil, errors.New(`either -local DIR or -share '\\host\share' has to say what to back up; -h shows how`)
+	case o.local != "" && o.cred.Given():
+		return nil, errors.New("-local makes its own credentials; -user, -keytab, -ccache and -password-file go with -share")
+	}
+	return &o, nil
+}
+
+// run is the program. Writers are what has to hold still, beside those that the flags name.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, writers []provider.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	rep := newReport(stderr)
+	cfg := &provider.Config{Progress: rep.event, Writers: writers}
+	if o.freeze != "" || o.thaw != "" {
+		cfg.Writers = append(cfg.Writers, programs(o.freeze, o.thaw, stderr))
+	}
+	if o.journal != "" {
+		if cfg.Journal, err = provider.OpenJournal(o.journal); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.Journal.Close()) }()
+	}
+	var src source
+	if o.local != "" {
+		src, err = newLocalSource(ctx, o.local, cfg)
+	} else {
+		src, err = newRemoteSource(o, cfg)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.close()) }()
+	if o.recover {
+		return provider.Recover(ctx, cfg)
+	}
+	out, err := createOutput(o.out, stdout)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	err = provider.Run(ctx, cfg, src.shares(), func(ctx context.Context, set *provider.Set) error {
+		return archive(ctx, out, src, set, rep)
+	})
+	if err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	rep.done(o.out)
+	if o.json {
+		return rep.writeJSON(stdout, o.out)
+	}
+	return nil
+}
+
+// A source is where shares come from, and how the copies are read.
+type source interface {
+	shares() []string
+	// prefix is the directory in the archive for a share; "" for none.
+	prefix(share string) string
+	open(ctx context.Context, c provider.Copy) (fs.FS, io.Closer, error)
+	close() error
+}
+
+// programs is an application that two programs freeze and thaw.
+func programs(freeze, thaw string, stderr io.Writer) provider.Writer {
+	call := func(flag, program string) func(context.Context) error {
+		if program == "" {
+			return nil
+		}
+		return func(ctx context.Context) error {
+			cmd := exec.CommandContext(ctx, program)
+			cmd.Stdout, cmd.Stderr = stderr, stderr
+			if err := cmd.Run(); err != nil {
+				return fmt.Errorf("%s %s: %w", flag, program, err)
+			}
+			return nil
+		}
+	}
+	return provider.Writer{Name: "programs", Freeze: call("-freeze", freeze), Thaw: call("-thaw", thaw)}
+}
+
+// output is a file that appears under its name when it is complete.
+type output struct {
+	io.Writer
+	file *os.File // nil: standard output
+	name string
+}
+
+func createOutput(name string, stdout io.Writer) (*output, error) {
+	if name == "-" {
+		return &output{Writer: stdout}, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("-out: %w", err)
+	}
+	return &output{Writer: f, file: f, name: name}, nil
+}
+
+func (o *output) commit() error {
+	if o.file == nil {
+		return nil
+	}
+	err := errors.Join(o.file.Chmod(0o644), o.file.Sync(), o.file.Close())
+	if err == nil {
+		err = os.Rename(o.file.Name(), o.name)
+	}
+	if err != nil {
+		return fmt.Errorf("-out: %w", err)
+	}
+	o.file = nil
+	return nil
+}
+
+// discard removes what was written, unless it was committed.
+func (o *output) discard() {
+	if o.file != nil {
+		o.file.Close()
+		os.Remove(o.file.Name())
+	}
+}
