@@ -40,7 +40,7 @@ type AcceptorConfig struct {
 // to be closed.
 //
 // Whether the client's realm may come by way of others is left to the KDC (RFC 4120 section 2.7), as Windows and
-// Samba do, and the addresses in a ticket are ignored.
+// Samba do. Addresses in a ticket, channel bindings and delegated credentials are ignored.
 type Acceptor struct {
 	allowed []Etype
 	only    func(Principal) bool
@@ -109,7 +109,7 @@ func onlyPrincipals(names []string, kt *Keytab) (func(Principal) bool, error) {
 	for _, name := range names {
 		p, err := ParsePrincipal(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+			return nil, err
 		}
 		list = append(list, p)
 	}
@@ -203,7 +203,7 @@ func (x *acceptance) accept(_ context.Context, in []byte) ([]byte, bool, error) 
 	if err != nil {
 		return nil, false, err
 	}
-	client := Principal{opened.ticket.CName.NameString, opened.ticket.CRealm}
+	client := opened.client()
 	if opened.flags&flagMutual == 0 && opened.flags&flagDCEStyle == 0 {
 		return nil, false, fmt.Errorf("krb5: %w: %v did not ask for it; use a client that authenticates both sides", ErrMutual, client)
 	}
@@ -241,7 +241,6 @@ func (a *Acceptor) checkTimes(o *openedAPReq, client Principal, now time.Time) e
 func (x *acceptance) reply(o *openedAPReq) ([]byte, bool, error) {
 	a := &x.c.agreement
 	*a = o.agreement()
-	x.c.flags = o.flags
 	base, _ := a.key()
 	var err error
 	if Etype(base.KeyType) == RC4HMAC {

@@ -80,27 +80,29 @@ func TestBadTickets(t *testing.T) {
 	r := newRealm(0)
 	r.AddService("host/other.example.test")
 	otherKey := krb5.Key{Etype: krb5.AES256SHA1, Value: bytes.Repeat([]byte{7}, 32)}
-	now := time.Now()
+	// Times are hours and minutes from now, since a test in parallel may have to wait for its turn.
 	for name, test := range map[string]struct {
-		options *krb5test.TicketOptions
-		want    error
-		text    string
+		options    *krb5test.TicketOptions
+		start, end time.Duration
+		want       error
+		text       string
 	}{
-		"expired":            {&krb5test.TicketOptions{StartTime: now.Add(-11 * time.Hour), EndTime: now.Add(-time.Hour)}, krb5.ErrExpired, "backup@EXAMPLE.TEST"},
-		"within the skew":    {&krb5test.TicketOptions{StartTime: now.Add(-11 * time.Hour), EndTime: now.Add(-4 * time.Minute)}, nil, ""},
-		"not yet valid":      {&krb5test.TicketOptions{StartTime: now.Add(time.Hour)}, krb5.ErrNotYetValid, "backup@EXAMPLE.TEST"},
-		"invalid":            {&krb5test.TicketOptions{Invalid: true}, krb5.ErrNotYetValid, "backup@EXAMPLE.TEST"},
-		"unknown key":        {&krb5test.TicketOptions{Key: &otherKey}, krb5.ErrWrongKey, "host/fs1.example.test@EXAMPLE.TEST"},
-		"other version":      {&krb5test.TicketOptions{Key: &otherKey, Version: 4}, krb5.ErrKeyVersion, "version 4"},
-		"same key, version":  {&krb5test.TicketOptions{Version: 4}, nil, ""},
-		"wrong realm":        {&krb5test.TicketOptions{Key: &otherKey, Realm: "OTHER.TEST"}, krb5.ErrNoKey, "host/fs1.example.test@OTHER.TEST"},
-		"RC4 session key":    {&krb5test.TicketOptions{SessionEtype: krb5.RC4HMAC}, krb5.ErrEtype, "rc4-hmac"},
-		"AES128 session key": {&krb5test.TicketOptions{SessionEtype: krb5.AES128SHA1}, nil, ""},
-		"PAC changed":        {&krb5test.TicketOptions{SpoilPAC: 8*150 + 3}, krb5.ErrPAC, "backup@EXAMPLE.TEST"},
-		"PAC of another":     {&krb5test.TicketOptions{PACName: "administrator"}, krb5.ErrPAC, "administrator"},
+		"expired":            {&krb5test.TicketOptions{}, -11 * time.Hour, -time.Hour, krb5.ErrExpired, "backup@EXAMPLE.TEST"},
+		"within the skew":    {&krb5test.TicketOptions{}, -11 * time.Hour, -4 * time.Minute, nil, ""},
+		"not yet valid":      {&krb5test.TicketOptions{}, time.Hour, 11 * time.Hour, krb5.ErrNotYetValid, "backup@EXAMPLE.TEST"},
+		"invalid":            {&krb5test.TicketOptions{Invalid: true}, 0, 10 * time.Hour, krb5.ErrNotYetValid, "backup@EXAMPLE.TEST"},
+		"unknown key":        {&krb5test.TicketOptions{Key: &otherKey}, 0, 10 * time.Hour, krb5.ErrWrongKey, "host/fs1.example.test@EXAMPLE.TEST"},
+		"other version":      {&krb5test.TicketOptions{Key: &otherKey, Version: 4}, 0, 10 * time.Hour, krb5.ErrKeyVersion, "version 4"},
+		"same key, version":  {&krb5test.TicketOptions{Version: 4}, 0, 10 * time.Hour, nil, ""},
+		"wrong realm":        {&krb5test.TicketOptions{Key: &otherKey, Realm: "OTHER.TEST"}, 0, 10 * time.Hour, krb5.ErrNoKey, "host/fs1.example.test@OTHER.TEST"},
+		"RC4 session key":    {&krb5test.TicketOptions{SessionEtype: krb5.RC4HMAC}, 0, 10 * time.Hour, krb5.ErrEtype, "rc4-hmac"},
+		"AES128 session key": {&krb5test.TicketOptions{SessionEtype: krb5.AES128SHA1}, 0, 10 * time.Hour, nil, ""},
+		"PAC changed":        {&krb5test.TicketOptions{SpoilPAC: 8*150 + 3}, 0, 10 * time.Hour, krb5.ErrPAC, "backup@EXAMPLE.TEST"},
+		"PAC of another":     {&krb5test.TicketOptions{PACName: "administrator"}, 0, 10 * time.Hour, krb5.ErrPAC, "administrator"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			test.options.StartTime, test.options.EndTime = time.Now().Add(test.start), time.Now().Add(test.end)
 			source := krb5.NewInitiator(ticketOf{r, test.options}, &krb5.InitiatorConfig{InsecureRC4: true})
 			a := r.Acceptor(testService)
 			id, err := accept(t, a, apReq(t, source, testService))

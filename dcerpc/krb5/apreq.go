@@ -60,7 +60,7 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	if err := o.ticket.Unmarshal(plain); err != nil {
 		return nil, fmt.Errorf("krb5: %w: ticket: %w", ErrToken, err)
 	}
-	client := Principal{o.ticket.CName.NameString, o.ticket.CRealm}
+	client := o.client()
 	if len(client.Name) == 0 || client.Realm == "" {
 		return nil, fmt.Errorf("krb5: %w: a ticket for nobody", ErrToken)
 	}
@@ -89,6 +89,10 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	return &o, nil
 }
 
+func (o *openedAPReq) client() Principal {
+	return Principal{o.ticket.CName.NameString, o.ticket.CRealm}
+}
+
 // agreement is what the initiator has said so far.
 func (o *openedAPReq) agreement() agreement {
 	return agreement{
@@ -101,7 +105,7 @@ func (o *openedAPReq) agreement() agreement {
 
 // identity is the client's. With an error, which is of its PAC, it lacks the SIDs.
 func (o *openedAPReq) identity() (dcerpc.Identity, error) {
-	client := Principal{o.ticket.CName.NameString, o.ticket.CRealm}
+	client := o.client()
 	sids, err := ticketSIDs(&o.ticket, o.serviceKey)
 	return dcerpc.Identity{
 		Account:   client.name(),

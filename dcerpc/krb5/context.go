@@ -20,7 +20,6 @@ type Context struct {
 
 	agreement agreement
 	identity  dcerpc.Identity
-	flags     uint32
 
 	send, recv       protector // nil before the exchange is over
 	sendSeq, recvSeq uint64

@@ -75,9 +75,9 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 	if _, err := ParsePrincipal(target); err != nil {
 		return nil, fmt.Errorf("%w; a service principal name is needed, as in host/fs1.example.com", err)
 	}
-	c := &Context{flags: flags}
+	c := &Context{}
 	c.agreement.dceStyle = flags&flagDCEStyle != 0
-	x := &initiation{initiator: i, c: c, target: target}
+	x := &initiation{initiator: i, c: c, target: target, flags: flags}
 	c.step = x.request
 	return c, nil
 }
@@ -87,6 +87,7 @@ type initiation struct {
 	initiator *Initiator
 	c         *Context
 	target    string
+	flags     uint32
 	auth      types.Authenticator
 }
 
@@ -123,7 +124,7 @@ func (x *initiation) request(ctx context.Context, in []byte) ([]byte, bool, erro
 		AVNO:      5,
 		CRealm:    ticket.Client.Realm,
 		CName:     ticket.Client.wire(),
-		Cksum:     gssChecksum(x.c.flags),
+		Cksum:     gssChecksum(x.flags),
 		SubKey:    a.initiatorSubkey,
 		SeqNumber: seq,
 	}

@@ -25,7 +25,7 @@ import (
 
 const password = "correct horse 1, batt\u00e9rie staple"
 
-// A mitKDC is a KDC of MIT's in a directory and on a port of its own, of the realm EXAMPLE.TEST.
+// A mitKDC is a KDC of MIT's in a directory and on a port of its own, of the realms EXAMPLE.TEST and OTHER.TEST.
 type mitKDC struct {
 	dir     string
 	env     []string
@@ -72,8 +72,12 @@ func startKDC(t *testing.T) *mitKDC {
 	EXAMPLE.TEST = {
 		kdc = `+k.address+`
 	}
+	OTHER.TEST = {
+		kdc = `+k.address+`
+	}
 [domain_realm]
 	.example.test = EXAMPLE.TEST
+	.other.test = OTHER.TEST
 [logging]
 	kdc = STDERR
 	default = STDERR
@@ -83,21 +87,16 @@ func startKDC(t *testing.T) *mitKDC {
 	kdc_listen = `+k.address+`
 	kdc_tcp_listen = `+k.address+`
 [realms]
-	EXAMPLE.TEST = {
-		database_name = `+k.path("principal")+`
-		key_stash_file = `+k.path("stash")+`
-		acl_file = `+k.path("acl")+`
-		max_life = 1h
-		supported_enctypes = aes256-sha1:normal aes128-sha1:normal aes256-sha2:normal aes128-sha2:normal arcfour-hmac:normal
-	}
-`)
+`+k.realmConfig("EXAMPLE.TEST")+k.realmConfig("OTHER.TEST"))
 	k.env = append(os.Environ(), "KRB5_CONFIG="+k.path("krb5.conf"), "KRB5_KDC_PROFILE="+k.path("kdc.conf"),
 		"KRB5CCNAME=FILE:"+k.path("ccache"), "KRB5_KTNAME=FILE:"+k.path("keytab"), "KRB5RCACHENAME=none:", "LC_ALL=C.UTF-8")
-	k.run(t, "", "kdb5_util", "create", "-s", "-r", "EXAMPLE.TEST", "-P", "master")
+	for _, realm := range []string{"EXAMPLE.TEST", "OTHER.TEST"} {
+		k.run(t, "", "kdb5_util", "create", "-s", "-r", realm, "-P", "master")
+	}
 
 	kdc, err := sbin("krb5kdc")
 	require.NoError(t, err)
-	cmd := exec.Command(kdc, "-n")
+	cmd := exec.Command(kdc, "-n", "-r", "EXAMPLE.TEST", "-r", "OTHER.TEST")
 	cmd.Env = k.env
 	logs, err := cmd.StderrPipe()
 	require.NoError(t, err)
@@ -144,10 +143,27 @@ func (k *mitKDC) run(t *testing.T, stdin, name string, args ...string) string {
 	return string(out)
 }
 
-// admin runs commands of kadmin.
+func (k *mitKDC) realmConfig(realm string) string {
+	return realm + ` = {
+		database_name = ` + k.path(realm+".principal") + `
+		key_stash_file = ` + k.path(realm+".stash") + `
+		acl_file = ` + k.path("acl") + `
+		max_life = 1h
+		host_based_services = *
+		supported_enctypes = aes256-sha1:normal aes128-sha1:normal aes256-sha2:normal aes128-sha2:normal arcfour-hmac:normal
+	}
+`
+}
+
+// admin runs commands of kadmin in the realm EXAMPLE.TEST.
 func (k *mitKDC) admin(t *testing.T, commands ...string) {
 	t.Helper()
-	out := k.run(t, strings.Join(commands, "\n")+"\n", "kadmin.local", "-r", "EXAMPLE.TEST")
+	k.adminOf(t, "EXAMPLE.TEST", commands...)
+}
+
+func (k *mitKDC) adminOf(t *testing.T, realm string, commands ...string) {
+	t.Helper()
+	out := k.run(t, strings.Join(commands, "\n")+"\n", "kadmin.local", "-r", realm)
 	require.NotContains(t, out, "while", "kadmin.local failed")
 }
 
@@ -253,8 +269,8 @@ func TestMITKDC(t *testing.T) {
 			"old password":                {withPassword(t, "aged", password), testService, krb5.ErrPasswordAge, []string{"aged@EXAMPLE.TEST", "set a new one"}},
 			"locked":                      {withPassword(t, "locked", password), testService, krb5.ErrClientRevoked, []string{"locked@EXAMPLE.TEST"}},
 			"unknown service":             {withPassword(t, "backup", password), "host/nobody.example.test", krb5.ErrServiceUnknown, []string{"host/nobody.example.test@EXAMPLE.TEST", "backup@EXAMPLE.TEST"}},
-			"realm that nobody knows":     {withPassword(t, "backup@OTHER.TEST", password), testService, krb5.ErrConfig, []string{"OTHER.TEST", "krb5.conf"}},
-			"service of an unknown realm": {withPassword(t, "backup", password), "host/x@OTHER.TEST", krb5.ErrServiceUnknown, []string{"krbtgt/OTHER.TEST"}},
+			"realm that nobody knows":     {withPassword(t, "backup@THIRD.TEST", password), testService, krb5.ErrConfig, []string{"THIRD.TEST", "krb5.conf"}},
+			"service of an unknown realm": {withPassword(t, "backup", password), "host/x@THIRD.TEST", krb5.ErrServiceUnknown, []string{"krbtgt/THIRD.TEST"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				_, err := step(t, test.i, test.target)
@@ -298,6 +314,40 @@ func TestMITKDC(t *testing.T) {
 		require.NoError(t, err)
 		_, err = step(t, i, testService)
 		require.NoError(t, err)
+	})
+
+	t.Run("another realm", func(t *testing.T) {
+		const service = "host/fs1.other.test"
+		trust := fmt.Sprintf("addprinc -pw %q krbtgt/OTHER.TEST@EXAMPLE.TEST", "between the two")
+		k.admin(t, trust)
+		k.adminOf(t, "OTHER.TEST", trust, "addprinc -randkey "+service, "ktadd -k "+k.path("other.keytab")+" "+service)
+		other, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path("other.keytab")})
+		require.NoError(t, err)
+		ignorant, err := config.Load(k.path("krb5.conf"))
+		require.NoError(t, err)
+		ignorant.DomainRealm = nil
+		for name, test := range map[string]struct {
+			target string
+			cfg    *krb5.InitiatorConfig
+		}{
+			"by the domain":   {service, k.config()},
+			"by its name":     {service + "@OTHER.TEST", k.config()},
+			"by the referral": {service, &krb5.InitiatorConfig{Config: ignorant}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				i, err := krb5.NewInitiatorWithPassword("backup@EXAMPLE.TEST", password, test.cfg)
+				require.NoError(t, err)
+				for range 2 {
+					token, err := step(t, i, test.target)
+					require.NoError(t, err)
+					id, err := accept(t, other, token)
+					require.NoError(t, err)
+					require.Equal(t, "backup@EXAMPLE.TEST", id.Principal)
+					_, err = accept(t, acceptor, token)
+					require.ErrorIs(t, err, krb5.ErrNoKey)
+				}
+			})
+		}
 	})
 
 	t.Run("keytab out of date", func(t *testing.T) {

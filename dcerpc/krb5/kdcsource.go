@@ -17,7 +17,8 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// A kdcSource gets tickets from KDCs for one client, and keeps them until they end. At any time it asks for one.
+// A kdcSource gets tickets from KDCs for one client. It keeps ticket-granting tickets until they end, but asks for every service
+// ticket anew: one round trip, and no context fails for hours because the service has got a new key. It asks for one at a time.
 type kdcSource struct {
 	dialer     kdcDialer
 	client     Principal
@@ -25,12 +26,11 @@ type kdcSource struct {
 	credential credential // nil where a cache has the ticket-granting ticket
 	ccache     string     // its path
 
-	turn    chan struct{}      // holds one token; who takes it may use what follows
-	tgts    map[string]*Ticket // ticket-granting tickets by realm
-	tickets map[string]*Ticket // service tickets by target
+	turn chan struct{}      // has room for one, whose turn it is to use tgts
+	tgts map[string]*Ticket // ticket-granting tickets by realm
 }
 
-// spare is how long a ticket must last to be given out once more, where a new one can be had.
+// spare is how long a ticket must last to be used once more, where a new one can be had.
 const spare = time.Minute
 
 func (t *Ticket) lasts(d time.Duration) bool { return t != nil && time.Until(t.EndTime) > d }
@@ -46,9 +46,6 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("krb5: %w: a ticket for %s: %w", ErrUnreachable, target, ctx.Err())
-	}
-	if t := s.tickets[target]; t.lasts(spare) {
-		return t, nil
 	}
 	if s.ccache != "" {
 		t, err := s.loadCCache(service)
@@ -70,17 +67,7 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.grant(ctx, tgt, realm, Principal{Name: service.Name})
-	if err != nil {
-		return nil, err
-	}
-	for target, old := range s.tickets {
-		if !old.lasts(0) {
-			delete(s.tickets, target)
-		}
-	}
-	s.tickets[target] = t
-	return t, nil
+	return s.grant(ctx, tgt, realm, Principal{Name: service.Name})
 }
 
 // tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for a neighbour's.

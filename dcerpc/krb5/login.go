@@ -35,24 +35,9 @@ func (s *kdcSource) login(ctx context.Context) (*Ticket, error) {
 	var hints keyHints
 	var e messages.KRBError
 	if errors.As(err, &e) && e.ErrorCode == errorcode.KDC_ERR_PREAUTH_REQUIRED {
-		if hints, err = parseKeyHints(e.EData); err != nil {
-			return nil, err
+		if hints, err = parseKeyHints(e.EData); err == nil {
+			rep, err = s.exchangeProof(ctx, realm, &req, hints)
 		}
-		// A KDC that knows a key of a type with a salt says so (RFC 4120 section 3.1.3).
-		if !hints.haveAny(etypes) {
-			return nil, fmt.Errorf("krb5: %w: the KDC has no key of %v for its login of those asked for, %v; set the account's encryption types",
-				ErrEtype, s.client, etypes)
-		}
-		key, err2 := s.credential.key(hints.choose(etypes))
-		if err2 != nil {
-			return nil, err2
-		}
-		stamp, err2 := encryptedTimestamp(key)
-		if err2 != nil {
-			return nil, err2
-		}
-		req.PAData = types.PADataSequence{stamp}
-		rep, err = s.exchangeAS(ctx, realm, &req)
 	}
 	if err != nil {
 		return nil, explainKDC(err, s.client, "")
@@ -95,6 +80,26 @@ func (s *kdcSource) exchangeAS(ctx context.Context, realm string, req *messages.
 		return nil, fmt.Errorf("krb5: %w: AS-REP of realm %s: %w", ErrToken, realm, err)
 	}
 	return &rep, nil
+}
+
+// exchangeProof asks once more, with an encrypted time stamp.
+func (s *kdcSource) exchangeProof(ctx context.Context, realm string, req *messages.ASReq, hints keyHints) (*messages.ASRep, error) {
+	etypes := s.credential.etypes(s.etypes)
+	// A KDC that knows a key of a type with a salt says so (RFC 4120 section 3.1.3).
+	if !hints.haveAny(etypes) {
+		return nil, fmt.Errorf("krb5: %w: the KDC has no key of %v for its login of those asked for, %v; set the account's encryption types",
+			ErrEtype, s.client, etypes)
+	}
+	key, err := s.credential.key(hints.choose(etypes))
+	if err != nil {
+		return nil, err
+	}
+	stamp, err := encryptedTimestamp(key)
+	if err != nil {
+		return nil, err
+	}
+	req.PAData = types.PADataSequence{stamp}
+	return s.exchangeAS(ctx, realm, req)
 }
 
 // received turns a reply, whose encrypted part is plain, into a Ticket.

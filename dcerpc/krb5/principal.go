@@ -2,6 +2,7 @@ package krb5
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
@@ -15,7 +16,7 @@ type Principal struct {
 }
 
 // ParsePrincipal reads "backup@EXAMPLE.COM" or "host/fs1.example.com"; without an "@" the realm is empty. A backslash makes the
-// character after it part of a name, as with MIT's tools.
+// character after it part of a name, as with MIT's tools. Errors match ErrConfig.
 func ParsePrincipal(s string) (Principal, error) {
 	var p Principal
 	var part strings.Builder
@@ -33,7 +34,7 @@ func ParsePrincipal(s string) (Principal, error) {
 			part.Reset()
 			inRealm = true
 		case c == '@':
-			return Principal{}, fmt.Errorf("krb5: principal %q has two realms", s)
+			return Principal{}, fmt.Errorf("krb5: %w: principal %q has two realms", ErrConfig, s)
 		default:
 			part.WriteByte(c)
 		}
@@ -45,11 +46,11 @@ func ParsePrincipal(s string) (Principal, error) {
 	}
 	for _, n := range p.Name {
 		if n == "" {
-			return Principal{}, fmt.Errorf("krb5: principal %q has an empty name", s)
+			return Principal{}, fmt.Errorf("krb5: %w: principal %q has an empty name", ErrConfig, s)
 		}
 	}
 	if inRealm && p.Realm == "" {
-		return Principal{}, fmt.Errorf("krb5: principal %q has an empty realm", s)
+		return Principal{}, fmt.Errorf("krb5: %w: principal %q has an empty realm", ErrConfig, s)
 	}
 	return p, nil
 }
@@ -95,19 +96,11 @@ func (p Principal) name() string {
 
 // equalFold compares as Active Directory does, whose names have no case.
 func (p Principal) equalFold(q Principal) bool {
-	if len(p.Name) != len(q.Name) || !strings.EqualFold(p.Realm, q.Realm) {
-		return false
-	}
-	for i := range p.Name {
-		if !strings.EqualFold(p.Name[i], q.Name[i]) {
-			return false
-		}
-	}
-	return true
+	return strings.EqualFold(p.Realm, q.Realm) && slices.EqualFunc(p.Name, q.Name, strings.EqualFold)
 }
 
 func (p Principal) equal(q Principal) bool {
-	return p.Realm == q.Realm && len(p.Name) == len(q.Name) && p.String() == q.String()
+	return p.Realm == q.Realm && slices.Equal(p.Name, q.Name)
 }
 
 // wire is the name as messages have it: of type NT-SRV-INST for a service, NT-PRINCIPAL for a user.

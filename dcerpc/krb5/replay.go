@@ -7,8 +7,9 @@ import (
 )
 
 // A replayCache remembers the authenticators of some minutes (RFC 4120 section 3.2.3), up to a limit; beyond it the
-// oldest are forgotten, since a replayed AP-REQ does not open a context by itself: the acceptor's subkey and sequence number
-// are new every time, and whoever replays knows no key to read them with.
+// oldest are forgotten, since a replayed AP-REQ does not open a context by itself: the acceptor's subkey and the sequence number
+// that the third leg returns are new every time, and whoever replays has no key to read them with. (With RC4 and without a
+// third leg there is neither; no RPC client works like that.)
 type replayCache struct {
 	limit int
 

@@ -78,11 +78,10 @@ func newKDCSource(cfg *InitiatorConfig) (*kdcSource, error) {
 		cfg = &InitiatorConfig{}
 	}
 	s := &kdcSource{
-		dialer:  kdcDialer{cfg: cfg.Config, timeout: cfg.KDCTimeout, dial: cfg.Dial},
-		etypes:  cfg.etypes(),
-		turn:    make(chan struct{}, 1),
-		tgts:    make(map[string]*Ticket),
-		tickets: make(map[string]*Ticket),
+		dialer: kdcDialer{cfg: cfg.Config, timeout: cfg.KDCTimeout, dial: cfg.Dial},
+		etypes: cfg.etypes(),
+		turn:   make(chan struct{}, 1),
+		tgts:   make(map[string]*Ticket),
 	}
 	if s.dialer.timeout == 0 {
 		s.dialer.timeout = 5 * time.Second
@@ -122,7 +121,7 @@ func loadKrb5Conf(path string) (c *config.Config, err error) {
 func (s *kdcSource) clientPrincipal(name string) (Principal, error) {
 	p, err := ParsePrincipal(name)
 	if err != nil {
-		return p, fmt.Errorf("krb5: %w: %w", ErrConfig, err)
+		return p, err
 	}
 	if p.Realm == "" {
 		p.Realm = s.dialer.cfg.LibDefaults.DefaultRealm
