@@ -1,0 +1,2 @@
+// Package samba exposes copies as registry shares of the Samba on this machine.
+package samba
