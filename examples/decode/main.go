@@ -1,0 +1,136 @@
+// Command decode prints the FSRVP calls in packet captures.
+//
+//	go run ./examples/decode [-keytab FILE] [-json] CAPTURE...
+//
+// A capture is a pcap or pcapng file, gzip-compressed or not, or "-" for standard input. Each call is one line; with -json it is
+// one JSON object, whose names capture.Call documents. A summary of each file follows on standard error: how many
+// calls, and what could not be decoded and why.
+//
+// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account) calls that Kerberos has
+// sealed are decoded, and SMB 3 sessions that are encrypted.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "decode: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+// run is main with its surroundings as arguments.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	keytab := flags.String("keytab", "", "keytab `file` of the file server, to read what Kerberos has encrypted")
+	asJSON := flags.Bool("json", false, "print one JSON object for each call")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: decode [-keytab FILE] [-json] CAPTURE...")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return fmt.Errorf("%w; run it with -help to see what there is", err)
+	}
+	if flags.NArg() == 0 {
+		flags.Usage()
+		return errors.New("no capture was named; name a pcap or pcapng file, or - for standard input")
+	}
+	var kt *krb5.Keytab
+	if *keytab != "" {
+		var err error
+		if kt, err = krb5.LoadKeytab(*keytab); err != nil {
+			return fmt.Errorf("the keytab %s is of no use: %w; a domain controller exports one with "+
+				"ktpass, or samba-tool domain exportkeytab", *keytab, err)
+		}
+	}
+	out := bufio.NewWriter(stdout)
+	defer out.Flush()
+	print := printLine
+	if *asJSON {
+		print = printJSON
+	}
+	for _, name := range flags.Args() {
+		if err := decode(name, kt, stdin, out, stderr, print); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decode prints the calls of one file and their summary.
+func decode(name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer, print func(io.Writer, *capture.Call) error) error {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return openError(name, err)
+		}
+		defer f.Close()
+		in = f
+	}
+	var sum capture.Summary
+	var last error
+	for call, err := range capture.Calls(in, &capture.Config{Keytab: kt, Summary: &sum}) {
+		if err != nil {
+			last = err
+			break
+		}
+		if err := print(out, call); err != nil {
+			return fmt.Errorf("the output cannot be written: %w", err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("the output cannot be written: %w", err)
+	}
+	if !errors.Is(last, capture.ErrNotCapture) {
+		printSummary(stderr, name, &sum)
+	}
+	return readError(name, last)
+}
+
+func openError(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no file %s; check the name", name)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the file %s may not be read; captures often belong to root: copy it, or change its owner", name)
+	}
+	return fmt.Errorf("the file %s cannot be opened: %w", name, err)
+}
+
+func readError(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, capture.ErrNotCapture):
+		return fmt.Errorf("%s is no packet capture: %w; record with tcpdump -w or Wireshark, or convert it with editcap", name, err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s ends in the middle of a packet: %w; what came before is above", name, err)
+	}
+	return fmt.Errorf("%s could be read to a point only: %w; what came before is above", name, err)
+}
+
+func printJSON(w io.Writer, c *capture.Call) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
+)
+
+// printSummary says what was found in a file, and what could not be decoded and what helps.
+func printSummary(w io.Writer, name string, s *capture.Summary) {
+	fmt.Fprintf(w, "%s: %s, %s with SMB or RPC, %s with FSRVP.\n", name,
+		plural(s.Packets, "packet"), plural(s.Connections, "connection"), plural(s.Associations, "RPC association"))
+	fmt.Fprintf(w, "%s: %d failed, %d ended in a fault, %d unanswered; %d could not be decoded in full.\n",
+		plural(s.Calls, "call"), s.Failed, s.Faults, s.Unanswered, s.Unreadable)
+	for _, p := range s.Problems {
+		fmt.Fprintf(w, "  %v.", p)
+		if h := hint(p.Reason); h != "" {
+			fmt.Fprint(w, " "+h)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func plural(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// hint says what to try.
+func hint(r capture.Reason) string {
+	switch r {
+	case capture.ErrLinkType:
+		return "Record on an Ethernet or loopback interface, or convert the file."
+	case capture.ErrFragment:
+		return "Fragments of IP packets are not put together."
+	case capture.ErrLost:
+		return "Record with a larger buffer (tcpdump -B), near the server."
+	case capture.ErrCut:
+		return "Record whole packets (tcpdump -s 0)."
+	case capture.ErrMidstream, capture.ErrOrphan:
+		return "Begin to record before the client connects."
+	case capture.ErrDialect:
+		return "SMB 1 and compressed messages are not read; switch SMB compression off to record."
+	case capture.ErrEncrypted, capture.ErrSealed:
+		return "The file server's keytab (-keytab) opens what Kerberos has protected, if the capture has the session's beginning."
+	case capture.ErrKey:
+		return "Export the file server's keytab once more; its key may have changed since."
+	case capture.ErrRefused:
+		return "The server has no FSRVP, or not in the transfer syntax that the client offered."
+	}
+	return ""
+}
