@@ -1,0 +1,125 @@
+// Package copy takes snapshots by copying directory trees, file by file, on any file system and any
+// operating system. It takes the time and the space of the data: it is what is left where no other backend fits, and for demos.
+//
+// # What a snapshot is
+//
+// On Linux a copy has everything that the file system lets one set: directories, regular files, symbolic and hard
+// links, named pipes, sockets, device nodes, owners, modes, times, holes, access control lists, and extended
+// attributes of the namespaces user, trusted and security (where Samba keeps NT ACLs, streams and DOS attributes). A process that is
+// not root makes the files its own, and leaves out device nodes and the attributes that are root's. On other
+// systems a copy has what Go's standard library offers: contents, modes, times of modification, symbolic links; hard links and owners on Unix.
+//
+// A snapshot of a tree is NOT atomic, and neither is that of a file. Files are copied at different moments while the
+// walk goes on; Snapshot.Created is when it began. What vanishes meanwhile is left out; what appears, or is moved, may be
+// missing. A file that changes while it is read is read again, twice at most, then kept as it was read last, and
+// named in a Warn record. Use it where the application on the other side of the share holds its files still, as a VSS
+// writer does between freeze and thaw.
+//
+// Nothing but the share keeps a snapshot from being written to: its files have the modes of the original, and
+// Seal only brings them to stable storage. Users can pass through the directory of snapshots, but cannot list it.
+//
+// # Volumes
+//
+// The volume of a shared directory is the directory itself, or the outermost of Config.Volumes that it is in. Shares that are
+// to be copied together, as one shadow copy, have to be in one of these. IDs begin with "copy:".
+package copy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/treeset"
+)
+
+// A Config says where snapshots are and how they are made. Nil means the zero values.
+type Config struct {
+	// Dirs are the directories that snapshots are in, absolute and clean; a snapshot is in the first one on the file system of
+	// its volume, else in the first one. One that is missing is made, with mode 0711, in a parent that has
+	// to exist. They must belong to the user of the process, and nobody else may be able to write to them or to replace
+	// them, which is not checked on Windows. Nil, on Linux only: the directory .fsrvp at the root of the mount that holds the volume.
+	Dirs []string
+	// Volumes are directories that are volumes with all that is below them, absolute, clean, without symbolic
+	// links. Nil: every shared directory is a volume.
+	Volumes []string
+	// Workers is how many files of a volume are copied at once. Zero: runtime.GOMAXPROCS.
+	Workers int
+	// Progress is called with the number of files and of bytes that were copied for a shadow copy. One call at a time
+	// for each copy; it must not block. Nil: nobody is told.
+	Progress func(id fsrvp.CopyID, files, bytes int64)
+	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
+	Logger *slog.Logger
+}
+
+// Snapshots is the backend. It implements agent.Snapshots, Sealer and SnapshotLister. All methods may be called by several
+// goroutines at once.
+type Snapshots struct {
+	set treeset.Set
+}
+
+var _ interface {
+	agent.Snapshots
+	agent.Sealer
+	agent.SnapshotLister
+} = (*Snapshots)(nil)
+
+// New returns the backend. It fails for a Config that is wrong.
+func New(cfg *Config) (*Snapshots, error) {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if err := errors.Join(snapdir.CheckPaths(cfg.Dirs...), snapdir.CheckPaths(cfg.Volumes...), snapdir.CheckDefault(cfg.Dirs)); err != nil {
+		return nil, fmt.Errorf("copy: %w", err)
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Snapshots{treeset.Set{
+		Dirs:  snapdir.Dirs{Kind: "copy", Paths: append([]string(nil), cfg.Dirs...), Anywhere: true},
+		Roots: append([]string(nil), cfg.Volumes...), Workers: cfg.Workers,
+		Progress: cfg.Progress, Logger: logger, Check: func(volume, dir string) error { return nil },
+	}}, nil
+}
+
+// Volume finds the volume of a shared directory; see the package. It fails with fsrvp.ErrNotSupported where
+// something is mounted below the volume (which it can tell on Linux; elsewhere Create does), or its snapshots would lie
+// within dir, for its users to see.
+func (s *Snapshots) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+	v, err := s.set.Volume(ctx, dir)
+	return v, wrap("volume", err)
+}
+
+// Create copies all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.
+func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+	snapshots, err := s.set.Create(ctx, specs)
+	return snapshots, wrap("create", err)
+}
+
+// Delete removes a snapshot, finished or not. When ctx ends, part of it is left, which another Delete removes.
+func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+	return wrap("delete", s.set.Delete(ctx, spec))
+}
+
+// Seal brings a writable snapshot to stable storage. It is the share that keeps it from being written to.
+func (s *Snapshots) Seal(ctx context.Context, snapshot agent.Snapshot) error {
+	return wrap("seal", s.set.Seal(ctx, snapshot))
+}
+
+// List returns the snapshots in Config.Dirs and, on Linux, in the directories .fsrvp of local mounts, without the paths of
+// their volumes.
+func (s *Snapshots) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+	specs, err := s.set.List(ctx)
+	return specs, wrap("list", err)
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("copy: %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package copy
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
+)
+
+func TestMain(m *testing.M) { snaptest.Main(m) }
+
+func newSnapshots(t testing.TB, cfg *Config) *Snapshots {
+	t.Helper()
+	s, err := New(cfg)
+	require.NoError(t, err)
+	return s
+}
+
+func mkdir(t testing.TB, path string) string {
+	t.Helper()
+	require.NoError(t, os.Mkdir(path, 0o755))
+	return path
+}
+
+func TestConform(t *testing.T) {
+	one, two := snaptest.Mount(t, "xfs", 300), snaptest.Mount(t, "btrfs", 300)
+	snaptest.Conform(t, newSnapshots(t, nil),
+		mkdir(t, filepath.Join(one, "vms")), mkdir(t, filepath.Join(one, "more")), mkdir(t, filepath.Join(two, "vms")))
+}
+
+// TestAnywhere copies to another file system, which has to hold what the first does.
+func TestAnywhere(t *testing.T) {
+	share := mkdir(t, filepath.Join(snaptest.Mount(t, "btrfs", 300), "share"))
+	dir := filepath.Join(snaptest.Mount(t, "xfs", 300), "snapshots")
+	snaptest.Conform(t, newSnapshots(t, &Config{Dirs: []string{dir}}), share)
+}
+
+// TestHere needs no root, and no file system of its own.
+func TestHere(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "share"))
+	snaptest.Build(t, share)
+	want := snaptest.List(t, share)
+	var log bytes.Buffer
+	var files, size int64
+	id := fsrvp.NewCopyID()
+	s := newSnapshots(t, &Config{
+		Dirs:     []string{filepath.Join(base, "snapshots")},
+		Progress: func(of fsrvp.CopyID, f, b int64) { require.Equal(t, id, of); files, size = f, b },
+		Logger:   slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	v, err := s.Volume(t.Context(), share)
+	require.NoError(t, err)
+	require.Equal(t, agent.Volume{ID: "copy:" + share, Path: share}, v)
+	made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: id, Volume: v}})
+	require.NoError(t, err)
+	snaptest.Same(t, want, snaptest.List(t, made[0].Path))
+	require.Empty(t, log.String())
+	inodes := make(map[uint64]bool)
+	count := 0
+	require.NoError(t, filepath.WalkDir(share, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			count++
+			var st unix.Stat_t
+			require.NoError(t, unix.Lstat(path, &st))
+			inodes[st.Ino] = true
+		}
+		return err
+	}))
+	require.EqualValues(t, count, files)
+	require.Greater(t, size, int64(1<<20))
+	require.NoError(t, s.Delete(t.Context(), made[0].SnapshotSpec))
+	require.NoDirExists(t, made[0].Path)
+}
+
+// TestNested has a share in another one: volumes of their own, unless the outer one is configured.
+func TestNested(t *testing.T) {
+	base := snaptest.Dir(t)
+	outer := mkdir(t, filepath.Join(base, "outer"))
+	inner := mkdir(t, filepath.Join(outer, "inner"))
+	for _, c := range []struct {
+		volumes []string
+		inner   string
+	}{{nil, inner}, {[]string{inner}, inner}, {[]string{inner, outer}, outer}, {[]string{outer, inner}, outer}, {[]string{outer + "x"}, inner}} {
+		s := newSnapshots(t, &Config{Dirs: []string{filepath.Join(base, "snapshots")}, Volumes: c.volumes})
+		v, err := s.Volume(t.Context(), inner)
+		require.NoError(t, err)
+		require.Equal(t, c.inner, v.Path)
+		v, err = s.Volume(t.Context(), outer)
+		require.NoError(t, err)
+		require.Equal(t, outer, v.Path)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "share"))
+	require.NoError(t, os.WriteFile(filepath.Join(share, "disk"), make([]byte, 64<<20), 0o644))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var size int64
+	s := newSnapshots(t, &Config{
+		Dirs: []string{filepath.Join(base, "snapshots")}, Progress: func(_ fsrvp.CopyID, _, b int64) { size = b; cancel() },
+	})
+	v, err := s.Volume(t.Context(), share)
+	require.NoError(t, err)
+	_, err = s.Create(ctx, []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Less(t, size, int64(64<<20))
+	left, err := os.ReadDir(filepath.Join(base, "snapshots"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestDiskFull(t *testing.T) {
+	share := mkdir(t, filepath.Join(snaptest.Dir(t), "share"))
+	require.NoError(t, os.WriteFile(filepath.Join(share, "disk"), make([]byte, 16<<20), 0o644))
+	for _, fsType := range []string{"xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			mount := snaptest.Mount(t, fsType, 300)
+			snaptest.Fill(t, mount, 8)
+			s := newSnapshots(t, &Config{Dirs: []string{filepath.Join(mount, "snapshots")}})
+			v, err := s.Volume(t.Context(), share)
+			require.NoError(t, err)
+			_, err = s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+			require.ErrorIs(t, err, unix.ENOSPC)
+			left, err := os.ReadDir(filepath.Join(mount, "snapshots"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, cfg := range []*Config{{Dirs: []string{"relative"}}, {Volumes: []string{"/a/../b"}}} {
+		_, err := New(cfg)
+		require.Error(t, err)
+	}
+	base := snaptest.Dir(t)
+	s := newSnapshots(t, &Config{Dirs: []string{filepath.Join(base, "snapshots")}})
+	require.NoError(t, os.Mkdir(filepath.Join(base, "snapshots"), 0o777))
+	require.NoError(t, os.Chmod(filepath.Join(base, "snapshots"), 0o777))
+	v, err := s.Volume(t.Context(), mkdir(t, filepath.Join(base, "share")))
+	require.NoError(t, err)
+	_, err = s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	require.ErrorContains(t, err, "others could replace")
+}
+
+// BenchmarkCreate takes a snapshot of 10,000 files of 4 KiB, and has cp do the same.
+func BenchmarkCreate(b *testing.B) {
+	for _, fsType := range []string{"xfs", "btrfs"} {
+		mount := snaptest.Mount(b, fsType, 1000)
+		dir := mkdir(b, filepath.Join(mount, "vms"))
+		snaptest.Many(b, dir, 10_000)
+		s := newSnapshots(b, nil)
+		v, err := s.Volume(b.Context(), dir)
+		require.NoError(b, err)
+		b.Run(fsType+"/copy", func(b *testing.B) {
+			b.SetBytes(10_000 * 4096)
+			for b.Loop() {
+				spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+				_, err := s.Create(b.Context(), []agent.SnapshotSpec{spec})
+				require.NoError(b, err)
+				b.StopTimer()
+				require.NoError(b, s.Delete(b.Context(), spec))
+				b.StartTimer()
+			}
+		})
+		b.Run(fsType+"/cp", func(b *testing.B) {
+			b.SetBytes(10_000 * 4096)
+			for b.Loop() {
+				to := filepath.Join(mount, "by cp")
+				require.NoError(b, exec.Command("cp", "-a", "--reflink=never", dir, to).Run())
+				require.NoError(b, exec.Command("sync", "-f", to).Run())
+				b.StopTimer()
+				require.NoError(b, os.RemoveAll(to))
+				b.StartTimer()
+			}
+		})
+	}
+}

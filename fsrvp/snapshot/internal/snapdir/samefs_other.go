@@ -1,0 +1,13 @@
+//go:build !unix
+
+package snapdir
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// SameFS tells whether two paths are on one volume.
+func SameFS(a, b string) (bool, error) {
+	return strings.EqualFold(filepath.VolumeName(a), filepath.VolumeName(b)), nil
+}

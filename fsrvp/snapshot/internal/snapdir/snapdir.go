@@ -1,0 +1,270 @@
+// Package snapdir finds, makes and checks the directories that hold snapshots, and the names in them.
+//
+// A snapshot is a directory entry <kind>-<copy id>; one that is being made or deleted may be
+// .tmp-<kind>-<copy id>. The id alone finds it, so nothing else records what exists.
+package snapdir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
+)
+
+// Default is the directory, at the root of a mount, that is used where none is configured.
+const Default = ".fsrvp"
+
+// Mode is that of a directory that Make makes: users pass through to a snapshot whose name they know, and
+// list nothing.
+const Mode = 0o711
+
+const tmpPrefix = ".tmp-"
+
+// Dirs are the directories of one backend.
+type Dirs struct {
+	Kind  string   // begins the names: "btrfs"
+	Paths []string // as configured, absolute and clean
+	// Anywhere lets snapshots lie on another file system than what they are of.
+	Anywhere bool
+}
+
+// CheckPaths tells whether configured paths can be used, without looking at the file system.
+func CheckPaths(paths ...string) error {
+	for _, p := range paths {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			return fmt.Errorf("directory %q is not an absolute, clean path", p)
+		}
+	}
+	return nil
+}
+
+// CheckDefault fails where no path is configured, and the system does not tell the root of a mount.
+func CheckDefault(paths []string) error {
+	if _, err := mount.Of(string(filepath.Separator)); len(paths) == 0 && errors.Is(err, errors.ErrUnsupported) {
+		return errors.New("this system needs a configured snapshot directory")
+	}
+	return nil
+}
+
+// For returns the directory for snapshots of a volume, which may not exist yet: the first of Paths on the volume's
+// file system, else (Anywhere) the first of Paths, else Default at the root of the mount that holds the volume.
+func (d *Dirs) For(volume string) (string, error) {
+	for _, p := range d.Paths {
+		same, err := SameFS(volume, nearest(p))
+		if err != nil {
+			return "", err
+		}
+		if same {
+			return p, nil
+		}
+	}
+	if d.Anywhere && len(d.Paths) > 0 {
+		return d.Paths[0], nil
+	}
+	m, err := mount.Of(volume)
+	if err != nil {
+		return "", err
+	}
+	if m.Remote() {
+		return "", fmt.Errorf("%s is on a file system of type %s: configure a snapshot directory: %w", volume, m.Type, fsrvp.ErrNotSupported)
+	}
+	return filepath.Join(m.Point, Default), nil
+}
+
+// nearest returns path where it exists, else its parent, in which it would be made.
+func nearest(path string) string {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return filepath.Dir(path)
+	}
+	return path
+}
+
+// CheckShared refuses what is no directory, and paths with symbolic links.
+func CheckShared(dir string) error {
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+		return fmt.Errorf("%q is no absolute, clean path: %w", dir, fsrvp.ErrInvalidArg)
+	}
+	fi, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", err, fsrvp.ErrObjectNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("%s is no directory: %w", dir, fsrvp.ErrNotSupported)
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	// Windows spells a path in several ways.
+	if resolved != dir && !(runtime.GOOS == "windows" && strings.EqualFold(resolved, dir)) {
+		return fmt.Errorf("%s has symbolic links in it, and is %s: %w", dir, resolved, fsrvp.ErrNotSupported)
+	}
+	return nil
+}
+
+// CheckOutside refuses a shared directory that the snapshot directory lies in: users of the share would see it.
+func CheckOutside(snapshots, shared string) error {
+	if mount.Within(snapshots, shared) {
+		return fmt.Errorf("snapshots of %s would lie within it, in %s: configure another snapshot directory, or share a directory below: %w",
+			shared, snapshots, fsrvp.ErrNotSupported)
+	}
+	return nil
+}
+
+// Make makes dir where it is missing, in a parent that has to exist, and checks it.
+func Make(dir string) error {
+	if err := os.Mkdir(dir, Mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	} else if err == nil {
+		if err := os.Chmod(dir, Mode); err != nil { // the umask
+			return err
+		}
+	}
+	return check(dir)
+}
+
+// check refuses a directory that somebody else could replace, or put snapshots into.
+func check(dir string) error {
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("snapshot directory %s is no directory", dir)
+	}
+	if err := checkOwned(dir, fi, false); err != nil {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if fi, err = os.Lstat(parent); err != nil {
+		return err
+	}
+	return checkOwned(parent, fi, true)
+}
+
+// Path returns where the snapshot with the id is in dir.
+func (d *Dirs) Path(dir string, id fsrvp.CopyID) string {
+	return filepath.Join(dir, d.Kind+"-"+id.String())
+}
+
+// Temp returns where the snapshot is while it is being made or deleted.
+func (d *Dirs) Temp(dir string, id fsrvp.CopyID) string {
+	return filepath.Join(dir, tmpPrefix+d.Kind+"-"+id.String())
+}
+
+// An Entry is a snapshot in a directory.
+type Entry struct {
+	ID   fsrvp.CopyID
+	Path string
+	Temp bool
+}
+
+// List returns what is in the configured directories and in the default ones of all local mounts. A
+// directory that is not there holds nothing.
+func (d *Dirs) List() ([]Entry, error) {
+	dirs, err := d.all()
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	var seen []fs.FileInfo
+	for i, dir := range dirs {
+		configured := i < len(d.Paths)
+		fi, err := os.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if contains(seen, fi) { // a file system that is mounted twice
+			continue
+		}
+		seen = append(seen, fi)
+		names, err := os.ReadDir(dir)
+		if !configured && errors.Is(err, fs.ErrPermission) { // of an agent of another user
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if id, temp, ok := d.parse(name.Name()); ok {
+				entries = append(entries, Entry{ID: id, Path: filepath.Join(dir, name.Name()), Temp: temp})
+			}
+		}
+	}
+	return entries, nil
+}
+
+// Find returns the entries, finished and not, of one snapshot. It does not need the volume, which may be gone.
+func (d *Dirs) Find(id fsrvp.CopyID) ([]Entry, error) {
+	dirs, err := d.all()
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	var seen []fs.FileInfo
+	for _, dir := range dirs {
+		for _, e := range []Entry{{id, d.Path(dir, id), false}, {id, d.Temp(dir, id), true}} {
+			fi, err := os.Lstat(e.Path)
+			if errors.Is(err, fs.ErrNotExist) || notDir(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if !contains(seen, fi) {
+				seen = append(seen, fi)
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries, nil
+}
+
+// all returns every directory that may hold snapshots.
+func (d *Dirs) all() ([]string, error) {
+	mounts, err := mount.All()
+	if err != nil {
+		return nil, err
+	}
+	dirs := append([]string(nil), d.Paths...)
+	for _, m := range mounts {
+		if !m.Remote() {
+			dirs = append(dirs, filepath.Join(m.Point, Default))
+		}
+	}
+	return dirs, nil
+}
+
+// parse takes a name apart.
+func (d *Dirs) parse(name string) (id fsrvp.CopyID, temp, ok bool) {
+	name, temp = strings.CutPrefix(name, tmpPrefix)
+	name, ok = strings.CutPrefix(name, d.Kind+"-")
+	if !ok {
+		return id, temp, false
+	}
+	u, err := uuid.Parse(name)
+	return fsrvp.CopyID(u), temp, err == nil && u.String() == name
+}
+
+func contains(seen []fs.FileInfo, fi fs.FileInfo) bool {
+	for _, s := range seen {
+		if os.SameFile(s, fi) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,185 @@
+package snaptest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// A Backend is what all backends implement.
+type Backend interface {
+	agent.Snapshots
+	agent.Sealer
+	agent.SnapshotLister
+}
+
+// Conform tests a backend that was made anew: on the first of several shared directories, which are on different
+// volumes, empty, and on file systems that nothing else uses.
+func Conform(t *testing.T, b Backend, dirs ...string) {
+	t.Helper()
+	dir := dirs[0]
+	Build(t, dir)
+	volume, err := b.Volume(t.Context(), dir)
+	require.NoError(t, err)
+	again, err := b.Volume(t.Context(), dir)
+	require.NoError(t, err)
+	require.Equal(t, volume, again)
+	rel, err := filepath.Rel(volume.Path, dir)
+	require.NoError(t, err)
+	require.True(t, filepath.IsLocal(rel), "%s is within %s", dir, volume.Path)
+	spec := func(writable bool) agent.SnapshotSpec {
+		return agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: volume, Writable: writable}
+	}
+
+	t.Run("read-only", func(t *testing.T) {
+		want := List(t, dir)
+		s := spec(false)
+		begin := time.Now()
+		made, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+		require.NoError(t, err)
+		require.Len(t, made, 1)
+		require.Equal(t, s, made[0].SnapshotSpec)
+		require.Equal(t, time.UTC, made[0].Created.Location())
+		require.WithinRange(t, made[0].Created, begin.Add(-time.Second), time.Now().Add(time.Second))
+		Same(t, want, List(t, filepath.Join(made[0].Path, rel)))
+		Same(t, want, List(t, dir), "the original is as it was")
+		ids(t, b, s.ID)
+		holder, err := os.Stat(filepath.Dir(made[0].Path))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o711), holder.Mode().Perm(), "users pass through, but list nothing")
+
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "docs/plain.txt"), []byte("changed"), 0o600))
+		require.NoError(t, os.Remove(filepath.Join(dir, "links/one")))
+		Same(t, want, List(t, filepath.Join(made[0].Path, rel)), "the original does not show through")
+		require.NoError(t, b.Seal(t.Context(), made[0]))
+
+		_, err = b.Create(t.Context(), []agent.SnapshotSpec{s})
+		require.ErrorIs(t, err, fsrvp.ErrObjectAlreadyExists)
+		Same(t, want, List(t, filepath.Join(made[0].Path, rel)), "and is not lost by that")
+
+		require.NoError(t, b.Delete(t.Context(), s))
+		require.NoDirExists(t, made[0].Path)
+		require.NoError(t, b.Delete(t.Context(), s), "again")
+		require.NoError(t, b.Delete(t.Context(), spec(true)), "one that never was")
+		ids(t, b)
+	})
+	t.Run("writable", func(t *testing.T) {
+		s := spec(true)
+		made, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+		require.NoError(t, err)
+		file := filepath.Join(made[0].Path, rel, "docs/recovered")
+		require.NoError(t, os.WriteFile(file, []byte("log replayed"), 0o644))
+		require.NoError(t, b.Seal(t.Context(), made[0]))
+		require.NoError(t, b.Seal(t.Context(), made[0]), "again")
+		got, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, "log replayed", string(got))
+		require.NoFileExists(t, filepath.Join(dir, "docs/recovered"))
+		all, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		require.NoError(t, b.Delete(t.Context(), all[0]), "what List knows is enough")
+		ids(t, b)
+	})
+	t.Run("set", func(t *testing.T) {
+		var specs []agent.SnapshotSpec
+		seen := make(map[string]bool)
+		for _, d := range dirs {
+			v, err := b.Volume(t.Context(), d)
+			require.NoError(t, err)
+			require.False(t, seen[v.ID], "volumes are told apart")
+			seen[v.ID] = true
+			specs = append(specs, agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+		}
+		made, err := b.Create(t.Context(), specs)
+		require.NoError(t, err)
+		for i := range specs {
+			require.Equal(t, specs[i], made[i].SnapshotSpec, "in the order that was asked for")
+			require.NoError(t, b.Delete(t.Context(), specs[i]))
+		}
+		bad := specs[len(specs)-1]
+		bad.ID, bad.Volume.Path = fsrvp.NewCopyID(), filepath.Join(dir, "docs/sub/empty/gone")
+		_, err = b.Create(t.Context(), append(slices.Clone(specs), bad))
+		require.ErrorIs(t, err, os.ErrNotExist)
+		ids(t, b)
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cause := errors.New("the set was aborted")
+		cancel(cause)
+		_, err := b.Create(ctx, []agent.SnapshotSpec{spec(false), spec(true)})
+		require.ErrorIs(t, err, cause)
+		ids(t, b)
+	})
+	t.Run("concurrent", func(t *testing.T) {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 3 {
+					s := spec(false)
+					made, err := b.Create(context.WithoutCancel(t.Context()), []agent.SnapshotSpec{s})
+					if err == nil {
+						_, err = os.Stat(filepath.Join(made[0].Path, rel, "docs/big"))
+					}
+					if err == nil {
+						_, err = b.List(t.Context())
+					}
+					if err := errors.Join(err, b.Delete(t.Context(), s)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		ids(t, b)
+	})
+	t.Run("unsupported", func(t *testing.T) {
+		link := filepath.Join(Dir(t), "link")
+		require.NoError(t, os.Symlink(dir, link))
+		for path, want := range map[string]error{
+			filepath.Join(dir, "nothing"): fsrvp.ErrObjectNotFound,
+			"relative":                    fsrvp.ErrInvalidArg,
+			dir + "/../x":                 fsrvp.ErrInvalidArg,
+			link:                          fsrvp.ErrNotSupported,
+			filepath.Join(link, "docs"):   fsrvp.ErrNotSupported,
+			filepath.Join(dir, "sparse"):  fsrvp.ErrNotSupported,
+		} {
+			_, err := b.Volume(t.Context(), path)
+			require.ErrorIs(t, err, want, path)
+		}
+		_, err := b.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: agent.Volume{ID: "other:x", Path: dir}}})
+		require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
+		require.ErrorIs(t, b.Delete(t.Context(), agent.SnapshotSpec{Volume: agent.Volume{ID: "other:x"}}), fsrvp.ErrInvalidArg)
+
+		point := filepath.Join(dir, "docs/sub/empty")
+		require.NoError(t, unix.Mount("none", point, "tmpfs", 0, ""))
+		defer func() { require.NoError(t, unix.Unmount(point, 0)) }()
+		_, err = b.Volume(t.Context(), dir)
+		require.ErrorIs(t, err, fsrvp.ErrNotSupported, "a mount below")
+		_, err = b.Volume(t.Context(), filepath.Join(dir, "links"))
+		require.NoError(t, err, "a mount elsewhere")
+	})
+}
+
+// ids demands that the backend holds these snapshots, and none else.
+func ids(t *testing.T, b Backend, want ...fsrvp.CopyID) {
+	t.Helper()
+	all, err := b.List(t.Context())
+	require.NoError(t, err)
+	got := make([]fsrvp.CopyID, len(all))
+	for i := range all {
+		got[i] = all[i].ID
+	}
+	require.ElementsMatch(t, want, got)
+}

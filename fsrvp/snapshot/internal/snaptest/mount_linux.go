@@ -1,0 +1,137 @@
+package snaptest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	inNamespace = "FSRVP_SNAPTEST_NAMESPACE" // marks the process that runs the tests
+	imageDir    = "/mnt"
+)
+
+// Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its own: whatever a
+// test mounts is gone with the process, also when that is killed. No goroutine may be left at the end.
+func Main(m *testing.M) {
+	if os.Getenv(inNamespace) != "" {
+		// The images lie in memory. The mount is seen by this process alone, so its place does not matter.
+		if err := unix.Mount("images", imageDir, "tmpfs", 0, "mode=0700,size=2g"); err != nil {
+			fmt.Fprintln(os.Stderr, "tmpfs for images:", err)
+			os.Exit(1)
+		}
+	}
+	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	runtime.LockOSThread() // Pdeathsig is of the thread
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil { // a container without CAP_SYS_ADMIN
+		fmt.Fprintln(os.Stderr, "no mount namespace:", err)
+		goleak.VerifyTestMain(m)
+	}
+	os.Exit(0)
+}
+
+// Mount makes a file system in a file of that many MiB (btrfs: at least 114, xfs: 300), mounts it, and returns the mount point.
+// It needs root and the namespace that Main makes.
+func Mount(tb testing.TB, fsType string, mib int64, options ...string) string {
+	tb.Helper()
+	image := Image(tb, fsType, mib)
+	point := filepath.Join(Dir(tb), "mnt")
+	if err := os.Mkdir(point, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	MountImage(tb, image, point, options...)
+	return point
+}
+
+// Image makes a file system in a file.
+func Image(tb testing.TB, fsType string, mib int64) string {
+	tb.Helper()
+	if os.Getenv(inNamespace) == "" {
+		Missing(tb, "mounting %s needs root and a mount namespace", fsType)
+	}
+	mkfs := "mkfs." + fsType
+	if _, err := exec.LookPath(mkfs); err != nil {
+		Missing(tb, "%v", err)
+	}
+	f, err := os.CreateTemp(imageDir, fsType)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	image := f.Name()
+	tb.Cleanup(func() { os.Remove(image) })
+	if err := f.Truncate(mib << 20); err != nil {
+		tb.Fatal(err)
+	}
+	args := []string{"-q", image}
+	if fsType == "xfs" {
+		args = []string{"-q", "-m", "reflink=1", image}
+	}
+	Run(tb, mkfs, args...)
+	return image
+}
+
+// MountImage mounts what Image made, until the test ends.
+func MountImage(tb testing.TB, image, point string, options ...string) {
+	tb.Helper()
+	args := []string{"-o", "loop"}
+	for _, o := range options {
+		args = append(args, "-o", o)
+	}
+	Run(tb, "mount", append(args, image, point)...)
+	tb.Cleanup(func() {
+		if err := unix.Unmount(point, 0); err != nil {
+			tb.Errorf("unmount %s: %v", point, err)
+		}
+	})
+}
+
+// Dir returns a temporary directory that any user may pass through, as tb.TempDir's is not always.
+func Dir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "snaptest"+strconv.Itoa(os.Getpid())+"-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
+// Run runs a command that has to succeed.
+func Run(tb testing.TB, name string, args ...string) {
+	tb.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		tb.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}

@@ -1,0 +1,26 @@
+package tree
+
+import "sync"
+
+// A dataCopier copies what is in regular files, and counts.
+type dataCopier struct {
+	clone    bool
+	progress func(files, bytes int64)
+
+	mu           sync.Mutex
+	files, bytes int64
+}
+
+// chunk is how much is copied between two looks at the context.
+const chunk = 4 << 20
+
+// file counts a file that is done.
+func (d *dataCopier) file() { d.count(1, 0) }
+
+func (d *dataCopier) count(files, bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files += files
+	d.bytes += bytes
+	d.progress(d.files, d.bytes)
+}

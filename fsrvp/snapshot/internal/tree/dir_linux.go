@@ -1,0 +1,257 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// copyTree is Copy.
+func copyTree(ctx context.Context, dst, src string, cfg *Config) error {
+	skip := make(map[string]bool)
+	for _, path := range cfg.Skip {
+		if rel, err := filepath.Rel(src, path); err == nil {
+			skip[rel] = true
+		}
+	}
+	from, err := openRoot(src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := os.Mkdir(dst, 0o700); err != nil {
+		return err
+	}
+	to, err := openRoot(dst)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := clearACLs(to.fd); err != nil {
+		return err
+	}
+	if err := checkFlags(to.fd, from.fd); err != nil {
+		return err
+	}
+	w := &walk[*linuxDir]{
+		cfg: cfg, src: from, dst: to, skip: skip, tasks: newQueue[task](),
+		data: &dataCopier{clone: cfg.Clone, progress: cfg.Progress},
+	}
+	return w.copy(ctx)
+}
+
+// checkFlags refuses to carry device nodes and set-user-ID programs from a file system where they have no
+// effect to one where they do, which would make root of whoever brought them.
+func checkFlags(dst, src int) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var to, from unix.Statfs_t
+	if err := unix.Fstatfs(dst, &to); err != nil {
+		return err
+	}
+	if err := unix.Fstatfs(src, &from); err != nil {
+		return err
+	}
+	const without = unix.ST_NOSUID | unix.ST_NODEV
+	if lost := from.Flags &^ to.Flags & without; lost != 0 {
+		return fmt.Errorf("it is mounted nosuid or nodev, and the snapshot directory is not: %w", fsrvp.ErrNotSupported)
+	}
+	return nil
+}
+
+// A linuxDir is a directory by its descriptor.
+type linuxDir struct {
+	fd  int
+	top *topDir
+	buf []byte // of names
+}
+
+// topDir is what all directories of a tree have in common.
+type topDir struct {
+	dev     uint64
+	openat2 bool // the kernel has it, since 5.6
+	root    bool // the process is root
+}
+
+func openRoot(path string) (*linuxDir, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	d := &linuxDir{fd: fd, top: &topDir{root: os.Geteuid() == 0, openat2: true}}
+	st, err := statx(fd, "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	d.top.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	self, err := d.openBeneath(".")
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // an old kernel, a container's filter
+		d.top.openat2 = false
+	} else if err == nil {
+		unix.Close(self)
+	}
+	return d, nil
+}
+
+func (d *linuxDir) Close() error { return unix.Close(d.fd) }
+
+const (
+	openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	maxPath      = 4096 // PATH_MAX, with its NUL
+)
+
+func (d *linuxDir) open(path string) (*linuxDir, error) {
+	if len(path) >= maxPath {
+		return nil, fmt.Errorf("its path is too long: %w", fsrvp.ErrNotSupported)
+	}
+	open := d.openStepwise
+	if d.top.openat2 {
+		open = d.openBeneath
+	}
+	fd, err := open(path)
+	if errors.Is(err, unix.EXDEV) {
+		return nil, errMounted
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &linuxDir{fd: fd, top: d.top}, nil
+}
+
+var errMounted = fmt.Errorf("another file system or subvolume is mounted there: %w", fsrvp.ErrNotSupported)
+
+func (d *linuxDir) openBeneath(path string) (int, error) {
+	how := unix.OpenHow{
+		Flags:   openDirFlags | unix.O_NOATIME,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	for {
+		fd, err := unix.Openat2(d.fd, path, &how)
+		switch {
+		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0: // somebody else's directory
+			how.Flags &^= unix.O_NOATIME
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		default:
+			return fd, err
+		}
+	}
+}
+
+// openStepwise is openBeneath for kernels without openat2.
+func (d *linuxDir) openStepwise(path string) (int, error) {
+	fd := d.fd
+	for step := range strings.SplitSeq(path, "/") {
+		next, err := unix.Openat(fd, step, openDirFlags, 0)
+		if fd != d.fd {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return -1, err
+		}
+		if _, err := d.lookFD(next); err != nil && step != "." {
+			unix.Close(next)
+			return -1, err
+		}
+		fd = next
+	}
+	return fd, nil
+}
+
+func (d *linuxDir) names() ([]string, error) {
+	if d.buf == nil {
+		d.buf = make([]byte, 32<<10)
+	}
+	for {
+		var n int
+		err := ignoreEINTR(func() (err error) { n, err = unix.ReadDirent(d.fd, d.buf); return err })
+		if err != nil {
+			return nil, fmt.Errorf("read directory: %w", err)
+		}
+		if n == 0 {
+			return nil, nil
+		}
+		if _, _, names := unix.ParseDirent(d.buf[:n], -1, nil); len(names) > 0 { // more than . and ..
+			return names, nil
+		}
+	}
+}
+
+func (d *linuxDir) self() (info, error) {
+	in, err := d.lookFD(d.fd)
+	if errors.Is(err, errMounted) && in.id.dev == d.top.dev {
+		err = nil // the root of the walk may be that of a mount
+	}
+	if err != nil {
+		return in, err
+	}
+	in.xattrs, err = readXattrs(xattrFile{fd: d.fd})
+	return in, err
+}
+
+func (d *linuxDir) stat(name string) (info, error) {
+	return d.look(statx(d.fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT))
+}
+
+func (d *linuxDir) lookFD(fd int) (info, error) { return d.look(statx(fd, "", unix.AT_EMPTY_PATH)) }
+
+func statx(fd int, name string, flags int) (*unix.Statx_t, error) {
+	st := new(unix.Statx_t)
+	err := ignoreEINTR(func() error {
+		return unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st)
+	})
+	return st, err
+}
+
+// look takes metadata over, and refuses what is mounted.
+func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
+	if err != nil {
+		return info{}, err
+	}
+	in := info{
+		id:    fileID{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino, birth: st.Btime.Sec*1e9 + int64(st.Btime.Nsec)},
+		links: uint64(st.Nlink), size: int64(st.Size),
+		mode: uint32(st.Mode), uid: st.Uid, gid: st.Gid, rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
+		atime: timeOf(st.Atime), mtime: timeOf(st.Mtime), ctime: timeOf(st.Ctime),
+	}
+	switch in.mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		in.kind = regular
+	case unix.S_IFDIR:
+		in.kind = directory
+	case unix.S_IFLNK:
+		in.kind = symlink
+	}
+	mounted := st.Attributes&st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0
+	if in.kind == directory || st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		mounted = mounted || in.id.dev != d.top.dev // overlayfs has files of several devices
+	}
+	if mounted {
+		return in, errMounted
+	}
+	return in, nil
+}
+
+func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
+
+func (d *linuxDir) mkdir(path string) error { return unix.Mkdirat(d.fd, path, 0o700) }
+
+func (d *linuxDir) finish(in *info) error {
+	return d.setMetadata(target{fd: d.fd, dirfd: d.fd, name: "."}, in, in.xattrs)
+}
+
+func (d *linuxDir) sync() error {
+	if err := unix.Syncfs(d.fd); err != nil {
+		return fmt.Errorf("syncfs: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package tree
+
+import (
+	"errors"
+	"time"
+)
+
+var (
+	// errReplaced says that a name is not what it was when it was looked at.
+	errReplaced = errors.New("replaced while it was copied, again and again")
+	// errLeftOut says that the system cannot make such a file.
+	errLeftOut = errors.New("left out")
+)
+
+// A kind is what the walk tells files apart by.
+type kind uint8
+
+const (
+	special kind = iota // named pipe, socket, device
+	regular
+	directory
+	symlink
+)
+
+// A fileID tells files apart. Numbers of inodes are used again, so the time of birth belongs to it. The zero
+// fileID is that of a file that cannot be told apart.
+type fileID struct {
+	dev, ino uint64
+	birth    int64
+}
+
+// info is the metadata of a file. The fields after size are for the system's dir alone.
+type info struct {
+	kind  kind
+	id    fileID
+	links uint64
+	size  int64
+
+	mode         uint32
+	uid, gid     uint32
+	rdev         uint64
+	atime, mtime time.Time
+	ctime        time.Time
+	xattrs       []xattr // of directories only
+}
+
+// changed tells whether a file was written to between two looks.
+func (in *info) changed(later *info) bool {
+	return in.size != later.size || !in.mtime.Equal(later.mtime) || !in.ctime.Equal(later.ctime)
+}
+
+// An xattr is an extended attribute.
+type xattr struct {
+	name  string
+	value []byte
+}

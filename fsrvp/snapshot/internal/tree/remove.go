@@ -1,0 +1,101 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Remove removes path, an absolute path, and all below it. It follows no symbolic link out of the tree, and
+// makes directories writable that the user of the process owns. Nothing being there is no error. It ends early, with
+// context.Cause(ctx), when ctx ends; then part of the tree is left.
+func Remove(ctx context.Context, path string) error {
+	parent, err := os.OpenRoot(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	if err := removeEntry(ctx, parent, filepath.Base(path), true); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return nil
+}
+
+// removeEntry removes a name in a directory. That it is a directory is but likely.
+func removeEntry(ctx context.Context, parent *os.Root, name string, isDir bool) error {
+	if !isDir {
+		if err := parent.Remove(name); err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	fi, err := parent.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		if err := removeContents(ctx, parent, name); err != nil {
+			return err
+		}
+	}
+	if err := parent.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func removeContents(ctx context.Context, parent *os.Root, name string) error {
+	dir, err := parent.OpenRoot(name)
+	if errors.Is(err, fs.ErrPermission) {
+		if err := parent.Chmod(name, 0o700); err != nil {
+			return err
+		}
+		dir, err = parent.OpenRoot(name)
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if os.Geteuid() > 0 { // root needs no permission, Windows (-1) has its own
+		if err := dir.Chmod(".", 0o700); err != nil {
+			return err
+		}
+	}
+	for {
+		entries, err := readSome(dir)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, e := range entries {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := removeEntry(ctx, dir, e.Name(), e.IsDir()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readSome opens the directory anew each time, since it shrinks.
+func readSome(dir *os.Root) ([]fs.DirEntry, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(1024)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return entries, err
+}

@@ -1,0 +1,130 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// An xattrFile is a file whose extended attributes are read or set: an open one, or one that cannot
+// be opened, such as a symbolic link, by its name in an open directory.
+type xattrFile struct {
+	fd   int
+	name string // empty: fd is the file itself
+}
+
+// path leads through the open directory, so that nobody can put another one in its place.
+func (f xattrFile) path() string { return "/proc/self/fd/" + strconv.Itoa(f.fd) + "/" + f.name }
+
+func (f xattrFile) list(buf []byte) (int, error) {
+	if f.name == "" {
+		return unix.Flistxattr(f.fd, buf)
+	}
+	return unix.Llistxattr(f.path(), buf)
+}
+
+func (f xattrFile) get(name string, buf []byte) (int, error) {
+	if f.name == "" {
+		return unix.Fgetxattr(f.fd, name, buf)
+	}
+	return unix.Lgetxattr(f.path(), name, buf)
+}
+
+func (f xattrFile) set(a xattr) error {
+	if f.name == "" {
+		return unix.Fsetxattr(f.fd, a.name, a.value, 0)
+	}
+	return unix.Lsetxattr(f.path(), a.name, a.value, 0)
+}
+
+// kept tells which attributes belong to a copy: all of the namespaces user, trusted and security, and access
+// control lists. Others are how a file system shows something of its own, and so are two names of trusted, by which XFS shows
+// access control lists once more. An EVM signature holds the number of the inode.
+func kept(name string) bool {
+	switch {
+	case name == "trusted.SGI_ACL_FILE", name == "trusted.SGI_ACL_DEFAULT":
+		return false
+	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "trusted."):
+		return true
+	case strings.HasPrefix(name, "security."):
+		return name != "security.evm"
+	}
+	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+}
+
+// The kernel's limits of a list of names and of a value.
+const maxXattr = 64 << 10
+
+// readXattrs returns the attributes that belong to a copy.
+func readXattrs(f xattrFile) ([]xattr, error) {
+	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("extended attributes: %w", err)
+	}
+	var attrs []xattr
+	for raw := range bytes.SplitSeq(list, []byte{0}) {
+		name := string(raw)
+		if !kept(name) {
+			continue
+		}
+		value, err := grow(func(buf []byte) (int, error) { return f.get(name, buf) })
+		if errors.Is(err, unix.ENODATA) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, fmt.Errorf("extended attribute %s: %w", name, err)
+		}
+		attrs = append(attrs, xattr{name, value})
+	}
+	return attrs, nil
+}
+
+// grow calls f with buffers of growing size until what there is fits.
+func grow(f func([]byte) (int, error)) ([]byte, error) {
+	var small [256]byte
+	n, err := f(small[:])
+	if err == nil {
+		return bytes.Clone(small[:n]), nil
+	}
+	if !errors.Is(err, unix.ERANGE) {
+		return nil, err
+	}
+	buf := make([]byte, maxXattr)
+	if n, err = f(buf); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(buf[:n]), nil
+}
+
+// writeXattrs sets them. Who is not root may not set those of the system's own namespaces, and has a copy
+// without. A security label that the target does not know is left out too.
+func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
+	for _, a := range attrs {
+		err := f.set(a)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EPERM) && !root && (strings.HasPrefix(a.name, "trusted.") || strings.HasPrefix(a.name, "security.")):
+		case errors.Is(err, unix.EOPNOTSUPP) && a.name == "security.selinux":
+		default:
+			return fmt.Errorf("extended attribute %s: %w", a.name, err)
+		}
+	}
+	return nil
+}
+
+// clearACLs removes the access control lists that a new directory has inherited.
+func clearACLs(fd int) error {
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("inherited access control list: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+// Package reflink takes snapshots by cloning every file of a directory tree (FICLONE): on XFS, on btrfs where a share is
+// not in a subvolume that the package btrfs can reach, and on whatever else clones. It is for Linux. A clone shares the data
+// with the original until one of both is written to, so a snapshot takes the time and the space of its metadata.
+//
+// # What a snapshot is
+//
+// A copy of the tree with everything that the file system lets one set: directories, regular files, symbolic and hard
+// links, named pipes, sockets, device nodes, owners, modes, times, holes, access control lists, and extended attributes of the
+// namespaces user, trusted and security (where Samba keeps NT ACLs, streams and DOS attributes).
+//
+// A snapshot of a tree is NOT atomic. Each file is cloned at one moment, but different files at different
+// moments, while the walk goes on; Snapshot.Created is when it began. What vanishes during the walk is left out; what appears, or is
+// moved, may be missing. Use it where the application on the other side of the share holds its files still, as a VSS writer
+// does between freeze and thaw, or the package btrfs, whose snapshots are atomic.
+//
+// Nothing but the share keeps a snapshot from being written to: its files have the modes and owners of the original, and
+// Seal only brings them to stable storage. Users can pass through the directory of snapshots, but cannot list it.
+//
+// # Volumes
+//
+// The volume of a shared directory is the directory itself, or the outermost of Config.Volumes that it is in. Shares that are
+// to be copied together, as one shadow copy, have to be in one of these. IDs begin with "reflink:".
+package reflink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/treeset"
+)
+
+// A Config says where snapshots are and how they are made. Nil means the zero values.
+type Config struct {
+	// Dirs are the directories that snapshots are in, absolute and clean; a snapshot is in the first one on the file system of
+	// its volume. One that is missing is made, with mode 0711, in a parent that has to exist. They must belong to the
+	// user of the process, and nobody else may be able to write to them or to replace them. Where none fits, it is the
+	// directory .fsrvp at the root of the mount that holds the volume.
+	Dirs []string
+	// Volumes are directories that are volumes with all that is below them, absolute, clean, without symbolic
+	// links. Nil: every shared directory is a volume.
+	Volumes []string
+	// Workers is how many files of a volume are cloned at once. Zero: runtime.GOMAXPROCS.
+	Workers int
+	// Progress is called with the number of files that were cloned for a shadow copy, and the size of their contents. One
+	// call at a time for each copy; it must not block. Nil: nobody is told.
+	Progress func(id fsrvp.CopyID, files, bytes int64)
+	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
+	Logger *slog.Logger
+}
+
+// Snapshots is the backend. It implements agent.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
+// methods may be called by several goroutines at once.
+type Snapshots struct {
+	set treeset.Set
+}
+
+var _ interface {
+	agent.Snapshots
+	agent.Sealer
+	agent.Preparer
+	agent.SnapshotLister
+	agent.CompatibilityReporter
+} = (*Snapshots)(nil)
+
+// New returns the backend. It fails for a Config that is wrong, and with errors.ErrUnsupported where the system is not Linux.
+func New(cfg *Config) (*Snapshots, error) {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if err := errors.Join(supported(), snapdir.CheckPaths(cfg.Dirs...), snapdir.CheckPaths(cfg.Volumes...)); err != nil {
+		return nil, fmt.Errorf("reflink: %w", err)
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Snapshots{treeset.Set{
+		Dirs:  snapdir.Dirs{Kind: "reflink", Paths: append([]string(nil), cfg.Dirs...)},
+		Roots: append([]string(nil), cfg.Volumes...), Clone: true, Workers: cfg.Workers,
+		Progress: cfg.Progress, Logger: logger, Check: check,
+	}}, nil
+}
+
+// Volume finds the volume of a shared directory; see the package. It tries a clone, with unnamed files. It fails with
+// fsrvp.ErrNotSupported where the file system has none, something is mounted below the volume, there are
+// other btrfs subvolumes in it, or its snapshots would lie within dir, for its users to see.
+func (s *Snapshots) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+	v, err := s.set.Volume(ctx, dir)
+	return v, wrap("volume", err)
+}
+
+// Prepare writes dirty pages back, which a clone would have to wait for.
+func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
+	for _, v := range volumes {
+		if err := treeset.SyncFS(ctx, v.Path); err != nil {
+			return wrap("prepare", err)
+		}
+	}
+	return nil
+}
+
+// Create clones all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.
+func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+	snapshots, err := s.set.Create(ctx, specs)
+	return snapshots, wrap("create", err)
+}
+
+// Delete removes a snapshot, finished or not. When ctx ends, part of it is left, which another Delete removes.
+func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+	return wrap("delete", s.set.Delete(ctx, spec))
+}
+
+// Seal brings a writable snapshot to stable storage. It is the share that keeps it from being written to.
+func (s *Snapshots) Seal(ctx context.Context, snapshot agent.Snapshot) error {
+	return wrap("seal", s.set.Seal(ctx, snapshot))
+}
+
+// List returns the snapshots in Config.Dirs and in the directories .fsrvp of local mounts, without the paths of their volumes.
+func (s *Snapshots) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+	specs, err := s.set.List(ctx)
+	return specs, wrap("list", err)
+}
+
+// Compatibility says that a volume is not to be defragmented: that would give up the sharing, and fill the disk.
+func (s *Snapshots) Compatibility(context.Context, agent.Volume) (fsrvp.Compatibility, error) {
+	return fsrvp.DisableDefrag, nil
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("reflink: %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+// Package snapshot takes snapshots of whatever a share is on: an Auto picks, for every volume, the best of the
+// backends below it that the file system allows.
+//
+//	package btrfs     subvolumes of btrfs: atomic, at once, truly read-only; needs root
+//	package reflink   file by file, sharing the data: XFS, btrfs; not atomic over a tree
+//	package copy      file by file, all data: any file system, any operating system; not atomic
+//
+// Each of them can be used alone, and says in its documentation what its snapshots are. They implement the interfaces
+// Snapshots, Sealer, Preparer (but for copy) and SnapshotLister of package agent. Package memory has one for tests.
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
+)
+
+// A Config is that of all backends. Nil means the zero values.
+type Config struct {
+	// Dirs are the directories that snapshots are in, at most one per file system; see the backends. Nil: the directory
+	// .fsrvp at the root of the mount that holds the volume, which only Linux tells: elsewhere one has to be given.
+	Dirs []string
+	// Volumes are directories that are volumes with all that is below them, where the backend is reflink or copy. Nil:
+	// every shared directory is a volume.
+	Volumes []string
+	// IgnoreNested are the names of btrfs subvolumes that may be below a shared directory; see package btrfs.
+	IgnoreNested []string
+	// NoCopy refuses, with fsrvp.ErrNotSupported, what only package copy could take.
+	NoCopy bool
+	// Workers is how many files of a volume reflink and copy work on at once. Zero: runtime.GOMAXPROCS.
+	Workers int
+	// Progress is called with the number of files and of bytes that reflink or copy have copied for a shadow copy. It must
+	// not block. Nil: nobody is told.
+	Progress func(id fsrvp.CopyID, files, bytes int64)
+	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
+	Logger *slog.Logger
+}
+
+// Auto picks the backend for each volume. It implements agent.Snapshots, Sealer, Preparer, SnapshotLister and
+// CompatibilityReporter. All methods may be called by several goroutines at once. The volumes of one set may be of several backends.
+type Auto struct {
+	backends []backend // best first
+}
+
+// A backend is one that this machine has. The IDs of its volumes begin with its name and a colon.
+type backend struct {
+	name string
+	snapshots
+}
+
+// snapshots is what all backends are. Some are an agent.Preparer and an agent.CompatibilityReporter too.
+type snapshots interface {
+	agent.Snapshots
+	agent.Sealer
+	agent.SnapshotLister
+}
+
+var _ interface {
+	agent.Snapshots
+	agent.Sealer
+	agent.Preparer
+	agent.SnapshotLister
+	agent.CompatibilityReporter
+} = (*Auto)(nil)
+
+// New returns an Auto. It fails for a Config that is wrong.
+//
+// Backends that the operating system does not have are left out, and so is btrfs where the process is not root.
+func New(cfg *Config) (*Auto, error) {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	a := new(Auto)
+	add := func(name string, s snapshots, err error) error {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		if err == nil {
+			a.backends = append(a.backends, backend{name, s})
+		}
+		return err
+	}
+	if os.Geteuid() == 0 {
+		s, err := btrfs.New(&btrfs.Config{Dirs: cfg.Dirs, IgnoreNested: cfg.IgnoreNested})
+		if err := add("btrfs", s, err); err != nil {
+			return nil, err
+		}
+	}
+	s, err := reflink.New(&reflink.Config{
+		Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, Progress: cfg.Progress, Logger: cfg.Logger,
+	})
+	if err := add("reflink", s, err); err != nil {
+		return nil, err
+	}
+	if !cfg.NoCopy {
+		s, err := copy.New(&copy.Config{
+			Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, Progress: cfg.Progress, Logger: cfg.Logger,
+		})
+		if err := add("copy", s, err); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Volume asks the backends, best first, and returns the answer of the first one that supports dir. Where none
+// does, it fails with what the best had against it.
+func (a *Auto) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+	first := error(fmt.Errorf("snapshot: no backend on this system: %w", fsrvp.ErrNotSupported))
+	for i, b := range a.backends {
+		v, err := b.Volume(ctx, dir)
+		if err == nil || !errors.Is(err, fsrvp.ErrNotSupported) {
+			return v, err
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return agent.Volume{}, first
+}
+
+// of returns the backend that a volume is of.
+func (a *Auto) of(v agent.Volume) (backend, error) {
+	name, _, _ := strings.Cut(v.ID, ":")
+	for _, b := range a.backends {
+		if b.name == name {
+			return b, nil
+		}
+	}
+	return backend{}, fmt.Errorf("snapshot: no backend for volume %q: %w", v.ID, fsrvp.ErrInvalidArg)
+}
+
+// split sorts things, by number, by the backend of their volume.
+func (a *Auto) split(n int, volume func(i int) agent.Volume) (map[backend][]int, error) {
+	parts := make(map[backend][]int)
+	for i := range n {
+		b, err := a.of(volume(i))
+		if err != nil {
+			return nil, err
+		}
+		parts[b] = append(parts[b], i)
+	}
+	return parts, nil
+}
+
+// Create takes all the snapshots, with all backends at once, or leaves none.
+func (a *Auto) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+	parts, err := a.split(len(specs), func(i int) agent.Volume { return specs[i].Volume })
+	if err != nil {
+		return nil, err
+	}
+	snapshots := make([]agent.Snapshot, len(specs))
+	g, gctx := errgroup.WithContext(ctx)
+	for b, part := range parts {
+		g.Go(func() error {
+			mine := make([]agent.SnapshotSpec, len(part))
+			for i, n := range part {
+				mine[i] = specs[n]
+			}
+			made, err := b.Create(gctx, mine)
+			for i, s := range made {
+				snapshots[part[i]] = s
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, errors.Join(err, a.undo(context.WithoutCancel(ctx), snapshots))
+	}
+	return snapshots, nil
+}
+
+// undo deletes what one backend made of a set when another has failed.
+func (a *Auto) undo(ctx context.Context, snapshots []agent.Snapshot) error {
+	var errs []error
+	for _, s := range snapshots {
+		if s.Path != "" {
+			errs = append(errs, a.Delete(ctx, s.SnapshotSpec))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Delete removes a snapshot by the backend that its volume is of.
+func (a *Auto) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+	b, err := a.of(spec.Volume)
+	if err != nil {
+		return err
+	}
+	return b.Delete(ctx, spec)
+}
+
+// Seal makes a snapshot read-only, as far as its backend can.
+func (a *Auto) Seal(ctx context.Context, s agent.Snapshot) error {
+	b, err := a.of(s.Volume)
+	if err != nil {
+		return err
+	}
+	return b.Seal(ctx, s)
+}
+
+// Prepare lets the backends that have something to prepare do it.
+func (a *Auto) Prepare(ctx context.Context, volumes []agent.Volume) error {
+	parts, err := a.split(len(volumes), func(i int) agent.Volume { return volumes[i] })
+	if err != nil {
+		return err
+	}
+	for b, part := range parts {
+		preparer, ok := b.snapshots.(agent.Preparer)
+		if !ok {
+			continue
+		}
+		mine := make([]agent.Volume, len(part))
+		for i, n := range part {
+			mine[i] = volumes[n]
+		}
+		if err := preparer.Prepare(ctx, mine); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// List returns the snapshots of all backends.
+func (a *Auto) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+	var all []agent.SnapshotSpec
+	for _, b := range a.backends {
+		specs, err := b.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, specs...)
+	}
+	return all, nil
+}
+
+// Compatibility says what the volume's backend says.
+func (a *Auto) Compatibility(ctx context.Context, v agent.Volume) (fsrvp.Compatibility, error) {
+	b, err := a.of(v)
+	if err != nil {
+		return 0, err
+	}
+	reporter, ok := b.snapshots.(agent.CompatibilityReporter)
+	if !ok {
+		return 0, nil
+	}
+	return reporter.Compatibility(ctx, v)
+}
