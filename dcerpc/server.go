@@ -240,6 +240,7 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 		_ = conn.Close()
 		return nil
 	}
+	c.start() // before Close can find it
 	s.conns[c] = struct{}{}
 	s.perHost[c.host]++
 	if !c.known {
@@ -247,7 +248,6 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	}
 	s.serving.Add(1)
 	s.mu.Unlock()
-	c.start()
 	return c
 }
 
