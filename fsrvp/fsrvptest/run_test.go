@@ -1,0 +1,145 @@
+package fsrvptest_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var profiles = []agent.Profile{agent.Windows, agent.Strict}
+
+// newServer starts an embedded server for a test.
+func newServer(t testing.TB, cfg *fsrvptest.ServerConfig) *fsrvptest.Server {
+	cfg.Agent.StorePath = filepath.Join(t.TempDir(), "store")
+	s, err := fsrvptest.NewServer(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// TestAgent runs the suite on an agent with backends in memory: called directly, and through DCE/RPC in memory
+// and on TCP, sealed by Kerberos.
+func TestAgent(t *testing.T) {
+	for _, profile := range profiles {
+		t.Run(profile.String()+"/direct", func(t *testing.T) {
+			fsrvptest.Run(t, func(tb testing.TB) fsrvptest.Target { return direct(tb, agent.Config{Profile: profile}) })
+		})
+		for name, tcp := range map[string]bool{"memory": false, "tcp": true} {
+			t.Run(profile.String()+"/"+name, func(t *testing.T) {
+				s := newServer(t, &fsrvptest.ServerConfig{Agent: agent.Config{Profile: profile}, TCP: tcp})
+				fsrvptest.Run(t, func(tb testing.TB) fsrvptest.Target {
+					target, err := s.Target(tb.Context())
+					require.NoError(tb, err)
+					return target
+				})
+			})
+		}
+	}
+}
+
+// direct is an agent without RPC in front of it.
+func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
+	m := fsrvptest.NewMemory()
+	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1"}
+	cfg.StorePath = filepath.Join(tb.TempDir(), "store")
+	cfg.Owner = func(_ context.Context, _ string, share agent.Share) (string, error) {
+		return map[string]string{"mounted": "fs2"}[share.Name], nil
+	}
+	var a *agent.Agent
+	start := func(ctx context.Context) (fsrvptest.Target, error) {
+		var err error
+		if a, err = agent.New(ctx, &cfg); err != nil {
+			return fsrvptest.Target{}, err
+		}
+		peer := func(ip string, level dcerpc.AuthLevel, groups ...dcerpc.SID) fsrvp.Service {
+			return fsrvptest.As(a, dcerpc.Peer{
+				Identity: dcerpc.Identity{Account: "backup", SIDs: groups},
+				Addr:     &net.TCPAddr{IP: net.ParseIP(ip), Port: 49152}, AuthType: dcerpc.AuthKerberos, Level: level,
+			})
+		}
+		operators := dcerpc.SIDBuiltinBackupOperators
+		return fsrvptest.Target{
+			Profile: cfg.Profile,
+			Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity, operators),
+			Other: peer("192.0.2.2", dcerpc.LevelPrivacy, operators), Unprivileged: peer("192.0.2.3", dcerpc.LevelPrivacy),
+			Unprotected: peer("192.0.2.4", dcerpc.LevelInsecureConnect, operators),
+			Share:       `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
+			Aliases:     []string{`\\FS1.fsrvp.test\share`, `\\127.0.0.1\share`},
+			Unsupported: `\\fs1\plain`, Elsewhere: `\\fs1\mounted`, ElsewhereOwner: "fs2", Owner: "fs1",
+			Files: m.Shares, Rights: m, Held: m.Held, Delay: m.Delay,
+		}, nil
+	}
+	target, err := start(context.Background())
+	require.NoError(tb, err)
+	target.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
+		if err := a.Close(); err != nil {
+			return target, err
+		}
+		return start(ctx)
+	}
+	tb.Cleanup(func() { require.NoError(tb, a.Close()) })
+	return target
+}
+
+// TestTimers runs all cases with the Message Sequence Timer's own 180 s, in a bubble where they take no time: called
+// directly, and through DCE/RPC in memory.
+func TestTimers(t *testing.T) {
+	const timeout = 180 * time.Second
+	timers := agent.Timers{Add: timeout, Prepare: timeout, GetShareMapping: timeout}
+	for _, profile := range profiles {
+		t.Run(profile.String()+"/direct", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				target := direct(t, agent.Config{Profile: profile, Timers: timers})
+				target.SequenceTimeout, target.CaseTimeout = timeout, 10*time.Hour
+				requireAll(t, &target)
+			})
+		})
+		t.Run(profile.String()+"/memory", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(t, &fsrvptest.ServerConfig{Agent: agent.Config{Profile: profile, Timers: timers}})
+				target, err := s.Target(t.Context())
+				require.NoError(t, err)
+				target.SequenceTimeout, target.CaseTimeout = timeout, 10*time.Hour
+				requireAll(t, &target)
+			})
+		})
+	}
+}
+
+// requireAll runs all cases and demands that none fails. What is not applicable it logs.
+func requireAll(t *testing.T, target *fsrvptest.Target) {
+	for _, c := range fsrvptest.Cases() {
+		res := c.Run(context.Background(), target)
+		switch res.Verdict {
+		case fsrvptest.Failed:
+			t.Errorf("%s %s: %s\n%s", c.Section, c.Name, c.Demand, res.Reason)
+		case fsrvptest.NotApplicable:
+			t.Logf("%s %s: %s", c.Section, c.Name, res.Reason)
+		}
+	}
+}
+
+func TestCases(t *testing.T) {
+	names := map[string]bool{}
+	for _, c := range fsrvptest.Cases() {
+		require.NotEmpty(t, c.Name)
+		require.NotEmpty(t, c.Demand, c.Name)
+		require.NotEmpty(t, c.Section, c.Name)
+		require.False(t, names[c.Name], "%s is there twice", c.Name)
+		names[c.Name] = true
+	}
+	t.Logf("%d cases", len(names))
+}

@@ -1,0 +1,241 @@
+package fsrvptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// The names of an embedded server.
+const (
+	RealmName  = "FSRVP.TEST"
+	ServerName = "fs1.fsrvp.test" // also known as fs1 and 127.0.0.1
+)
+
+// The users of an embedded server's realm.
+const (
+	Operator = "backup"  // a member of BUILTIN\Backup Operators
+	Nobody   = "nobody1" // a member of nothing
+)
+
+// ServerConfig says what an embedded server is made of. Nil means its zero value.
+type ServerConfig struct {
+	// Agent is the agent's Config. Without Snapshots and Shares it gets those of Memory, without
+	// StorePath a temporary file that Close removes, and without Names those of an embedded server.
+	Agent agent.Config
+	// TCP makes the server listen on 127.0.0.1, at a port that the system chooses. False: connections are in memory.
+	TCP bool
+	// Logger gets what the RPC server and the agent log. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// A Server is an agent with its own Kerberos realm, behind DCE/RPC: for tests of clients, and for demonstrations. Nobody else can be
+// authenticated by it, and whoever holds it can be each of its users.
+type Server struct {
+	Realm *Realm
+	// Memory are the backends where the Config had none; nil otherwise.
+	Memory *Memory
+
+	cfg    ServerConfig
+	tmp    string // a directory to remove; "": none
+	mu     sync.Mutex
+	agent  *agent.Agent
+	listen net.Listener
+	rpc    *dcerpc.Server
+	served chan error
+}
+
+// NewServer starts a server.
+func NewServer(cfg *ServerConfig) (*Server, error) {
+	s := &Server{Realm: NewRealm(RealmName)}
+	if cfg != nil {
+		s.cfg = *cfg
+	}
+	if s.cfg.Logger == nil {
+		s.cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s.Realm.AddUser(Operator, dcerpc.SIDBuiltinBackupOperators)
+	s.Realm.AddUser(Nobody)
+	s.Realm.AddService("host/" + ServerName)
+	a := &s.cfg.Agent
+	if a.Snapshots == nil && a.Shares == nil {
+		s.Memory = NewMemory()
+		a.Snapshots, a.Shares = s.Memory.Snapshots, s.Memory.Shares
+	}
+	if a.Names == nil {
+		a.Names = []string{"fs1", ServerName, "127.0.0.1"}
+	}
+	if a.Logger == nil {
+		a.Logger = s.cfg.Logger
+	}
+	if a.StorePath == "" {
+		dir, err := os.MkdirTemp("", "fsrvptest-")
+		if err != nil {
+			return nil, err
+		}
+		s.tmp, a.StorePath = dir, filepath.Join(dir, "store")
+	}
+	if err := s.start(context.Background()); err != nil {
+		return nil, errors.Join(err, s.removeTemp())
+	}
+	return s, nil
+}
+
+// start starts an agent and an RPC server.
+func (s *Server) start(ctx context.Context) error {
+	a, err := agent.New(ctx, &s.cfg.Agent)
+	if err != nil {
+		return err
+	}
+	var l net.Listener = dcerpctest.Listen()
+	if s.cfg.TCP {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return errors.Join(err, a.Close())
+		}
+	}
+	rpc := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{s.Realm.Acceptor("host/" + ServerName)}, Logger: s.cfg.Logger}
+	fsrvp.Register(rpc, a, &fsrvp.HandlerConfig{Logger: s.cfg.Logger})
+	served := make(chan error, 1)
+	go func() { served <- rpc.Serve(l) }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.agent, s.listen, s.rpc, s.served = a, l, rpc, served
+	return nil
+}
+
+// stop ends what start has started.
+func (s *Server) stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.rpc.Close()
+	if served := <-s.served; !errors.Is(served, net.ErrClosed) {
+		err = errors.Join(err, served)
+	}
+	return errors.Join(err, s.agent.Close())
+}
+
+// Restart ends the server and starts it again with the same store and backends. Connections end, and the address of
+// a server on TCP changes.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.stop(); err != nil {
+		return err
+	}
+	return s.start(ctx)
+}
+
+// Close ends the server and its connections.
+func (s *Server) Close() error { return errors.Join(s.stop(), s.removeTemp()) }
+
+func (s *Server) removeTemp() error {
+	if s.tmp == "" {
+		return nil
+	}
+	return os.RemoveAll(s.tmp)
+}
+
+// Agent returns the agent that is running.
+func (s *Server) Agent() *agent.Agent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agent
+}
+
+// Addr returns the address on which the server listens.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listen.Addr()
+}
+
+// DialRPC connects to the server, whatever name and endpoint it is given. It makes the Server a dcerpc.Dialer.
+func (s *Server) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "") }
+
+// dial connects from an address: one of 127.0.0.0/8 on TCP, any name in memory; "": any address.
+func (s *Server) dial(ctx context.Context, from string) (net.Conn, error) {
+	s.mu.Lock()
+	l := s.listen
+	s.mu.Unlock()
+	if mem, ok := l.(*dcerpctest.Listener); ok {
+		if from == "" {
+			return mem.DialRPC(ctx, "", "")
+		}
+		return mem.DialFrom(ctx, dcerpctest.Addr(from))
+	}
+	var d net.Dialer
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	return d.DialContext(ctx, "tcp", l.Addr().String())
+}
+
+// ClientConfig returns what fsrvp.Dial needs to call this server as a user of its realm, at packet privacy:
+//
+//	client, err := fsrvp.Dial(ctx, fsrvptest.ServerName, server.ClientConfig(fsrvptest.Operator))
+func (s *Server) ClientConfig(user string) *fsrvp.Config {
+	return &fsrvp.Config{Transport: s, Auth: s.Realm.Initiator(user)}
+}
+
+// Dial calls the server as a user of its realm, at packet privacy.
+func (s *Server) Dial(ctx context.Context, user string) (*fsrvp.Client, error) {
+	return fsrvp.Dial(ctx, ServerName, s.ClientConfig(user))
+}
+
+// DialFrom is Dial from an address of the client's: one of 127.0.0.0/8 on TCP, any name in memory. The server
+// tells its clients apart by it.
+func (s *Server) DialFrom(ctx context.Context, user, from string) (*fsrvp.Client, error) {
+	cfg := s.ClientConfig(user)
+	cfg.Transport = dialerFrom{s, from}
+	return fsrvp.Dial(ctx, ServerName, cfg)
+}
+
+// dialerFrom is a dcerpc.Dialer with an address of its own.
+type dialerFrom struct {
+	server *Server
+	from   string
+}
+
+func (d dialerFrom) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) {
+	return d.server.dial(ctx, d.from)
+}
+
+// Target returns the server as a target of the conformance cases, with all that it has. The connections that it
+// opens end with the server.
+func (s *Server) Target(ctx context.Context) (Target, error) {
+	t := Target{Profile: s.cfg.Agent.Profile, Share: `\\fs1\share`, Restart: func(ctx context.Context) (Target, error) {
+		if err := s.Restart(ctx); err != nil {
+			return Target{}, err
+		}
+		return s.Target(ctx)
+	}}
+	if s.Memory != nil {
+		s.Memory.describe(&t)
+	}
+	for service, from := range map[*fsrvp.Service]string{&t.Client: "127.0.0.1", &t.SameHost: "127.0.0.1", &t.Other: "127.0.0.2"} {
+		c, err := s.DialFrom(ctx, Operator, from)
+		if err != nil {
+			return t, err
+		}
+		*service = c
+	}
+	c, err := s.DialFrom(ctx, Nobody, "127.0.0.3")
+	if err != nil {
+		return t, err
+	}
+	t.Unprivileged = c
+	c, err = fsrvp.Dial(ctx, ServerName, &fsrvp.Config{Transport: dialerFrom{s, "127.0.0.4"}, Level: dcerpc.LevelInsecureNone})
+	if err != nil {
+		return t, fmt.Errorf("fsrvptest: without security: %w", err)
+	}
+	t.Unprotected = c
+	return t, nil
+}

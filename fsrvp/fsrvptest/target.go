@@ -1,0 +1,92 @@
+package fsrvptest
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// A Target is a server to check. Client and Share are required; whatever else it has not got, the
+// cases that need it are NotApplicable.
+type Target struct {
+	// Profile says which answers are expected where servers differ.
+	Profile agent.Profile
+
+	// Client is a caller with all rights. SameHost is another connection of it, from the same address. Other is a
+	// caller with all rights from another address.
+	Client, SameHost, Other fsrvp.Service
+	// Unprivileged is a caller with proper RPC security who may not use the protocol. Unprotected is one who might, with less
+	// than packet integrity.
+	Unprivileged, Unprotected fsrvp.Service
+
+	// Share is the UNC path of a share, without a backslash at its end.
+	Share string
+	// SameVolume is another share on the volume of Share, OtherVolume one on another volume, Hidden one with a dollar at the end
+	// of its name.
+	SameVolume, OtherVolume, Hidden string
+	// Aliases are other UNC paths of Share: by other names and addresses of the server.
+	Aliases []string
+	// Unsupported is a share on a volume that cannot be copied. Mounted is one with a mount point below it.
+	Unsupported, Mounted string
+	// Elsewhere is a share that another machine of the cluster owns, ElsewhereOwner that machine.
+	Elsewhere, ElsewhereOwner string
+	// Owner is what IsPathSupported has to answer for Share. Empty: anything but the empty string.
+	Owner string
+
+	// SequenceTimeout is the value of the Message Sequence Timer, after every method. Zero: those of the standard, which are too
+	// long to wait for.
+	SequenceTimeout time.Duration
+
+	// Files reads and writes files of shares.
+	Files Files
+	// Rights changes and shows the access rights of shares.
+	Rights Rights
+	// PreviousVersions counts the snapshots that the server shows for a share, FSCTL_SRV_ENUM_SNAPS (MS-SMB2 3.3.5.15.1).
+	PreviousVersions func(ctx context.Context, share string) (int, error)
+	// Held counts the snapshots and the exposed shares that the server holds.
+	Held func(ctx context.Context) (snapshots, shares int, err error)
+	// Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the
+	// next call on. Zero ends that.
+	Delay func(op fsrvp.Opnum, d time.Duration)
+	// Restart ends the server, starts it again, and returns a target with the five Services of the one that
+	// runs now; all else of it is ignored.
+	Restart func(ctx context.Context) (Target, error)
+
+	// Lacks are capabilities that the server has not got, with the reason.
+	Lacks map[Capability]string
+	// Known are the failures of the server that are known, by the name of the case (Case.Name), with the reason. Run reports them as
+	// skipped, and fails where one of them passes.
+	Known map[string]string
+
+	// CaseTimeout bounds each case. Zero: 5 minutes.
+	CaseTimeout time.Duration
+}
+
+// A Capability is something that a server may do without.
+type Capability string
+
+// The capabilities.
+const (
+	// Writable: contexts with AUTO_RECOVERY.
+	Writable Capability = "writable copies"
+	// RetryLimit: SetContext is refused when a client starts over too often. Windows Server 2012 does not.
+	RetryLimit Capability = "a limit of SetContext retries"
+	// AutoRelease: copies of auto-release contexts go when the server restarts.
+	AutoRelease Capability = "auto-release of copies"
+)
+
+// Files reads and writes files of shares, and of the shares that expose their copies, as a client of the file server with all
+// rights would. A share is named by its bare name, a file by its path below it.
+type Files interface {
+	ReadFile(share, name string) ([]byte, error)
+	WriteFile(share, name string, data []byte) error
+}
+
+// Rights changes and shows the access rights of shares, given by their bare names.
+type Rights interface {
+	// Mark changes the rights of a share in a way that Marks shows again.
+	Mark(ctx context.Context, share, mark string) error
+	Marks(ctx context.Context, share string) ([]string, error)
+}

@@ -1,0 +1,269 @@
+package fsrvptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// A trial is one run of a case: its helpers end the case where the server does not do what it has to.
+type trial struct {
+	*Target
+	ctx  context.Context
+	made []*made
+	// whoever has set a context since the last clean-up
+	contexts []fsrvp.Service
+}
+
+// A made is a set that a case has made.
+type made struct {
+	id     fsrvp.SetID
+	by     fsrvp.Service
+	shares []string
+	copies []fsrvp.CopyID // of each share
+}
+
+// long is a wait that ends only where the server hangs.
+const long = 2 * time.Minute
+
+func (tr *trial) fail(format string, args ...any) {
+	panic(Result{Verdict: Failed, Reason: fmt.Sprintf(format, args...)})
+}
+
+// check ends the case where ok is false.
+func (tr *trial) check(ok bool, format string, args ...any) {
+	if !ok {
+		tr.fail(format, args...)
+	}
+}
+
+// needs ends the case as not applicable where the target has not got something.
+func (tr *trial) needs(have bool, what string) {
+	if !have {
+		panic(Result{Verdict: NotApplicable, Reason: "the target has no " + what})
+	}
+}
+
+// can ends the case as not applicable where the target lacks a capability.
+func (tr *trial) can(c Capability) {
+	if reason, lacks := tr.Lacks[c]; lacks {
+		panic(Result{Verdict: NotApplicable, Reason: fmt.Sprintf("the target lacks %s: %s", c, reason)})
+	}
+}
+
+// ok ends the case where a call failed.
+func (tr *trial) ok(err error, what string) {
+	if err != nil {
+		tr.fail("%s: %v", what, err)
+	}
+}
+
+// status ends the case where a call did not answer one of the wanted statuses. An error that is no answer ends it, too.
+func (tr *trial) status(err error, what string, want ...fsrvp.Status) {
+	var got fsrvp.Status
+	if err != nil && !errors.As(err, &got) {
+		tr.fail("%s: %v", what, err)
+	}
+	for _, w := range want {
+		if got == w {
+			return
+		}
+	}
+	names := make([]string, len(want))
+	for i, w := range want {
+		names[i] = w.Name()
+	}
+	tr.fail("%s: the answer is %s, and has to be %s", what, got.Name(), strings.Join(names, " or "))
+}
+
+// byProfile returns the answer that the target's profile has.
+func (tr *trial) byProfile(windows, strict fsrvp.Status) fsrvp.Status {
+	if tr.Profile == agent.Strict {
+		return strict
+	}
+	return windows
+}
+
+// unknownSet is the answer to an id that no set has.
+func (tr *trial) unknownSet() fsrvp.Status {
+	return tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch)
+}
+
+// setContext calls SetContext, which has to succeed.
+func (tr *trial) setContext(by fsrvp.Service, c fsrvp.ContextValue) {
+	tr.ok(tr.trySetContext(by, c), fmt.Sprintf("SetContext(%v)", c))
+}
+
+func (tr *trial) trySetContext(by fsrvp.Service, c fsrvp.ContextValue) error {
+	tr.contexts = append(tr.contexts, by)
+	return by.SetContext(tr.ctx, c)
+}
+
+// start calls StartShadowCopySet, which has to succeed.
+func (tr *trial) start(by fsrvp.Service) *made {
+	_, err := tr.tryStart(by)
+	tr.ok(err, "StartShadowCopySet")
+	return tr.made[len(tr.made)-1]
+}
+
+func (tr *trial) tryStart(by fsrvp.Service) (fsrvp.SetID, error) {
+	id, err := by.StartShadowCopySet(tr.ctx, fsrvp.NewSetID())
+	if err == nil {
+		tr.made = append(tr.made, &made{id: id, by: by})
+	}
+	return id, err
+}
+
+// add adds shares to a set.
+func (tr *trial) add(m *made, shares ...string) {
+	for _, share := range shares {
+		id, err := tr.tryAdd(m, share)
+		tr.ok(err, "AddToShadowCopySet "+share)
+		m.shares, m.copies = append(m.shares, share), append(m.copies, id)
+	}
+}
+
+func (tr *trial) tryAdd(m *made, share string) (fsrvp.CopyID, error) {
+	return m.by.AddToShadowCopySet(tr.ctx, fsrvp.NewCopyID(), m.id, share)
+}
+
+// bring makes a set of shares, Share where none is given, and brings it to a status.
+func (tr *trial) bring(c fsrvp.ContextValue, to agent.SetStatus, shares ...string) *made {
+	tr.setContext(tr.Client, c)
+	m := tr.start(tr.Client)
+	if to == agent.Started {
+		return m
+	}
+	if len(shares) == 0 {
+		shares = []string{tr.Share}
+	}
+	tr.add(m, shares...)
+	if to == agent.Added {
+		return m
+	}
+	tr.ok(m.by.PrepareShadowCopySet(tr.ctx, m.id, long), "PrepareShadowCopySet")
+	return tr.onward(m, agent.Added, to)
+}
+
+// onward brings a set from one status to a later one.
+func (tr *trial) onward(m *made, from, to agent.SetStatus) *made {
+	if from == agent.Added && to != agent.Added {
+		tr.ok(m.by.CommitShadowCopySet(tr.ctx, m.id, long), "CommitShadowCopySet")
+		from = agent.Committed
+	}
+	if from == agent.Committed && to != agent.Committed {
+		tr.ok(m.by.ExposeShadowCopySet(tr.ctx, m.id, long), "ExposeShadowCopySet")
+		from = agent.Exposed
+	}
+	if from == agent.Exposed && to != agent.Exposed {
+		tr.ok(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet")
+	}
+	return m
+}
+
+// mapping calls GetShareMapping for the i-th share of a set, which has to succeed with a name.
+func (tr *trial) mapping(m *made, i int) *fsrvp.ShareMapping {
+	answer, err := m.by.GetShareMapping(tr.ctx, m.copies[i], m.id, m.shares[i], 1)
+	tr.ok(err, "GetShareMapping "+m.shares[i])
+	tr.check(answer != nil && answer.Exposed != "", "GetShareMapping %s: no ShadowCopyShareName", m.shares[i])
+	return answer
+}
+
+// bare is the bare name of the share that a mapping names: servers give that, though the standard says UNC.
+func bare(exposed string) string {
+	if name, err := fsrvp.ParseShareName(exposed); err == nil {
+		return name.Share
+	}
+	return exposed
+}
+
+// exposed is the bare name of the share that exposes the i-th share of a set.
+func (tr *trial) exposed(m *made, i int) string { return bare(tr.mapping(m, i).Exposed) }
+
+// delete calls DeleteShareMapping for the i-th share of a set.
+func (tr *trial) delete(m *made, i int) error {
+	return m.by.DeleteShareMapping(tr.ctx, m.id, m.copies[i], m.shares[i])
+}
+
+// name takes a UNC path of the target apart.
+func (tr *trial) name(unc string) fsrvp.ShareName {
+	n, err := fsrvp.ParseShareName(unc)
+	tr.ok(err, "the target's share")
+	return n
+}
+
+// absent is the UNC path of a share that the server has not got.
+func (tr *trial) absent() string { return `\\` + tr.name(tr.Share).Host + `\fsrvptest-absent` }
+
+// foreign is the UNC path of a share of another host.
+func (tr *trial) foreign() string { return `\\fsrvptest-elsewhere\` + tr.name(tr.Share).Share }
+
+// held counts what the server holds; it is not known where the target does not tell.
+func (tr *trial) held() (snapshots, shares int, known bool) {
+	if tr.Held == nil {
+		return 0, 0, false
+	}
+	snapshots, shares, err := tr.Held(tr.ctx)
+	tr.ok(err, "counting snapshots and shares")
+	return snapshots, shares, true
+}
+
+// leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is left of it.
+func (tr *trial) leavesNothing(f func()) {
+	snapshots, shares, known := tr.held()
+	f()
+	if !known {
+		return
+	}
+	s, e, _ := tr.held()
+	tr.check(s == snapshots, "%d snapshots are left", s-snapshots)
+	tr.check(e == shares, "%d exposed shares are left", e-shares)
+}
+
+// cleanUp deletes the sets that the case has made, and ends a creation that it has left.
+func (tr *trial) cleanUp() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.ctx), long)
+	defer cancel()
+	var errs []error
+	for _, m := range tr.made {
+		errs = append(errs, tr.remove(ctx, m))
+	}
+	for _, by := range tr.contexts {
+		id, err := by.StartShadowCopySet(ctx, fsrvp.NewSetID())
+		if err == nil {
+			err = by.AbortShadowCopySet(ctx, id)
+		}
+		if err != nil && !errors.Is(err, fsrvp.ErrBadState) {
+			errs = append(errs, fmt.Errorf("ending the creation: %w", err))
+		}
+	}
+	tr.made, tr.contexts = nil, nil
+	return errors.Join(errs...)
+}
+
+// remove deletes a set in any status, also one of a server whose Abort says success and does nothing. A set
+// that is gone is no error.
+func (tr *trial) remove(ctx context.Context, m *made) error {
+	fine := func(err error) bool {
+		for _, s := range []fsrvp.Status{fsrvp.ErrBadState, fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrObjectNotFound} {
+			if errors.Is(err, s) {
+				return true
+			}
+		}
+		return err == nil
+	}
+	if err := m.by.AbortShadowCopySet(ctx, m.id); !fine(err) {
+		return fmt.Errorf("aborting set %s: %w", m.id, err)
+	}
+	for i := range m.shares {
+		if err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]); !fine(err) {
+			return fmt.Errorf("deleting %s of set %s: %w", m.shares[i], m.id, err)
+		}
+	}
+	return nil
+}
