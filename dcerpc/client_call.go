@@ -101,7 +101,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 			stop()
 			l.sending <- struct{}{}
 			l.fail(err)
-			return l.reason()
+			return nil // wait says why, or what the server answered before
 		}
 		n, err := l.out.conn.Write(b)
 		if err == nil {
@@ -114,7 +114,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 		}
 		l.sending <- struct{}{}
 		l.fail(readError(err))
-		return l.reason()
+		return nil // as above: servers fault a fragment and hang up
 	}
 	stop()
 	l.sending <- struct{}{}
