@@ -19,18 +19,18 @@ type credential interface {
 	key(e Etype, salt string, params []byte) (Key, error)
 }
 
-// A password makes keys of every type (RFC 3961 section 3, string-to-key).
-type password struct {
-	client Principal
-	text   string
+// A passwordCredential makes keys of every type (RFC 3961 section 3, string-to-key).
+type passwordCredential struct {
+	client   Principal
+	password string
 }
 
 // maxIterations bounds the work that a KDC's answer, which nobody has signed yet, can ask for: a second or two.
 const maxIterations = 1 << 22
 
-func (p *password) etypes(list []Etype) []Etype { return list }
+func (p *passwordCredential) etypes(list []Etype) []Etype { return list }
 
-func (p *password) key(e Etype, salt string, params []byte) (Key, error) {
+func (p *passwordCredential) key(e Etype, salt string, params []byte) (Key, error) {
 	et, err := crypto.GetEtype(int32(e))
 	if err != nil {
 		return Key{}, fmt.Errorf("krb5: %w: %w", ErrEtype, err)
@@ -38,7 +38,7 @@ func (p *password) key(e Etype, salt string, params []byte) (Key, error) {
 	if e == RC4HMAC {
 		// MD4 of the UTF-16, with no salt (RFC 4757 section 2). gokrb5's own has only ASCII right.
 		var b []byte
-		for _, u := range utf16.Encode([]rune(p.text)) {
+		for _, u := range utf16.Encode([]rune(p.password)) {
 			b = binary.LittleEndian.AppendUint16(b, u)
 		}
 		return Key{e, et.RandomToKey(b)}, nil
@@ -53,7 +53,7 @@ func (p *password) key(e Etype, salt string, params []byte) (Key, error) {
 		}
 		s2k = hex.EncodeToString(params)
 	}
-	value, err := et.StringToKey(p.text, salt, s2k)
+	value, err := et.StringToKey(p.password, salt, s2k)
 	if err != nil {
 		return Key{}, fmt.Errorf("krb5: making a key of the password: %w", err)
 	}

@@ -92,7 +92,7 @@ type apReq struct {
 	Authenticator types.EncryptedData `asn1:"explicit,tag:4"`
 }
 
-// appendAPReq makes a raw AP-REQ.
+// marshalAPReq makes a raw AP-REQ with the given ap-options.
 func marshalAPReq(ticket []byte, sessionKey types.EncryptionKey, auth types.Authenticator, usage uint32, options ...int) ([]byte, error) {
 	plain, err := auth.Marshal()
 	if err != nil {

@@ -2,13 +2,12 @@ package krb5
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
 	"unicode/utf16"
-
-	"crypto/subtle"
 
 	"github.com/jcmturner/gokrb5/v8/crypto"
 	"github.com/jcmturner/gokrb5/v8/iana/adtype"

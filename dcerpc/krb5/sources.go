@@ -17,7 +17,7 @@ import (
 
 // NewInitiatorWithPassword returns an Initiator that logs in with a password when it needs a ticket. Principal is
 // "backup@EXAMPLE.COM"; without a realm it is of the krb5.conf's default_realm.
-func NewInitiatorWithPassword(principal, text string, cfg *InitiatorConfig) (*Initiator, error) {
+func NewInitiatorWithPassword(principal, password string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func NewInitiatorWithPassword(principal, text string, cfg *InitiatorConfig) (*In
 	if s.client, err = s.clientPrincipal(principal); err != nil {
 		return nil, err
 	}
-	s.credential = &password{s.client, text}
+	s.credential = &passwordCredential{s.client, password}
 	return NewInitiator(s, cfg), nil
 }
 
