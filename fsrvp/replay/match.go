@@ -1,0 +1,183 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
+)
+
+var errNoMatch = errors.New("the recording has no such call")
+
+// query finds the answer to a call that changes nothing: the next one, or the last again.
+func (s *Service) query(steps []*step, req fsrvp.Message) (*step, error) {
+	var last *step
+	for _, st := range steps {
+		if !s.matches(st, req) {
+			continue
+		}
+		last = st
+		if !st.asked {
+			break
+		}
+	}
+	if last == nil {
+		return nil, errNoMatch
+	}
+	last.asked = true
+	return last, nil
+}
+
+// life returns the sequence of a set, by the id that a client has.
+func (s *Service) life(set fsrvp.SetID) []*step {
+	if recorded, ok := s.names.recordedSet(set); ok {
+		return s.lives[recorded]
+	}
+	return s.foreign
+}
+
+// next finds the step of a sequence that answers a call. With an error it returns the step that has to
+// come first, where there is one.
+func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step, err error) {
+	var before []*step // that are still to come, where the client may not leave them out
+	var again *step
+	for i, st := range steps {
+		matches := s.matches(st, req)
+		if matches && st.asked {
+			again = st
+		}
+		if st.asked || st.skipped {
+			continue
+		}
+		if !matches {
+			if !st.optional() && st.Opnum() != req.Opnum() {
+				before = append(before, st)
+			}
+			continue
+		}
+		if len(before) > 0 {
+			break
+		}
+		st.asked = true
+		if st.succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
+			skip(steps[:i])
+		}
+		return st, nil, nil
+	}
+	if again != nil && req.Opnum() == fsrvp.OpGetShareMapping {
+		return again, nil, nil
+	}
+	if len(before) > 0 {
+		return nil, before[0], fmt.Errorf("%v has to come first", before[0].Opnum())
+	}
+	return nil, nil, errNoMatch
+}
+
+// optional tells whether a client may leave the call out.
+func (st *step) optional() bool {
+	return st.Opnum() == fsrvp.OpGetShareMapping || !st.succeeded()
+}
+
+// skip marks what was left out.
+func skip(steps []*step) {
+	for _, st := range steps {
+		if !st.asked && st.optional() {
+			st.skipped = true
+		}
+	}
+}
+
+// matches tells whether a recorded call is the one that a client makes.
+func (s *Service) matches(st *step, req fsrvp.Message) bool {
+	if st.Opnum() != req.Opnum() {
+		return false
+	}
+	switch was := st.Request.(type) {
+	case *fsrvp.SetContextRequest:
+		return was.Context == req.(*fsrvp.SetContextRequest).Context
+	case *fsrvp.AddToShadowCopySetRequest:
+		return s.sameShare(was.ShareName, req.(*fsrvp.AddToShadowCopySetRequest).ShareName)
+	case *fsrvp.IsPathSupportedRequest:
+		return s.sameShare(was.ShareName, req.(*fsrvp.IsPathSupportedRequest).ShareName)
+	case *fsrvp.IsPathShadowCopiedRequest:
+		return s.sameShare(was.ShareName, req.(*fsrvp.IsPathShadowCopiedRequest).ShareName)
+	case *fsrvp.GetShareMappingRequest:
+		now := req.(*fsrvp.GetShareMappingRequest)
+		return was.Level == now.Level && s.sameShare(was.ShareName, now.ShareName) &&
+			s.sameCopy(was.ShadowCopyID, now.ShadowCopyID, was.ShareName)
+	case *fsrvp.DeleteShareMappingRequest:
+		now := req.(*fsrvp.DeleteShareMappingRequest)
+		return s.sameShare(was.ShareName, now.ShareName) && s.sameCopy(was.ShadowCopyID, now.ShadowCopyID, was.ShareName)
+	}
+	return true
+}
+
+// sameShare compares a recorded share with one of today.
+func (s *Service) sameShare(recorded, now ndr.WTF8) bool {
+	was := s.names.unc(string(recorded))
+	if was == string(now) {
+		return true
+	}
+	a, errA := fsrvp.ParseShareName(was)
+	b, errB := fsrvp.ParseShareName(string(now))
+	return errA == nil && errB == nil && a.Equal(b)
+}
+
+// sameCopy compares a recorded copy with one of today: by what was handed out, and where neither was, not at all but for
+// null.
+func (s *Service) sameCopy(recorded, now fsrvp.CopyID, share ndr.WTF8) bool {
+	if _, handedOut := s.names.recordedCopy(now); handedOut || s.copies[recorded] {
+		return handedOut && s.names.copy(recorded, string(share)) == now
+	}
+	return (recorded == fsrvp.CopyID{}) == (now == fsrvp.CopyID{})
+}
+
+// response returns what a step answers to a call, and notes the ids that it hands out.
+func (s *Service) response(st *step, req fsrvp.Message) fsrvp.Response {
+	if st.Response == nil {
+		_, resp := newMessages(req.Opnum())
+		return resp
+	}
+	if st.succeeded() {
+		switch r := st.Response.(type) {
+		case *fsrvp.StartShadowCopySetResponse:
+			now := r.ShadowCopySetID
+			if now == st.Request.(*fsrvp.StartShadowCopySetRequest).ClientShadowCopySetID {
+				now = req.(*fsrvp.StartShadowCopySetRequest).ClientShadowCopySetID
+			}
+			s.names.learnSet(r.ShadowCopySetID, now)
+		case *fsrvp.AddToShadowCopySetResponse:
+			was := st.Request.(*fsrvp.AddToShadowCopySetRequest)
+			now := r.ShadowCopyID
+			if now == was.ClientShadowCopyID {
+				now = req.(*fsrvp.AddToShadowCopySetRequest).ClientShadowCopyID
+			}
+			s.names.learnCopy(r.ShadowCopyID, now, string(was.ShareName))
+		}
+	}
+	return s.names.response(st.Request, st.Response)
+}
+
+// setOf returns the set that a request names.
+func setOf(m fsrvp.Message) fsrvp.SetID {
+	switch m := m.(type) {
+	case *fsrvp.AddToShadowCopySetRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.CommitShadowCopySetRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.ExposeShadowCopySetRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.RecoveryCompleteShadowCopySetRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.AbortShadowCopySetRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.GetShareMappingRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.DeleteShareMappingRequest:
+		return m.ShadowCopySetID
+	case *fsrvp.PrepareShadowCopySetRequest:
+		return m.ShadowCopySetID
+	}
+	return fsrvp.SetID{}
+}

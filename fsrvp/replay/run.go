@@ -1,0 +1,288 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// Run makes the calls of a recording, and compares what is answered with what was. The Exchanges, in any order, are
+// not changed.
+//
+// # Order
+//
+// Calls begin in the order of the recording, and each when those have ended that had ended before it began. So calls
+// that overlapped overlap again, with Config.Speed zero not necessarily by as much; a call without an answer is waited
+// for by all that follow. At most 64 calls are made at a time.
+//
+// # Differences
+//
+// A status that differs is a difference, and so are results where both calls succeeded. Ids have to differ where they
+// did, and to be the same where they were; so have the times when copies were created. The replay goes on after
+// differences.
+//
+// # Errors
+//
+// The Report is never nil, and tells of what was done. The error is nil where all calls were answered, whatever with,
+// and nothing is left behind that should not be. A call that is not answered, a connection that cannot be made, or the end of ctx
+// stops the replay: no call begins any more, and those at work are cancelled.
+//
+// Sets that the replay has made are then removed: aborted, or their mappings deleted. A context that was set for a set that
+// never came, or whose id never did, is removed by a set that is started and aborted. All of this is bounded by
+// Config.CleanUpLimit, and not by ctx; its failures are part of the error.
+func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, error) {
+	c, err := cfg.withDefaults()
+	if err != nil {
+		return &Report{}, err
+	}
+	for i, e := range recording {
+		if err := e.check(); err != nil {
+			return &Report{}, fmt.Errorf("replay: call %d %w", i+1, err)
+		}
+	}
+	r := &run{
+		Config:      c,
+		recording:   recording,
+		translation: newTranslation(c.Shares),
+		conns:       map[Connection]*connection{},
+		made:        newMade(),
+		report:      &Report{},
+	}
+	begun := time.Now()
+	err = r.play(ctx)
+	r.report.Elapsed = time.Since(begun)
+	if err == nil && c.Keep {
+		return r.report, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.CleanUpLimit)
+	defer cancel()
+	return r.report, errors.Join(err, r.cleanUp(ctx))
+}
+
+// maxAtWork is the number of calls that are made at a time.
+const maxAtWork = 64
+
+// A run is one call of Run.
+type run struct {
+	*Config
+	recording   []*Exchange
+	translation *translation
+	conns       map[Connection]*connection // of the one goroutine that begins calls
+	cancel      context.CancelCauseFunc    // of calls at work
+
+	mu     sync.Mutex // what follows
+	made   *made
+	report *Report
+	err    error // what stopped it
+}
+
+// A connection is what one Connection of the recording is today.
+type connection struct {
+	service fsrvp.Service
+	closer  io.Closer      // nil: not to be closed
+	calls   sync.WaitGroup // those that are still to end
+	left    int            // those that are still to begin
+}
+
+// close waits for the calls and closes the Service where Dial has made it.
+func (c *connection) close() {
+	c.calls.Wait()
+	if c.closer != nil {
+		_ = c.closer.Close() // all its calls are answered, or have said what is wrong
+	}
+}
+
+// A pendingCall is at work.
+type pendingCall struct {
+	end  time.Time // in the recording
+	done chan struct{}
+}
+
+// play makes all calls and closes all connections.
+func (r *run) play(ctx context.Context) error {
+	order := byTime(r.recording)
+	for _, i := range order {
+		conn := r.conns[r.recording[i].Connection]
+		if conn == nil {
+			conn = new(connection)
+			r.conns[r.recording[i].Connection] = conn
+		}
+		conn.left++
+	}
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	defer r.cancel(nil)
+	var atWork []pendingCall
+	var closing sync.WaitGroup
+	begun := time.Now()
+	for _, i := range order {
+		e := r.recording[i]
+		atWork = waitFor(atWork, e.Time)
+		err := r.pace(ctx, begun, e.Time.Sub(r.recording[order[0]].Time))
+		if err == nil {
+			err = r.stopped()
+		}
+		if err != nil {
+			r.stop(err)
+			break
+		}
+		conn, err := r.connect(ctx, e)
+		if err != nil {
+			r.stop(fmt.Errorf("replay: call %d (%v): %w", i+1, e.Opnum(), err))
+			break
+		}
+		call := pendingCall{e.end(), make(chan struct{})}
+		atWork = append(atWork, call)
+		conn.calls.Add(1)
+		go func() {
+			defer close(call.done)
+			defer conn.calls.Done()
+			r.call(ctx, conn.service, i)
+		}()
+		if conn.left--; conn.left == 0 {
+			closing.Go(conn.close)
+			delete(r.conns, e.Connection)
+		}
+	}
+	for _, conn := range r.conns { // the replay has stopped
+		closing.Go(conn.close)
+	}
+	closing.Wait()
+	return r.stopped()
+}
+
+// byTime returns the indices of a recording in the order in which its calls began.
+func byTime(recording []*Exchange) []int {
+	order := make([]int, len(recording))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return recording[a].Time.Compare(recording[b].Time) })
+	return order
+}
+
+// waitFor waits for calls that had ended when another began, and for any where there are too many. It returns the rest.
+func waitFor(atWork []pendingCall, began time.Time) []pendingCall {
+	rest := atWork[:0]
+	for _, call := range atWork {
+		if call.end.After(began) {
+			rest = append(rest, call)
+			continue
+		}
+		<-call.done
+	}
+	if len(rest) < maxAtWork {
+		return rest
+	}
+	first := 0
+	for i := range rest {
+		if rest[i].end.Before(rest[first].end) {
+			first = i
+		}
+	}
+	<-rest[first].done
+	return slices.Delete(rest, first, first+1)
+}
+
+// pace waits until a call is due that began so long after the first one.
+func (r *run) pace(ctx context.Context, begun time.Time, after time.Duration) error {
+	if r.Speed == 0 {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(divide(after, r.Speed) - time.Since(begun))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return context.Cause(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stop stops the replay, where nothing has stopped it before.
+func (r *run) stop(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopLocked(err)
+}
+
+func (r *run) stopLocked(err error) {
+	if r.err == nil {
+		r.err = err
+		r.cancel(err)
+	}
+}
+
+func (r *run) stopped() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// connect returns the connection of an Exchange.
+func (r *run) connect(ctx context.Context, e *Exchange) (*connection, error) {
+	conn := r.conns[e.Connection]
+	if conn.service != nil {
+		return conn, nil
+	}
+	var err error
+	conn.service, conn.closer, err = r.dial(ctx, e.Connection)
+	return conn, err
+}
+
+// dial returns a Service for a Connection, and how to close it.
+func (r *run) dial(ctx context.Context, c Connection) (fsrvp.Service, io.Closer, error) {
+	if r.Service != nil {
+		return r.Service, nil, nil
+	}
+	s, err := r.Dial(ctx, c)
+	if err == nil && s == nil {
+		err = errors.New("Dial returned no Service")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	closer, _ := s.(io.Closer)
+	return s, closer, nil
+}
+
+// call makes one call and reports what came of it.
+func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
+	e := r.recording[i]
+	res := &Result{Index: i, Exchange: e, Time: time.Now()}
+	res.Request = scaled(r.translation.request(e.Request), r.TimeoutScale)
+	res.Response, res.Err = perform(ctx, s, res.Request)
+	res.ResponseTime = time.Now()
+	if errors.As(res.Err, &res.Fault) {
+		res.Err = nil
+	}
+	if res.Err == nil && e.answered() {
+		c := comparison{translation: r.translation, index: i, recorded: e}
+		c.compare(res.Response, res.Fault)
+		res.Differences = c.found
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made.note(e, res)
+	rep := r.report
+	switch {
+	case res.Err != nil:
+		r.stopLocked(fmt.Errorf("replay: call %d (%v): %w", i+1, e.Opnum(), res.Err))
+	case !e.answered():
+		rep.Unanswered++
+	case len(res.Differences) > 0:
+		rep.Different++
+	default:
+		rep.Same++
+	}
+	if res.Err == nil {
+		rep.Calls++
+	}
+	rep.Differences = append(rep.Differences, res.Differences...)
+	r.OnCall(res)
+}

@@ -1,0 +1,183 @@
+package replay
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// MaxLine is the longest line of a transcript that is read, in bytes: more than any call needs whose stubs have
+// 1 MiB each.
+const MaxLine = 16 << 20
+
+// Errors that a *TranscriptError may wrap.
+var (
+	ErrNotTranscript = errors.New(`the first line is not the header of a transcript, {"format":"fsrvp-transcript","version":1}`)
+	ErrVersion       = errors.New("the transcript is of a version that is not known")
+	ErrLineTooLong   = fmt.Errorf("the line has more than %d bytes", MaxLine)
+)
+
+// A TranscriptError says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
+// ErrLineTooLong, io.ErrUnexpectedEOF for a last line that is cut off, the error of the reader, or another error.
+type TranscriptError struct {
+	Line int // from 1
+	Err  error
+}
+
+func (e *TranscriptError) Error() string {
+	return fmt.Sprintf("replay: transcript, line %d: %v", e.Line, e.Err)
+}
+
+func (e *TranscriptError) Unwrap() error { return e.Err }
+
+// Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the caller's. An error, a
+// *TranscriptError, comes alone and last; the calls before it are good. Memory is that of one line.
+//
+// The sequence can be used once. Empty lines are passed over.
+func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
+	return func(yield func(*Exchange, error) bool) {
+		in := bufio.NewReaderSize(r, 64<<10)
+		begun := false
+		for n := 1; ; n++ {
+			b, err := readLine(in)
+			if errors.Is(err, io.EOF) && len(b) == 0 {
+				if !begun {
+					yield(nil, &TranscriptError{n, ErrNotTranscript})
+				}
+				return
+			}
+			cut := errors.Is(err, io.EOF)
+			if err != nil && !cut {
+				yield(nil, &TranscriptError{n, err})
+				return
+			}
+			if b = bytes.TrimSpace(b); len(b) == 0 {
+				continue
+			}
+			e, err := parseLine(b, !begun)
+			if err != nil {
+				if cut && begun && !json.Valid(b) {
+					err = fmt.Errorf("it is cut off: %w", io.ErrUnexpectedEOF)
+				}
+				yield(nil, &TranscriptError{n, err})
+				return
+			}
+			begun = true
+			if e != nil && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ReadTranscript reads a whole transcript. With an error it returns the calls before it too.
+func ReadTranscript(r io.Reader) ([]*Exchange, error) {
+	var all []*Exchange
+	for e, err := range Transcript(r) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// readLine reads to the next newline, or to the end with io.EOF. The bytes are good until the next read.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	b, err := in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return b, err
+	}
+	whole := bytes.Clone(b)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		if len(whole) > MaxLine {
+			return nil, ErrLineTooLong
+		}
+		b, err = in.ReadSlice('\n')
+		whole = append(whole, b...)
+	}
+	if len(whole) > MaxLine {
+		return nil, ErrLineTooLong
+	}
+	return whole, err
+}
+
+// parseLine reads one line: a call, or nil for a header. The first line has to be a header.
+func parseLine(b []byte, first bool) (*Exchange, error) {
+	var l struct {
+		header
+		line
+	}
+	if err := json.Unmarshal(b, &l); err != nil {
+		if first {
+			return nil, ErrNotTranscript
+		}
+		return nil, err
+	}
+	switch {
+	case l.Format == formatName && l.Version != formatVersion:
+		return nil, fmt.Errorf("%w: %d", ErrVersion, l.Version)
+	case l.Format == formatName:
+		return nil, nil
+	case first || l.Format != "":
+		return nil, ErrNotTranscript
+	}
+	return l.exchange()
+}
+
+func (l *line) exchange() (*Exchange, error) {
+	switch {
+	case l.Time.IsZero():
+		return nil, errors.New("there is no time")
+	case l.Opnum == nil:
+		return nil, errors.New("there is no opnum")
+	case !fsrvp.Opnum(*l.Opnum).Valid():
+		return nil, fmt.Errorf("the interface has no opnum %d", *l.Opnum)
+	case l.Method != "" && l.Method != fsrvp.Opnum(*l.Opnum).String():
+		return nil, fmt.Errorf("opnum %d is %v, not %q", *l.Opnum, fsrvp.Opnum(*l.Opnum), l.Method)
+	}
+	req, resp := newMessages(fsrvp.Opnum(*l.Opnum))
+	e := &Exchange{
+		Time:       l.Time.UTC(),
+		Connection: Connection{l.Client, l.Server, l.User, l.Mechanism, dcerpc.AuthLevel(l.AuthLevel)},
+		Request:    req,
+		Error:      l.ResponseError,
+	}
+	if l.ResponseTime != nil {
+		e.ResponseTime = l.ResponseTime.UTC()
+	}
+	if isNull(l.Request) {
+		return nil, errors.New("there is no request")
+	}
+	if err := json.Unmarshal(l.Request, e.Request); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if !isNull(l.Response) {
+		e.Response = resp
+		if err := json.Unmarshal(l.Response, e.Response); err != nil {
+			return nil, fmt.Errorf("response: %w", err)
+		}
+	}
+	if l.Fault != nil {
+		e.Fault = l.Fault.fault()
+	}
+	switch {
+	case l.Status != nil && e.Response == nil:
+		return nil, errors.New("there is a status and no response")
+	case l.Status != nil && fsrvp.Status(*l.Status) != e.Response.Status():
+		return nil, fmt.Errorf("the status is 0x%08X, and 0x%08X in the response", *l.Status, uint32(e.Response.Status()))
+	}
+	if err := e.check(); err != nil {
+		return nil, fmt.Errorf("the call %w", err)
+	}
+	return e, nil
+}
+
+func isNull(b json.RawMessage) bool { return len(b) == 0 || string(b) == "null" }

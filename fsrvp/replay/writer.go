@@ -1,0 +1,162 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// What the first line of a transcript says.
+const (
+	formatName    = "fsrvp-transcript"
+	formatVersion = 1
+)
+
+type header struct {
+	Format  string `json:"format"`
+	Version int    `json:"version"`
+}
+
+// A line is one call of a transcript.
+type line struct {
+	Time          timestamp       `json:"time"`
+	ResponseTime  *timestamp      `json:"response_time"`
+	Client        string          `json:"client"`
+	Server        string          `json:"server"`
+	User          string          `json:"user"`
+	Mechanism     string          `json:"mechanism"`
+	AuthLevel     uint8           `json:"auth_level"`
+	Opnum         *uint16         `json:"opnum"`
+	Method        string          `json:"method"`
+	Request       json.RawMessage `json:"request"`
+	Response      json.RawMessage `json:"response"`
+	Status        *uint32         `json:"status"`
+	StatusName    string          `json:"status_name,omitempty"`
+	Fault         *faultLine      `json:"fault,omitempty"`
+	ResponseError string          `json:"response_error,omitempty"`
+}
+
+type faultLine struct {
+	Status        uint32 `json:"status"`
+	Name          string `json:"name"`
+	DidNotExecute bool   `json:"did_not_execute"`
+}
+
+func (f *faultLine) fault() *dcerpc.Fault {
+	return &dcerpc.Fault{Status: pdu.FaultStatus(f.Status), DidNotExecute: f.DidNotExecute}
+}
+
+// A timestamp is a time in JSON, always with nine digits of a second.
+type timestamp struct{ time.Time }
+
+const timestampForm = "2006-01-02T15:04:05.000000000Z07:00"
+
+func (t timestamp) MarshalJSON() ([]byte, error) {
+	u := t.UTC()
+	if y := u.Year(); y < 0 || y > 9999 {
+		return nil, fmt.Errorf("year %d is out of the range of RFC 3339", y)
+	}
+	return append(u.AppendFormat([]byte{'"'}, timestampForm), '"'), nil
+}
+
+// A Writer writes a transcript. It is not safe for concurrent use.
+type Writer struct {
+	w     io.Writer
+	begun bool
+	err   error
+}
+
+// NewWriter returns a Writer that writes to w, which stays the caller's.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Write writes one Exchange as one line, by one call of Write of the underlying writer; the first time with the
+// header before it. An Exchange that cannot be written leaves no trace. After an error of the underlying writer,
+// which may have taken half a line, Write does nothing but return it.
+func (w *Writer) Write(e *Exchange) error {
+	if w.err != nil {
+		return w.err
+	}
+	var b bytes.Buffer
+	if !w.begun {
+		appendHeader(&b)
+	}
+	if err := appendExchange(&b, e); err != nil {
+		return fmt.Errorf("replay: exchange cannot be written: %w", err)
+	}
+	w.write(b.Bytes())
+	return w.err
+}
+
+// begin writes the header where nothing was written.
+func (w *Writer) begin() error {
+	if w.err != nil || w.begun {
+		return w.err
+	}
+	var b bytes.Buffer
+	appendHeader(&b)
+	w.write(b.Bytes())
+	return w.err
+}
+
+func (w *Writer) write(b []byte) {
+	w.begun = true
+	n, err := w.w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		w.err = fmt.Errorf("replay: writing the transcript: %w", err)
+	}
+}
+
+func appendHeader(b *bytes.Buffer) {
+	fmt.Fprintf(b, `{"format":%q,"version":%d}`+"\n", formatName, formatVersion)
+}
+
+func appendExchange(b *bytes.Buffer, e *Exchange) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	op := uint16(e.Opnum())
+	l := line{
+		Time: timestamp{e.Time}, Client: e.Client, Server: e.Server, User: e.User, Mechanism: e.Mechanism,
+		AuthLevel: uint8(e.Level), Opnum: &op, Method: e.Opnum().String(), ResponseError: e.Error,
+	}
+	if !e.ResponseTime.IsZero() {
+		l.ResponseTime = &timestamp{e.ResponseTime}
+	}
+	var err error
+	if l.Request, err = message(e.Request); err != nil {
+		return err
+	}
+	if r := e.Response; r != nil {
+		if l.Response, err = message(r); err != nil {
+			return err
+		}
+		status := r.Status()
+		l.Status, l.StatusName = (*uint32)(&status), status.Name()
+	}
+	if f := e.Fault; f != nil {
+		l.Fault = &faultLine{uint32(f.Status), f.Status.String(), f.DidNotExecute}
+	}
+	return encode(b, l)
+}
+
+func message(m fsrvp.Message) (json.RawMessage, error) {
+	var b bytes.Buffer
+	err := encode(&b, m)
+	return b.Bytes(), err
+}
+
+// encode writes a value and a newline, with <, > and & as they are.
+func encode(b *bytes.Buffer, v any) error {
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
