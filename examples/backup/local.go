@@ -6,37 +6,27 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
-	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/directory"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 )
 
-// localHost is what the program calls itself in share names and service principals.
-const localHost = "localhost"
-
 // A localSource is one directory, behind a whole file server of MS-FSRVP inside the program: an agent that really takes a
 // snapshot, a server that listens on loopback, and Kerberos with a realm that lives as long as the program.
 type localSource struct {
-	share    string // the share's UNC path
-	exposed  *directory.Shares
-	temp     string // holds the snapshot, the exposed share and the agent's store
-	agent    *agent.Agent
-	server   *dcerpc.Server
-	served   chan error
-	listener net.Listener
+	share   string // the share's UNC path
+	exposed *directory.Shares
+	temp    string // holds the snapshot, the exposed share and the agent's store
+	server  *fsrvptest.Server
 }
 
-func newLocalSource(ctx context.Context, dir string, cfg *provider.Config) (_ *localSource, err error) {
+func newLocalSource(dir string, cfg *provider.Config) (_ *localSource, err error) {
 	dir, err = filepath.Abs(dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
@@ -47,7 +37,7 @@ func newLocalSource(ctx context.Context, dir string, cfg *provider.Config) (_ *l
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, errors.Join(fmt.Errorf("-local: %s is not a directory", dir), err)
 	}
-	s := &localSource{share: `\\` + localHost + `\` + shareName(dir), served: make(chan error, 1)}
+	s := &localSource{share: `\\localhost\` + shareName(dir)}
 	if s.temp, err = tempBeside(dir); err != nil {
 		return nil, fmt.Errorf("-local: no place for the snapshot: %w", err)
 	}
@@ -64,44 +54,19 @@ func newLocalSource(ctx context.Context, dir string, cfg *provider.Config) (_ *l
 	if err != nil {
 		return nil, err
 	}
-	s.agent, err = agent.New(ctx, &agent.Config{
+	s.server, err = fsrvptest.NewServer(&fsrvptest.ServerConfig{TCP: true, Agent: agent.Config{
 		Snapshots: snapshots,
 		Shares:    s.exposed,
 		StorePath: filepath.Join(s.temp, "agent.db"),
-		Names:     []string{localHost},
-	})
+		Names:     []string{"localhost"},
+	}})
 	if err != nil {
 		return nil, err
 	}
-
-	const spn = "host/" + localHost
-	realm := krb5test.NewRealm("BACKUP.EXAMPLE", 0)
-	realm.AddUser("backup", dcerpc.SIDBuiltinBackupOperators)
-	realm.AddService(spn)
-	s.server = &dcerpc.Server{Acceptors: []dcerpc.Acceptor{realm.Acceptor(spn)}}
-	fsrvp.Register(s.server, s.agent, nil)
-	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return nil, err
-	}
-	go func() { s.served <- s.server.Serve(s.listener) }()
-
-	_, port, err := net.SplitHostPort(s.listener.Addr().String())
-	if err != nil {
-		return nil, err
-	}
-	cfg.Client = &fsrvp.Config{
-		Transport: loopback{port},
-		Auth:      realm.Initiator("backup"),
+	cfg.Dial = func(ctx context.Context, _ string) (provider.Agent, error) {
+		return s.server.Dial(ctx, fsrvptest.Operator)
 	}
 	return s, nil
-}
-
-// loopback dials this program, whatever localhost resolves to.
-type loopback struct{ port string }
-
-func (l loopback) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) {
-	d := dcerpc.TCPDialer{Port: l.port}
-	return d.DialRPC(ctx, "127.0.0.1", fsrvp.Endpoint)
 }
 
 // shareName makes a share's name of a directory's.
@@ -148,15 +113,9 @@ func (s *localSource) open(_ context.Context, c provider.Copy) (fs.FS, io.Closer
 }
 
 func (s *localSource) close() error {
-	var errs []error
-	if s.listener != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		errs = append(errs, s.server.Shutdown(ctx))
-		<-s.served
+	var err error
+	if s.server != nil {
+		err = s.server.Close()
 	}
-	if s.agent != nil {
-		errs = append(errs, s.agent.Close())
-	}
-	return errors.Join(append(errs, os.RemoveAll(s.temp))...)
+	return errors.Join(err, os.RemoveAll(s.temp))
 }

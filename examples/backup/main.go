@@ -120,7 +120,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, writers [
 	}
 	var src source
 	if o.local != "" {
-		src, err = newLocalSource(ctx, o.local, cfg)
+		src, err = newLocalSource(o.local, cfg)
 	} else {
 		src, err = newRemoteSource(o, cfg)
 	}
