@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -56,10 +57,11 @@ type Dialer struct {
 	// Dial makes the TCP connections. Nil means that of a zero net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	mu     sync.Mutex
-	pipes  map[string]*entry     // by server
-	shares map[*session]struct{} // that are open
-	closed bool
+	mu      sync.Mutex
+	pipes   map[string]*entry     // by server
+	retired []*session            // that were in pipes before, and may have open ones
+	shares  map[*session]struct{} // that are open
+	closed  bool
 }
 
 var _ dcerpc.Dialer = (*Dialer)(nil)
@@ -74,8 +76,11 @@ type entry struct {
 // `FssagentRpc` are the same.
 //
 // The pipe's Write takes whole PDUs and parts of them, and sends each PDU as one message. It returns once the message is on its way: errors come with
-// a later Write or Read. At the end that the server makes, Read returns io.EOF. Close ends pending calls at once and has the
-// server free the pipe. Deadlines work; a Write that hits one has sent nothing of what it does not count.
+// a later Write or Read. At the end that the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing
+// of what it does not count.
+//
+// Close ends pending calls at once and has the server free the pipe. Samba does not do that before the pending call is over: so a session whose
+// only pipe is closed under a call ends with it, and one with several is not used for new ones.
 //
 // Errors are *Errors, which say what can be done about them.
 func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
@@ -115,7 +120,8 @@ func pipeName(endpoint string) (string, error) {
 	return name, nil
 }
 
-// session returns the session for the pipes of a server, and makes it where there is none that works.
+// session returns the session for the pipes of a server, and makes it where there is none that works. One more pipe is
+// counted in it.
 func (d *Dialer) session(ctx context.Context, server string) (s *session, fresh bool, err error) {
 	e, err := d.entry(strings.ToLower(server))
 	if err != nil {
@@ -127,7 +133,7 @@ func (d *Dialer) session(ctx context.Context, server string) (s *session, fresh 
 	case <-ctx.Done():
 		return nil, false, &Error{Op: opConnect, Path: `\` + server, Err: ctx.Err()}
 	}
-	if e.session != nil && e.session.alive() {
+	if e.session != nil && e.session.acquire() {
 		return e.session, false, nil
 	}
 	if s, err = d.connect(ctx, server, "IPC$"); err != nil {
@@ -138,6 +144,10 @@ func (d *Dialer) session(ctx context.Context, server string) (s *session, fresh 
 	if d.closed {
 		s.close()
 		return nil, false, errDialerClosed
+	}
+	s.pipes = 1
+	if e.session != nil {
+		d.retired = append(slices.DeleteFunc(d.retired, func(s *session) bool { return !s.alive() }), e.session)
 	}
 	e.session = s
 	return s, true, nil
@@ -172,9 +182,12 @@ func (d *Dialer) Close() error {
 			e.session.close()
 		}
 	}
+	for _, s := range d.retired {
+		s.close()
+	}
 	for s := range d.shares {
 		s.close()
 	}
-	d.pipes, d.shares, d.closed = nil, nil, true
+	d.pipes, d.retired, d.shares, d.closed = nil, nil, nil, true
 	return nil
 }

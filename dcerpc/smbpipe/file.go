@@ -11,8 +11,12 @@ import (
 	"github.com/oiweiwei/go-smb2.fork"
 )
 
-// transferSize is how much WriteTo reads at once.
-const transferSize = 1 << 20
+const (
+	// transferSize is how much WriteTo reads at once.
+	transferSize = 1 << 20
+	// aheadSize is how much Read reads at once where it is asked for less.
+	aheadSize = 64 << 10
+)
 
 // A file is an open file or directory of a share.
 type file struct {
@@ -26,6 +30,7 @@ type file struct {
 
 	mu     sync.Mutex
 	off    int64
+	ahead  []byte        // of the file, at off
 	rest   []fs.DirEntry // of a directory, once listed is set
 	listed bool
 }
@@ -98,15 +103,30 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 func (f *file) Read(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.readAt(b, f.off)
+	if len(b) >= aheadSize && len(f.ahead) == 0 {
+		n, err := f.readAt(b, f.off)
+		f.off += int64(n)
+		return n, err
+	}
+	if len(f.ahead) == 0 && len(b) > 0 {
+		buf := make([]byte, aheadSize)
+		n, err := f.readAt(buf, f.off)
+		if n == 0 {
+			return 0, err
+		}
+		f.ahead = buf[:n]
+	}
+	n := copy(b, f.ahead)
+	f.ahead = f.ahead[n:]
 	f.off += int64(n)
-	return n, err
+	return n, nil
 }
 
 // WriteTo copies the file from its position on.
 func (f *file) WriteTo(w io.Writer) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.ahead = nil
 	b := make([]byte, transferSize)
 	for total := int64(0); ; {
 		n, err := f.readAt(b, f.off)
@@ -145,7 +165,7 @@ func (f *file) Seek(offset int64, whence int) (int64, error) {
 	if offset < 0 {
 		return 0, &fs.PathError{Op: "seek", Path: f.name, Err: fs.ErrInvalid}
 	}
-	f.off = offset
+	f.off, f.ahead = offset, nil
 	return offset, nil
 }
 

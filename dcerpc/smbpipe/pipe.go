@@ -63,7 +63,7 @@ type pipe struct {
 
 var _ net.Conn = (*pipe)(nil)
 
-// openPipe opens a pipe. The context bounds that alone.
+// openPipe opens a pipe, which is counted already. The context bounds that alone.
 func (s *session) openPipe(ctx context.Context, name string) (*pipe, error) {
 	path := `\\` + s.server + `\pipe\` + name
 	p := &pipe{
@@ -73,7 +73,13 @@ func (s *session) openPipe(ctx context.Context, name string) (*pipe, error) {
 	}
 	p.previous <- struct{}{}
 	opened := make(chan error, 1)
-	go func() { opened <- p.open(ctx, name) }()
+	go func() {
+		err := p.open(ctx, name)
+		if err != nil {
+			s.release(false)
+		}
+		opened <- err
+	}()
 	select {
 	case err := <-opened:
 		if err != nil {
@@ -348,27 +354,28 @@ func (p *pipe) Close() error {
 		return p.closedError("close pipe")
 	}
 	p.closed = true
+	busy := p.reading
 	close(p.closing)
 	p.change()
 	p.mu.Unlock()
 
+	stalled := time.AfterFunc(closeTime, p.s.close) // a connection that takes no more bytes
 	p.ctx.cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		p.ops.Wait()
-		p.ctx.renew()
-		if p.s.alive() {
-			_ = p.s.do(p.f.Close) // the server frees the pipe at the latest with its session
-		}
-	}()
+	p.ops.Wait()
+	p.ctx.renew()
+	freed := p.s.start(p.f.Close)
+	stalled.Stop()
+	if busy {
+		p.s.release(true) // freed at the latest with the session, which may be now
+		return nil
+	}
 	timer := time.NewTimer(closeTime)
 	defer timer.Stop()
 	select {
-	case <-ended:
+	case <-freed:
+		p.s.release(false)
 	case <-timer.C:
-		p.s.g.fail(fmt.Errorf("no answer for %v: %w", closeTime, os.ErrDeadlineExceeded))
-		<-ended
+		p.s.release(true)
 	}
 	return nil
 }

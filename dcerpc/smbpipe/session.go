@@ -12,7 +12,7 @@ import (
 	"github.com/oiweiwei/go-smb2.fork"
 )
 
-// closeTime is how long a server has to free a pipe. After that the connection is closed.
+// closeTime is how long a server has to take the message that frees a pipe, and to answer it.
 const closeTime = 10 * time.Second
 
 // A session is one SMB session on one TCP connection, with one share.
@@ -24,6 +24,10 @@ type session struct {
 
 	// starting is held by whoever begins an operation, until its message was written.
 	starting sync.Mutex
+
+	mu      sync.Mutex
+	pipes   int  // that are open, or being opened
+	retired bool // no more pipes are opened; the last one ends the session
 }
 
 // connect logs in to a server and connects to a share.
@@ -143,6 +147,27 @@ func (s *session) alive() bool {
 		return false
 	default:
 		return true
+	}
+}
+
+// acquire counts one more pipe, unless the session is of no use for new ones.
+func (s *session) acquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired || !s.alive() {
+		return false
+	}
+	s.pipes++
+	return true
+}
+
+// release counts one less. A pipe that could not be closed retires the session.
+func (s *session) release(retire bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pipes--
+	if s.retired = s.retired || retire; s.retired && s.pipes == 0 {
+		s.close()
 	}
 }
 

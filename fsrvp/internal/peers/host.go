@@ -66,7 +66,8 @@ func (h *Host) Output(tb testing.TB, name string, args ...string) string {
 
 func (h *Host) output(tb testing.TB, stdin, name string, args ...string) string {
 	tb.Helper()
-	cmd := h.Command(tb.Context(), name, args...)
+	// Not the test's own context, which has ended when its clean-ups run.
+	cmd := h.Command(context.WithoutCancel(tb.Context()), name, args...)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
 	if err := cmd.Run(); err != nil {
@@ -89,8 +90,8 @@ func (n *Network) CCache(tb testing.TB, u User, services ...string) string {
 }
 
 // Claim waits until no other test uses the file server, makes it forget all that other tests have left
-// (see Reset), and keeps it for this test. Servers are claimed in the order of their names, and once per test: a
-// subtest uses Reset.
+// (see Reset), and keeps it for this test. Whoever uses FSRVP on a file server, or what it keeps, has to claim it: tests of other
+// packages run at the same time. Servers are claimed in the order of their names, and once per test: a subtest uses Reset.
 func (h *Host) Claim(tb testing.TB) {
 	tb.Helper()
 	if !claimedByParent(h.Name) {

@@ -1,0 +1,78 @@
+package interop
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/sambapipe"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// kerberosConfig reaches the KDC from the client's host.
+func kerberosConfig(n *peers.Network) *krb5.InitiatorConfig {
+	return &krb5.InitiatorConfig{Krb5Conf: filepath.Join(n.Scripts, "etc", "krb5.conf"), Dial: n.Host("cl").Dial}
+}
+
+// kerberos logs in by password.
+func kerberos(tb testing.TB, n *peers.Network, u peers.User) dcerpc.Initiator {
+	tb.Helper()
+	i, err := krb5.NewInitiatorWithPassword(u.Principal(), u.Password, kerberosConfig(n))
+	require.NoError(tb, err)
+	return i
+}
+
+func ntlmAuth(tb testing.TB, u peers.User) dcerpc.Initiator {
+	tb.Helper()
+	i, err := ntlm.NewInitiator(ntlm.Credentials{Domain: peers.Domain, User: u.Name, Password: u.Password})
+	require.NoError(tb, err)
+	return i
+}
+
+// dialer dials from the client's host.
+func dialer(tb testing.TB, n *peers.Network, auth dcerpc.Initiator) *smbpipe.Dialer {
+	tb.Helper()
+	d := &smbpipe.Dialer{Auth: auth, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return n.Host("cl").Dial(ctx, network, address)
+	}}
+	tb.Cleanup(func() { require.NoError(tb, d.Close()) })
+	return d
+}
+
+// serve has srv answer for \pipe\FssagentRpc behind the smbd of a file server, which the test has claimed.
+func serve(tb testing.TB, h *peers.Host, srv *dcerpc.Server, logger *slog.Logger) {
+	tb.Helper()
+	l, err := sambapipe.Listen(&sambapipe.Config{Dir: h.Path("/run/samba/ncalrpc"), LibexecDirs: []string{}, Logger: logger})
+	require.NoError(tb, err)
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	tb.Cleanup(func() {
+		require.NoError(tb, srv.Close())
+		require.Error(tb, <-done)
+		l.Close()
+	})
+}
+
+// kerberosAcceptor takes tickets for a host of the network.
+func kerberosAcceptor(tb testing.TB, n *peers.Network, host string) dcerpc.Acceptor {
+	tb.Helper()
+	a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: n.Keytab(host)})
+	require.NoError(tb, err)
+	return a
+}
+
+// handlerFunc is a dcerpc.Handler.
+type handlerFunc func(ctx context.Context, call *dcerpc.Call) error
+
+func (f handlerFunc) ServeRPC(ctx context.Context, call *dcerpc.Call) error { return f(ctx, call) }
