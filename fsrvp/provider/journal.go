@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
@@ -44,7 +45,7 @@ type recordShare struct {
 // has, OpenJournal fails after a second.
 func OpenJournal(path string) (*Journal, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("provider: journal %s is in use by another process", path)
 	}
 	if err != nil {
