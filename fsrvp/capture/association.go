@@ -26,6 +26,7 @@ type association struct {
 	buffers account
 
 	bound         bool // a bind or its answer was seen
+	blamed        bool // that none was has been said
 	headerSigning bool
 	offers        []offer
 	contexts      map[uint16]presentation
@@ -353,34 +354,41 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	}
 }
 
-// presentation returns what a context id stands for, guessing where the capture lacks the negotiation.
-func (a *association) presentation(id uint16) (presentation, bool) {
-	if p, ok := a.contexts[id]; ok {
-		return p, true
+// presentation returns what the context of a request stands for, by inference where the capture lacks the negotiation.
+func (a *association) presentation(p *pdu.Request) (presentation, bool) {
+	if c, ok := a.contexts[p.ContextID]; ok {
+		return c, true
 	}
 	for _, o := range a.offers {
 		for i := range o.contexts {
-			if e := &o.contexts[i]; e.ID == id {
+			if e := &o.contexts[i]; e.ID == p.ContextID {
 				return presentation{fsrvp: isFSRVP(e.Abstract), transfer: firstNDR(e.Transfer), assumed: true}, true
 			}
 		}
 	}
 	if a.fsrvpPipe() {
-		a.found()
 		return presentation{fsrvp: true, transfer: pdu.NDR20(), assumed: true}, true
 	}
-	if !a.bound {
-		where := "on TCP"
-		if a.session != nil {
-			where = "in a pipe"
-			if a.pipe != "" {
-				where = fmt.Sprintf("in pipe %.64q", a.pipe)
-			}
-		}
-		a.problem(ErrMidstream, "requests without a bind "+where)
-		a.bound = true // said once
+	if c, ok := a.guess(p); ok && a.afford(contextCost) {
+		a.contexts[p.ContextID] = c
+		return c, true
+	}
+	if !a.bound && !a.blamed {
+		a.blamed = true
+		a.problem(ErrMidstream, "requests without a bind "+a.where())
 	}
 	return presentation{}, false
+}
+
+// where says what the association uses.
+func (a *association) where() string {
+	switch {
+	case a.session == nil:
+		return "on TCP"
+	case a.pipe == "":
+		return "in a pipe"
+	}
+	return fmt.Sprintf("in pipe %.64q", a.pipe)
 }
 
 // firstNDR returns the first transfer syntax that is one of NDR's.

@@ -39,7 +39,7 @@ func (a *association) request(p *pdu.Request, b []byte, at moment) {
 
 // begin returns the call that a fragment of a request belongs to, or nil where it is not one of the interface.
 func (a *association) begin(p *pdu.Request, at moment) *pending {
-	context, ok := a.presentation(p.ContextID)
+	context, ok := a.presentation(p)
 	if !ok || !context.fsrvp {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -59,18 +60,23 @@ func (r recording) keys(t testing.TB) *krb5.Keytab {
 
 // decode returns all calls of a file.
 func decode(t testing.TB, file string, cfg *Config) ([]*Call, Summary) {
-	f, err := os.Open(file)
+	b, err := os.ReadFile(file)
 	require.NoError(t, err)
-	defer f.Close()
-	var sum Summary
-	if cfg == nil {
-		cfg = new(Config)
+	return decodeBytes(t, b, cfg)
+}
+
+// decodeBytes returns all calls of a file in memory.
+func decodeBytes(t testing.TB, file []byte, cfg *Config) ([]*Call, Summary) {
+	var c Config
+	if cfg != nil {
+		c = *cfg
 	}
-	cfg.Summary = &sum
+	var sum Summary
+	c.Summary = &sum
 	var calls []*Call
-	for c, err := range Calls(f, cfg) {
+	for call, err := range Calls(bytes.NewReader(file), &c) {
 		require.NoError(t, err)
-		calls = append(calls, c)
+		calls = append(calls, call)
 	}
 	require.EqualValues(t, len(calls), sum.Calls)
 	return calls, sum
