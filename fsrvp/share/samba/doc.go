@@ -1,2 +1,31 @@
-// Package samba exposes copies as registry shares of the Samba on this machine.
+// Package samba exposes shadow copies as registry shares of the Samba on this machine. Each is a clone of the share that was
+// copied, with its parameters and its share security descriptor, but read-only.
+//
+// It runs Samba's own programs, as root: net, testparm, sharesec, smbcontrol and smbstatus. smb.conf has
+// to have shares from the registry enabled, by one of
+//
+//	registry shares = yes
+//	include = registry
+//
+// Samba opens an exposed directory as the user who reads it: every directory above it needs the x permission
+// for those users.
+//
+// # What is cloned
+//
+// All parameters of the base share as testparm shows them, be it in smb.conf or in the registry, with these exceptions. Path
+// and comment are the copy's own. A copy that nobody is to write to has "read only = yes" and no "write list"; one that is
+// writable until it is sealed may be written to by those who may write to the base share. There are no "admin
+// users". VFS modules that show or take snapshots (shadow_copy2, btrfs, snapper and their like) and their
+// parameters are left out, the others stay, as files would lose their ACLs and streams. In values, %S stays the name of the
+// base share.
+//
+// # What Lookup finds
+//
+// Shares of smb.conf and of the registry that are available and lead to a directory of this machine: no printers, no
+// homes, no usershares, no exposed copies.
+//
+// # What an exposed share is known by
+//
+// Its name, base@{id} or base$@{id}$, and the parameter "fsrvp:copy = id" in it. Shares without both are never
+// changed. There may be one agent for each Samba: it takes all shares with that mark for its own.
 package samba

@@ -3,6 +3,7 @@ package samba
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -11,23 +12,27 @@ import (
 
 // Config is what New needs to know. Nil means that every field is zero.
 type Config struct {
-	// SmbConf is the path of smb.conf. Empty: Samba's own.
+	// SmbConf is the path of smb.conf, the one that smbd uses. Empty: Samba's own.
 	SmbConf string
 	// Programs is the directory of net, testparm, sharesec, smbcontrol and smbstatus. Empty: they are found
 	// in PATH.
 	Programs string
 	// CommandTimeout bounds every run of one of them. Zero: 30 s.
 	CommandTimeout time.Duration
-	// DisconnectWait bounds how long Unexpose and SealShare wait for smbd to have disconnected who uses
+	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all who use
 	// the share. Zero: 10 s.
 	DisconnectWait time.Duration
-	// Logger gets a line for every command, at debug level. Nil: nothing is logged.
+	// Logger gets a line for every command, at debug level, and warnings. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
 // Shares is the backend. It implements agent.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
-// be called by several goroutines at once.
+// be called by several goroutines at once; those that change something wait for each other.
 type Shares struct {
+	tools          *tools
+	log            *slog.Logger
+	disconnectWait time.Duration
+	changing       chan struct{} // a mutex: full while somebody changes the registry
 }
 
 var _ interface {
@@ -37,16 +42,57 @@ var _ interface {
 	agent.ShareLister
 } = (*Shares)(nil)
 
-var errUnfinished = errors.New("samba: not written yet")
-
-// New returns the backend.
-func New(ctx context.Context, cfg *Config) (*Shares, error) { return nil, errUnfinished }
-
-func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
-	return agent.Share{}, errUnfinished
+// New finds Samba's programs and checks that shares can come from the registry, and that it can be read. Its context
+// bounds that alone. It fails on a machine without Samba, also on systems that have none.
+func New(ctx context.Context, cfg *Config) (*Shares, error) {
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	s := &Shares{
+		log:            cfg.Logger,
+		disconnectWait: cfg.DisconnectWait,
+		changing:       make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.disconnectWait <= 0 {
+		s.disconnectWait = 10 * time.Second
+	}
+	var err error
+	if s.tools, err = newTools(cfg, s.log); err != nil {
+		return nil, err
+	}
+	c, err := s.conf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !c.yes(&c.global, "registry shares", false) {
+		return nil, errors.New(`samba: smbd would not see exposed shares: smb.conf needs "registry shares = yes" in its [global] section`)
+	}
+	if _, err := s.tools.run(ctx, "net", "conf", "listshares"); err != nil {
+		return nil, fmt.Errorf("samba: the registry cannot be read: %w", err)
+	}
+	return s, nil
 }
-func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error    { return errUnfinished }
-func (s *Shares) Unexpose(ctx context.Context, name string) error       { return errUnfinished }
-func (s *Shares) SealShare(ctx context.Context, e agent.Exposure) error { return errUnfinished }
-func (s *Shares) List(ctx context.Context) ([]string, error)            { return nil, errUnfinished }
-func (s *Shares) CheckName(name string) error                           { return errUnfinished }
+
+// conf asks testparm for all shares.
+func (s *Shares) conf(ctx context.Context) (*conf, error) {
+	out, err := s.tools.run(ctx, "testparm", "--suppress-prompt", "--skip-logic-checks")
+	if err != nil {
+		return nil, err
+	}
+	return parseConf(out)
+}
+
+// lock waits until nobody else changes the registry.
+func (s *Shares) lock(ctx context.Context) error {
+	select {
+	case s.changing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("samba: %w", context.Cause(ctx))
+	}
+}
+
+func (s *Shares) unlock() { <-s.changing }

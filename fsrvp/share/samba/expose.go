@@ -1,0 +1,174 @@
+package samba
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// everyone is the security descriptor of shares that have none, full access for all, as sharesec shows it.
+const everyone = "D:(A;;0x001f01ff;;;WD)"
+
+// Expose makes a registry share for a copy, with the parameters and the security descriptor that the base share has
+// now. The share is there at once for all clients, those that are connected included. A share that is exposed already is left as it
+// is; one that a crash has left half-made, or that exposes something else, is replaced, and who uses it is
+// disconnected.
+func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
+	if err := s.checkExposure(e); err != nil {
+		return err
+	}
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+
+	var c *conf
+	var sddl string
+	both, bothCtx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		c, err = s.conf(bothCtx)
+		return err
+	})
+	both.Go(func() error {
+		out, err := s.tools.run(bothCtx, "sharesec", e.Base.Name, "--viewsddl")
+		sddl = strings.TrimSpace(out)
+		return err
+	})
+	toolsErr := both.Wait()
+	if c == nil {
+		return toolsErr
+	}
+	base, err := c.base(e.Base.Name) // its failure says more than that of sharesec, which also needs the share
+	if err := errors.Join(err, toolsErr); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(sddl, "D:") && !strings.HasPrefix(sddl, "O:") && !strings.HasPrefix(sddl, "G:") {
+		return fmt.Errorf("samba: sharesec shows %q as the security descriptor of share %q", sddl, e.Base.Name)
+	}
+	if old := c.share(e.Name); old != nil {
+		if !isOurs(old) {
+			return notOurs(old.name)
+		}
+		if c.exposes(old, e) {
+			return nil
+		}
+		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available", c.available(old))
+		if err := s.remove(ctx, old.name, true); err != nil {
+			return err
+		}
+	}
+	if err := s.install(ctx, c.clone(base, e), sddl); err != nil {
+		// Also when ctx has ended: every command has a time-out of its own.
+		return errors.Join(err, s.remove(context.WithoutCancel(ctx), e.Name, true))
+	}
+	return nil
+}
+
+// checkExposure finds what is wrong before Samba is touched.
+func (s *Shares) checkExposure(e agent.Exposure) error {
+	if err := s.CheckName(e.Name); err != nil {
+		return err
+	}
+	if id, _ := exposedID(e.Name); id != e.Snapshot.ID {
+		return fmt.Errorf("samba: %q is not a name for copy %s", e.Name, e.Snapshot.ID)
+	}
+	if strings.HasPrefix(e.Base.Name, "-") {
+		return fmt.Errorf("samba: share %q begins with a dash: %w", e.Base.Name, fsrvp.ErrNotSupported)
+	}
+	for _, text := range []string{e.Base.Name, e.Path} {
+		if err := checkText(text); err != nil {
+			return fmt.Errorf("samba: exposing %q: %q %w", e.Name, text, err)
+		}
+	}
+	switch {
+	case !filepath.IsAbs(e.Path) || filepath.Clean(e.Path) != e.Path:
+		return fmt.Errorf("samba: exposing %q: %q is not an absolute, clean path", e.Name, e.Path)
+	case hasMacro(e.Path), strings.HasSuffix(e.Path, `"`), strings.TrimSpace(e.Path) != e.Path:
+		return fmt.Errorf("samba: exposing %q: Samba would take %q for another path: %w", e.Name, e.Path, fsrvp.ErrNotSupported)
+	}
+	info, err := os.Stat(e.Path)
+	if err != nil {
+		return fmt.Errorf("samba: exposing %q: %w", e.Name, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("samba: exposing %q: %s is not a directory", e.Name, e.Path)
+	}
+	return nil
+}
+
+// isOurs tells whether a share is one that this package has made.
+func isOurs(s *section) bool {
+	id, ok := exposedID(s.name)
+	mark, _ := s.get(marker)
+	return ok && strings.EqualFold(mark, id.String())
+}
+
+func notOurs(name string) error {
+	return fmt.Errorf("samba: there is a share %q that is not this agent's", name)
+}
+
+// exposes tells whether a share of ours is complete, and what e asks for.
+func (c *conf) exposes(s *section, e agent.Exposure) bool {
+	path, _ := s.get("path")
+	return c.available(s) && path == e.Path && c.isReadOnly(s) == !e.Writable
+}
+
+// install makes a share. Nobody can use it before it has its security descriptor.
+func (s *Shares) install(ctx context.Context, d definition, sddl string) error {
+	_, others, err := d.file()
+	if err != nil {
+		return err
+	}
+	if len(others) == 0 && sddl == everyone {
+		// A share without a security descriptor has that one: there is nothing to wait for.
+		return s.importFile(ctx, d)
+	}
+	d.set("available", "No")
+	if err := s.importFile(ctx, d); err != nil {
+		return err
+	}
+	for _, p := range others {
+		if err := s.setParam(ctx, d.name, p.key, p.value); err != nil {
+			return err
+		}
+	}
+	if _, err := s.tools.run(ctx, "sharesec", d.name, "--setsddl="+sddl); err != nil {
+		return err
+	}
+	if err := s.setParam(ctx, d.name, "available", "Yes"); err != nil {
+		return err
+	}
+	return s.reload(ctx) // for processes that have seen it unavailable
+}
+
+// importFile makes a share of what a file can have of its definition, in one transaction. A share of the same name is replaced.
+func (s *Shares) importFile(ctx context.Context, d definition) error {
+	text, _, err := d.file()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp("", "fsrvp-share-*.conf")
+	if err != nil {
+		return fmt.Errorf("samba: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("samba: %w", err)
+	}
+	_, err = s.tools.run(ctx, "net", "conf", "import", f.Name(), d.name)
+	return err
+}
+
+func (s *Shares) setParam(ctx context.Context, name, key, value string) error {
+	_, err := s.tools.run(ctx, "net", "conf", "setparm", "--", name, key, value)
+	return err
+}

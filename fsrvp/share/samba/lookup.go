@@ -1,0 +1,112 @@
+package samba
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound it fails with an error
+// that wraps fsrvp.ErrNotSupported, for a share that is no directory of this machine, or another one for every
+// client (%U and the like in its path).
+func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
+	c, err := s.conf(ctx)
+	if err != nil {
+		return agent.Share{}, err
+	}
+	base, err := c.base(name)
+	if err != nil {
+		return agent.Share{}, err
+	}
+	path, err := c.path(base)
+	if err != nil {
+		return agent.Share{}, err
+	}
+	return agent.Share{Name: base.name, Path: path}, nil
+}
+
+// base finds a share that can be copied.
+func (c *conf) base(name string) (*section, error) {
+	b := c.share(name)
+	if b == nil || !c.isBase(b) {
+		return nil, fmt.Errorf("samba: there is no share %q: %w", name, fsrvp.ErrObjectNotFound)
+	}
+	if b.strange != "" {
+		return nil, fmt.Errorf("samba: share %q has a line break in a parameter, before %q", b.name, b.strange)
+	}
+	if proxy := c.value(b, "msdfs proxy"); proxy != "" {
+		return nil, fmt.Errorf("samba: share %q is on %s: %w", b.name, proxy, fsrvp.ErrNotSupported)
+	}
+	for _, module := range modules(c.value(b, "vfs objects")) {
+		if isRemote(module) {
+			return nil, fmt.Errorf("samba: share %q is not on this machine but on %s: %w", b.name, module, fsrvp.ErrNotSupported)
+		}
+	}
+	return b, nil
+}
+
+// isBase tells whether clients can use the share, and it is one of files, and no copy itself.
+func (c *conf) isBase(s *section) bool {
+	for _, special := range []string{"homes", "printers", "print$", "ipc$"} {
+		if strings.EqualFold(s.name, special) {
+			return false
+		}
+	}
+	_, exposed := exposedID(s.name)
+	return !exposed && c.available(s) && !c.yes(s, "printable", false) && c.value(s, "path") != ""
+}
+
+// path returns the directory of a share, absolute, clean, and without symbolic links.
+func (c *conf) path(s *section) (string, error) {
+	value := c.value(s, "path")
+	if bare := strings.Trim(value, `"`); !strings.Contains(bare, `"`) {
+		value = bare // as Samba has it
+	}
+	value = substituteS(value, s.name)
+	if hasMacro(value) {
+		return "", fmt.Errorf("samba: the path of share %q, %s, is not the same for all: %w", s.name, value, fsrvp.ErrNotSupported)
+	}
+	if !filepath.IsAbs(value) {
+		return "", fmt.Errorf("samba: the path of share %q, %s, is not absolute: %w", s.name, value, fsrvp.ErrNotSupported)
+	}
+	path, err := filepath.EvalSymlinks(value)
+	if err != nil {
+		return "", fmt.Errorf("samba: share %q: %w", s.name, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("samba: share %q: %w", s.name, err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("samba: share %q: %s is not a directory: %w", s.name, path, fsrvp.ErrNotSupported)
+	}
+	return path, nil
+}
+
+// hasMacro tells whether Samba would substitute something in a path: a percent sign and a letter, or %$(NAME). There is no
+// way to escape it.
+func hasMacro(path string) bool {
+	for i := range len(path) - 1 {
+		if next := path[i+1]; path[i] == '%' && (next|0x20 >= 'a' && next|0x20 <= 'z' || next == '$') {
+			return true
+		}
+	}
+	return false
+}
+
+// substituteS puts the name of a share in place of %S as Samba does, which does not let the name
+// have characters that mean something to a shell.
+func substituteS(value, name string) string {
+	safe := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("$`\"';%\r\n", r) {
+			return '_'
+		}
+		return r
+	}, name)
+	return strings.ReplaceAll(value, "%S", safe)
+}
