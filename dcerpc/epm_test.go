@@ -210,3 +210,26 @@ func TestMapperFreesHandles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, zeros(24), got)
 }
+
+// FuzzMapper gives any stub to the endpoint mapper, in all syntaxes. What it answers must not depend on numbers that the
+// stub only announces.
+func FuzzMapper(f *testing.F) {
+	request, err := hex.DecodeString(strings.Join(strings.Fields(sambaMapRequest), ""))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(byte(3), byte(0), request)
+	f.Add(byte(2), byte(0), lookupStub(ndr.NDR20, 0, 1, fsrvpInterface(), 0, 500))
+	f.Add(byte(2), byte(1), lookupStub(ndr.NDR64, 3, 2, otherInterface(), 1, 1))
+	f.Add(byte(4), byte(2), zeros(20))
+	m := mapper()
+	f.Fuzz(func(t *testing.T, opnum, syntax byte, stub []byte) {
+		call := dcerpc.Call{Opnum: uint16(opnum % 8), Syntax: ndr.Syntax(syntax % 3), Stub: stub}
+		if call.ResponseSyntax = call.Syntax; call.Syntax == ndr.NDR20BE {
+			call.ResponseSyntax = ndr.NDR20
+		}
+		if err := m.ServeRPC(t.Context(), &call); err == nil && len(call.Response) > 1024 {
+			t.Errorf("answer of %d bytes from %d entries", len(call.Response), len(m.Entries))
+		}
+	})
+}

@@ -45,10 +45,10 @@ func (c *serverConn) receiveBind(b []byte) bool {
 	c.bound = true
 	c.mpx = h.Flags.Has(pdu.ConcMPX)
 	c.signing = h.Flags.Has(pdu.SupportHeaderSign)
-	c.outMu.Lock()
+	c.lockOut()
 	c.out.maxXmit = c.fragmentSize(&bind)
 	c.out.signHeader = c.signing
-	c.outMu.Unlock()
+	c.unlockOut()
 	if sec != nil {
 		c.security[sec.id] = sec
 	}

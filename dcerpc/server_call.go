@@ -231,8 +231,8 @@ func (c *serverConn) respond(call *serverCall) {
 		sec = &call.sec.securityContext
 	}
 	sec.describe(&f)
-	c.outMu.Lock()
-	defer c.outMu.Unlock()
+	c.lockOut()
+	defer c.unlockOut()
 	f.MaxXmit = c.out.maxXmit
 	for f.More() {
 		b, err := c.out.next(&f, sec)

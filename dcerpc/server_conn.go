@@ -35,7 +35,7 @@ const (
 )
 
 // A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines
-// of their own and write under outMu.
+// of their own and write with out locked.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
@@ -63,7 +63,7 @@ type serverConn struct {
 	anonymous    context.Context // of calls without a security context
 	ends         string          // why the connection ends, for the log
 
-	outMu       sync.Mutex
+	sending     chan struct{} // full while somebody uses out; a mutex would not be for waiting that long
 	out         sender
 	outDeadline time.Time
 
@@ -122,6 +122,7 @@ func (c *serverConn) start() {
 	c.framer = pdu.NewFramer(c.conn, 0)
 	c.framer.Shrink()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.sending = make(chan struct{}, 1)
 	c.out = sender{conn: c.conn, trace: c.server.Trace, maxXmit: leastNegotiated}
 	c.anonymous = WithPeer(c.ctx, c.peer(nil))
 	c.inFlight = make(map[uint32]*serverCall)
@@ -344,10 +345,13 @@ func (c *serverConn) fault(callID uint32, contextID uint16, status pdu.FaultStat
 	})
 }
 
+func (c *serverConn) lockOut()   { c.sending <- struct{}{} }
+func (c *serverConn) unlockOut() { <-c.sending }
+
 // send writes one PDU that is not protected.
 func (c *serverConn) send(p pdu.PDU) {
-	c.outMu.Lock()
-	defer c.outMu.Unlock()
+	c.lockOut()
+	defer c.unlockOut()
 	b, err := p.AppendBinary(c.out.buf[:0])
 	if err != nil { // no PDU of ours is too long
 		c.logger.Error("dcerpc: cannot encode", "type", p.Head().Type, "err", err)
@@ -358,7 +362,7 @@ func (c *serverConn) send(p pdu.PDU) {
 	c.write(b)
 }
 
-// write writes one PDU, which the peer has WriteTime to read, and tells whether it could. It is called with outMu.
+// write writes one PDU, which the peer has WriteTime to read, and tells whether it could. It is called with out locked.
 func (c *serverConn) write(b []byte) bool {
 	if limit := c.limits.WriteTime; limit > 0 {
 		// Most writes find a deadline that is far enough away.
