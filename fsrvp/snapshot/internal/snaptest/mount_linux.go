@@ -3,6 +3,7 @@ package snaptest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,9 +24,10 @@ const (
 // Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its own: whatever a
 // test mounts is gone with the process, also when that is killed. No goroutine may be left at the end.
 func Main(m *testing.M) {
-	if os.Getenv(inNamespace) != "" {
-		// The images lie in memory. The mount is seen by this process alone, so its place does not matter.
-		if err := unix.Mount("images", imageDir, "tmpfs", 0, "mode=0700,size=2g"); err != nil {
+	if os.Getenv(inNamespace) == "made" {
+		// The images lie in memory. Nobody else sees the mount, so its place does not matter.
+		err := unix.Mount("images", imageDir, "tmpfs", 0, "mode=0700,size=2g")
+		if err := errors.Join(err, os.Setenv(inNamespace, "ready")); err != nil { // children share it
 			fmt.Fprintln(os.Stderr, "tmpfs for images:", err)
 			os.Exit(1)
 		}
@@ -37,7 +39,7 @@ func Main(m *testing.M) {
 	runtime.LockOSThread() // Pdeathsig is of the thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.Env = append(os.Environ(), inNamespace+"=made")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
@@ -115,6 +117,12 @@ func Dir(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
+		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // Build makes a directory read-only
+			if d != nil && d.IsDir() {
+				os.Chmod(path, 0o700)
+			}
+			return nil
+		})
 		if err := os.RemoveAll(dir); err != nil {
 			tb.Error(err)
 		}
