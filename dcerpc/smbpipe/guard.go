@@ -39,10 +39,10 @@ type guard struct {
 	head []byte // the length of the frame that is being written
 
 	mu          sync.Mutex
-	sent        chan struct{} // closed at the next frame; nil where nobody waits
-	sealed      bool          // an encrypted frame was sent, so that the server may answer with them
-	mustSeal    bool          // nothing else may be sent any more
-	loginStatus Status        // of the last answer before the session was there
+	sent        func() // called at the next frame; may be nil
+	sealed      bool   // an encrypted frame was sent, so that the server may answer with them
+	mustSeal    bool   // nothing else may be sent any more
+	loginStatus Status // of the last answer before the session was there
 
 	failing sync.Once
 	failed  chan struct{} // closed when the connection is of no use any more
@@ -154,20 +154,22 @@ func (g *guard) Write(b []byte) (int, error) {
 	return max(0, int(n)-4), err
 }
 
-// nextSent returns a channel that is closed when the next frame has been written, or could not be.
-func (g *guard) nextSent() <-chan struct{} {
+// onSent has f called once: when the next frame has been written, or could not be, or by the function that it returns.
+func (g *guard) onSent(f func()) (now func()) {
+	once := sync.OnceFunc(f)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sent = make(chan struct{})
-	return g.sent
+	g.sent = once
+	return once
 }
 
 func (g *guard) noteSent() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.sent != nil {
-		close(g.sent)
-		g.sent = nil
+	f := g.sent
+	g.sent = nil
+	g.mu.Unlock()
+	if f != nil {
+		f()
 	}
 }
 

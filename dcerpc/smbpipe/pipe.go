@@ -102,7 +102,7 @@ func (p *pipe) open(ctx context.Context, name string) error {
 		err := p.s.fault(opOpenPipe, p.path, p.s.do(func() (err error) {
 			p.f, err = p.s.tree.WithContext(p.ctx).OpenFile(name, os.O_RDWR, 0o666)
 			return err
-		}))
+		}, nil))
 		var e *Error
 		if !errors.As(err, &e) || e.Status != statusPipeNotAvailable || try == busyTries {
 			return err
@@ -224,16 +224,14 @@ func (p *pipe) transceive(message []byte) {
 		p.buf = make([]byte, maxMessage)
 	}
 	var n int
-	done := p.s.start(func() (err error) {
+	err := p.s.do(func() (err error) {
 		n, err = p.f.Transcieve(message, p.buf)
 		return err
-	})
-	p.previous <- struct{}{}
-	err := <-done
+	}, func() { p.previous <- struct{}{} })
 	var e *smb2.ResponseError
 	if errors.As(err, &e) && (Status(e.Code) == statusNotSupported || Status(e.Code) == statusInvalidDevice) {
 		p.noTransceive.Store(true)
-		if err = p.s.do(func() error { return p.writeAll(message) }); err == nil {
+		if err = p.s.do(func() error { return p.writeAll(message) }, nil); err == nil {
 			p.read()
 			return
 		}
@@ -246,7 +244,7 @@ func (p *pipe) transceive(message []byte) {
 // write sends a message, and reads what answers it where nobody else does.
 func (p *pipe) write(message []byte, read bool) {
 	defer p.ops.Done()
-	err := p.s.do(func() error { return p.writeAll(message) })
+	err := p.s.do(func() error { return p.writeAll(message) }, nil)
 	if err != nil {
 		p.mu.Lock()
 		p.fail(opWritePipe, err)
@@ -276,7 +274,7 @@ func (p *pipe) read() {
 		err := p.s.do(func() (err error) {
 			n, err = p.f.ReadAt(p.buf, 0)
 			return err
-		})
+		}, nil)
 		if !p.deliver(p.buf[:max(n, 0)], err) {
 			return
 		}
@@ -363,10 +361,15 @@ func (p *pipe) Close() error {
 	p.ctx.cancel()
 	p.ops.Wait()
 	p.ctx.renew()
-	freed := p.s.start(p.f.Close)
+	sent, freed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(freed)
+		_ = p.s.do(p.f.Close, func() { close(sent) }) // freed with the session at the latest
+	}()
+	<-sent
 	stalled.Stop()
 	if busy {
-		p.s.release(true) // freed at the latest with the session, which may be now
+		p.s.release(true)
 		return nil
 	}
 	timer := time.NewTimer(closeTime)

@@ -22,7 +22,7 @@ type session struct {
 	smb    *smb2.Session
 	tree   *smb2.Share
 
-	// starting is held by whoever begins an operation, until its message was written.
+	// starting is locked by whoever begins an operation, until its message was written.
 	starting sync.Mutex
 
 	mu      sync.Mutex
@@ -77,7 +77,7 @@ func (d *Dialer) connect(ctx context.Context, server, share string) (_ *session,
 	err = s.do(func() (err error) {
 		s.tree, err = s.smb.WithContext(ctx).Mount(path)
 		return err
-	})
+	}, nil)
 	if err != nil {
 		return nil, s.fault(opOpenShare, path, err)
 	}
@@ -114,31 +114,23 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-// start begins an operation of exactly one message, in a goroutine of its own, and returns when that has been written. So operations
-// reach the server in the order of their starts. Done gives the operation's error.
-func (s *session) start(op func() error) (done <-chan error) {
-	result := make(chan error, 1)
-	ended := make(chan struct{})
+// do performs an operation of exactly one message. Operations reach the server in the order in which they are begun, and sent, which may be nil,
+// is called when this one's message was written, or will not be.
+func (s *session) do(op func() error, sent func()) error {
 	s.starting.Lock()
-	defer s.starting.Unlock()
-	sent := s.g.nextSent()
-	go func() {
-		defer close(ended)
-		err := safely(op)
-		if errors.Is(err, errBadFrame) {
-			s.g.fail(err)
+	once := s.g.onSent(func() {
+		s.starting.Unlock()
+		if sent != nil {
+			sent()
 		}
-		result <- err
-	}()
-	select {
-	case <-sent:
-	case <-ended: // before it came to that
+	})
+	defer once()
+	err := safely(op)
+	if errors.Is(err, errBadFrame) {
+		s.g.fail(err)
 	}
-	return result
+	return err
 }
-
-// do is start, and waits for the operation's end.
-func (s *session) do(op func() error) error { return <-s.start(op) }
 
 // alive tells whether the connection is still there.
 func (s *session) alive() bool {
