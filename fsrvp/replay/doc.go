@@ -21,8 +21,8 @@
 //
 //	{"format":"fsrvp-transcript","version":1}
 //
-// It may occur again later, so that transcripts can be joined. Every other line is one call, in the order in which
-// the calls ended, with these members:
+// It may occur again later, so that transcripts can be joined. Every other line is one call, written when the call had
+// ended (of calls that overlapped either may be first), with these members:
 //
 //	time            when the request was sent or came: RFC 3339, UTC, always nine digits of a second
 //	response_time   when the answer came or was sent, in the same form; null without an answer
@@ -38,7 +38,7 @@
 //	status          Return once more; null without a readable response
 //	status_name     its name in the standard, for readers' eyes
 //	fault           where RPC answered with a fault: {"status":5,"name":"...","did_not_execute":false}; else absent
-//	response_error  where there is neither response nor fault, why: a sentence; else absent
+//	response_error  a sentence: why there is neither response nor fault, or what the server knew of its E_FAIL; else absent
 //
 // Members that are not in this list are ignored, and "name"s are not read; client, server, user, mechanism, auth_level and
 // status may be absent. Apart from a header and times with nine digits, this is a subset of the JSON form of a

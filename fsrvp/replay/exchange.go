@@ -21,7 +21,7 @@ type Exchange struct {
 	// one of them is set.
 	Response fsrvp.Response
 	Fault    *dcerpc.Fault
-	// Error says why there is neither, for people.
+	// Error says why there is neither, or what a server knew of its E_FAIL; for people.
 	Error string
 }
 

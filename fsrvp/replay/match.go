@@ -37,10 +37,11 @@ func (s *Service) life(set fsrvp.SetID) []*step {
 	return s.foreign
 }
 
-// next finds the step of a sequence that answers a call. With an error it returns the step that has to
-// come first, where there is one.
+// next finds the step of a sequence that answers a call. With an error it returns the first that the client
+// may not leave out, where there is one.
 func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step, err error) {
-	var before []*step // that are still to come, where the client may not leave them out
+	err = errNoMatch
+	var blocked bool // by expected, or by another of the same kind
 	var again *step
 	for i, st := range steps {
 		matches := s.matches(st, req)
@@ -50,28 +51,29 @@ func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step,
 		if st.asked || st.skipped {
 			continue
 		}
-		if !matches {
-			if !st.optional() && st.Opnum() != req.Opnum() {
-				before = append(before, st)
+		if matches && !blocked {
+			st.asked = true
+			if st.succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
+				skip(steps[:i])
 			}
-			continue
+			return st, nil, nil
 		}
-		if len(before) > 0 {
+		if matches {
+			err = fmt.Errorf("%v has to come first", expected.Opnum())
 			break
 		}
-		st.asked = true
-		if st.succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
-			skip(steps[:i])
+		if st.optional() {
+			continue
 		}
-		return st, nil, nil
+		if expected == nil {
+			expected = st
+		}
+		blocked = blocked || st.Opnum() != req.Opnum()
 	}
 	if again != nil && req.Opnum() == fsrvp.OpGetShareMapping {
 		return again, nil, nil
 	}
-	if len(before) > 0 {
-		return nil, before[0], fmt.Errorf("%v has to come first", before[0].Opnum())
-	}
-	return nil, nil, errNoMatch
+	return nil, expected, err
 }
 
 // optional tells whether a client may leave the call out.

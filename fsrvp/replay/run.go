@@ -33,7 +33,8 @@ import (
 // and nothing is left behind that should not be. A call that is not answered, a connection that cannot be made, or the end of ctx
 // stops the replay: no call begins any more, and those at work are cancelled.
 //
-// Sets that the replay has made are then removed: aborted, or their mappings deleted. A context that was set for a set that
+// Sets that the replay has made and that are still there are then removed: aborted, or their mappings deleted; of those that the
+// recording aborted after a commit, mappings are deleted nevertheless, since a server is known that says so and keeps them. A context that was set for a set that
 // never came, or whose id never did, is removed by a set that is started and aborted. All of this is bounded by
 // Config.CleanUpLimit, and not by ctx; its failures are part of the error.
 func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, error) {

@@ -166,7 +166,8 @@ func (s *Service) Departures() int {
 // A Departure is a call that the recording does not answer. As an error it wraps fsrvp.ErrBadState.
 type Departure struct {
 	Request fsrvp.Message // as the client made it
-	// Expected is the recorded call that the client has to make first; nil where there is none, or any other.
+	// Expected is the first recorded call about the same set, or of the same sequence, that is still to come and
+	// may not be left out. Nil: none.
 	Expected *Exchange
 	Reason   string
 }
