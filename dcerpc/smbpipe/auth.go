@@ -13,60 +13,64 @@ import (
 )
 
 // sessionKeyer is a security context with a key for protocols that derive theirs from it (MS-SMB2 3.2.5.3): those of
-// dcerpc/krb5, dcerpc/ntlm and dcerpc/spnego.
+// dcerpc/krb5 and dcerpc/ntlm.
 type sessionKeyer interface{ SessionKey() []byte }
 
 // A login is one SPNEGO exchange as go-smb2 wants it.
 type login struct {
 	ctx     context.Context
-	context dcerpc.Context
-	mech    *observed
-	err     error // of the mechanism: go-smb2 keeps its text alone
+	context dcerpc.Context // SPNEGO's
+	mech    dcerpc.Context // that of the mechanism inside
+	err     error          // of the mechanism: go-smb2 keeps its text alone
 }
 
 var _ smb2.Initiator = (*login)(nil)
 
-// newLogin starts the exchange with a server. A mechanism that is not SPNEGO is negotiated by it.
+// newLogin starts the exchange with a server, around one mechanism or those of a spnego.Initiator.
 func newLogin(ctx context.Context, auth dcerpc.Initiator, target string) (*login, error) {
 	l := &login{ctx: ctx}
+	var mechs []spnego.InitiatorMechanism
 	switch a := auth.(type) {
 	case nil:
 		return nil, errors.New("Dialer.Auth is not set")
+	case *spnego.Initiator:
+		mechs = a.Mechanisms()
 	case spnego.InitiatorMechanism:
-		if a.AuthType() != dcerpc.AuthSPNEGO {
-			l.mech = &observed{InitiatorMechanism: a}
-			var err error
-			if auth, err = spnego.NewInitiator(l.mech); err != nil {
-				return nil, err
-			}
-		}
+		mechs = append(mechs, a)
 	default:
-		if auth.AuthType() != dcerpc.AuthSPNEGO {
-			return nil, fmt.Errorf("%T is not a mechanism for SPNEGO, which SMB logs in by", auth)
-		}
+		return nil, fmt.Errorf("%T is not a mechanism for SPNEGO, which SMB logs in by", auth)
 	}
-	var err error
+	for i, m := range mechs {
+		mechs[i] = &observed{m, l}
+	}
+	negotiate, err := spnego.NewInitiator(mechs...)
+	if err != nil {
+		return nil, err
+	}
 	// Privacy: the session may have to be encrypted.
-	l.context, err = auth.NewContext(target, dcerpc.LevelPrivacy)
+	l.context, err = negotiate.NewContext(target, dcerpc.LevelPrivacy)
 	return l, err
 }
 
-// An observed mechanism remembers its context, whose key is there before SPNEGO has said its last word. It has SPNEGO send the
+// An observed mechanism tells the login of its context, whose key is there before SPNEGO has said its last word. It has SPNEGO send the
 // mechListMIC with the mechanism's last token: Samba asks for it in any case, and go-smb2 has no leg to spare.
 type observed struct {
 	spnego.InitiatorMechanism
-	context dcerpc.Context
+	login *login
 }
 
 func (o *observed) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c, err := o.InitiatorMechanism.NewContext(target, level)
-	o.context = c
+	if err != nil {
+		return nil, err
+	}
+	o.login.mech = c
 	if m, ok := c.(spnego.MICContext); ok {
 		if _, has := c.(interface{ PrefersMIC() bool }); !has {
-			return eagerContext{m}, err
+			return eagerContext{m}, nil
 		}
 	}
-	return c, err
+	return c, nil
 }
 
 // An eagerContext wants the mechListMIC.
@@ -100,11 +104,7 @@ func (l *login) step(in []byte) ([]byte, error) {
 
 // SessionKey is what the session's keys are derived from.
 func (l *login) SessionKey() []byte {
-	c := l.context
-	if l.mech != nil {
-		c = l.mech.context
-	}
-	if k, ok := c.(sessionKeyer); ok {
+	if k, ok := l.mech.(sessionKeyer); ok {
 		return k.SessionKey()
 	}
 	return nil

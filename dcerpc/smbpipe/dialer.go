@@ -44,8 +44,8 @@ func (d Dialect) String() string {
 // It keeps a session to every server that it has dialled, for all pipes, and makes a new one where that has ended. Every share that is opened has a session
 // of its own, so that nothing waits for the transfer of files.
 type Dialer struct {
-	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then offers alone, or a
-	// spnego.Initiator. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the full DNS name. It is required.
+	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then offers alone, or the several of a
+	// *spnego.Initiator. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the full DNS name. It is required.
 	Auth dcerpc.Initiator
 	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used. Without it sessions are
 	// encrypted where the server demands it, and signed otherwise.

@@ -27,6 +27,11 @@ func NewInitiator(mechs ...InitiatorMechanism) (*Initiator, error) {
 	return &Initiator{mechs: append([]InitiatorMechanism(nil), mechs...)}, nil
 }
 
+// Mechanisms returns what is offered, in that order. The slice is the caller's.
+func (i *Initiator) Mechanisms() []InitiatorMechanism {
+	return append([]InitiatorMechanism(nil), i.mechs...)
+}
+
 // AuthType is RPC_C_AUTHN_GSS_NEGOTIATE, 9.
 func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthSPNEGO }
 

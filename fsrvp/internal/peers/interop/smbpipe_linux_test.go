@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
@@ -123,6 +124,17 @@ func TestCredentials(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+	t.Run("SPNEGO", func(t *testing.T) {
+		krb, password := kerberos(t, n, u).(*krb5.Initiator), ntlmAuth(t, u).(*ntlm.Initiator)
+		wrong := kerberos(t, n, peers.User{Name: "backup", Password: "wrong"}).(*krb5.Initiator)
+		for _, auth := range []dcerpc.Initiator{negotiate(t, krb), negotiate(t, krb, password), negotiate(t, wrong, password), negotiate(t, password)} {
+			c, err := fsrvp.Dial(t.Context(), server.FQDN, &fsrvp.Config{Transport: dialer(t, n, auth), Auth: auth})
+			require.NoError(t, err)
+			_, err = c.GetSupportedVersion(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+		}
+	})
 	dial := func(t *testing.T, auth dcerpc.Initiator, server, pipe string) error {
 		t.Helper()
 		_, err := dialer(t, n, auth).DialRPC(t.Context(), server, pipe)
