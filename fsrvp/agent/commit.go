@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
@@ -69,11 +71,11 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 	}
 	made := make(map[fsrvp.CopyID]bool, len(w.snapshots))
 	for _, s := range w.snapshots {
-		made[s.ID] = s.Path != ""
+		made[s.ID] = filepath.IsAbs(s.Path) && utf8.ValidString(s.Path)
 	}
 	for _, s := range specs {
 		if !made[s.ID] {
-			return errors.Join(fmt.Errorf("agent: the backend has taken no snapshot %s", s.ID), a.unmake(ctx, w.set))
+			return errors.Join(fmt.Errorf("agent: the backend has taken no snapshot %s, or at a path that cannot be stored", s.ID), a.unmake(ctx, w.set))
 		}
 	}
 	return nil

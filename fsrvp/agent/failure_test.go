@@ -264,6 +264,18 @@ func (f forgetful) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]ag
 	return list, err
 }
 
+// TestPathsThatAreNotText: the store holds text, and a path that it would change must not get there.
+func TestPathsThatAreNotText(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		r.snapshots = snapmem.New("/srv/a", "/srv/\xff")
+		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/\xfe"}, agent.Share{Name: "db", Path: "/srv/\xff"})
+	})
+	for _, share := range []string{vms, db} {
+		_, err := r.IsPathSupported(client1, share)
+		requireStatus(t, fsrvp.ErrNotSupported, err)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.cfg.MaxSets, r.cfg.MaxShares = 2, 3 })
 	for range 2 {

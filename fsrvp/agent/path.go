@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
@@ -48,6 +49,11 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	}
 	if _, err := t.share.within(t.volume, t.volume.Path); err != nil {
 		return t, statusError(err, fsrvp.ErrNotSupported)
+	}
+	for _, s := range []string{t.share.Name, t.share.Path, t.volume.ID, t.volume.Path} {
+		if !utf8.ValidString(s) { // the store would not give it back as it is
+			return t, fmt.Errorf("agent: share %s: %q is not UTF-8: %w", unc, s, fsrvp.ErrNotSupported)
+		}
 	}
 	if namer, ok := a.cfg.Shares.(ShareNamer); ok {
 		if err := namer.CheckName(a.exposedName(t.share.Name, fsrvp.CopyID{})); err != nil { // all ids are of one length

@@ -3,6 +3,7 @@ package fsrvptest_test
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -21,9 +22,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var profiles = []agent.Profile{agent.Windows, agent.Strict}
 
+// quickDir is a directory for stores that need not outlive the machine.
+func quickDir(tb testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "fsrvptest-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // newServer starts an embedded server for a test.
 func newServer(t testing.TB, cfg *fsrvptest.ServerConfig) *fsrvptest.Server {
-	cfg.Agent.StorePath = filepath.Join(t.TempDir(), "store")
+	cfg.Agent.StorePath = filepath.Join(quickDir(t), "store")
 	s, err := fsrvptest.NewServer(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
@@ -54,7 +65,7 @@ func TestAgent(t *testing.T) {
 func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 	m := fsrvptest.NewMemory()
 	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1"}
-	cfg.StorePath = filepath.Join(tb.TempDir(), "store")
+	cfg.StorePath = filepath.Join(quickDir(tb), "store")
 	cfg.Owner = func(_ context.Context, _ string, share agent.Share) (string, error) {
 		return map[string]string{"mounted": "fs2"}[share.Name], nil
 	}

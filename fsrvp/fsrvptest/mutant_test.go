@@ -1,0 +1,246 @@
+package fsrvptest_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+)
+
+// A mutant is a server that does one thing wrong.
+type mutant struct {
+	fsrvp.Service
+	status func(op fsrvp.Opnum, err error) error // changes what methods answer
+	lies   bool                                  // results are wrong
+}
+
+func (m *mutant) answer(op fsrvp.Opnum, err error) error {
+	if m.status == nil {
+		return err
+	}
+	return m.status(op, err)
+}
+
+func (m *mutant) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error) {
+	v, err := m.Service.GetSupportedVersion(ctx)
+	if m.lies {
+		v.Max++
+	}
+	return v, m.answer(fsrvp.OpGetSupportedVersion, err)
+}
+
+func (m *mutant) SetContext(ctx context.Context, c fsrvp.ContextValue) error {
+	return m.answer(fsrvp.OpSetContext, m.Service.SetContext(ctx, c))
+}
+
+func (m *mutant) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsrvp.SetID, error) {
+	id, err := m.Service.StartShadowCopySet(ctx, client)
+	return id, m.answer(fsrvp.OpStartShadowCopySet, err)
+}
+
+func (m *mutant) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+	id, err := m.Service.AddToShadowCopySet(ctx, client, set, share)
+	return id, m.answer(fsrvp.OpAddToShadowCopySet, err)
+}
+
+func (m *mutant) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return m.answer(fsrvp.OpCommitShadowCopySet, m.Service.CommitShadowCopySet(ctx, set, wait))
+}
+
+func (m *mutant) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return m.answer(fsrvp.OpExposeShadowCopySet, m.Service.ExposeShadowCopySet(ctx, set, wait))
+}
+
+func (m *mutant) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
+	return m.answer(fsrvp.OpRecoveryCompleteShadowCopySet, m.Service.RecoveryCompleteShadowCopySet(ctx, set))
+}
+
+func (m *mutant) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
+	return m.answer(fsrvp.OpAbortShadowCopySet, m.Service.AbortShadowCopySet(ctx, set))
+}
+
+func (m *mutant) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
+	p, err := m.Service.IsPathSupported(ctx, share)
+	if m.lies {
+		p.Owner = ""
+	}
+	return p, m.answer(fsrvp.OpIsPathSupported, err)
+}
+
+func (m *mutant) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.PathShadowCopied, error) {
+	p, err := m.Service.IsPathShadowCopied(ctx, share)
+	if m.lies {
+		p.Compatibility = 4
+	}
+	return p, m.answer(fsrvp.OpIsPathShadowCopied, err)
+}
+
+func (m *mutant) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
+	a, err := m.Service.GetShareMapping(ctx, copy, set, share, level)
+	if m.lies && a != nil {
+		a.SetID, a.CopyID, a.Exposed, a.Created = fsrvp.NewSetID(), fsrvp.NewCopyID(), "lie"+a.Exposed[:1], time.Now()
+	}
+	return a, m.answer(fsrvp.OpGetShareMapping, err)
+}
+
+func (m *mutant) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
+	return m.answer(fsrvp.OpDeleteShareMapping, m.Service.DeleteShareMapping(ctx, set, copy, share))
+}
+
+func (m *mutant) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return m.answer(fsrvp.OpPrepareShadowCopySet, m.Service.PrepareShadowCopySet(ctx, set, wait))
+}
+
+// breeds are the mutants, by what they do wrong.
+var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant))){
+	"answers every error by another": func(_ *fsrvptest.Target, wrap func(func(*mutant))) {
+		wrap(func(m *mutant) {
+			m.status = func(_ fsrvp.Opnum, err error) error {
+				if err != nil {
+					return fsrvp.ErrOutOfMemory
+				}
+				return nil
+			}
+		})
+	},
+	"answers errors by success": func(_ *fsrvptest.Target, wrap func(func(*mutant))) {
+		wrap(func(m *mutant) { m.status = func(fsrvp.Opnum, error) error { return nil } })
+	},
+	"lies": func(_ *fsrvptest.Target, wrap func(func(*mutant))) { wrap(func(m *mutant) { m.lies = true }) },
+	"forgets a client that has not begun a call for half the time": func(t *fsrvptest.Target, wrap func(func(*mutant))) {
+		last := time.Now()
+		wrap(func(m *mutant) {
+			m.status = func(_ fsrvp.Opnum, err error) error {
+				silent := time.Since(last) > t.SequenceTimeout/2
+				last = time.Now()
+				if silent {
+					return fsrvp.ErrBadID
+				}
+				return err
+			}
+		})
+	},
+	"has files that stay as they are": func(t *fsrvptest.Target, _ func(func(*mutant))) {
+		t.Files = deafFiles{t.Files}
+	},
+	"has no rights on what it exposes": func(t *fsrvptest.Target, _ func(func(*mutant))) { t.Rights = noRights{} },
+	"leaves something of everything": func(t *fsrvptest.Target, _ func(func(*mutant))) {
+		n := 0
+		t.Held = func(context.Context) (int, int, error) { n++; return n, n, nil }
+	},
+	"deletes every set when it starts": func(t *fsrvptest.Target, _ func(func(*mutant))) {
+		restart := t.Restart
+		t.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
+			next, err := restart(ctx)
+			next.Client = &mutant{Service: next.Client, status: func(op fsrvp.Opnum, err error) error {
+				if op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet {
+					return fsrvp.ErrObjectNotFound
+				}
+				return err
+			}}
+			return next, err
+		}
+	},
+}
+
+type deafFiles struct{ fsrvptest.Files }
+
+func (f deafFiles) WriteFile(string, string, []byte) error { return nil }
+
+type noRights struct{}
+
+func (noRights) Mark(context.Context, string, string) error      { return nil }
+func (noRights) Marks(context.Context, string) ([]string, error) { return nil, nil }
+
+// TestEveryCaseCanFail runs every case on servers that do one thing wrong, and demands that each case finds one of them. A case about a
+// method that has to succeed has to find the server where it does not.
+func TestEveryCaseCanFail(t *testing.T) {
+	const timeout = 180 * time.Second
+	cfg := agent.Config{Timers: agent.Timers{Add: timeout, Prepare: timeout, GetShareMapping: timeout}}
+	synctest.Test(t, func(t *testing.T) {
+		whole := direct(t, cfg)
+		whole.SequenceTimeout, whole.CaseTimeout = timeout, 10*time.Hour
+		found, byFailure := 0, 0
+		for _, c := range fsrvptest.Cases() {
+			if c.Run(context.Background(), &whole).Verdict == fsrvptest.NotApplicable {
+				continue
+			}
+			switch {
+			case finds(c, &whole):
+				found++
+			case failsWithout(c, &whole):
+				byFailure++
+			default:
+				t.Errorf("%s finds nothing", c.Name)
+			}
+			reset(t, &whole)
+		}
+		t.Logf("%d cases find a server that answers wrongly, %d more one that fails", found, byFailure)
+	})
+}
+
+// finds tells whether a case fails on one of the breeds.
+func finds(c fsrvptest.Case, whole *fsrvptest.Target) bool {
+	found := false
+	for _, breed := range breeds {
+		target := *whole
+		breed(&target, func(change func(*mutant)) {
+			for _, s := range []*fsrvp.Service{&target.Client, &target.Other, &target.SameHost, &target.Unprivileged, &target.Unprotected} {
+				m := &mutant{Service: *s}
+				change(m)
+				*s = m
+			}
+		})
+		res := c.Run(context.Background(), &target)
+		found = found || res.Verdict == fsrvptest.Failed && !strings.HasPrefix(res.Reason, "clean-up")
+		takeServices(whole, &target)
+	}
+	return found
+}
+
+// failsWithout tells whether a case fails on a server where the method that it is named by fails.
+func failsWithout(c fsrvptest.Case, whole *fsrvptest.Target) bool {
+	subject, _, _ := strings.Cut(c.Name, "/")
+	broken := func(op fsrvp.Opnum, err error) error {
+		if err == nil && (strings.HasPrefix(op.String(), subject) || subject == "smbtorture" || subject == "FileServer") {
+			return errors.New("broken")
+		}
+		return err
+	}
+	target := *whole
+	target.Client, target.Other = &mutant{Service: whole.Client, status: broken}, &mutant{Service: whole.Other, status: broken}
+	return c.Run(context.Background(), &target).Verdict == fsrvptest.Failed
+}
+
+// takeServices keeps what a restart has made of the services.
+func takeServices(whole, target *fsrvptest.Target) {
+	for _, s := range []struct{ to, from *fsrvp.Service }{
+		{&whole.Client, &target.Client}, {&whole.SameHost, &target.SameHost}, {&whole.Other, &target.Other},
+		{&whole.Unprivileged, &target.Unprivileged}, {&whole.Unprotected, &target.Unprotected},
+	} {
+		service := *s.from
+		for {
+			m, ok := service.(*mutant)
+			if !ok {
+				break
+			}
+			service = m.Service
+		}
+		*s.to = service
+	}
+}
+
+// reset starts the server anew, without what a mutant kept from being cleaned up.
+func reset(t *testing.T, whole *fsrvptest.Target) {
+	next, err := whole.Restart(context.Background())
+	require.NoError(t, err)
+	takeServices(whole, &next)
+}
