@@ -181,6 +181,10 @@ func (m *EndpointMapper) lookup(d *ndr.Decoder, e *ndr.Encoder) error {
 		return ErrContextMismatch
 	}
 	found, next := page(found, start, int(limit))
+	if next == 0 && len(found) > 0 {
+		// Windows tells the end by a call that finds nothing, and Samba's clients wait for that.
+		next = start + len(found)
+	}
 	encodeLookupHandle(e, next)
 	e.Uint32(uint32(len(found)))
 	e.Uint3264(uint64(limit))
