@@ -491,16 +491,21 @@ func (s *Snapshots) List(context.Context) ([]agent.SnapshotSpec, error) {
 	return specs, nil
 }
 
-// describe tells of a snapshot, unless it is none, or gone.
+// describe tells of a snapshot, unless it is none, or was deleted meanwhile.
 func describe(e snapdir.Entry) (spec agent.SnapshotSpec, ok bool, err error) {
 	f, err := os.Open(e.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if err == nil {
+		defer f.Close()
+		spec, ok, err = describeOpen(f)
+		spec.ID = e.ID
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the ioctls say so too, of an open subvolume
 		return spec, false, nil
 	}
-	if err != nil {
-		return spec, false, err
-	}
-	defer f.Close()
+	return spec, ok, err
+}
+
+func describeOpen(f *os.File) (spec agent.SnapshotSpec, ok bool, err error) {
 	if _, root, err := look(f); err != nil || !root {
 		return spec, false, err
 	}
@@ -516,8 +521,9 @@ func describe(e snapdir.Entry) (spec agent.SnapshotSpec, ok bool, err error) {
 	if err != nil {
 		return spec, false, err
 	}
-	volume := agent.Volume{ID: prefix + uuid.UUID(fsID).String() + "/" + uuid.UUID(info.Parent).String()}
-	return agent.SnapshotSpec{ID: e.ID, Volume: volume, Writable: !readOnly}, true, nil
+	spec.Volume.ID = prefix + uuid.UUID(fsID).String() + "/" + uuid.UUID(info.Parent).String()
+	spec.Writable = !readOnly
+	return spec, true, nil
 }
 
 // Compatibility says that a volume is not to be defragmented: that would give up what it shares with its snapshots, and fill

@@ -144,6 +144,23 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		all.Wait()
 		ids(t, b)
 	})
+	t.Run("deleted by several", func(t *testing.T) {
+		for range 5 {
+			s := spec(false)
+			_, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+			require.NoError(t, err)
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					if err := b.Delete(context.WithoutCancel(t.Context()), s); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			ids(t, b)
+		}
+	})
 	t.Run("unsupported", func(t *testing.T) {
 		link := filepath.Join(Dir(t), "link")
 		require.NoError(t, os.Symlink(dir, link))

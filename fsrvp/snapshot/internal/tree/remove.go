@@ -42,8 +42,8 @@ func removeEntry(ctx context.Context, parent *os.Root, name string, isDir bool) 
 	if err != nil {
 		return err
 	}
-	if fi.IsDir() {
-		if err := removeContents(ctx, parent, name); err != nil {
+	if fi.IsDir() { // unless somebody else removes the tree too
+		if err := removeContents(ctx, parent, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
