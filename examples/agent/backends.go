@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/directory"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
+)
+
+func (o *options) snapshotBackend(log *slog.Logger) (agent.Snapshots, error) {
+	dirs := make([]string, len(o.snapDir))
+	for i, d := range o.snapDir {
+		abs, err := filepath.Abs(d)
+		if err != nil {
+			return nil, fmt.Errorf("-snapshot-dir: %w", err)
+		}
+		dirs[i] = abs
+	}
+	switch o.snapshots {
+	case "auto":
+		return snapshot.New(&snapshot.Config{Dirs: dirs, Logger: log})
+	case "btrfs":
+		return btrfs.New(&btrfs.Config{Dirs: dirs})
+	case "reflink":
+		return reflink.New(&reflink.Config{Dirs: dirs, Logger: log})
+	case "copy":
+		return copy.New(&copy.Config{Dirs: dirs, Logger: log})
+	}
+	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, btrfs, reflink or copy", o.snapshots)
+}
+
+// shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.
+func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (agent.Shares, error) {
+	dirs := make(map[string]string, len(o.share))
+	for _, s := range o.share {
+		name, dir, ok := strings.Cut(s, "=")
+		if !ok || name == "" || dir == "" {
+			return nil, fmt.Errorf("-share is %q; it has to be NAME=DIR", s)
+		}
+		if _, ok := dirs[name]; ok {
+			return nil, fmt.Errorf("-share: %q is given twice", name)
+		}
+		dirs[name] = dir
+	}
+	var fromSamba *samba.Shares
+	if o.shares == "samba" || o.expose == "samba" {
+		var err error
+		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Logger: log}); err != nil {
+			return nil, err
+		}
+	}
+	exposeDir, toDirectory := strings.CutPrefix(o.expose, "directory:")
+	switch {
+	case o.expose == "samba" && o.shares == "samba":
+		return fromSamba, nil
+	case o.expose == "samba":
+		return nil, errors.New("-expose samba takes its shares' rights from Samba's; use -shares samba with it")
+	case toDirectory && exposeDir != "":
+		exposed, err := directory.New(exposeDir, dirs)
+		if err != nil || o.shares != "samba" {
+			return exposed, err
+		}
+		return &sambaAsDirectories{Shares: exposed, samba: fromSamba}, nil
+	}
+	return nil, fmt.Errorf("-expose is %q; it has to be directory:DIR or samba", o.expose)
+}
+
+// sambaAsDirectories takes the shares of Samba, and exposes copies of them as directories.
+type sambaAsDirectories struct {
+	*directory.Shares
+	samba *samba.Shares
+}
+
+// Lookup finds a share of Samba.
+func (s *sambaAsDirectories) Lookup(ctx context.Context, name string) (agent.Share, error) {
+	return s.samba.Lookup(ctx, name)
+}

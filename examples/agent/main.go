@@ -1,0 +1,175 @@
+// Command agent is a File Share Shadow Copy Agent that a NAS could run: it takes, exposes and deletes shadow copies
+// of this machine's shares for clients of MS-FSRVP, over TCP or behind Samba's smbd.
+//
+// Shares of directories, exposed as directories, over TCP:
+//
+//	agent -listen tcp:127.0.0.1:5555 -share data=/srv/data -expose directory:/srv/exposed -state /var/lib/fsrvp -keytab fs1.keytab
+//
+// Samba's shares, exposed as shares of Samba, over the pipe of the standard:
+//
+//	agent -listen samba:/run/samba/ncalrpc -shares samba -expose samba -state /var/lib/fsrvp -keytab /etc/krb5.keytab
+//
+// It prints "listening ..." for each listener once that accepts, logs on standard error, and ends on SIGTERM or
+// SIGINT when the calls under way have ended.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	listen     list
+	share      list
+	shares     string
+	snapshots  string
+	snapDir    list
+	expose     string
+	state      string
+	keytab     string
+	ntlmUsers  string
+	winbind    bool
+	allow      list
+	names      list
+	profile    string
+	timeout    time.Duration
+	epmapper   string
+	requireRPC bool
+	smbConf    string
+	drain      time.Duration
+	verbose    bool
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func parse(args []string, stderr io.Writer) (*options, error) {
+	var o options
+	flags := flag.NewFlagSet("agent", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
+	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
+	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
+	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, btrfs, reflink, copy")
+	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root; may be given several times")
+	flags.StringVar(&o.expose, "expose", "", "how copies are exposed: `directory:DIR`, or samba, as shares of Samba")
+	flags.StringVar(&o.state, "state", "", "`directory` of the agent's table")
+	flags.StringVar(&o.keytab, "keytab", "", "`file` of the service's Kerberos keys, host/ principals; none: no Kerberos")
+	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "`file` of lines DOMAIN\\user, tab, NT hash in hex; none: no NTLM")
+	flags.BoolVar(&o.winbind, "ntlm-winbind", false, "have NTLM checked by this machine's winbindd")
+	flags.Var(&o.allow, "allow", "an account (DOMAIN\\user, user@REALM) or SID that may call, beside BUILTIN\\Administrators and Backup Operators; may be given several times")
+	flags.Var(&o.names, "name", "a name or address of this server, beside the host's own and those in the keytab; may be given several times")
+	flags.StringVar(&o.profile, "profile", "windows", "answer as Windows does, or strictly as the standard is written: windows, strict")
+	flags.DurationVar(&o.timeout, "sequence-timeout", 0, "replaces every value of the Message Sequence Timer; for tests")
+	flags.StringVar(&o.epmapper, "epmapper", "", "also be the endpoint mapper, at `tcp:HOST:135`, for clients that ask for the port")
+	flags.BoolVar(&o.requireRPC, "require-rpc-security", false, "behind Samba, also demand security of RPC's own inside the SMB session")
+	flags.StringVar(&o.smbConf, "smb-conf", "", "Samba's configuration `file`, if it is not the usual one")
+	flags.DurationVar(&o.drain, "drain", 30*time.Second, "how long calls under way may take to end after a signal")
+	flags.BoolVar(&o.verbose, "v", false, "log every call")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	return &o, o.check(flags.Args())
+}
+
+func (o *options) check(rest []string) error {
+	var problems []error
+	missing := func(when bool, what string) {
+		if when {
+			problems = append(problems, errors.New(what))
+		}
+	}
+	missing(len(rest) > 0, fmt.Sprintf("%q is no flag; -h lists them", rest))
+	missing(len(o.listen) == 0, "-listen is missing: tcp:HOST:PORT or samba:NCALRPC_DIR")
+	missing(len(o.share) == 0 && o.shares == "", "-share NAME=DIR or -shares samba has to say what can be copied")
+	missing(len(o.share) > 0 && o.shares != "", "-share and -shares exclude each other")
+	missing(o.shares != "" && o.shares != "samba", fmt.Sprintf("-shares is %q; samba is all that it can be", o.shares))
+	missing(o.state == "", "-state is missing: the directory of the agent's table")
+	missing(o.expose == "", "-expose is missing: directory:DIR or samba")
+	missing(o.profile != "windows" && o.profile != "strict", fmt.Sprintf("-profile is %q; it has to be windows or strict", o.profile))
+	missing(o.timeout < 0, "-sequence-timeout is negative")
+	missing(o.ntlmUsers != "" && o.winbind, "-ntlm-users and -ntlm-winbind exclude each other")
+	return errors.Join(problems...)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+
+	acceptors, closeAcceptors, hosts, err := o.acceptors()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAcceptors()) }()
+	shares, err := o.shareBackend(ctx, log)
+	if err != nil {
+		return err
+	}
+	snapshots, err := o.snapshotBackend(log)
+	if err != nil {
+		return err
+	}
+	cfg := &agent.Config{
+		Snapshots: snapshots,
+		Shares:    shares,
+		StorePath: filepath.Join(o.state, "agent.db"),
+		Names:     serverNames(append(hosts, o.names...)),
+		Allow:     o.allow,
+		Logger:    log,
+	}
+	if o.profile == "strict" {
+		cfg.Profile = agent.Strict
+	}
+	if d := o.timeout; d > 0 {
+		cfg.Timers = agent.Timers{
+			SetContext: d, Start: d, Add: d, Prepare: d, Commit: d, Expose: d, GetShareMapping: d, Failure: d,
+		}
+	}
+	if err := os.MkdirAll(o.state, 0o700); err != nil {
+		return fmt.Errorf("-state: %w", err)
+	}
+	a, err := agent.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+
+	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
+	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Logger: log})
+	return o.serve(ctx, srv, stdout, log)
+}
