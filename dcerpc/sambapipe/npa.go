@@ -196,16 +196,24 @@ func (t *securityToken) decode(d *ndr.Decoder, level uint32) {
 	if level < 8 {
 		return
 	}
-	claims := d.Uint32() | d.Uint32() | d.Uint32() // numbers of local, user and device claims
+	none := zeros(d, 3) // the numbers of local, user and device claims
 	n = d.Uint32()
-	claims |= d.Uint32() | d.Uint32() | d.Uint32() // once more, in front of the empty arrays
-	if claims != 0 {
+	if !zeros(d, 3) || !none { // the same again, in front of the empty arrays
 		// Their values stand between the token and what follows it, where only who understands all of them
 		// finds the end. Domain controllers' tokens have claims; a file server's have none.
 		d.Fail("claims", "are not supported")
 	}
 	t.deviceSIDs = decodeSIDs(d, n)
 	t.evaluateClaims = d.Uint16()
+}
+
+// zeros reads n words and tells whether all of them are zero.
+func zeros(d *ndr.Decoder, n int) bool {
+	zero := true
+	for range n {
+		zero = d.Uint32() == 0 && zero
+	}
+	return zero
 }
 
 func (t *unixToken) decode(d *ndr.Decoder) {

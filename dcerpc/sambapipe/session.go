@@ -23,8 +23,8 @@ const (
 
 // SIDs of callers that nobody has authenticated.
 const (
-	sidBuiltinGuests dcerpc.SID = "S-1-5-32-546"
-	ridGuest                    = "-501" // of a domain's account Guest
+	sidBuiltinGuests = dcerpc.SID("S-1-5-32-546")
+	ridGuest         = "-501" // of a domain's account Guest
 )
 
 // sessionOf is what a dcerpc.Server is told of the caller.

@@ -99,7 +99,7 @@ func (h *Host) Claim(tb testing.TB) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if err := flock(f, syscall.LOCK_EX); err != nil {
+		if err := flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 			tb.Fatal(err)
 		}
 		noteClaim(tb, h.Name)

@@ -44,43 +44,37 @@ func join(scripts, state string) error {
 	return fmt.Errorf("is not up after %v:\n%s", startLimit, logOf(state))
 }
 
-// useLock stays open, and so locked, until the process ends.
-var useLock *os.File
-
-// lockUse takes the shared lock that keeps the network up. While a network is taken down it waits.
+// lockUse takes the shared lock that keeps the network up, until the process ends: the descriptor is not closed. While a network is taken
+// down it waits.
 func lockUse(state string) error {
+	path := filepath.Join(state, "use.lock")
 	for {
 		if err := os.Mkdir(state, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		f, err := os.OpenFile(filepath.Join(state, "use.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the directory has gone in between
 		}
 		if err != nil {
+			return &os.PathError{Op: "open", Path: path, Err: err}
+		}
+		var mine, now syscall.Stat_t
+		if err := errors.Join(flock(fd, syscall.LOCK_SH), syscall.Fstat(fd, &mine)); err != nil {
+			syscall.Close(fd)
 			return err
 		}
-		if err := flock(f, syscall.LOCK_SH); err != nil {
-			f.Close()
-			return err
-		}
-		mine, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return err
-		}
-		if now, err := os.Stat(f.Name()); err == nil && os.SameFile(mine, now) {
-			useLock = f
+		if syscall.Stat(path, &now) == nil && mine.Dev == now.Dev && mine.Ino == now.Ino {
 			return nil
 		}
-		f.Close() // locked what the end of another network has unlinked
+		syscall.Close(fd) // locked what the end of another network has unlinked
 	}
 }
 
-// flock waits for a lock on f.
-func flock(f *os.File, how int) error {
+// flock waits for a lock.
+func flock(fd, how int) error {
 	for {
-		err := syscall.Flock(int(f.Fd()), how)
+		err := syscall.Flock(fd, how)
 		if !errors.Is(err, syscall.EINTR) {
 			return err
 		}
