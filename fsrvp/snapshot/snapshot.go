@@ -28,8 +28,9 @@ import (
 
 // A Config is that of all backends. Nil means the zero values.
 type Config struct {
-	// Dirs are the directories that snapshots are in, at most one per file system; see the backends. Nil: the directory
-	// .fsrvp at the root of the mount that holds the volume, which only Linux tells: elsewhere one has to be given.
+	// Dirs are the directories that snapshots are in, one for each file system; see the backends. A volume on whose file
+	// system there is none is copied to the first one. Nil: the directory .fsrvp at the root of the mount that holds the
+	// volume, which only Linux tells: elsewhere one has to be given.
 	Dirs []string
 	// Volumes are directories that are volumes with all that is below them, where the backend is reflink or copy. Nil:
 	// every shared directory is a volume.

@@ -76,6 +76,22 @@ func TestPicks(t *testing.T) {
 	require.ErrorContains(t, err, "btrfs: volume:", "the best backend says why")
 }
 
+// TestDirs has one directory for volumes of several file systems: only copies can cross over.
+func TestDirs(t *testing.T) {
+	btrfs, xfs, tmpfs := shares(t)
+	holder := filepath.Join(filepath.Dir(xfs), "snapshots")
+	a := newAuto(t, &Config{Dirs: []string{holder}})
+	for dir, want := range map[string]string{btrfs: "copy", xfs: "reflink", tmpfs: "copy"} {
+		v, err := a.Volume(t.Context(), dir)
+		require.NoError(t, err)
+		name, _, _ := strings.Cut(v.ID, ":")
+		require.Equal(t, want, name)
+		made, err := a.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+		require.NoError(t, err)
+		require.Equal(t, holder, filepath.Dir(made[0].Path))
+	}
+}
+
 // TestOneFails has one backend fail when the others are done.
 func TestOneFails(t *testing.T) {
 	btrfs, xfs, tmpfs := shares(t)

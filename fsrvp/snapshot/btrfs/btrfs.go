@@ -46,8 +46,8 @@ import (
 type Config struct {
 	// Dirs are the directories that snapshots are in, absolute and clean; a snapshot is in the first one on the file system of
 	// its volume. One that is missing is made, with mode 0711, in a parent that has to exist. They must belong to
-	// root, and nobody else may be able to write to them or to replace them. Where none fits, it is the
-	// directory .fsrvp at the root of the mount that holds the volume.
+	// root, and nobody else may be able to write to them or to replace them. A volume on whose file system there is none is
+	// not supported. Nil: the directory .fsrvp at the root of the mount that holds the volume.
 	Dirs []string
 	// IgnoreNested are the names of subvolumes that may be below a shared directory, such as ".snapshots" of snapper. Snapshots
 	// have an empty directory in their place. Nil: there may be none.

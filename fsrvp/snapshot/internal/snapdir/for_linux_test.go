@@ -24,17 +24,18 @@ func TestFor(t *testing.T) {
 		dirs Dirs
 		want string
 	}{
-		"same file system":        {Dirs{Paths: []string{there, here}}, here},
-		"same, before anywhere":   {Dirs{Paths: []string{there, here}, Anywhere: true}, here},
-		"anywhere":                {Dirs{Paths: []string{there}, Anywhere: true}, there},
-		"none there, the default": {Dirs{Paths: []string{there}}, filepath.Join(one, Default)},
-		"the default":             {Dirs{}, filepath.Join(one, Default)},
+		"same file system":      {Dirs{Paths: []string{there, here}}, here},
+		"same, before anywhere": {Dirs{Paths: []string{there, here}, Anywhere: true}, here},
+		"anywhere":              {Dirs{Paths: []string{there}, Anywhere: true}, there},
+		"the default":           {Dirs{}, filepath.Join(one, Default)},
 	} {
 		got, err := c.dirs.For(sub)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, got, name)
 	}
-	_, err := (&Dirs{}).For(filepath.Join(one, "nothing"))
+	_, err := (&Dirs{Paths: []string{there}}).For(sub)
+	require.ErrorIs(t, err, fsrvp.ErrNotSupported)
+	_, err = (&Dirs{}).For(filepath.Join(one, "nothing"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = (&Dirs{Paths: []string{filepath.Join(one, "no/parent")}}).For(sub)
 	require.ErrorIs(t, err, os.ErrNotExist)

@@ -55,7 +55,8 @@ func CheckDefault(paths []string) error {
 }
 
 // For returns the directory for snapshots of a volume, which may not exist yet: the first of Paths on the volume's
-// file system, else (Anywhere) the first of Paths, else Default at the root of the mount that holds the volume.
+// file system, else (Anywhere) the first of Paths; without any Paths, Default at the root of the mount that holds the volume. It fails
+// with fsrvp.ErrNotSupported where there is none.
 func (d *Dirs) For(volume string) (string, error) {
 	for _, p := range d.Paths {
 		same, err := SameFS(volume, nearest(p))
@@ -66,8 +67,11 @@ func (d *Dirs) For(volume string) (string, error) {
 			return p, nil
 		}
 	}
-	if d.Anywhere && len(d.Paths) > 0 {
-		return d.Paths[0], nil
+	if len(d.Paths) > 0 {
+		if d.Anywhere {
+			return d.Paths[0], nil
+		}
+		return "", fmt.Errorf("no snapshot directory is configured on the file system of %s: %w", volume, fsrvp.ErrNotSupported)
 	}
 	m, err := mount.Of(volume)
 	if err != nil {
