@@ -21,7 +21,7 @@ type association struct {
 	ended   bool
 
 	frames  [2]framer // from the server, from the client
-	losses  int       // times that PDUs may have been lost
+	lost    uint64    // the last packet in which it was seen that PDUs may be missing
 	suspect [2]bool   // so since the last bytes came
 	buffers account
 
@@ -76,7 +76,7 @@ func newAssociation(s *stream) *association {
 		f := &a.frames[i]
 		*f = newFramer(rpcFraming{}, pdu.MaxFragment, &a.buffers)
 		f.message = func(b []byte, good, _ int, why Reason, at moment) { a.message(f == &a.frames[1], b, good, why, at) }
-		f.broken = func(_ []byte, why Reason) {
+		f.broken = func(why Reason) {
 			switch {
 			case why == ErrLimit:
 				a.problem(ErrLimit, "MaxBuffered")
@@ -128,13 +128,13 @@ func (a *association) hole(fromClient bool, n int, why Reason, at moment) {
 	if a.session == nil {
 		a.problem(why, "bytes of an RPC connection")
 	}
-	a.losses++
+	a.lost = a.d.now.packet
 	a.frames[index(fromClient)].hole(n, why, at)
 }
 
 // lose says that any number of bytes may be missing.
 func (a *association) lose(fromClient bool) {
-	a.losses++
+	a.lost = a.d.now.packet
 	a.suspect[index(fromClient)] = true
 }
 

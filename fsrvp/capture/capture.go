@@ -151,7 +151,34 @@ func (d *decoder) close() {
 }
 
 // A budget bounds what all connections together may keep.
-type budget struct{ left int }
+type budget struct {
+	left  int
+	spare [][]byte // buffers that nobody uses
+}
+
+// Spare buffers are few and not huge, so that they do not count.
+const (
+	maxSpare     = 16
+	maxSpareSize = 256 << 10
+)
+
+// buffer returns an empty buffer, with room if there is a spare one.
+func (b *budget) buffer() []byte {
+	n := len(b.spare) - 1
+	if n < 0 {
+		return nil
+	}
+	buf := b.spare[n]
+	b.spare = b.spare[:n]
+	return buf
+}
+
+// recycle takes a buffer back.
+func (b *budget) recycle(buf []byte) {
+	if cap(buf) > 0 && cap(buf) <= maxSpareSize && len(b.spare) < maxSpare {
+		b.spare = append(b.spare, buf[:0])
+	}
+}
 
 // An account is what one owner has taken of a budget.
 type account struct {

@@ -18,11 +18,9 @@ import (
 type pending struct {
 	call     *Call
 	context  presentation
-	first    pdu.Request // the first fragment, without its bytes
 	request  pdu.Reassembler
 	response pdu.Reassembler
 	complete bool // the request is
-	losses   int  // of the association, when the request was complete
 	held     int  // bytes of the association's account
 }
 
@@ -84,12 +82,9 @@ func (a *association) newPending(p *pdu.Request, context presentation) *pending 
 	if !p.Flags.Has(pdu.FirstFrag) {
 		call.RequestErr = wrap(ErrLost, errors.New("its first fragment"))
 	}
-	first := *p
-	first.Stub, first.Auth = nil, pdu.Auth{}
 	return &pending{
 		call:     call,
 		context:  context,
-		first:    first,
 		request:  pdu.Reassembler{MaxStub: a.d.cfg.MaxStub},
 		response: pdu.Reassembler{MaxStub: a.d.cfg.MaxStub},
 	}
@@ -175,7 +170,6 @@ func (a *association) reassemble(c *pending, r *pdu.Reassembler, f pdu.Fragment)
 // requestComplete decodes the request, unless it already has an error.
 func (a *association) requestComplete(c *pending, stub []byte) {
 	c.complete = true
-	c.losses = a.losses
 	c.request.Reset(nil)
 	call := c.call
 	if call.RequestErr != nil {
@@ -310,7 +304,7 @@ func (a *association) giveUp(c *pending) {
 	case c.call.ResponseErr != nil:
 	case c.call.Answered():
 		c.call.ResponseErr = wrap(ErrLost, errors.New("its last fragment"))
-	case a.losses > c.losses:
+	case a.lost > c.call.Packet:
 		c.call.ResponseErr = wrap(ErrLost, errors.New("no answer was seen, and some bytes were not"))
 	default:
 		c.call.ResponseErr = ErrUnanswered

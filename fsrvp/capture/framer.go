@@ -11,8 +11,13 @@ import (
 type framing interface {
 	// headerSize is how many bytes length needs.
 	headerSize() int
-	// length returns the size of the message that begins at b, header included. It is false where none can.
+	// length returns the size of the message that begins at b, header included. It is false where none
+	// can, as far as b shows.
 	length(b []byte) (int, bool)
+	// probeSize is how many bytes probe needs, and length to be as sure as it can.
+	probeSize() int
+	// probe tells whether b looks so much like the beginning of a message that it must be one.
+	probe(b []byte) bool
 }
 
 // A framer divides one direction into messages. After a hole of which the end is not known to lie
@@ -24,9 +29,9 @@ type framer struct {
 	// message takes a message of which the first good bytes are there, and the rest, where it is not, is zero
 	// because of why. size is what it should have; beyond limit nothing is kept.
 	message func(b []byte, good, size int, why Reason, at moment)
-	// broken is told that what comes next is not known: b is no message (ErrProtocol), or there
-	// is no room for it (ErrLimit).
-	broken func(b []byte, why Reason)
+	// broken is told that a message is passed over: it is none (ErrProtocol), or there is no room for
+	// it (ErrLimit).
+	broken func(why Reason)
 
 	buf  []byte
 	good int // of buf
@@ -68,7 +73,7 @@ func (f *framer) whole(b *[]byte, at moment) bool {
 	}
 	n, ok := f.length(*b)
 	if !ok {
-		f.resync(*b, ErrProtocol)
+		f.resync(ErrProtocol)
 		*b = (*b)[1:]
 		return true
 	}
@@ -87,8 +92,12 @@ func (f *framer) collect(b []byte, at moment) []byte {
 		return b
 	}
 	n, ok := f.length(f.buf)
+	if ok {
+		b = f.add(b, min(n, f.probeSize()))
+		n, ok = f.length(f.buf)
+	}
 	if !ok {
-		f.resync(f.buf, ErrProtocol)
+		f.resync(ErrProtocol)
 		return b
 	}
 	b = f.add(b, min(n, f.limit))
@@ -103,8 +112,11 @@ func (f *framer) add(b []byte, n int) []byte {
 		return b
 	}
 	if !f.buffers.take(n) {
-		f.resync(b, ErrLimit)
+		f.resync(ErrLimit)
 		return nil
+	}
+	if f.buf == nil {
+		f.buf = f.buffers.budget.buffer()
 	}
 	f.buf = append(f.buf, b[:n]...)
 	if f.why == 0 {
@@ -141,7 +153,7 @@ func (f *framer) hole(n int, why Reason, at moment) {
 			}
 			m := min(n, min(size, f.limit)-len(f.buf))
 			if !f.buffers.take(m) {
-				f.resync(f.buf, ErrLimit)
+				f.resync(ErrLimit)
 				return
 			}
 			f.buf = append(f.buf, make([]byte, m)...)
@@ -152,8 +164,8 @@ func (f *framer) hole(n int, why Reason, at moment) {
 }
 
 // resync gives up the message that has begun.
-func (f *framer) resync(b []byte, why Reason) {
-	f.broken(b, why)
+func (f *framer) resync(why Reason) {
+	f.broken(why)
 	f.drop()
 	f.lost = true
 }
@@ -161,16 +173,14 @@ func (f *framer) resync(b []byte, why Reason) {
 // drop forgets the message that has begun.
 func (f *framer) drop() {
 	f.buffers.give(len(f.buf))
-	if cap(f.buf) > 64<<10 {
-		f.buf = nil
-	}
-	f.buf, f.good, f.why = f.buf[:0], 0, 0
+	f.buffers.budget.recycle(f.buf)
+	f.buf, f.good, f.why = nil, 0, 0
 }
 
 // find returns where in b a message begins, or -1.
 func (f *framer) find(b []byte) int {
-	for i := 0; i+f.headerSize() <= len(b); i++ {
-		if _, ok := f.length(b[i:]); ok {
+	for i := 0; i+f.probeSize() <= len(b); i++ {
+		if f.probe(b[i:]) {
 			return i
 		}
 	}
@@ -190,22 +200,44 @@ const (
 	netbiosHeader    = 4
 )
 
-// The magic number of the message counts as part of the header: with it a message can be found.
-func (smbFraming) headerSize() int { return netbiosHeader + 4 }
+func (smbFraming) headerSize() int { return netbiosHeader }
 
-func (smbFraming) length(b []byte) (int, bool) {
+func (smbFraming) probeSize() int { return netbiosHeader + 4 }
+
+func (f smbFraming) length(b []byte) (int, bool) {
 	n := netbiosHeader + int(binary.BigEndian.Uint32(b)&0xFFFFFF)
-	switch string(b[4:8]) {
-	case smb2.Magic, smb2.MagicTransform, smb2.MagicCompressed, smb2.MagicSMB1:
-		return n, b[0] == netbiosMessage && n >= netbiosHeader+8
+	switch b[0] {
+	case netbiosMessage:
+		return n, len(b) < f.probeSize() || f.probe(b)
+	case netbiosRequest, netbiosPositive, netbiosKeepAlive:
+		return n, n < 0x20000 // there are 17 bits of length
 	}
 	return 0, false
+}
+
+// probe wants a message with a magic number that is known.
+func (f smbFraming) probe(b []byte) bool {
+	if n := binary.BigEndian.Uint32(b); n>>24 != netbiosMessage || n < 32 {
+		return false
+	}
+	switch string(b[netbiosHeader:f.probeSize()]) {
+	case smb2.Magic, smb2.MagicTransform, smb2.MagicCompressed, smb2.MagicSMB1:
+		return true
+	}
+	return false
 }
 
 // rpcFraming is that of connection-oriented RPC.
 type rpcFraming struct{}
 
 func (rpcFraming) headerSize() int { return pdu.HeaderSize }
+
+func (rpcFraming) probeSize() int { return pdu.HeaderSize }
+
+func (f rpcFraming) probe(b []byte) bool {
+	_, ok := f.length(b)
+	return ok
+}
 
 func (rpcFraming) length(b []byte) (int, bool) {
 	if b[0] != 5 || b[1] != 0 {
@@ -229,17 +261,13 @@ const (
 // that is certain.
 func recognise(b []byte, port uint16) (kind int, fromClient, certain bool) {
 	switch {
-	case len(b) >= netbiosHeader+4 && binary.BigEndian.Uint32(b)>>24 == netbiosMessage:
-		if _, ok := (smbFraming{}).length(b); ok {
-			if h, ok := smb2.ParseHeader(b[netbiosHeader:]); ok {
-				return kindSMB, !h.IsResponse(), true
-			}
-			return kindSMB, false, false
+	case len(b) >= (smbFraming{}).probeSize() && (smbFraming{}).probe(b):
+		if h, ok := smb2.ParseHeader(b[netbiosHeader:]); ok {
+			return kindSMB, !h.IsResponse(), true
 		}
-	case len(b) >= pdu.HeaderSize:
-		if _, ok := (rpcFraming{}).length(b); ok {
-			return kindRPC, sentByClient(pdu.Type(b[2])), true
-		}
+		return kindSMB, false, false
+	case len(b) >= (rpcFraming{}).probeSize() && (rpcFraming{}).probe(b):
+		return kindRPC, sentByClient(pdu.Type(b[2])), true
 	}
 	if len(b) >= netbiosHeader && (port == 445 || port == 139) {
 		switch b[0] {

@@ -20,7 +20,9 @@ func FuzzCalls(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(b)
 	kt := find(f, "13").keys(f)
-	f.Fuzz(func(t *testing.T, b []byte) { checkAny(t, b, &Config{Keytab: kt, MaxBuffered: 1 << 20, MaxConnections: 64}) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		checkAny(t, b, &Config{Keytab: kt, MaxBuffered: 1 << 20, MaxConnections: 64})
+	})
 }
 
 // FuzzStreams changes the bytes of one side of a conversation that is otherwise whole: what TCP carries is reached

@@ -46,6 +46,7 @@ type genCall struct {
 	damaged bool // a segment of it was lost
 	setup   bool // one that opened its association was
 	answer  bool // only one of its response was
+	found   bool // for the test's use
 }
 
 type delayedPacket struct {

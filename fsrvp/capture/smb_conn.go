@@ -24,7 +24,7 @@ type smbRequest struct {
 	command smb2.Command
 	session *session // nil for a SESSION_SETUP without one yet
 	tree    uint32
-	pipe    *association // that is opened, read, written or closed
+	pipe    *association // that is opened, read, written or closed; at first that of the request before in a compound
 	token   []byte       // of a SESSION_SETUP
 	cost    int
 	preauth smb2.Preauth // up to and with the SESSION_SETUP
@@ -78,14 +78,10 @@ func (c *smbConn) hole(fromClient bool, n int, why Reason, at moment) {
 	}
 }
 
-func (c *smbConn) broken(b []byte, why Reason) {
+func (c *smbConn) broken(why Reason) {
 	if why == ErrLimit {
 		c.problem(ErrLimit, "MaxBuffered")
-		return
-	}
-	switch b[0] {
-	case netbiosRequest, netbiosPositive, netbiosKeepAlive:
-	default:
+	} else {
 		c.problem(ErrProtocol, "no SMB message where one was due")
 	}
 }

@@ -21,7 +21,7 @@ func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 	}
 	r := &smbRequest{command: h.Command, tree: h.TreeID}
 	if before := c.previous; h.Flags&smb2.FlagRelated != 0 && before != nil && h.SessionID == relatedSession {
-		r.session, r.tree = before.session, before.tree
+		*r = smbRequest{command: h.Command, tree: before.tree, session: before.session, pipe: before.pipe}
 	} else {
 		r.session = c.midwaySession(h.SessionID)
 	}
@@ -33,6 +33,7 @@ func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 	switch h.Command {
 	case smb2.TreeConnect, smb2.Logoff:
 	case smb2.Create:
+		r.pipe = nil
 		name, ok := smb2.CreateRequest(msg)
 		if pipes, known := r.session.trees[r.tree]; !ok || known && !pipes {
 			return
@@ -40,17 +41,17 @@ func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 		r.pipe = c.newPipe(r.session, name)
 	case smb2.Close:
 		id, ok := smb2.CloseRequest(msg)
-		if r.pipe = c.pipe(r.session, id); !ok || r.pipe == nil {
+		if r.pipe = r.pipeOf(id); !ok || r.pipe == nil {
 			return
 		}
 	case smb2.Read:
 		id, ok := smb2.ReadRequest(msg)
-		if r.pipe = c.pipe(r.session, id); !ok || r.pipe == nil {
+		if r.pipe = r.pipeOf(id); !ok || r.pipe == nil {
 			return
 		}
 	case smb2.Write:
 		id, data, ok := smb2.WriteRequest(msg)
-		if r.pipe = c.openedPipe(r.session, id, data); !ok || r.pipe == nil {
+		if r.pipe = c.writtenPipe(r, id, data); !ok || r.pipe == nil {
 			return
 		}
 		written = data
@@ -59,7 +60,7 @@ func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 		if !ok || code != smb2.FSCTLPipeTransceive {
 			return
 		}
-		if r.pipe = c.openedPipe(r.session, id, data); r.pipe == nil {
+		if r.pipe = c.writtenPipe(r, id, data); r.pipe == nil {
 			return
 		}
 		written = data
@@ -99,28 +100,25 @@ func (c *smbConn) newPipe(s *session, name string) *association {
 	return p
 }
 
-// pipe finds an open pipe by its id, or that of the request before where the id says so; nil where there is none.
-func (c *smbConn) pipe(s *session, id smb2.FileID) *association {
-	if !id.Related() {
-		return s.pipes[id]
+// pipeOf finds an open pipe by its id, which may stand for that of the request before; nil where there is none.
+func (r *smbRequest) pipeOf(id smb2.FileID) *association {
+	if id.Related() {
+		return r.pipe
 	}
-	if c.previous == nil {
-		return nil
-	}
-	return c.previous.pipe
+	return r.session.pipes[id]
 }
 
-// openedPipe is pipe for one whose CREATE the capture may lack: what is written to it looks like RPC.
-func (c *smbConn) openedPipe(s *session, id smb2.FileID, data smb2.Part) *association {
-	p := c.pipe(s, id)
+// writtenPipe is pipeOf for one whose CREATE the capture may lack: what is written to it looks like RPC.
+func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *association {
+	p := r.pipeOf(id)
 	if p != nil || id.Related() {
 		return p
 	}
 	if kind, fromClient, _ := recognise(data.Bytes, 0); kind != kindRPC || !fromClient {
 		return nil
 	}
-	if p = c.newPipe(s, ""); p != nil {
-		s.pipes[id] = p
+	if p = c.newPipe(r.session, ""); p != nil {
+		r.session.openPipe(id, p)
 	}
 	return p
 }
