@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"unicode/utf8"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -47,30 +48,29 @@ func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
 		begun := false
 		for n := 1; ; n++ {
 			b, err := readLine(in)
-			if errors.Is(err, io.EOF) && len(b) == 0 {
+			end := errors.Is(err, io.EOF)
+			if err != nil && !end {
+				yield(nil, &TranscriptError{n, err})
+				return
+			}
+			if b = bytes.TrimSpace(b); len(b) > 0 {
+				e, err := parseLine(b, !begun)
+				if err != nil {
+					if end && begun && !json.Valid(b) {
+						err = fmt.Errorf("it is cut off: %w", io.ErrUnexpectedEOF)
+					}
+					yield(nil, &TranscriptError{n, err})
+					return
+				}
+				begun = true
+				if e != nil && !yield(e, nil) {
+					return
+				}
+			}
+			if end {
 				if !begun {
 					yield(nil, &TranscriptError{n, ErrNotTranscript})
 				}
-				return
-			}
-			cut := errors.Is(err, io.EOF)
-			if err != nil && !cut {
-				yield(nil, &TranscriptError{n, err})
-				return
-			}
-			if b = bytes.TrimSpace(b); len(b) == 0 {
-				continue
-			}
-			e, err := parseLine(b, !begun)
-			if err != nil {
-				if cut && begun && !json.Valid(b) {
-					err = fmt.Errorf("it is cut off: %w", io.ErrUnexpectedEOF)
-				}
-				yield(nil, &TranscriptError{n, err})
-				return
-			}
-			begun = true
-			if e != nil && !yield(e, nil) {
 				return
 			}
 		}
@@ -115,7 +115,11 @@ func parseLine(b []byte, first bool) (*Exchange, error) {
 		header
 		line
 	}
-	if err := json.Unmarshal(b, &l); err != nil {
+	err := json.Unmarshal(b, &l)
+	if err == nil && !utf8.Valid(b) { // which json lets pass
+		err = errors.New("it is not UTF-8")
+	}
+	if err != nil {
 		if first {
 			return nil, ErrNotTranscript
 		}

@@ -263,6 +263,7 @@ func TestTranscriptErrors(t *testing.T) {
 		"later version":           {headerLine + good + `{"format":"fsrvp-transcript","version":0}`, 3, ErrVersion, "0"},
 		"cut off":                 {(headerLine + good + good)[:len(headerLine)+len(good)+40], 3, io.ErrUnexpectedEOF, "cut off"},
 		"no JSON":                 {headerLine + good + "call me\n" + good, 3, nil, "invalid character"},
+		"not UTF-8":               {change(`"Context":0`, "\"Context\":0,\"x\":\"\xff\""), 3, nil, "UTF-8"},
 		"no object":               {headerLine + good + "[]\n", 3, nil, "array"},
 		"two on a line":           {headerLine + good + strings.TrimSpace(good) + good, 3, nil, "after top-level value"},
 		"deep":                    {headerLine + good + strings.Repeat("[", 1<<20) + "\n", 3, nil, "depth"},

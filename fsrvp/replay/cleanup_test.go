@@ -1,0 +1,258 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// TestRunLeavesNothing stops a replay before each of its calls, and in each.
+func TestRunLeavesNothing(t *testing.T) {
+	recording := recorded(t, "read-write")
+	for _, after := range []bool{false, true} {
+		for stop := range recording {
+			fs := newFileServer(t)
+			dials := 0
+			report, err := Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c Connection) (fsrvp.Service, error) {
+				dials++
+				s, err := fs.dial(ctx, c)
+				if err == nil && dials == 1 {
+					s = &dying{Client: s.(*fsrvp.Client), at: int64(stop), after: after}
+				}
+				return s, err
+			}})
+			require.ErrorIs(t, err, net.ErrClosed)
+			require.Equal(t, stop, report.Calls)
+			require.Equal(t, stop, report.Same)
+			require.Empty(t, report.Left)
+			fs.requireClean(t)
+			// The next client need not wait for the Message Sequence Timer.
+			require.NoError(t, fs.client(t, "other").SetContext(t.Context(), fsrvp.ContextBackup))
+		}
+	}
+}
+
+// A dying client breaks its connection at one of its calls: before it, or when the answer is there.
+type dying struct {
+	*fsrvp.Client
+	calls, at int64
+	after     bool
+}
+
+// call makes a call, unless it is the one that breaks.
+func (d *dying) call(f func() error) error {
+	d.calls++
+	if d.calls-1 != d.at {
+		return f()
+	}
+	if d.after {
+		_ = f()
+	}
+	return errors.Join(net.ErrClosed, d.Close())
+}
+
+func (d *dying) GetSupportedVersion(ctx context.Context) (v fsrvp.Versions, err error) {
+	return v, d.call(func() error { v, err = d.Client.GetSupportedVersion(ctx); return err })
+}
+
+func (d *dying) SetContext(ctx context.Context, c fsrvp.ContextValue) error {
+	return d.call(func() error { return d.Client.SetContext(ctx, c) })
+}
+
+func (d *dying) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (id fsrvp.SetID, err error) {
+	err = d.call(func() error { id, err = d.Client.StartShadowCopySet(ctx, client); return err })
+	return id, err
+}
+
+func (d *dying) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (id fsrvp.CopyID, err error) {
+	err = d.call(func() error { id, err = d.Client.AddToShadowCopySet(ctx, client, set, share); return err })
+	return id, err
+}
+
+func (d *dying) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return d.call(func() error { return d.Client.CommitShadowCopySet(ctx, set, wait) })
+}
+
+func (d *dying) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return d.call(func() error { return d.Client.ExposeShadowCopySet(ctx, set, wait) })
+}
+
+func (d *dying) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
+	return d.call(func() error { return d.Client.RecoveryCompleteShadowCopySet(ctx, set) })
+}
+
+func (d *dying) IsPathSupported(ctx context.Context, share string) (p fsrvp.PathSupport, err error) {
+	err = d.call(func() error { p, err = d.Client.IsPathSupported(ctx, share); return err })
+	return p, err
+}
+
+func (d *dying) IsPathShadowCopied(ctx context.Context, share string) (p fsrvp.PathShadowCopied, err error) {
+	err = d.call(func() error { p, err = d.Client.IsPathShadowCopied(ctx, share); return err })
+	return p, err
+}
+
+func (d *dying) GetShareMapping(ctx context.Context, id fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (m *fsrvp.ShareMapping, err error) {
+	err = d.call(func() error { m, err = d.Client.GetShareMapping(ctx, id, set, share, level); return err })
+	return m, err
+}
+
+func (d *dying) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, id fsrvp.CopyID, share string) error {
+	return d.call(func() error { return d.Client.DeleteShareMapping(ctx, set, id, share) })
+}
+
+func (d *dying) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	return d.call(func() error { return d.Client.PrepareShadowCopySet(ctx, set, wait) })
+}
+
+// TestRunCancelled ends the context at each call.
+func TestRunCancelled(t *testing.T) {
+	recording := recorded(t, "two clients")
+	errEnough := errors.New("enough")
+	for stop := 0; stop < len(recording)-1; stop += 3 {
+		fs := newFileServer(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		report, err := Run(ctx, recording, &Config{Dial: fs.dial, OnCall: func(r *Result) {
+			if r.Index == stop {
+				cancel(errEnough)
+			}
+		}})
+		require.ErrorIs(t, err, errEnough)
+		require.Equal(t, stop+1, report.Calls)
+		require.Empty(t, report.Left)
+		fs.requireClean(t)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errEnough)
+	report, err := Run(ctx, recording, &Config{Dial: newFileServer(t).dial})
+	require.ErrorIs(t, err, errEnough)
+	require.Zero(t, report.Calls)
+}
+
+// TestRunKeep replays a recording that ends with a set on the server.
+func TestRunKeep(t *testing.T) {
+	first := newFileServer(t)
+	c := first.client(t, "a")
+	set, _ := copied(t, c, fsrvp.ContextNASRollback, `\\fs1\data`, `\\fs1\vms$`)
+	require.NoError(t, c.RecoveryCompleteShadowCopySet(t.Context(), set))
+	copied(t, c, fsrvp.ContextNASRollback, `\\fs1\data`)
+	recording := first.recording(t)
+
+	kept := newFileServer(t)
+	report, err := Run(t.Context(), recording, &Config{Dial: kept.dial, Keep: true})
+	require.NoError(t, err)
+	require.Empty(t, report.Removed)
+	require.Len(t, kept.agent.Table(), 2)
+
+	removed := newFileServer(t)
+	report, err = Run(t.Context(), recording, &Config{Dial: removed.dial})
+	require.NoError(t, err)
+	require.Len(t, report.Removed, 2)
+	removed.requireClean(t)
+
+	// Keep is for recordings that were replayed whole.
+	stopped := newFileServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	report, err = Run(ctx, recording, &Config{Dial: stopped.dial, Keep: true, OnCall: func(r *Result) {
+		if r.Index == len(recording)-2 {
+			cancel()
+		}
+	}})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Len(t, report.Removed, 2)
+	stopped.requireClean(t)
+}
+
+// TestRunLeft has a server that will not remove anything.
+func TestRunLeft(t *testing.T) {
+	set := fsrvp.SetID{5}
+	s := &fake{
+		start: func() (fsrvp.SetID, error) { return set, nil },
+		abort: func(fsrvp.SetID) error { return fsrvp.ErrFail },
+	}
+	recording := []*Exchange{exchange(0, 0, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: fsrvp.SetID{1}})}
+	report, err := Run(t.Context(), recording, &Config{Service: s})
+	require.ErrorIs(t, err, fsrvp.ErrFail)
+	require.ErrorContains(t, err, set.String())
+	require.Equal(t, []fsrvp.SetID{set}, report.Left)
+	require.Equal(t, 1, report.Same)
+}
+
+// A lying server says that it has aborted a set that is committed, and has not, as Samba's does.
+type lying struct {
+	*fsrvp.Client
+	committed bool
+}
+
+func (l *lying) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
+	l.committed = true
+	return l.Client.CommitShadowCopySet(ctx, set, wait)
+}
+
+func (l *lying) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
+	if l.committed {
+		return nil
+	}
+	return l.Client.AbortShadowCopySet(ctx, set)
+}
+
+// TestRunLyingServer ends recordings after a commit and after an exposure, with and without an abort.
+func TestRunLyingServer(t *testing.T) {
+	whole := recorded(t, "two shares of a volume")
+	for _, last := range []fsrvp.Opnum{fsrvp.OpAddToShadowCopySet, fsrvp.OpCommitShadowCopySet, fsrvp.OpExposeShadowCopySet} {
+		for _, abort := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, abort %v", last, abort), func(t *testing.T) {
+				var recording []*Exchange
+				for i, e := range whole {
+					if e.Opnum() == last {
+						recording = whole[: i+1 : i+1]
+					}
+				}
+				if abort {
+					end := recording[len(recording)-1]
+					req := &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: setOf(end.Request)}
+					recording = append(recording, &Exchange{Time: end.end(), Connection: end.Connection, Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
+				}
+				fs := newFileServer(t)
+				s := &lying{Client: fs.client(t, "a")}
+				report, err := Run(t.Context(), recording, &Config{Service: s})
+				require.NoError(t, err)
+				require.Empty(t, lines(report.Differences))
+				fs.requireClean(t)
+			})
+		}
+	}
+}
+
+// TestRunResetsContext has clients that set a context and start no set.
+func TestRunResetsContext(t *testing.T) {
+	set := func(client string) *Exchange {
+		e := exchange(0, 0, &fsrvp.SetContextRequest{Context: fsrvp.ContextAppRollback}, &fsrvp.SetContextResponse{})
+		e.Client = client
+		return e
+	}
+	fs := newFileServer(t)
+	report, err := Run(t.Context(), []*Exchange{set("10.0.0.1:1"), set("10.0.0.1:2")}, &Config{Service: fs.client(t, "a")})
+	require.NoError(t, err)
+	require.Equal(t, 2, report.Same)
+	require.NoError(t, fs.client(t, "b").SetContext(t.Context(), fsrvp.ContextBackup))
+
+	// Those of another client are let alone.
+	report, err = Run(t.Context(), []*Exchange{set("10.0.0.1:1")}, &Config{Service: fs.client(t, "c")})
+	require.NoError(t, err)
+	require.Len(t, report.Differences, 1)
+	require.ErrorIs(t, fs.client(t, "d").SetContext(t.Context(), fsrvp.ContextBackup), fsrvp.ErrShadowCopySetInProgress)
+
+	// Of two that a recording has, one may be in doubt.
+	errBroken := errors.New("broken")
+	s := &fake{context: func(fsrvp.ContextValue) error { return errBroken }}
+	_, err = Run(t.Context(), []*Exchange{set("10.0.0.1:1")}, &Config{Service: s})
+	require.ErrorIs(t, err, errBroken)
+	require.ErrorContains(t, err, "resetting the context")
+}
