@@ -186,7 +186,8 @@ func (d *Dirs) List() ([]Entry, error) {
 	for i, dir := range dirs {
 		configured := i < len(d.Paths)
 		fi, err := os.Lstat(dir)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
+		// What is mounted may be a single file.
+		if errors.Is(err, fs.ErrNotExist) || notDir(err) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {
