@@ -103,5 +103,5 @@ func ExampleRecorder() {
 		fmt.Printf("%v %+v\n", e.Opnum(), e.Response)
 	}
 	// Output:
-	// GetSupportedVersion &{MinVersion:1 MaxVersion:1 Return:0}
+	// GetSupportedVersion &{MinVersion:1 MaxVersion:1 Return:success (ZERO, 0x00000000)}
 }

@@ -243,7 +243,7 @@ func (r *run) dial(ctx context.Context, c Connection) (fsrvp.Service, io.Closer,
 	}
 	s, err := r.Dial(ctx, c)
 	if err == nil && s == nil {
-		err = errors.New("Dial returned no Service")
+		err = errors.New("no Service was dialled")
 	}
 	if err != nil {
 		return nil, nil, err

@@ -206,7 +206,7 @@ func TestRunDial(t *testing.T) {
 	require.Zero(t, open.Load())
 
 	_, err = Run(t.Context(), recording, &Config{Dial: func(context.Context, Connection) (fsrvp.Service, error) { return nil, nil }})
-	require.ErrorContains(t, err, "no Service")
+	require.ErrorContains(t, err, "no Service was dialled")
 }
 
 type closer func() error
