@@ -42,7 +42,7 @@ type intercept func(c *fakeConn, cmd uint16, body []byte) (status Status, done b
 
 // A fakeServer is an SMB 2.1 server that has pipes and nothing else: signed sessions by NTLM, and asynchronous answers.
 type fakeServer struct {
-	t  *testing.T
+	t  testing.TB
 	l  net.Listener
 	wg sync.WaitGroup
 
@@ -65,7 +65,7 @@ func (s *fakeServer) Verify(_ context.Context, c *ntlm.Challenge) (*ntlm.Result,
 	return &ntlm.Result{SessionBaseKey: key, Identity: dcerpc.Identity{Account: c.User}}, nil
 }
 
-func newFakeServer(t *testing.T, pipe func(name string, c net.Conn)) *fakeServer {
+func newFakeServer(t testing.TB, pipe func(name string, c net.Conn)) *fakeServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
