@@ -79,8 +79,9 @@ type entry struct {
 // a later Write or Read. At the end that the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing
 // of what it does not count.
 //
-// Close ends pending calls at once and has the server free the pipe. Samba does not do that before the pending call is over: so a session whose
-// only pipe is closed under a call ends with it, and one with several is not used for new ones.
+// Close ends pending calls at once, has the server free the pipe, and waits for its answer, ten seconds at most. Samba does not free a
+// pipe before the call that is pending on it is over: so a session whose only pipe is closed under a call ends with it, and one with
+// several is not used for new ones.
 //
 // Errors are *Errors, which say what can be done about them.
 func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {

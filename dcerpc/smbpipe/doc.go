@@ -12,8 +12,8 @@
 // # Security
 //
 // All messages of a session are signed, or encrypted where the server or the caller asks for it; a session without either
-// is not possible. The session's mechanism is negotiated by SPNEGO. That protects the client's account; what RPC
-// protects is its own matter, and MS-FSRVP demands that it does.
+// is not possible. The session's mechanism is negotiated by SPNEGO. Of the dialects, SMB 3.1.1 alone keeps somebody in between from choosing a
+// lesser one. What RPC protects is its own matter, whatever SMB does, and MS-FSRVP demands that it does.
 //
 // SMB is spoken by github.com/oiweiwei/go-smb2.fork, the library that go-msrpc uses, with its limits: no NetBIOS, no multichannel, no
 // DFS, AES-128 alone, and no opening for backup, so that access to files is judged by their ACLs.

@@ -54,6 +54,7 @@ type pipe struct {
 	closing  chan struct{} // closed by Close
 	err      error         // why the pipe has ended
 	unread   []byte
+	taken    int                 // of unread, by Read
 	changed  chan struct{}       // closed, and made anew, when something of these has changed
 	expected map[uint32]struct{} // calls whose answer has not come; while it is not empty, there is somebody reading
 	reading  bool
@@ -298,7 +299,7 @@ func (p *pipe) deliver(b []byte, err error) (more bool) {
 		}
 	}
 	p.change()
-	for len(p.unread) > maxUnread && !p.closed {
+	for len(p.unread)-p.taken > maxUnread && !p.closed {
 		changed := p.changed
 		p.mu.Unlock()
 		<-changed
@@ -312,12 +313,11 @@ func (p *pipe) deliver(b []byte, err error) (more bool) {
 func (p *pipe) Read(b []byte) (int, error) {
 	for {
 		p.mu.Lock()
-		n, err := copy(b, p.unread), p.err
+		n, err := 0, p.err
 		if p.closed {
-			n, err = 0, p.closedError(opReadPipe)
-		}
-		if p.unread = p.unread[n:]; n > 0 {
-			p.change()
+			err = p.closedError(opReadPipe)
+		} else {
+			n = p.take(b)
 		}
 		changed := p.changed
 		p.mu.Unlock()
@@ -342,6 +342,19 @@ func (p *pipe) Read(b []byte) (int, error) {
 			p.mu.Unlock()
 		}
 	}
+}
+
+// take copies what is unread. It is called with mu.
+func (p *pipe) take(b []byte) int {
+	full := len(p.unread)-p.taken > maxUnread
+	n := copy(b, p.unread[p.taken:])
+	if p.taken += n; p.taken == len(p.unread) {
+		p.unread, p.taken = p.unread[:0], 0
+	}
+	if full {
+		p.change()
+	}
+	return n
 }
 
 // Close ends what is pending, and has the server free the pipe.
