@@ -97,7 +97,22 @@ func (c *smbConn) close() {
 		s.leave(c.d)
 	}
 	clear(c.sessions)
-	clear(c.pending)
+	c.abandon()
+}
+
+// abandon closes the pipe that a request would have opened.
+func (r *smbRequest) abandon() {
+	if r.command == smb2.Create && r.pipe != nil {
+		r.pipe.close()
+	}
+}
+
+// abandon forgets the requests that have no response.
+func (c *smbConn) abandon() {
+	for id := range c.pending {
+		r, _ := c.recall(id)
+		r.abandon()
+	}
 }
 
 // message takes one message: b is what is there of its size bytes, and why the rest is not.
@@ -238,14 +253,15 @@ func (c *smbConn) sessionKey(id uint64) sessionKey {
 func (c *smbConn) remember(id uint64, r *smbRequest) {
 	if len(c.pending) >= maxSMBRequests {
 		c.problem(ErrLimit, "SMB requests without a response")
-		for id := range c.pending {
-			c.recall(id)
-		}
+		c.abandon()
 	}
-	c.recall(id) // the client uses the id once more
+	if old, again := c.recall(id); again {
+		old.abandon()
+	}
 	r.cost = requestCost + len(r.token)
 	if !c.stream.buffers.take(r.cost) {
 		c.problem(ErrLimit, "MaxBuffered")
+		r.abandon()
 		return
 	}
 	c.pending[id] = r
