@@ -72,7 +72,7 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if err := a.recover(ctx); err != nil {
-		a.cancel()
+		a.end()
 		return nil, errors.Join(err, a.store.close())
 	}
 	return a, nil
@@ -81,21 +81,11 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 // Close ends all calls and works, deletes auto-release copies and closes the store. Sets of persistent contexts stay; New finds them.
 //
 // It waits for backends for Config.CloseWait, and returns an error when that was not enough or
-// something could not be deleted. New does then what is left to do.
+// something could not be deleted. New does then what is left to do. A second Close returns nil at once.
 func (a *Agent) Close() error {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
+	if !a.end() {
 		return nil
 	}
-	a.closed = true
-	a.sequence.reset()
-	if a.retry != nil {
-		a.retry.Stop()
-	}
-	a.cancel()
-	a.mu.Unlock()
-
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.CloseWait)
 	defer cancel()
 	idle := make(chan struct{})
@@ -111,6 +101,22 @@ func (a *Agent) Close() error {
 		err = fmt.Errorf("agent: a backend has not ended within %v", a.cfg.CloseWait)
 	}
 	return errors.Join(err, a.store.close())
+}
+
+// end cancels all that goes on and lets nothing begin any more. It returns false where it has been called before.
+func (a *Agent) end() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.closed = true
+	a.sequence.reset()
+	if a.retry != nil {
+		a.retry.Stop()
+	}
+	a.cancel()
+	return true
 }
 
 // release deletes what does not outlive the agent.
@@ -189,7 +195,7 @@ func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) err
 	err = statusError(err, fsrvp.ErrFail)
 
 	c.event.Kind, c.event.Op = EventCall, op
-	c.event.Status, c.event.Duration = statusOf(err), time.Since(begun)
+	c.event.Status, c.event.Duration = fsrvp.StatusOf(err), time.Since(begun)
 	a.cfg.Observe(c.event)
 	attrs := append([]any{"method", op.String()}, c.attrs...)
 	attrs = append(attrs, "client", clientAddress(c.peer.Addr), "caller", who(&c.peer), "duration", c.event.Duration)
@@ -199,14 +205,6 @@ func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) err
 	}
 	a.log.Debug("call done", attrs...)
 	return nil
-}
-
-// statusOf returns the Status of what call returns.
-func statusOf(err error) fsrvp.Status {
-	if err == nil {
-		return 0
-	}
-	return fsrvp.StatusOf(err)
 }
 
 // apply writes a change to the store and then does it to the table, or fails and changes nothing. The lock is held.

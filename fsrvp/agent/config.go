@@ -79,7 +79,8 @@ type Config struct {
 	Shares    Shares
 
 	// StorePath is the file, in bbolt's format, that holds the table. It is made, with mode 0600, where there is none;
-	// its directory has to exist. One Agent at a time may have it open.
+	// its directory has to exist. One Agent at a time may have it open. It belongs to the backends: what they list and the store does
+	// not have is an orphan, which New deletes. So an agent without its store deletes all its copies.
 	StorePath string
 	// StoreWait is how long New waits for another Agent to leave the store. Zero: 1 s.
 	StoreWait time.Duration
@@ -126,7 +127,7 @@ type Config struct {
 	// failed to delete. Zero: 1 minute.
 	RetryRemoval time.Duration
 	// CloseWait is how long Close waits for backends: for work that it has cancelled, and for the deletion of
-	// auto-release copies. Zero: 30 s.
+	// auto-release copies; and how long an ExposeShadowCopySet that failed may take to remove what it has exposed. Zero: 30 s.
 	CloseWait time.Duration
 
 	// Logger gets a record of every change, with the ids of the set and of the shadow copy. Nil: none.

@@ -38,11 +38,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	keytab, err := krb5.LoadKeytab("/etc/fsrvp/agent.keytab")
-	if err != nil {
-		log.Fatal(err)
-	}
-	kerberos, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: keytab})
+	kerberos, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: "/etc/fsrvp/agent.keytab"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -19,6 +19,9 @@ import (
 //	Exposed, Recovered       mappings that were being deleted are deleted; shares that are gone are exposed again; a copy
 //	                         whose snapshot is gone is forgotten, and so is an unfinished set that has lost one
 //
+// A snapshot is gone when its volume is there and the snapshot is not: of a volume that is not mounted nothing is known, and
+// what the table says of it stays.
+//
 // Then snapshots and shares that the table does not know are deleted. An unfinished set stays with
 // its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs yet.
 func (a *Agent) recover(ctx context.Context) error {
@@ -101,7 +104,7 @@ func (h held) hasShare(name string) bool {
 // is returned.
 func (a *Agent) settle(ctx context.Context, set *Set, h held) error {
 	lost := slices.ContainsFunc(set.Copies, func(c Copy) bool {
-		return set.Status.hasShares() && !c.removing() && !h.hasSnapshot(c.ID)
+		return set.Status.hasShares() && !c.removing() && a.isGone(ctx, &c, h)
 	})
 	switch {
 	case set.Removing, set.autoRelease(), lost && set.unfinished():
@@ -119,6 +122,16 @@ func (a *Agent) settle(ctx context.Context, set *Set, h held) error {
 		return a.settleExposed(ctx, set, h)
 	}
 	return nil
+}
+
+// isGone tells whether a copy's snapshot is gone for good. It asks for the volume by the share's directory, as when the share was
+// added: a volume's root may hold what shares must not.
+func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
+	if h.hasSnapshot(c.ID) {
+		return false
+	}
+	v, err := a.cfg.Snapshots.Volume(ctx, c.Shares[0].Share.Path)
+	return err == nil && v.ID == c.Volume.ID
 }
 
 // settleRemoved deletes a set and what was made for it.
@@ -139,9 +152,9 @@ func (a *Agent) settleExposed(ctx context.Context, set *Set, h held) error {
 	next := set.clone()
 	for i := range set.Copies {
 		c := &set.Copies[i]
-		gone := !h.hasSnapshot(c.ID)
-		if gone {
-			a.log.Error("snapshot is gone", "set", set.ID, "copy", c.ID, "volume", c.Volume.Path)
+		gone := a.isGone(ctx, c, h)
+		if !h.hasSnapshot(c.ID) {
+			a.log.Error("snapshot not found", "set", set.ID, "copy", c.ID, "volume", c.Volume.Path, "forgotten", gone)
 		}
 		for j := range c.Shares {
 			m := &c.Shares[j]
@@ -151,7 +164,7 @@ func (a *Agent) settleExposed(ctx context.Context, set *Set, h held) error {
 				}
 				continue
 			}
-			if now := next.copy(c.ID).mapping(m.Share.Name); !m.Exposed || !h.hasShare(m.Name) {
+			if now := next.copy(c.ID).mapping(m.Share.Name); h.hasSnapshot(c.ID) && (!m.Exposed || !h.hasShare(m.Name)) {
 				now.Exposed = a.exposeShare(ctx, next, c, now) == nil
 			}
 		}

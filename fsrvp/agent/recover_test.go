@@ -121,6 +121,25 @@ func TestSnapshotIsGone(t *testing.T) {
 	}
 }
 
+// TestVolumeIsNotThere: a volume that is not mounted when the agent starts has not lost its snapshots.
+func TestVolumeIsNotThere(t *testing.T) {
+	r := newRig(t, nil)
+	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms, db)
+	before := r.Table()
+	require.NoError(t, r.Close())
+	mounted := r.snapshots.Clone()
+	require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0]}))
+	r.snapshots.SetSupported("/srv/a", false)
+	r.start(t)
+	require.Equal(t, before, r.Table())
+	require.NoError(t, r.Close())
+
+	r.snapshots, r.cfg.Snapshots = mounted, mounted
+	r.start(t)
+	require.Equal(t, before, r.Table())
+	r.requireInvariant(t)
+}
+
 // TestShareIsGone: the exposed shares are gone, as after a restart of a server that keeps them in memory.
 func TestShareIsGone(t *testing.T) {
 	r := newRig(t, nil)

@@ -18,23 +18,23 @@ func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error)
 
 // SetContext implements fsrvp.Service (MS-FSRVP 3.1.4.2). From the address of the client whose creation is
 // in progress it starts over: the unfinished set is deleted, with all that was made for it, before SetContext returns.
-func (a *Agent) SetContext(ctx context.Context, context fsrvp.ContextValue) error {
+func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error {
 	return a.call(ctx, fsrvp.OpSetContext, func(c *call) error {
-		c.attrs = append(c.attrs, "context", context.String())
-		if !context.Valid() {
-			return fmt.Errorf("agent: context %v: %w", context, fsrvp.ErrUnsupportedContext)
+		c.attrs = append(c.attrs, "context", value.String())
+		if !value.Valid() {
+			return fmt.Errorf("agent: context %v: %w", value, fsrvp.ErrUnsupportedContext)
 		}
-		if context.AutoRecovery() && (a.sealer == nil || a.shareSealer == nil) {
-			return fmt.Errorf("agent: context %v: the backends have no writable copies: %w", context, fsrvp.ErrUnsupportedContext)
+		if value.AutoRecovery() && (a.sealer == nil || a.shareSealer == nil) {
+			return fmt.Errorf("agent: context %v: the backends have no writable copies: %w", value, fsrvp.ErrUnsupportedContext)
 		}
-		return a.setContext(c, context)
+		return a.setContext(c, value)
 	})
 }
 
-func (a *Agent) setContext(c *call, context fsrvp.ContextValue) error {
+func (a *Agent) setContext(c *call, value fsrvp.ContextValue) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := creation{ContextSet: true, Context: context, Address: clientAddress(c.peer.Addr)}
+	next := creation{ContextSet: true, Context: value, Address: clientAddress(c.peer.Addr)}
 	var old []*entry
 	var refused error
 	if a.creation.ContextSet {
@@ -54,18 +54,17 @@ func (a *Agent) setContext(c *call, context fsrvp.ContextValue) error {
 	}
 	a.sequence.reset()
 	epoch := a.sequence.stop()
-	defer func() {
-		if refused == nil {
-			a.sequence.start(epoch, a.cfg.Timers.SetContext)
-		}
-	}()
+	a.mu.Unlock()
 	for _, w := range works {
-		a.mu.Unlock()
 		select {
 		case <-w.done: // a removal that failed goes on by itself
 		case <-c.ctx.Done():
 		}
-		a.mu.Lock()
 	}
-	return refused
+	a.mu.Lock()
+	if refused != nil {
+		return refused
+	}
+	a.sequence.start(epoch, a.cfg.Timers.SetContext)
+	return nil
 }
