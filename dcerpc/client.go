@@ -104,8 +104,9 @@ func newClientConn(ctx context.Context, conn net.Conn, iface SyntaxID, cfg *Conf
 // of cc; otherwise it gets a context of its own by Auth, Level and Target. Of the other fields only
 // Syntaxes is used.
 //
-// Where the server only rejects the interface (*RejectedError), the connection lives on. After other errors it usually
-// does not, since servers drop it. The context bounds the negotiation alone.
+// Where the server only rejects the interface (*RejectedError), or the context ends, the connection lives on, unless
+// a security context was being negotiated: servers do not take calls beside half an exchange. After
+// other errors most servers drop the connection. The context bounds the negotiation alone.
 func (cc *ClientConn) Alter(ctx context.Context, iface SyntaxID, cfg *Config) (*ClientConn, error) {
 	next, err := cc.alter(ctx, iface, cfg)
 	if err != nil {
@@ -127,7 +128,11 @@ func (cc *ClientConn) alter(ctx context.Context, iface SyntaxID, cfg *Config) (*
 	if err != nil {
 		return nil, err
 	}
-	return n.alter(ctx, cc.link)
+	next, err := n.alter(ctx, cc.link)
+	if err != nil && n.begun {
+		cc.link.fail(fmt.Errorf("a security exchange was broken off (%w): %w", err, net.ErrClosed))
+	}
+	return next, err
 }
 
 // Call sends call.Stub as a request of call.Opnum, waits for the response, and appends its stub to call.Response;

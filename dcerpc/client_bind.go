@@ -26,6 +26,7 @@ type negotiation struct {
 	link    *link
 	firstID uint16 // of the presentation contexts offered
 	sec     *securityContext
+	begun   bool // the server may have seen a token
 }
 
 func newNegotiation(iface SyntaxID, cfg *Config) (*negotiation, error) {
@@ -110,10 +111,14 @@ func (n *negotiation) alter(ctx context.Context, l *link) (*ClientConn, error) {
 		flags |= pdu.SupportHeaderSign
 	}
 	req := pdu.AlterContext{
-		Header:   pdu.Header{Flags: flags, DataRep: l.dataRep},
-		Contexts: n.offer(),
-		Auth:     n.trailer(token),
+		Header:     pdu.Header{Flags: flags, DataRep: l.dataRep},
+		MaxXmit:    uint16(l.out.maxXmit),
+		MaxRecv:    uint16(l.out.maxXmit),
+		AssocGroup: l.group,
+		Contexts:   n.offer(),
+		Auth:       n.trailer(token),
 	}
+	n.begun = n.sec != nil
 	resp, err := n.exchangeAlter(ctx, &req)
 	if err != nil {
 		return nil, err
@@ -189,7 +194,10 @@ func (n *negotiation) finish(ctx context.Context, resp *pdu.AlterContextResp, to
 			return cc, nil
 		}
 		resp, err = n.exchangeAlter(ctx, &pdu.AlterContext{
-			Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: n.link.dataRep},
+			Header:     pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: n.link.dataRep},
+			MaxXmit:    uint16(n.link.out.maxXmit),
+			MaxRecv:    uint16(n.link.out.maxXmit),
+			AssocGroup: n.link.group,
 			Contexts: []pdu.ContextElement{{
 				ID:       cc.contextID,
 				Abstract: n.iface,

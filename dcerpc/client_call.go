@@ -3,10 +3,7 @@ package dcerpc
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
@@ -94,7 +91,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 		l.unsent(p)
 		return err
 	}
-	stop := l.watch(ctx, p)
+	stop := p.interrupt.watch(ctx)
 	for f.More() {
 		b, err := l.out.next(&f, sec)
 		if err != nil {
@@ -108,7 +105,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 			continue
 		}
 		stop()
-		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+		if interrupted(ctx, err) {
 			l.finishLater(p, f, b[n:])
 			return ctx.Err()
 		}
@@ -149,20 +146,6 @@ func (l *link) appendVerification(cc *ClientConn, f *pdu.Fragmenter) error {
 	stub, err := trailer.AppendBinary(bytes.Clone(f.Stub), 0)
 	f.Stub = stub
 	return err
-}
-
-// watch makes Write return when the context ends, until the function that it returns is called.
-func (l *link) watch(ctx context.Context, p *pending) (stop func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	unwatch := context.AfterFunc(ctx, p.interrupt)
-	return func() {
-		if !unwatch() {
-			<-p.broken
-			_ = l.out.conn.SetWriteDeadline(time.Time{})
-		}
-	}
 }
 
 // finishLater writes the rest of a fragment and of its request in a goroutine, which keeps the right to send until

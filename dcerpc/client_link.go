@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
@@ -40,7 +39,8 @@ type link struct {
 	mu       sync.Mutex
 	waiting  map[uint32]*pending // by call id
 	free     []*pending
-	lastID   uint32
+	lastID   uint32 // the last call id given
+	topID    uint32 // the largest
 	nextCtx  uint16 // presentation context
 	nextSec  uint32 // security context
 	security map[uint32]*securityContext
@@ -56,8 +56,7 @@ type link struct {
 // is registered.
 type pending struct {
 	ready     chan struct{} // gets one value when the answer is complete
-	interrupt func()        // breaks off a Write, then sends on broken
-	broken    chan struct{}
+	interrupt *interruption // of its Writes
 
 	id        uint32
 	cc        *ClientConn // of a call; nil for a bind or alter_context
@@ -152,9 +151,11 @@ func (l *link) addSecurity(s *securityContext) {
 func (l *link) offerSigning() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	offer := !l.signOffered
+	if l.signOffered {
+		return false
+	}
 	l.signOffered = true
-	return offer
+	return true
 }
 
 // signHeaders begins header signing, which applies to the whole connection at once.
@@ -216,8 +217,9 @@ func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
 			break
 		}
 	}
+	l.topID = max(l.topID, l.lastID)
 	*p = pending{
-		ready: p.ready, interrupt: p.interrupt, broken: p.broken,
+		ready: p.ready, interrupt: p.interrupt,
 		id: l.lastID, cc: cc, response: response, base: len(response),
 	}
 	l.waiting[p.id] = p
@@ -225,15 +227,7 @@ func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
 }
 
 func (l *link) newPending() *pending {
-	broken := make(chan struct{}, 1)
-	return &pending{
-		ready:  make(chan struct{}, 1),
-		broken: broken,
-		interrupt: func() {
-			_ = l.out.conn.SetWriteDeadline(time.Unix(1, 0)) // a connection without deadlines is not interrupted
-			broken <- struct{}{}
-		},
-	}
+	return &pending{ready: make(chan struct{}, 1), interrupt: newInterruption(l.out.conn)}
 }
 
 // complete ends p and wakes who waits for it. It is called with mu.
@@ -342,6 +336,9 @@ func readError(err error) error {
 
 // exchange sends a bind or alter_context and returns the answer, which is a copy.
 func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	turn := l.turn
 	if turn != nil {
 		if err := l.acquire(ctx, turn); err != nil {
@@ -357,6 +354,7 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	}
 	req.Head().CallID = p.id
 	if err := l.post(ctx, req); err != nil {
+		l.unsent(p)
 		return nil, err
 	}
 	select {
@@ -374,26 +372,29 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	return answer, err
 }
 
-// post writes one PDU that is no request. Where the context ends before it is written, the link ends: a part of it may
-// be on its way, and what a server makes of a negotiation that was broken off is not known.
+// post writes one PDU that is no request. Where the context ends while it is being written, the link ends, as a part
+// of it is on its way.
 func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	b, err := p.AppendBinary(nil)
 	if err != nil {
 		return err
 	}
 	if err := l.acquire(ctx, l.sending); err != nil {
-		l.fail(err)
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
-	err = l.out.write(b)
-	l.sending <- struct{}{}
+	defer func() { l.sending <- struct{}{} }()
+	l.out.traced(b)
+	stop := newInterruption(l.out.conn).watch(ctx)
+	n, err := l.out.conn.Write(b)
 	stop()
-	if err != nil {
-		l.fail(readError(err))
-		return l.reason()
+	switch {
+	case err == nil:
+		return nil
+	case n == 0 && interrupted(ctx, err):
+		return ctx.Err()
 	}
-	return nil
+	l.fail(readError(err))
+	return l.reason()
 }
 
 // receive judges one PDU.
@@ -448,7 +449,7 @@ func (l *link) answer(p pdu.PDU) error {
 // late tells what to make of an answer that nobody waits for: it is dropped where the id was given to
 // a call that was abandoned since.
 func (l *link) late(h *pdu.Header) error {
-	if h.CallID == 0 || h.CallID > l.lastID {
+	if h.CallID == 0 || h.CallID > l.topID {
 		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
 	}
 	l.logger.Debug("dcerpc: late answer dropped", "type", h.Type, "call", h.CallID)

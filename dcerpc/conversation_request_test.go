@@ -144,6 +144,56 @@ func TestConversationsRequest(t *testing.T) {
 			},
 		},
 
+		{
+			rule:  "stubs of all connections beyond Limits: nca_s_server_too_busy, DNE, alive, and not kept",
+			setup: func(s *setup) { s.server.Limits.HeldBytes = 1000 },
+			talk: func(r *raw) {
+				r.bound()
+				r.send(fragment(2, pdu.FirstFrag, string(zeros(900))))
+				holder := r.Peer
+				r.connect()
+				r.bound()
+				for {
+					r.send(request(3, opEcho, zeros(200)))
+					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeFault {
+						break // the first connection's fragment has arrived
+					}
+				}
+				r.send(request(4, opFault, zeros(100)))
+				r.fault(4, 0, pdu.FaultContextMismatch, 0)
+				r.send(fragment(5, pdu.FirstFrag, string(zeros(99))), fragment(5, 0, string(zeros(99))), fragment(5, pdu.LastFrag, "x"))
+				r.fault(5, 0, pdu.FaultServerTooBusy, dne)
+				waiting := r.Peer
+				r.Peer = holder
+				r.send(fragment(2, pdu.LastFrag, "", func(p *pdu.Request) { p.Stub = zeros(1) }))
+				r.response(2)
+				r.Peer = waiting
+				for { // the bytes are given back after the response
+					r.send(request(6, opEcho, zeros(1000)))
+					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeResponse {
+						break
+					}
+				}
+			},
+		},
+		{
+			rule:  "the end of a connection gives back what its unfinished request held",
+			setup: func(s *setup) { s.server.Limits.HeldBytes = 1000 },
+			talk: func(r *raw) {
+				r.bound()
+				r.send(fragment(2, pdu.FirstFrag, string(zeros(900))))
+				r.Close()
+				r.connect()
+				r.bound()
+				for {
+					r.send(request(3, opEcho, zeros(1000)))
+					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeResponse {
+						break
+					}
+				}
+			},
+		},
+
 		// The verification trailer.
 		{rule: "MS-RPCE 2.2.2.13: a verification trailer that agrees is cut off", talk: func(r *raw) {
 			r.bound()

@@ -3,7 +3,6 @@ package dcerpc_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -39,7 +38,7 @@ func converse(t *testing.T, table []conversation) {
 	for _, row := range table {
 		t.Run(strings.ReplaceAll(row.rule, "/", "|"), func(t *testing.T) {
 			s := new(setup)
-			s.server.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+			s.server.Logger = slog.New(slog.DiscardHandler)
 			s.mech.Account = "backup"
 			if row.setup != nil {
 				row.setup(s)

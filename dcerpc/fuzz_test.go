@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"runtime"
 	"sync"
 	"testing"
@@ -77,7 +76,6 @@ func FuzzServer(f *testing.F) {
 func serverProgram(t *testing.T, input []byte) {
 	mech := &dcerpctest.Mechanism{Account: "fuzz", Legs: 3}
 	srv := echoServer(mech, &echo{})
-	srv.Logger = slog.New(slog.DiscardHandler)
 	srv.Trace = func(p dcerpc.TracedPDU) { _ = p.PDU[len(p.PDU)-1] }
 	client, server := dcerpctest.Pipe()
 	var wg sync.WaitGroup

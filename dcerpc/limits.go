@@ -24,6 +24,9 @@ type Limits struct {
 	// RequestBytes is the largest stub of a request over all of its fragments; 4 MiB. Windows
 	// and Samba have the same limit.
 	RequestBytes int
+	// HeldBytes is how many bytes of stubs the server keeps for all of its connections together, of requests
+	// that are being received or handled; 256 MiB. Requests beyond that are answered nca_s_server_too_busy.
+	HeldBytes int
 	// Fragments is the largest number of fragments of one request; 65536. It
 	// bounds requests of fragments without data.
 	Fragments int
@@ -63,6 +66,7 @@ func (l Limits) filled() *Limits {
 	wait(&l.IdleTime, time.Hour)
 	wait(&l.WriteTime, 30*time.Second)
 	count(&l.RequestBytes, 4<<20)
+	count(&l.HeldBytes, 256<<20)
 	count(&l.Fragments, 1<<16)
 	count(&l.CallsPerConnection, 256)
 	count(&l.Calls, 4096)

@@ -2,7 +2,6 @@ package dcerpc_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -86,7 +85,7 @@ func TestSamba(t *testing.T) {
 		return
 	}
 	const port = 5599
-	srv := &dcerpc.Server{MinLevel: dcerpc.LevelInsecureNone, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	srv := &dcerpc.Server{MinLevel: dcerpc.LevelInsecureNone, Logger: slog.New(slog.DiscardHandler)}
 	srv.Handle(fsrvpInterface(), versionHandler{}, nil)
 	srv.Handle(dcerpc.EndpointMapperInterface(), &dcerpc.EndpointMapper{Entries: []dcerpc.MapperEntry{
 		{Interface: fsrvpInterface(), Port: port, Annotation: "first"},

@@ -51,10 +51,11 @@ type Server struct {
 	stats  statistics
 }
 
-// statistics are what mgmt reports (C706, rpc_mgmt_inq_stats), and the calls in flight.
+// statistics are what mgmt reports (C706, rpc_mgmt_inq_stats), and what Limits bound.
 type statistics struct {
 	callsIn, callsOut, pduIn, pduOut atomic.Uint32
-	inFlight                         atomic.Int64
+	inFlight                         atomic.Int64 // calls
+	held                             atomic.Int64 // bytes of stubs
 }
 
 // A serverInterface is one registered interface.

@@ -28,7 +28,8 @@ type serverCall struct {
 	refused   *rejection      // why no handler will see it; its stub is not kept then
 
 	stub      []byte
-	size      int // of the stub, kept or not
+	size      int   // of the stub, kept or not
+	held      int64 // of the stub, as the server counts it
 	fragments int
 	response  []byte
 	call      Call
@@ -61,6 +62,7 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 
 // release gives a call back once nobody uses it.
 func (c *serverConn) release(call *serverCall) {
+	c.server.stats.held.Add(-call.held)
 	if cap(call.stub) > keptBuffer {
 		call.stub = nil
 	}
@@ -116,11 +118,12 @@ func (c *serverConn) check(call *serverCall) *rejection {
 	return nil
 }
 
+func tooBusy(why string) *rejection {
+	return &rejection{status: pdu.FaultServerTooBusy, flags: pdu.DidNotExecute, why: why}
+}
+
 // admitCall counts a call in, unless there are too many.
 func (c *serverConn) admitCall(call *serverCall) *rejection {
-	tooBusy := func(why string) *rejection {
-		return &rejection{status: pdu.FaultServerTooBusy, flags: pdu.DidNotExecute, why: why}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -161,20 +164,31 @@ func (c *serverConn) cancelCall(id uint32) {
 // run is the goroutine of a call.
 func (c *serverConn) run(call *serverCall) {
 	defer c.tasks.Done()
+	defer c.over(call)
+	defer func() {
+		if p := recover(); p != nil { // of a mechanism, that is to say, as serveCall has the handler's
+			c.logger.Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
+			c.abort("panic")
+		}
+	}()
 	err := c.serveCall(call)
 	c.mu.Lock()
 	delete(c.inFlight, call.id) // the client may send the next one as soon as it has the answer
 	c.mu.Unlock()
-	if err != nil {
-		f := c.faultOf(call, err)
-		var flags pdu.Flags
-		if f.DidNotExecute {
-			flags = pdu.DidNotExecute
-		}
-		c.fault(call.id, call.contextID, f.Status, flags)
-	} else {
+	if err == nil {
 		c.respond(call)
+		return
 	}
+	f := c.faultOf(call, err)
+	var flags pdu.Flags
+	if f.DidNotExecute {
+		flags = pdu.DidNotExecute
+	}
+	c.fault(call.id, call.contextID, f.Status, flags)
+}
+
+// over ends a call that was answered.
+func (c *serverConn) over(call *serverCall) {
 	call.cancel()
 	c.server.stats.callsOut.Add(1)
 	c.server.stats.inFlight.Add(-1)
@@ -183,9 +197,9 @@ func (c *serverConn) run(call *serverCall) {
 
 	c.mu.Lock()
 	c.busy--
-	over := c.draining && c.busy == 0
+	last := c.draining && c.busy == 0
 	c.mu.Unlock()
-	if over {
+	if last {
 		c.hangUp()
 	}
 }

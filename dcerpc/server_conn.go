@@ -173,6 +173,9 @@ func (c *serverConn) finish() {
 	_ = c.conn.Close()
 	c.cancel()
 	c.tasks.Wait()
+	if c.current != nil {
+		c.release(c.current)
+	}
 	if c.group != nil {
 		c.server.groups.leave(c.group)
 	}
@@ -223,8 +226,8 @@ func (c *serverConn) discard() {
 // abort breaks the connection off.
 func (c *serverConn) abort(reason string) {
 	c.logger.Debug("dcerpc: connection broken off", "reason", reason)
+	_ = c.conn.Close() // before handlers can answer that they were cancelled
 	c.cancel()
-	_ = c.conn.Close()
 }
 
 // drain ends the connection as soon as no call is in flight.

@@ -230,6 +230,18 @@ func (c *serverConn) unprotectNext(cur *serverCall, req *pdu.Request, b []byte) 
 	return c.unprotect(cur.sec, b)
 }
 
+// hold counts n bytes more for a call, unless the server holds too many; the call then holds none.
+func (c *serverConn) hold(call *serverCall, n int) bool {
+	held := &c.server.stats.held
+	call.held += int64(n)
+	if held.Add(int64(n)) <= int64(c.limits.HeldBytes) {
+		return true
+	}
+	held.Add(-call.held)
+	call.held = 0
+	return false
+}
+
 // fragment adds a fragment, in clear, to its call, and hands the call on when it is complete.
 func (c *serverConn) fragment(call *serverCall, req *pdu.Request) bool {
 	last := req.Flags.Has(pdu.LastFrag)
@@ -240,6 +252,10 @@ func (c *serverConn) fragment(call *serverCall, req *pdu.Request) bool {
 		return c.reject(req, &rejection{status: pdu.FaultAccessDenied, drop: true, why: "request too large"})
 	}
 	call.size += len(req.Stub)
+	if call.refused == nil && !c.hold(call, len(req.Stub)) {
+		call.refused = tooBusy("too many bytes held")
+		call.stub = call.stub[:0]
+	}
 	if call.refused == nil {
 		call.stub = append(call.stub, req.Stub...)
 	}

@@ -85,7 +85,7 @@ func TestServeErrors(t *testing.T) {
 	})
 }
 
-type temporary struct{ error }
+type temporary struct{}
 
 func (temporary) Error() string   { return "too many open files" }
 func (temporary) Temporary() bool { return true }
@@ -120,10 +120,9 @@ func refused(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) bool {
 }
 
 func TestConnectionLimits(t *testing.T) {
-	quiet := slog.New(slog.DiscardHandler)
 	t.Run("connections", func(t *testing.T) {
 		srv := echoServer(nil, &echo{})
-		srv.Logger, srv.Limits.Connections = quiet, 3
+		srv.Limits.Connections = 3
 		l := serve(t, srv)
 		for i := range 3 {
 			require.False(t, refused(t, l, dcerpctest.Addr(fmt.Sprint("host", i))))
@@ -132,7 +131,7 @@ func TestConnectionLimits(t *testing.T) {
 	})
 	t.Run("of an address", func(t *testing.T) {
 		srv := echoServer(nil, &echo{})
-		srv.Logger, srv.Limits.ConnectionsPerAddress = quiet, 2
+		srv.Limits.ConnectionsPerAddress = 2
 		l := serve(t, srv)
 		require.False(t, refused(t, l, "10.0.0.1:1111"))
 		require.False(t, refused(t, l, "10.0.0.1:2222"))
@@ -142,7 +141,7 @@ func TestConnectionLimits(t *testing.T) {
 	t.Run("unauthenticated", func(t *testing.T) {
 		mech := &dcerpctest.Mechanism{Account: "backup"}
 		srv := echoServer(mech, &echo{})
-		srv.Logger, srv.Limits.UnauthenticatedConnections = quiet, 2
+		srv.Limits.UnauthenticatedConnections = 2
 		l := serve(t, srv)
 		for range 5 { // do not count
 			cc := dial(t, l, &dcerpc.Config{Auth: mech.Initiator()})
@@ -182,6 +181,7 @@ func TestTimeLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := new(setup)
+				s.server.Logger = slog.New(slog.DiscardHandler)
 				s.server.Limits = limits
 				f(t, newRaw(t, s))
 			})
@@ -283,6 +283,28 @@ func (panicking) NewContext(dcerpc.AuthLevel) (dcerpc.Context, error) {
 	panic("as asked")
 }
 
+// TestPanickingSeal ends the connection whose response met the panic, and no other.
+func TestPanickingSeal(t *testing.T) {
+	var log bytes.Buffer
+	mech := &dcerpctest.Mechanism{}
+	srv := echoServer(nil, &echo{})
+	srv.Acceptors = []dcerpc.Acceptor{mech.Acceptor()}
+	calls := 0
+	mech.Observe = func(op string, m dcerpc.Message, _ []byte) {
+		if calls++; op == "protect" && m.Header[2] == byte(pdu.TypeResponse) {
+			panic("as asked")
+		}
+	}
+	srv.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	l := serve(t, srv)
+	_, err := invoke(t.Context(), dial(t, l, &dcerpc.Config{Auth: mech.Initiator()}), opEcho, nil)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	_, err = invoke(t.Context(), dial(t, l, insecure()), opEcho, nil)
+	require.NoError(t, err)
+	require.NoError(t, srv.Close())
+	require.Contains(t, log.String(), "as asked")
+}
+
 // TestHandlerLog checks that a handler's panic and error are logged, with the stack and the opnum.
 func TestHandlerLog(t *testing.T) {
 	var log bytes.Buffer
@@ -305,7 +327,6 @@ func TestHandlerLog(t *testing.T) {
 func TestForbiddenStatuses(t *testing.T) {
 	h := &echo{}
 	srv := echoServer(nil, h)
-	srv.Logger = slog.New(slog.DiscardHandler)
 	cc := dial(t, serve(t, srv), insecure())
 	for _, status := range []pdu.FaultStatus{
 		0, 0x80000001, 0x80000002, 0x80000003, 0xC0000005, 0xC0000006, 0xC000001D, 0xC0000096, 0xC00000AA,
@@ -496,7 +517,6 @@ func TestRounds(t *testing.T) {
 	overTCP, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := echoServer(nil, &echo{})
-	srv.Logger = slog.New(slog.DiscardHandler)
 	srv.Limits = dcerpc.Limits{ConnectionsPerAddress: -1, UnauthenticatedConnections: -1, Connections: -1}
 	done := make(chan error, 2)
 	go func() { done <- srv.Serve(inMemory) }()

@@ -15,11 +15,3 @@ func transferSyntax(s ndr.Syntax) SyntaxID {
 	}
 	return pdu.NDR20()
 }
-
-// dataRep returns the label of PDUs whose stubs are in s.
-func dataRep(s ndr.Syntax) pdu.DataRep {
-	if s == ndr.NDR20BE {
-		return pdu.BigEndian
-	}
-	return pdu.LittleEndian
-}

@@ -1,0 +1,45 @@
+package dcerpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// An interruption makes the Writes of a connection return when a context ends, by a deadline in the past. It is used
+// by one goroutine at a time, again and again.
+type interruption struct {
+	conn  net.Conn
+	fire  func()
+	fired chan struct{}
+}
+
+func newInterruption(conn net.Conn) *interruption {
+	i := &interruption{conn: conn, fired: make(chan struct{}, 1)}
+	i.fire = func() {
+		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // a connection without deadlines is not interrupted
+		i.fired <- struct{}{}
+	}
+	return i
+}
+
+// watch begins to watch the context. The function that it returns ends that, and takes the deadline away again.
+func (i *interruption) watch(ctx context.Context) (stop func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	unwatch := context.AfterFunc(ctx, i.fire)
+	return func() {
+		if !unwatch() {
+			<-i.fired
+			_ = i.conn.SetWriteDeadline(time.Time{})
+		}
+	}
+}
+
+// interrupted tells whether err is what a Write that was watched returns at the end of the context.
+func interrupted(ctx context.Context, err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil
+}
