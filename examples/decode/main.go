@@ -34,26 +34,23 @@ func main() {
 // run is main with its surroundings as arguments.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // run's error says it
 	keytab := flags.String("keytab", "", "keytab `file` of the file server, to read what Kerberos has encrypted")
 	asJSON := flags.Bool("json", false, "print one JSON object for each call")
-	flags.Usage = func() {
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprintln(stderr, "usage: decode [-keytab FILE] [-json] CAPTURE...")
+		flags.SetOutput(stderr)
 		flags.PrintDefaults()
-	}
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
+		return nil
+	case err != nil:
 		return fmt.Errorf("%w; run it with -help to see what there is", err)
-	}
-	if flags.NArg() == 0 {
-		flags.Usage()
+	case flags.NArg() == 0:
 		return errors.New("no capture was named; name a pcap or pcapng file, or - for standard input")
 	}
 	var kt *krb5.Keytab
 	if *keytab != "" {
-		var err error
 		if kt, err = krb5.LoadKeytab(*keytab); err != nil {
 			return fmt.Errorf("the keytab %s is of no use: %w; a domain controller exports one with "+
 				"ktpass, or samba-tool domain exportkeytab", *keytab, err)

@@ -145,10 +145,10 @@ func TestHostileMemory(t *testing.T) {
 	for name, hostile := range map[string]func(*script){
 		// Every CREATE opens a pipe.
 		"pipes": func(s *script) {
-			for port := range uint16(40) {
+			for port := range uint16(20) {
 				c := s.connect(1024+port, 445)
-				for session := range 100 {
-					w := &smbWriter{g: s.g, c: c, session: uint64(session + 1), tree: 1}
+				for session := range 20 {
+					w := &smbWriter{g: s.g, c: c, session: uint64(port)<<32 | uint64(session+1), tree: 1}
 					w.id = uint64(session) << 32
 					for i := range 30 {
 						w.exchange(ofNothing, smb2.Create, smb2Create("x"), smb2CreateResponse(smb2.FileID{byte(i), byte(i >> 8), 1}))
@@ -163,7 +163,7 @@ func TestHostileMemory(t *testing.T) {
 				c := s.connect(1024+port, 5555)
 				c.send(0, genBind(1), ofNothing, false)
 				c.send(1, genBindAck(1), ofNothing, true)
-				for call := range uint32(600) {
+				for call := range uint32(300) {
 					p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag, CallID: call}, AllocHint: 0xFFFFFFFF, Stub: make([]byte, 1000)}
 					c.send(0, must(p.AppendBinary(nil)), ofNothing, false)
 				}
@@ -172,7 +172,7 @@ func TestHostileMemory(t *testing.T) {
 		},
 		// Messages that never end, of 16 MB by their own account.
 		"long messages": func(s *script) {
-			for port := range uint16(200) {
+			for port := range uint16(100) {
 				c := s.connect(1024+port, 445)
 				b := make([]byte, 140<<10)
 				binary.BigEndian.PutUint32(b, 0xFFFFFF)

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const captures = "../../testdata/captures/"
+
+func decodeFile(t *testing.T, args ...string) (stdout, stderr string) {
+	var out, errs bytes.Buffer
+	require.NoError(t, run(args, strings.NewReader(""), &out, &errs))
+	return out.String(), errs.String()
+}
+
+func TestLines(t *testing.T) {
+	out, summary := decodeFile(t, "-keytab", captures+"all.keytab", captures+"03_rpcclient_np_krb5_seal.pcapng")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	require.Len(t, lines, 15)
+	require.Equal(t, `2026-11-22 20:21:26.411478 10.99.0.3:39448 > 10.99.0.2:445 backup@FSRVP.TEST sealed GetSupportedVersion {} = `+
+		`ZERO {"MinVersion":1,"MaxVersion":1,"Return":0} (3.095ms)`, lines[0])
+	require.Contains(t, lines[12], `IsPathShadowCopied {"ShareName":"\\\\FS.FSRVP.TEST\\fsrvp_share\\"} = FSRVP_E_NOT_SUPPORTED `)
+	require.Equal(t, captures+`03_rpcclient_np_krb5_seal.pcapng: 149 packets, 1 connection with SMB or RPC, 7 RPC associations with FSRVP.
+15 calls: 1 failed, 0 ended in a fault, 0 unanswered; 0 could not be decoded in full.
+`, summary)
+}
+
+func TestUnreadable(t *testing.T) {
+	out, summary := decodeFile(t, captures+"03_rpcclient_np_krb5_seal.pcapng", captures+"13_rpcclient_np_smb311_aes128gcm.pcapng")
+	require.Contains(t, out, "- sealed GetSupportedVersion ?(stub is sealed and there is no key: no keytab was given) = ?(")
+	require.Contains(t, summary, "15 could not be decoded in full.")
+	require.Contains(t, summary, "SMB 3 encryption without the session's key: no keytab was given (22, first in packet 12, "+
+		"10.99.0.3:56644 to 10.99.0.2:445). The file server's keytab (-keytab) opens")
+}
+
+func TestJSON(t *testing.T) {
+	files, err := filepath.Glob(captures + "0*.pcapng")
+	require.NoError(t, err)
+	out, _ := decodeFile(t, append([]string{"-json", "-keytab", captures + "all.keytab"}, files...)...)
+	n := 0
+	for line := range strings.Lines(out) {
+		var call struct {
+			Method, Client, Server, User, Syntax *string
+			Opnum, Status                        *uint32
+			AuthLevel                            *uint8 `json:"auth_level"`
+			Request, Response                    map[string]any
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &call))
+		for i, missing := range []bool{call.Method == nil, call.Client == nil, call.Server == nil, call.User == nil, call.Syntax == nil,
+			call.Opnum == nil, call.Status == nil, call.AuthLevel == nil, call.Request == nil, call.Response == nil} {
+			require.False(t, missing, "field %d of %s", i, line)
+		}
+		require.Equal(t, float64(*call.Status), call.Response["Return"])
+		n++
+	}
+	require.Equal(t, 214, n)
+}
+
+func TestStandardInput(t *testing.T) {
+	f, err := os.Open(captures + "12_smbtorture_tcp_5555_anon_dummy.pcapng")
+	require.NoError(t, err)
+	defer f.Close()
+	var out, errs bytes.Buffer
+	require.NoError(t, run([]string{"-"}, f, &out, &errs))
+	require.Contains(t, out.String(), " - unprotected GetSupportedVersion {} = ZERO ")
+}
+
+// TestErrors checks that an error is a sentence that says which file and what to try.
+func TestErrors(t *testing.T) {
+	whole, err := os.ReadFile(captures + "01_rpcclient_np_norpcauth.pcapng")
+	require.NoError(t, err)
+	cut := filepath.Join(t.TempDir(), "cut.pcapng")
+	require.NoError(t, os.WriteFile(cut, whole[:20000], 0o600))
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "no capture was named; name a pcap or pcapng file, or - for standard input"},
+		{[]string{"-frob"}, "flag provided but not defined: -frob; run it with -help to see what there is"},
+		{[]string{"nowhere.pcap"}, "there is no file nowhere.pcap; check the name"},
+		{[]string{"../../LICENSE"}, "../../LICENSE is no packet capture: "},
+		{[]string{"../../LICENSE"}, "record with tcpdump -w or Wireshark, or convert it with editcap"},
+		{[]string{"-keytab", "../../LICENSE", "x"}, "the keytab ../../LICENSE is of no use: "},
+		{[]string{"-keytab", "nowhere.keytab", "x"}, "nowhere.keytab"},
+		{[]string{cut}, cut + " ends in the middle of a packet: "},
+	} {
+		var out, errs bytes.Buffer
+		err := run(tt.args, strings.NewReader(""), &out, &errs)
+		require.ErrorContains(t, err, tt.want)
+	}
+	var out, errs bytes.Buffer
+	require.NoError(t, run([]string{"-help"}, nil, &out, &errs))
+	require.Contains(t, errs.String(), "usage: decode")
+}
