@@ -1,8 +1,8 @@
 #!/bin/bash
-# reset.sh [SEQUENCE-TIMEOUT]: makes a file server forget everything of FSRVP: exposed shares, snapshots, test files, ACEs and
+# reset.sh [SEQUENCE-TIMEOUT]: makes a file server forget everything of FSRVP: exposed shares, snapshots, files, ACEs and
 # the state of rpcd_fsrvp, whose Message Sequence Timer is SEQUENCE-TIMEOUT seconds from now on (180, the standard's, without); runs in fs or nas.
 set -u
-shopt -s nullglob
+shopt -s nullglob dotglob
 end() { # end PID...: ends processes and waits for it
   local p
   for p in "$@"; do kill -TERM "$p" 2>/dev/null; done
@@ -21,8 +21,16 @@ done
 end $(cat /run/samba/samba-dcerpcd.pid 2>/dev/null) $(pgrep -x rpcd_fsrvp) # both start again on demand
 rm -f /run/samba/srv_fss.tdb
 
-for d in /srv/btrfs/*/@GMT-*; do btrfs -q subvolume delete "$d"; done
-for d in /srv/btrfs/share /srv/btrfs/data; do find "$d" -mindepth 1 -delete; done
+# Whatever there is beside the two shares, subvolumes of subvolumes first.
+btrfs subvolume list /srv/btrfs | sed 's/.* path //' | tac | while IFS= read -r v; do
+  case $v in share | data) ;; *)
+    btrfs property set -ts "/srv/btrfs/$v" ro false
+    btrfs -q subvolume delete "/srv/btrfs/$v" ;;
+  esac
+done
+for d in /srv/btrfs/*; do
+  case $d in */share | */data) find "$d" -mindepth 1 -delete ;; *) rm -rf "$d" ;; esac
+done
 for s in fsrvp_share data; do sharesec $s -R S-1-1-0:ALLOWED/0x0/FULL >/dev/null; done
 net conf delparm global 'fss:sequence timeout' 2>/dev/null
 [ $# = 0 ] || net conf setparm global 'fss:sequence timeout' "$1"
