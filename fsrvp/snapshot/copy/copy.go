@@ -6,7 +6,8 @@
 // On Linux a copy has everything that the file system lets one set: directories, regular files, symbolic and hard
 // links, named pipes, sockets, device nodes, owners, modes, times, holes, access control lists, and extended
 // attributes of the namespaces user, trusted and security (where Samba keeps NT ACLs, streams and DOS attributes). A process that is
-// not root makes the files its own, and leaves out device nodes and the attributes that are root's. On other
+// not root makes the files its own, and leaves out device nodes and the attributes that are root's. No copy has the flags of
+// chattr and the file system's own times of birth and change. On other
 // systems a copy has what Go's standard library offers: contents, modes, times of modification, symbolic links; hard links and owners on Unix.
 //
 // A snapshot of a tree is NOT atomic, and neither is that of a file. Files are copied at different moments while the
@@ -22,6 +23,11 @@
 //
 // The volume of a shared directory is the directory itself, or the outermost of Config.Volumes that it is in. Shares that are
 // to be copied together, as one shadow copy, have to be in one of these. IDs begin with "copy:".
+//
+// # Where snapshots are
+//
+// A snapshot is a directory copy-<copy id> in one of Config.Dirs, or in .fsrvp at the root of the mount; one that is being made or deleted
+// is .tmp-copy-<copy id>. That directory must not lie in a shared one.
 package copy
 
 import (

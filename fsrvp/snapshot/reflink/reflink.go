@@ -6,7 +6,8 @@
 //
 // A copy of the tree with everything that the file system lets one set: directories, regular files, symbolic and hard
 // links, named pipes, sockets, device nodes, owners, modes, times, holes, access control lists, and extended attributes of the
-// namespaces user, trusted and security (where Samba keeps NT ACLs, streams and DOS attributes).
+// namespaces user, trusted and security (where Samba keeps NT ACLs, streams and DOS attributes). It does not have the flags of chattr
+// (but for +C) and the file system's own times of birth and change.
 //
 // A snapshot of a tree is NOT atomic. Each file is cloned at one moment, but different files at different
 // moments, while the walk goes on; Snapshot.Created is when it began. What vanishes during the walk is left out; what appears, or is
@@ -20,6 +21,12 @@
 //
 // The volume of a shared directory is the directory itself, or the outermost of Config.Volumes that it is in. Shares that are
 // to be copied together, as one shadow copy, have to be in one of these. IDs begin with "reflink:".
+//
+// # Where snapshots are
+//
+// A snapshot is a directory reflink-<copy id> on its volume's file system, in one of Config.Dirs or in .fsrvp at the root of the mount; one that is
+// being made or deleted is .tmp-reflink-<copy id>. That directory must not lie in a shared one, so the root of a file system cannot be
+// shared: share a directory below it.
 package reflink
 
 import (

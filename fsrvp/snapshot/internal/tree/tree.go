@@ -2,7 +2,7 @@
 //
 // A copy has everything that the file system lets one set: directories, regular files, symbolic links, hard
 // links among the files of the tree, named pipes, sockets, device nodes, owners, modes, times to the nanosecond, holes,
-// access control lists and all other extended attributes. On systems other than Linux it has what the standard
+// access control lists and all other extended attributes; but not the flags of chattr. On systems other than Linux it has what the standard
 // library offers: contents, modes, times of modification, symbolic links; hard links and owners on Unix.
 //
 // # A tree that changes
