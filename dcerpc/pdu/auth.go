@@ -27,11 +27,12 @@ type Auth struct {
 	// trailer: the end of the PDU). Parsing a PDU with a trailer sets it, never to nil. In a request, response
 	// or fault it has PadLength bytes; in the other kinds any number, whatever PadLength says.
 	//
-	// AppendBinary writes it with PadLength, both as they are. Where it is nil and a trailer is present, AppendBinary
-	// pads with zeros as the alignment demands and writes that length.
+	// AppendBinary writes it with PadLength, both as they are. Where it is nil and a trailer is
+	// present, AppendBinary pads with zeros as the alignment demands and writes that length.
 	Padding []byte
-	// Token is the security package's. Its length is the header's auth_length. A
-	// trailer may have an empty one: the last alter_context_resp of an exchange does.
+	// Token is the security package's. Its length is the header's auth_length. In a bind_ack or
+	// alter_context_resp it may be empty, as in the last leg of an exchange; in other kinds a trailer
+	// with an empty token cannot be told from padding or stub, and is not parsed.
 	Token []byte
 }
 

@@ -110,6 +110,22 @@ func TestFramerMemory(t *testing.T) {
 	}
 }
 
+func TestFramerShrink(t *testing.T) {
+	stream := append(pduOf(30000), pduOf(20)...)
+	f := NewFramer(&steps{append(stream, pduOf(9000)...), 29999}, 0)
+	_, first, err := f.Next()
+	require.NoError(t, err)
+	f.Shrink() // nothing more has been read
+	_, second, err := f.Next()
+	require.NoError(t, err)
+	require.Equal(t, pduOf(20), second)
+	f.Shrink() // part of the next one has been read
+	_, third, err := f.Next()
+	require.NoError(t, err)
+	require.Equal(t, pduOf(30000), first, "the caller's from Shrink on")
+	require.Equal(t, pduOf(9000), third)
+}
+
 // TestFramerReads counts what a PDU costs: one Read, which on a pipe is a round trip.
 func TestFramerReads(t *testing.T) {
 	w := &messages{}

@@ -39,9 +39,9 @@ func (p *Response) Fragment() Fragment {
 	return Fragment{p.Header, p.AllocHint, p.ContextID, 0, p.Stub}
 }
 
-// Add takes the next fragment. When it is the last one of its call, Add returns the whole stub and true. The stub
-// of a call of one fragment is that fragment's own; any other is the Reassembler's and valid until the next
-// Add or Reset.
+// Add takes the next fragment. When it is the last one of its call, Add returns the whole stub and
+// true. The stub of a call of one fragment is that fragment's own; any other is the Reassembler's and
+// valid until the next Add or Reset.
 //
 // The problems are, with the call that was underway left as it was:
 //

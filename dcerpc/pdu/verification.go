@@ -183,9 +183,10 @@ func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error)
 	return b, nil
 }
 
-// Verify compares the trailer with the first fragment of the request that it came with, the syntaxes of its presentation
-// context, and whether header signing was negotiated. It fails with ErrVerification where one of them is another, and
-// where a command that must be processed is unknown. Other unknown commands are ignored.
+// Verify compares the trailer with the first fragment of the request that it came with, the syntaxes of
+// its presentation context, and whether header signing was negotiated. It fails with ErrVerification
+// where one of them is another, and where a command that must be processed is unknown. Other unknown
+// commands are ignored.
 func (v VerificationTrailer) Verify(req *Request, abstract, transfer SyntaxID, headerSigning bool) error {
 	for _, c := range v {
 		ok := !c.MustProcess

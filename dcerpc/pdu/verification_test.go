@@ -33,6 +33,29 @@ func TestVerificationTrailer(t *testing.T) {
 	require.NoError(t, got.Verify(verifiedRequest(), fssagent(), NDR20(), true))
 }
 
+// TestCapturedVerificationTrailers checks what Samba's client sends with signed requests.
+func TestCapturedVerificationTrailers(t *testing.T) {
+	n := 0
+	for _, b := range captured(t)["02_rpcclient_np_krb5_sign.hex"] {
+		req, err := ParseRequest(b)
+		if err != nil {
+			continue
+		}
+		stub, v, ok := CutVerificationTrailer(req.Stub)
+		if !ok {
+			continue
+		}
+		n++
+		require.Equal(t, uint16(VerifyBitmask1), v[0].ID)
+		require.NoError(t, v.Verify(&req, fssagent(), NDR20(), true))
+		require.ErrorIs(t, v.Verify(&req, fssagent(), NDR64(), true), ErrVerification)
+		again, err := v.AppendBinary(append([]byte(nil), stub...), 0)
+		require.NoError(t, err)
+		require.Equal(t, req.Stub[:len(again)], again)
+	}
+	require.Equal(t, 7, n, "the first request of each pipe has one")
+}
+
 func TestVerificationMismatch(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(req *Request, abstract, transfer *SyntaxID, signing *bool)

@@ -2,12 +2,12 @@
 //
 //	go run ./examples/decode [-keytab FILE] [-json] CAPTURE...
 //
-// A capture is a pcap or pcapng file, gzip-compressed or not, or "-" for standard input. Each call is one line; with -json it is
-// one JSON object, whose names capture.Call documents. A summary of each file follows on standard error: how many
-// calls, and what could not be decoded and why.
+// A capture is a pcap or pcapng file, gzip-compressed or not, or "-" for standard input. Each call is
+// one line; with -json it is one JSON object, whose names capture.Call documents. A summary of each
+// file follows on standard error: how many calls, and what could not be decoded and why.
 //
-// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account) calls that Kerberos has
-// sealed are decoded, and SMB 3 sessions that are encrypted.
+// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account)
+// calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted.
 package main
 
 import (
@@ -71,7 +71,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 // decode prints the calls of one file and their summary.
-func decode(name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer, print func(io.Writer, *capture.Call) error) error {
+func decode(name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
+	print func(io.Writer, *capture.Call) error) error {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)

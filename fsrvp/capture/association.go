@@ -169,7 +169,8 @@ func (a *association) found() {
 	}
 }
 
-// isFSRVP tells whether a syntax is the interface. Its version is 1.0 wherever it was seen; MS-FSRVP 2.1 says 3.0.
+// isFSRVP tells whether a syntax is the interface. Its version is 1.0 wherever it was seen; MS-FSRVP
+// 2.1 says 3.0.
 func isFSRVP(s pdu.SyntaxID) bool { return s.UUID == fsrvp.Interface().UUID }
 
 // message takes one PDU, of which the first good bytes are there, and why the others are not.
@@ -354,7 +355,8 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	}
 }
 
-// presentation returns what the context of a request stands for, by inference where the capture lacks the negotiation.
+// presentation returns what the context of a request stands for, by inference where the capture lacks
+// the negotiation.
 func (a *association) presentation(p *pdu.Request) (presentation, bool) {
 	if c, ok := a.contexts[p.ContextID]; ok {
 		return c, true

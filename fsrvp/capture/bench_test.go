@@ -53,7 +53,8 @@ func decodeTime(b *testing.B, name string) (int64, time.Duration) {
 	return info.Size(), processorTime(b, syscall.RUSAGE_SELF) - before
 }
 
-// BenchmarkTshark reads the same capture with us and with tshark, and reports the quotient of the processor time that each took.
+// BenchmarkTshark reads the same capture with us and with tshark, and reports the quotient of the
+// processor time that each took.
 func BenchmarkTshark(b *testing.B) {
 	needTshark(b)
 	name := benchmarkFile(b, 50)

@@ -25,8 +25,9 @@ type Call struct {
 	CallID      uint32
 	ContextID   uint16
 
-	// Peer is who called. Its Identity is that of the RPC security context, or without one that of the SMB session:
-	// for NTLM the account that the client named, for Kerberos the ticket's client, which takes the keytab to read.
+	// Peer is who called. Its Identity is that of the RPC security context, or without one that of the
+	// SMB session: for NTLM the account that the client named, for Kerberos the ticket's client, which
+	// takes the keytab to read.
 	Peer dcerpc.Peer
 
 	// Syntax is that of the request, ResponseSyntax that of the response. Assumed tells that the capture lacks
@@ -35,11 +36,11 @@ type Call struct {
 	Assumed                bool
 
 	Opnum fsrvp.Opnum
-	// RequestStub and ResponseStub are the whole stubs, in clear, without padding and verification trailer; nil where
-	// they could not be read.
+	// RequestStub and ResponseStub are the whole stubs, in clear, without padding and verification
+	// trailer; nil where they could not be read.
 	RequestStub, ResponseStub []byte
-	// Request is nil where RequestErr is not. The error matches ErrLost, ErrCut, ErrSealed, ErrSignature, ErrKey,
-	// ErrStub, ErrLimit or ErrProtocol.
+	// Request is nil where RequestErr is not. The error matches ErrLost, ErrCut, ErrSealed,
+	// ErrSignature, ErrKey, ErrStub, ErrLimit or ErrProtocol.
 	Request    fsrvp.Message
 	RequestErr error
 	// Response is nil where ResponseErr or Fault is not. The error matches those of RequestErr, or
@@ -69,8 +70,8 @@ func (c *Call) Transport() string {
 	return "ncacn_ip_tcp"
 }
 
-// User returns the caller's name: the Kerberos principal "backup@FSRVP.TEST", for NTLM `FSRVP\backup`. It is empty for an
-// anonymous caller and for one that is not known.
+// User returns the caller's name: the Kerberos principal "backup@FSRVP.TEST", for NTLM `FSRVP\backup`.
+// It is empty for an anonymous caller and for one that is not known.
 func (c *Call) User() string { return userName(&c.Peer.Identity) }
 
 func userName(id *dcerpc.Identity) string {
@@ -83,8 +84,8 @@ func userName(id *dcerpc.Identity) string {
 	return id.Account
 }
 
-// Err returns the first of RequestErr, ResponseErr, the Fault and the status where it is no success; nil for a call that could be
-// read and succeeded.
+// Err returns the first of RequestErr, ResponseErr, the Fault and the status where it is no success;
+// nil for a call that could be read and succeeded.
 func (c *Call) Err() error {
 	switch {
 	case c.RequestErr != nil:

@@ -16,8 +16,8 @@ import (
 // Calls yields the calls of a capture in the order in which they ended: were answered, or given up when their
 // connection or the file did.
 //
-// A call is yielded with a nil error, whatever its own errors say. An error comes alone and last: ErrNotCapture, that of
-// the reader, or what is wrong with the file. The calls before it are good.
+// A call is yielded with a nil error, whatever its own errors say. An error comes alone and last:
+// ErrNotCapture, that of the reader, or what is wrong with the file. The calls before it are good.
 //
 // Reading stops when the loop does. The sequence can be used once.
 func Calls(r io.Reader, cfg *Config) iter.Seq2[*Call, error] {
@@ -118,7 +118,8 @@ func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkT
 	d.expire()
 }
 
-// Expiry is looked at every so much time of the capture's clock, but not after every packet where that clock leaps.
+// Expiry is looked at every so much time of the capture's clock, but not after every packet where that
+// clock leaps.
 const (
 	expiryInterval = time.Second
 	expiryPackets  = 1000

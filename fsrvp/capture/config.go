@@ -15,8 +15,9 @@ type Config struct {
 	// FlowTimeout is the time, by the capture's clock, after which a silent TCP connection is forgotten. Zero
 	// means 1 hour: a server may take half of it to answer.
 	FlowTimeout time.Duration
-	// MaxConnections is the number of TCP connections that are followed at a time. Zero means 16384. When it is reached,
-	// those that were silent for a minute are forgotten, and if that does not help new ones are passed over.
+	// MaxConnections is the number of TCP connections that are followed at a time. Zero means 16384.
+	// When it is reached, those that were silent for a minute are forgotten, and if that does not help
+	// new ones are passed over.
 	MaxConnections int
 	// MaxBuffered is the number of bytes of unfinished messages and calls that are kept at a time. Zero means
 	// 64 MiB. What does not fit is given up with ErrLimit.

@@ -1,17 +1,19 @@
 // Package capture turns packet captures into FSRVP calls.
 //
-// Calls reads a pcap or pcapng file (or a gzip-compressed one) from any reader and yields one *Call for each request of the
-// interface: who called, when, with what protection, the typed request and response, and the raw stubs. It finds
-// the interface on ncacn_ip_tcp at any port, by its bind, and on named pipes over SMB 2 and 3 (READ, WRITE,
-// FSCTL_PIPE_TRANSCEIVE, compounds, asynchronous responses, several pipes, sessions and channels).
+// Calls reads a pcap or pcapng file (or a gzip-compressed one) from any reader and yields one *Call for
+// each request of the interface: who called, when, with what protection, the typed request and
+// response, and the raw stubs. It finds the interface on ncacn_ip_tcp at any port, by its bind, and on
+// named pipes over SMB 2 and 3 (READ, WRITE, FSCTL_PIPE_TRANSCEIVE, compounds, asynchronous responses,
+// several pipes, sessions and channels).
 //
-// With the keytab of the server (Config.Keytab) it unseals RPC that Kerberos protects, on its own or inside SPNEGO,
-// and decrypts SMB 3 sessions that were opened with Kerberos.
+// With the keytab of the server (Config.Keytab) it unseals RPC that Kerberos protects, on its own or
+// inside SPNEGO, and decrypts SMB 3 sessions that were opened with Kerberos.
 //
-// A capture is seldom whole. Segments may be out of order, repeated or missing, packets cut short, and connections older
-// than the capture. What can be decoded is yielded; a Call whose request or response cannot be read says why in
-// RequestErr and ResponseErr, and what concerns no single call is counted in the Summary. None of it ends the
-// sequence: only a file that cannot be read on does, with the error that comes last.
+// A capture is seldom whole. Segments may be out of order, repeated or missing, packets cut short, and
+// connections older than the capture. What can be decoded is yielded; a Call whose request or response
+// cannot be read says why in RequestErr and ResponseErr, and what concerns no single call is counted in
+// the Summary. None of it ends the sequence: only a file that cannot be read on does, with the error
+// that comes last.
 //
 // Memory does not depend on the size of the file: Config has the limits.
 package capture

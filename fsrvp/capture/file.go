@@ -42,7 +42,8 @@ func openFile(r io.Reader) (packetReader, error) {
 		}
 	}
 	if binary.LittleEndian.Uint32(magic) == pcapngMagic {
-		ng, err := pcapgo.NewNgReader(newBlockFilter(br), pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
+		options := pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true}
+		ng, err := pcapgo.NewNgReader(newBlockFilter(br), options)
 		if err != nil {
 			return nil, notCapture(err)
 		}

@@ -21,8 +21,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A generator is an io.Reader of a pcap file: many connections at once, over SMB and TCP and with other things in them, from
-// which segments are lost, doubled and delayed. It knows which of its calls are whole.
+// A generator is an io.Reader of a pcap file: many connections at once, over SMB and TCP and with other
+// things in them, from which segments are lost, doubled and delayed. It knows which of its calls are
+// whole.
 type generator struct {
 	rng    *rand.Rand
 	size   int     // bytes after which no connection is opened any more

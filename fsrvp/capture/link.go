@@ -36,7 +36,8 @@ var (
 	errLinkType = errors.New("link type")
 )
 
-// decode returns errNotTCP for other packets, errFragment, errLinkType, or the reason why the headers make no sense.
+// decode returns errNotTCP for other packets, errFragment, errLinkType, or the reason why the headers
+// make no sense.
 func (l *links) decode(data []byte, link layers.LinkType) (packet, error) {
 	parser := l.parser(data, link)
 	if parser == nil {

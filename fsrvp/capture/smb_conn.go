@@ -203,7 +203,8 @@ func (c *smbConn) chain(b []byte, size int, why Reason, at moment) {
 	}
 }
 
-// session returns the one with an id, also where another connection has opened it (a channel, MS-SMB2 3.2.4.1.7); or nil.
+// session returns the one with an id, also where another connection has opened it (a channel, MS-SMB2
+// 3.2.4.1.7); or nil.
 func (c *smbConn) session(id uint64) *session {
 	if s := c.sessions[id]; s != nil || id == 0 || len(c.sessions) >= maxSessions {
 		return s

@@ -123,7 +123,8 @@ func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *as
 	return p
 }
 
-// sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the first leg has the session's id.
+// sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the first
+// leg has the session's id.
 func (c *smbConn) sessionSetupRequest(h *smb2.Header, msg []byte) {
 	token, ok := smb2.SessionSetupRequest(msg)
 	if !ok || len(token) > maxTokenSize {

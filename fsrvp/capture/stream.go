@@ -95,9 +95,10 @@ func (s *streams) New(network, _ gopacket.Flow, tcp *layers.TCP, _ reassembly.As
 
 // A stream is one TCP connection: both of its directions, in the order in which the ends must have seen them.
 //
-// gopacket orders each direction for itself. When a segment is missing, its direction stands still for a while and the
-// other does not, so that responses would overtake their requests. Therefore bytes are held back until all that their
-// sender had acknowledged has come out of the other direction, or was given up.
+// gopacket orders each direction for itself. When a segment is missing, its direction stands still for
+// a while and the other does not, so that responses would overtake their requests. Therefore bytes are
+// held back until all that their sender had acknowledged has come out of the other direction, or was
+// given up.
 type stream struct {
 	d        *decoder
 	ends     [2]netip.AddrPort // by direction: who sends in it
@@ -141,7 +142,8 @@ type chunk struct {
 }
 
 // Accept implements reassembly.Stream.
-func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection, next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext) bool {
+func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection,
+	next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext) bool {
 	if got := &s.halves[1-side(dir)]; tcp.ACK && (!got.heard || int32(tcp.Ack-got.acked) > 0) {
 		got.acked, got.heard = tcp.Ack, true
 	}

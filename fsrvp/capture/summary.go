@@ -19,8 +19,8 @@ type Summary struct {
 	Faults       uint64 // calls that were answered with a fault
 	Unanswered   uint64 // calls without any answer
 	Unreadable   uint64 // calls whose request or response could not be decoded
-	// Problems are the different ones in the order in which they were first met, at most 100 of them; a last one with ErrLimit
-	// counts the rest.
+	// Problems are the different ones in the order in which they were first met, at most 100 of them; a
+	// last one with ErrLimit counts the rest.
 	Problems []Problem
 }
 

@@ -34,7 +34,8 @@ func newHandshake(kt *krb5.Keytab) *handshake {
 	return h
 }
 
-// fromClient takes a token of the initiator. It returns what keeps the keytab from opening a ticket, where there is one.
+// fromClient takes a token of the initiator. It returns what keeps the keytab from opening a ticket,
+// where there is one.
 func (h *handshake) fromClient(token []byte) error {
 	if user, domain, ok := ntlmUser(token); ok {
 		h.identity = dcerpc.Identity{Account: user, Domain: domain, Mechanism: mechNTLM}
@@ -69,7 +70,8 @@ func (h *handshake) fromServer(token []byte) {
 	}
 }
 
-// kerberosKey is the key of a session that was opened with Kerberos, with or without an answer; nil where it is not known.
+// kerberosKey is the key of a session that was opened with Kerberos, with or without an answer; nil
+// where it is not known.
 func (h *handshake) kerberosKey() []byte {
 	if !h.opened {
 		return nil

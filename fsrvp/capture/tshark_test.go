@@ -39,7 +39,8 @@ type reading struct {
 	Fields    map[string]string `json:"fields"`
 }
 
-// noTshark are the captures that tshark 4.0 cannot decrypt: AES-256, and NTLM without a password. TestEncrypted has them.
+// noTshark are the captures that tshark 4.0 cannot decrypt: AES-256, and NTLM without a password.
+// TestEncrypted has them.
 func noTshark(r recording) bool {
 	switch r.name()[:2] {
 	case "15", "16", "18":

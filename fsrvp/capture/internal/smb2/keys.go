@@ -29,8 +29,8 @@ func (c Cipher) keySize() int {
 	return 0
 }
 
-// Preauth is the hash over the messages that open a connection and a session (MS-SMB2 3.1.4.4.1). The zero value
-// is its beginning.
+// Preauth is the hash over the messages that open a connection and a session (MS-SMB2 3.1.4.4.1). The
+// zero value is its beginning.
 type Preauth [sha512.Size]byte
 
 // Add returns the hash with one more message, from its header on.
@@ -49,8 +49,9 @@ type Keys struct {
 // ErrCipher says that no key can be derived: dialect and cipher are not known, or have no encryption.
 var ErrCipher = errors.New("smb2: dialect and cipher of the connection are not known")
 
-// DeriveKeys derives the keys of a session from the key that its authentication gave (MS-SMB2 3.1.4.2, 3.2.5.3, 3.3.5.5.3):
-// the first 16 bytes of it, or for AES-256 all of it. The hash matters to dialect 3.1.1.
+// DeriveKeys derives the keys of a session from the key that its authentication gave (MS-SMB2 3.1.4.2,
+// 3.2.5.3, 3.3.5.5.3): the first 16 bytes of it, or for AES-256 all of it. The hash matters to dialect
+// 3.1.1.
 func DeriveKeys(dialect uint16, c Cipher, sessionKey []byte, hash Preauth) (*Keys, error) {
 	size := c.keySize()
 	if size == 0 || len(sessionKey) == 0 {
