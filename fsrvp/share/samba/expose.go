@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
@@ -30,25 +28,23 @@ func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
 	}
 	defer s.unlock()
 
-	var c *conf
-	var sddl string
-	both, bothCtx := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
-		c, err = s.conf(bothCtx)
+	sddl, sddlErr, viewed := "", error(nil), make(chan struct{})
+	go func() { // beside testparm, not after it
+		defer close(viewed)
+		sddl, sddlErr = s.tools.run(ctx, "sharesec", e.Base.Name, "--viewsddl")
+		sddl = strings.TrimSpace(sddl)
+	}()
+	c, err := s.conf(ctx)
+	<-viewed
+	if err != nil {
 		return err
-	})
-	both.Go(func() error {
-		out, err := s.tools.run(bothCtx, "sharesec", e.Base.Name, "--viewsddl")
-		sddl = strings.TrimSpace(out)
-		return err
-	})
-	toolsErr := both.Wait()
-	if c == nil {
-		return toolsErr
 	}
-	base, err := c.base(e.Base.Name) // its failure says more than that of sharesec, which also needs the share
-	if err := errors.Join(err, toolsErr); err != nil {
-		return err
+	base, err := c.base(e.Base.Name)
+	if err != nil {
+		return err // which says more than sharesec, who does not find the share either
+	}
+	if sddlErr != nil {
+		return sddlErr
 	}
 	if !strings.HasPrefix(sddl, "D:") && !strings.HasPrefix(sddl, "O:") && !strings.HasPrefix(sddl, "G:") {
 		return fmt.Errorf("samba: sharesec shows %q as the security descriptor of share %q", sddl, e.Base.Name)

@@ -1,0 +1,112 @@
+package samba
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+)
+
+// PreviousVersions is Shares that also lists each exposed copy among the previous versions of its base share
+// (FSCTL_SRV_ENUM_SNAPS, MS-SMB2 3.3.5.15.1), by symbolic links in the form that Samba's module shadow_copy2 reads:
+//
+//	<dir>/<base share in lower case>/@GMT-2026.11.23-16.05.33 -> the copy's directory
+//
+// The administrator points the base share there:
+//
+//	vfs objects = shadow_copy2
+//	shadow:snapdir = <dir>/<base share in lower case>
+//	shadow:basedir = <the share's path>
+//
+// Such names have a resolution of one second: of copies of one second, later ones are listed a second later each.
+type PreviousVersions struct {
+	*Shares
+	dir string
+}
+
+// NewPreviousVersions returns s with links in dir, an absolute path that users of the shares have to be able to pass
+// through. It is made, with mode 0755, where it is not there.
+func NewPreviousVersions(s *Shares, dir string) (*PreviousVersions, error) {
+	if !filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("samba: the directory of previous versions %q is not an absolute path", dir)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("samba: previous versions: %w", err)
+	}
+	return &PreviousVersions{Shares: s, dir: filepath.Clean(dir)}, nil
+}
+
+// gmtFormat is what shadow_copy2 reads by default, in UTC.
+const gmtFormat = "@GMT-2006.01.02-15.04.05"
+
+// Expose exposes the copy and lists it.
+func (p *PreviousVersions) Expose(ctx context.Context, e agent.Exposure) error {
+	if err := p.Shares.Expose(ctx, e); err != nil {
+		return err
+	}
+	if err := p.link(e); err != nil {
+		return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.Unexpose(context.WithoutCancel(ctx), e.Name))
+	}
+	return nil
+}
+
+func (p *PreviousVersions) link(e agent.Exposure) error {
+	if err := p.unlink(e.Name); err != nil { // of an earlier attempt
+		return err
+	}
+	dir := p.of(e.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	const most = 3600 // more copies of a second than that are somebody's mistake
+	for after := range most {
+		at := e.Snapshot.Created.UTC().Add(time.Duration(after) * time.Second)
+		err := os.Symlink(e.Path, filepath.Join(dir, at.Format(gmtFormat)))
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is full of copies of %v", dir, e.Snapshot.Created)
+}
+
+// Unexpose takes the copy off the list and removes the exposed share.
+func (p *PreviousVersions) Unexpose(ctx context.Context, name string) error {
+	if err := p.unlink(name); err != nil {
+		return fmt.Errorf("samba: previous versions: %w", err)
+	}
+	return p.Shares.Unexpose(ctx, name)
+}
+
+// unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id, so the target tells.
+func (p *PreviousVersions) unlink(name string) error {
+	id, ok := exposedID(name)
+	if !ok {
+		return nil
+	}
+	dir := p.of(name)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		link := filepath.Join(dir, entry.Name())
+		if target, err := os.Readlink(link); err == nil && strings.Contains(target, id.String()) {
+			if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// of returns the directory of the links for a base share, given the name of one that exposes a copy.
+func (p *PreviousVersions) of(exposed string) string {
+	base, _, _ := strings.Cut(exposed, "@{")
+	return filepath.Join(p.dir, strings.ToLower(base))
+}
