@@ -62,6 +62,9 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (agent.Sha
 	exposeDir, toDirectory := strings.CutPrefix(o.expose, "directory:")
 	switch {
 	case o.expose == "samba" && o.shares == "samba":
+		if o.previous != "" {
+			return samba.NewPreviousVersions(fromSamba, o.previous)
+		}
 		return fromSamba, nil
 	case o.expose == "samba":
 		return nil, errors.New("-expose samba takes its shares' rights from Samba's; use -shares samba with it")

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ import (
 
 // acceptors makes the mechanisms that the flags allow: each by itself, and all of them within SPNEGO. Hosts are those of the
 // keytab's service principals, which are names that clients call this server by.
-func (o *options) acceptors() (list []dcerpc.Acceptor, closeAll func() error, hosts []string, err error) {
+func (o *options) acceptors(ctx context.Context) (list []dcerpc.Acceptor, closeAll func() error, hosts []string, err error) {
 	closeAll = func() error { return nil }
 	var mechs []spnego.AcceptorMechanism
 	if o.keytab != "" {
@@ -41,18 +42,23 @@ func (o *options) acceptors() (list []dcerpc.Acceptor, closeAll func() error, ho
 		}
 		list, mechs = append(list, mech), append(mechs, mech)
 	}
-	var accounts ntlm.Verifier
+	accounts := ntlm.AcceptorConfig{}
 	switch {
 	case o.ntlmUsers != "":
-		if accounts, err = ntlm.OpenHashFile(o.ntlmUsers); err != nil {
+		if accounts.Verifier, err = ntlm.OpenHashFile(o.ntlmUsers); err != nil {
 			return nil, nil, nil, fmt.Errorf("-ntlm-users: %w", err)
 		}
 	case o.winbind:
+		// Clients answer for the domain that they are told, and a domain controller refuses another one's answers.
+		domain, err := exec.CommandContext(ctx, "wbinfo", "--own-domain").Output()
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("-ntlm-winbind: wbinfo --own-domain, which asks winbindd: %w", err)
+		}
 		helper := ntlm.NewWinbindHelper(&ntlm.WinbindConfig{SIDs: ntlm.Wbinfo("")})
-		accounts, closeAll = helper, helper.Close
+		accounts.Verifier, accounts.DomainName, closeAll = helper, strings.TrimSpace(string(domain)), helper.Close
 	}
-	if accounts != nil {
-		mech, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: accounts})
+	if accounts.Verifier != nil {
+		mech, err := ntlm.NewAcceptor(&accounts)
 		if err != nil {
 			return nil, nil, nil, errors.Join(err, closeAll())
 		}

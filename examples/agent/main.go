@@ -61,6 +61,7 @@ type options struct {
 	epmapper   string
 	requireRPC bool
 	smbConf    string
+	previous   string
 	drain      time.Duration
 	verbose    bool
 }
@@ -92,6 +93,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.epmapper, "epmapper", "", "also be the endpoint mapper, at `tcp:HOST:135`, for clients that ask for the port")
 	flags.BoolVar(&o.requireRPC, "require-rpc-security", false, "behind Samba, also demand security of RPC's own inside the SMB session")
 	flags.StringVar(&o.smbConf, "smb-conf", "", "Samba's configuration `file`, if it is not the usual one")
+	flags.StringVar(&o.previous, "previous-versions", "", "with -expose samba, keep links in this `directory` by which shadow_copy2 lists copies as previous versions")
 	flags.DurationVar(&o.drain, "drain", 30*time.Second, "how long calls under way may take to end after a signal")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := flags.Parse(args); err != nil {
@@ -131,7 +133,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
-	acceptors, closeAcceptors, hosts, err := o.acceptors()
+	acceptors, closeAcceptors, hosts, err := o.acceptors(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,6 +153,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		Names:     serverNames(append(hosts, o.names...)),
 		Allow:     o.allow,
 		Logger:    log,
+
+		AllowSMBSessionAlone: !o.requireRPC,
 	}
 	if o.profile == "strict" {
 		cfg.Profile = agent.Strict
