@@ -98,7 +98,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 			stop()
 			l.sending <- struct{}{}
 			l.fail(err)
-			return nil // wait says why, or what the server answered before
+			return nil // wait says why
 		}
 		n, err := l.out.conn.Write(b)
 		if err == nil {
@@ -110,8 +110,8 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 			return ctx.Err()
 		}
 		l.sending <- struct{}{}
-		l.fail(readError(err))
-		return nil // as above: servers fault a fragment and hang up
+		l.writeFailed(err)
+		return nil // wait says why, or what the server has answered nevertheless
 	}
 	stop()
 	l.sending <- struct{}{}
@@ -158,7 +158,7 @@ func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
 		err := l.finish(&f, sec, rest)
 		l.sending <- struct{}{}
 		if err != nil {
-			l.fail(readError(err))
+			l.writeFailed(err)
 			return
 		}
 		l.cancel(id, false)
@@ -208,7 +208,7 @@ func (l *link) tell(p pdu.PDU) {
 		err = l.out.write(b)
 	}
 	if err != nil {
-		l.fail(readError(err))
+		l.writeFailed(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
@@ -46,6 +47,7 @@ type link struct {
 	security map[uint32]*securityContext
 	signed   bool  // header signing is negotiated, for what is received
 	err      error // why the link has ended
+	unsound  error // a Write has failed: nothing more can be sent
 	leaving  bool  // the server has sent shutdown
 	ended    chan struct{}
 
@@ -202,6 +204,9 @@ func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
 	if l.err != nil {
 		return nil, l.err
 	}
+	if l.unsound != nil {
+		return nil, l.unsound
+	}
 	if l.leaving {
 		return nil, fmt.Errorf("the server is shutting the connection down: %w", net.ErrClosed)
 	}
@@ -310,7 +315,14 @@ func (l *link) read() {
 	for {
 		h, b, err := l.framer.Next()
 		if err != nil {
-			l.fail(readError(err))
+			l.mu.Lock()
+			unsound := l.unsound
+			l.mu.Unlock()
+			if unsound != nil {
+				l.fail(unsound)
+			} else {
+				l.fail(lost(err))
+			}
 			return
 		}
 		if err := l.receive(&h, b); err != nil {
@@ -320,8 +332,21 @@ func (l *link) read() {
 	}
 }
 
-// readError makes io.ErrUnexpectedEOF of all the ways in which a peer can go away.
-func readError(err error) error {
+// writeFailed takes the error of a Write. A server that has refused a fragment and hung up may have said so first: for
+// a little while there is still reading, which then ends the link.
+func (l *link) writeFailed(err error) {
+	l.mu.Lock()
+	if l.unsound == nil {
+		l.unsound = lost(err)
+	}
+	l.mu.Unlock()
+	if l.out.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		l.fail(lost(err))
+	}
+}
+
+// lost makes io.ErrUnexpectedEOF of all the ways in which a peer can go away.
+func lost(err error) error {
 	var bad *pdu.Error
 	switch {
 	case errors.As(err, &bad):
@@ -393,8 +418,8 @@ func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	case n == 0 && interrupted(ctx, err):
 		return ctx.Err()
 	}
-	l.fail(readError(err))
-	return l.reason()
+	l.writeFailed(err)
+	return nil // the answer may be there nevertheless
 }
 
 // receive judges one PDU.

@@ -622,3 +622,32 @@ func TestBrokenOffExchange(t *testing.T) {
 	_, err = invoke(t.Context(), cc, opEcho, nil)
 	require.ErrorIs(t, err, net.ErrClosed)
 }
+
+// TestFaultDuringRequest has the server fault a request and hang up while the client is still writing it, in memory and over
+// TCP: the fault is what the call returns.
+func TestFaultDuringRequest(t *testing.T) {
+	srv := echoServer(nil, &echo{})
+	srv.Limits.RequestBytes = 100
+	inMemory := serve(t, srv)
+	overTCP, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan error)
+	go func() { done <- srv.Serve(overTCP) }()
+	for range 20 {
+		tcp, err := net.Dial("tcp", overTCP.Addr().String())
+		require.NoError(t, err)
+		pipe, err := inMemory.Dial(t.Context())
+		require.NoError(t, err)
+		for _, conn := range []net.Conn{tcp, pipe} {
+			cc, err := dcerpc.NewClientConn(t.Context(), conn, echoInterface(), insecure())
+			require.NoError(t, err)
+			_, err = invoke(t.Context(), cc, opEcho, zeros(3<<20))
+			require.ErrorIs(t, err, dcerpc.ErrAccessDenied)
+			_, err = invoke(t.Context(), cc, opEcho, nil)
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			require.NoError(t, cc.Close())
+		}
+	}
+	require.NoError(t, srv.Close())
+	<-done
+}

@@ -36,8 +36,7 @@ func (c *serverConn) receiveBind(b []byte) bool {
 	if why != "" {
 		return c.nak(&h, reason, why)
 	}
-	endpoint := c.conn.LocalAddr().Network() + " " + c.session.Endpoint
-	c.group = c.server.groups.join(bind.AssocGroup, endpoint, c.host)
+	c.group = c.server.groups.join(bind.AssocGroup, c.network+" "+c.session.Endpoint, c.host)
 	if c.group == nil {
 		return c.nak(&h, pdu.NakReasonNotSpecified, "unknown association group")
 	}

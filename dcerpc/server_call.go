@@ -10,10 +10,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// Buffers of calls that are larger are not kept for later ones; the response begins with room for short ones.
+// A larger stub's buffer is not kept for later calls. The response begins with room for a short one, which alone is
+// kept: what a handler made of it may belong to the handler.
 const (
 	keptBuffer    = 64 << 10
-	responseStart = 512
+	responseStart = 1 << 10
 )
 
 // A serverCall is one call, from its first fragment to the last of its answer.
@@ -31,7 +32,7 @@ type serverCall struct {
 	size      int   // of the stub, kept or not
 	held      int64 // of the stub, as the server counts it
 	fragments int
-	response  []byte
+	response  []byte // room for a short one
 	call      Call
 
 	ctx    context.Context // of the handler
@@ -65,9 +66,6 @@ func (c *serverConn) release(call *serverCall) {
 	c.server.stats.held.Add(-call.held)
 	if cap(call.stub) > keptBuffer {
 		call.stub = nil
-	}
-	if cap(call.response) > keptBuffer {
-		call.response = nil
 	}
 	*call = serverCall{stub: call.stub, response: call.response}
 	c.server.calls.Put(call)
@@ -233,12 +231,11 @@ func (c *serverConn) faultOf(call *serverCall, err error) *Fault {
 
 // respond writes the response. Its fragments follow each other without another PDU between.
 func (c *serverConn) respond(call *serverCall) {
-	call.response = call.call.Response
 	f := pdu.Fragmenter{
 		Type:      pdu.TypeResponse,
 		CallID:    call.id,
 		ContextID: call.contextID & 0xFF, // as Windows does
-		Stub:      call.response,
+		Stub:      call.call.Response,
 	}
 	var sec *securityContext
 	if call.sec != nil {

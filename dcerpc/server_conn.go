@@ -40,8 +40,9 @@ type serverConn struct {
 	server  *Server
 	conn    net.Conn
 	session Session
-	host    string
-	known   bool // under server.mu: who is behind is authenticated
+	host    string // of the peer; empty where that is not known
+	network string // of the own address
+	known   bool   // under server.mu: who is behind is authenticated
 	limits  *Limits
 	logger  *slog.Logger
 	framer  *pdu.Framer
@@ -100,6 +101,9 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 	if c.session.Endpoint == "" {
 		c.session.Endpoint = endpointOf(conn.LocalAddr())
 	}
+	if addr := conn.LocalAddr(); addr != nil {
+		c.network = addr.Network()
+	}
 	c.known = c.session.Authenticated
 	return c
 }
@@ -118,7 +122,7 @@ func endpointOf(addr net.Addr) string {
 // start makes what an admitted connection needs.
 func (c *serverConn) start() {
 	c.limits = c.server.limits
-	c.logger = c.server.logger().With("peer", c.conn.RemoteAddr().String())
+	c.logger = c.server.logger().With("peer", c.conn.RemoteAddr())
 	c.framer = pdu.NewFramer(c.conn, 0)
 	c.framer.Shrink()
 	c.ctx, c.cancel = context.WithCancel(context.Background())

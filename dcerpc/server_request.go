@@ -34,7 +34,7 @@ func (c *serverConn) receiveRequest(h *pdu.Header, b []byte) bool {
 		return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, err.Error())
 	}
 	if req.Auth.Present() && misaligned(h) {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.fatal(h, 0, pdu.FaultProtocolError, 0, "auth trailer not aligned")
 	}
 	if req.Flags.Has(pdu.FirstFrag) {
@@ -47,21 +47,21 @@ func (c *serverConn) receiveRequest(h *pdu.Header, b []byte) bool {
 func (c *serverConn) firstFragment(req *pdu.Request, b []byte) bool {
 	h := &req.Header
 	if cur := c.current; cur != nil {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.interrupted(req, cur)
 	}
 	if !c.mpx && c.isBusy() {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.fatal(h, 0, pdu.FaultProtocolError, 0, "request before the end of the last call, without multiplexing")
 	}
 	if h.Flags.Has(pdu.PendingCancel) {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.fatal(h, 0, pdu.FaultNoCallActive, pdu.DidNotExecute, "request with a pending cancel")
 	}
 	pres := c.presentation[req.ContextID]
 	sec, peer, refused := c.resolve(req)
 	if refused != nil && pres != nil {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.reject(req, refused)
 	}
 	if refused == nil {
@@ -71,7 +71,7 @@ func (c *serverConn) firstFragment(req *pdu.Request, b []byte) bool {
 			return c.reject(req, refused)
 		}
 	} else {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 	}
 	if pres == nil {
 		return c.reject(req, unknownContext())
@@ -106,20 +106,22 @@ func (c *serverConn) nextFragment(req *pdu.Request, b []byte) bool {
 	h, cur := req.Header, c.current
 	switch {
 	case cur == nil:
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.strayFragment(req)
 	case req.CallID != cur.id && c.mpx:
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.fatal(&h, 0, pdu.FaultProtocolError, 0, "fragment of an unknown call")
 	case req.CallID != cur.id:
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		h.CallID = cur.id
 		return c.fatal(&h, cur.contextID, pdu.FaultProtocolError, 0, "fragment of another call")
 	case req.DataRep != cur.dataRep:
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return c.fatal(&h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, "data representation changed")
 	}
-	if refused := c.unprotectNext(cur, req, b); refused != nil {
+	refused := c.unprotectNext(cur, req, b)
+	req.ContextID = cur.contextID // what the fragment itself says is ignored
+	if refused != nil {
 		return c.reject(req, refused)
 	}
 	return c.fragment(cur, req)
@@ -193,6 +195,11 @@ func (c *serverConn) resolve(req *pdu.Request) (*serverSecurity, context.Context
 	return sec, sec.peer, nil
 }
 
+// tracedUnread traces a fragment that is refused before anybody has unsealed it.
+func (c *serverConn) tracedUnread(a pdu.Auth, b []byte) {
+	c.traced(b, a.Level == uint8(LevelPrivacy))
+}
+
 // unprotect checks or unseals a fragment, and traces it.
 func (c *serverConn) unprotect(sec *serverSecurity, b []byte) *rejection {
 	if sec == nil || !sec.protects() {
@@ -224,7 +231,7 @@ func (c *serverConn) unprotectNext(cur *serverCall, req *pdu.Request, b []byte) 
 		refused = &rejection{status: pdu.FaultSecPkgError, drop: true, why: "fragment in another security context"}
 	}
 	if refused != nil {
-		c.traced(b, false)
+		c.tracedUnread(req.Auth, b)
 		return refused
 	}
 	return c.unprotect(cur.sec, b)
@@ -254,7 +261,7 @@ func (c *serverConn) fragment(call *serverCall, req *pdu.Request) bool {
 	call.size += len(req.Stub)
 	if call.refused == nil && !c.hold(call, len(req.Stub)) {
 		call.refused = tooBusy("too many bytes held")
-		call.stub = call.stub[:0]
+		call.stub = nil
 	}
 	if call.refused == nil {
 		call.stub = append(call.stub, req.Stub...)

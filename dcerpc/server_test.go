@@ -72,6 +72,40 @@ func TestShutdownGivesUp(t *testing.T) {
 	require.ErrorIs(t, <-answered, io.ErrUnexpectedEOF)
 }
 
+// TestShutdownUnderLoad shuts down while calls come in: what is answered is answered right, and what is not ends
+// with the fault or the end of the connection.
+func TestShutdownUnderLoad(t *testing.T) {
+	srv := echoServer(nil, &echo{})
+	l := serve(t, srv)
+	var wg sync.WaitGroup
+	answered := make(chan struct{}, 1)
+	for i := range 8 {
+		cc := dial(t, l, insecure())
+		wg.Go(func() {
+			want := bytes.Repeat([]byte{byte(i)}, 10000)
+			for {
+				got, err := invoke(t.Context(), cc, opEcho, want)
+				if err != nil {
+					if !errors.Is(err, dcerpc.ErrServerTooBusy) && !errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Error(err)
+					}
+					return
+				}
+				if !bytes.Equal(got, want) {
+					t.Error("wrong answer")
+				}
+				select {
+				case answered <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	<-answered
+	require.NoError(t, srv.Shutdown(t.Context()))
+	wg.Wait()
+}
+
 // TestServeErrors checks what Serve makes of a listener that fails.
 func TestServeErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -506,12 +540,15 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestRounds connects, calls and closes 100,000 times, in memory and partly over loopback TCP. TestMain looks for
-// goroutines that are left.
+// TestRounds connects, calls and closes 100,000 times, in memory and partly over loopback TCP; fewer times under the race
+// detector. TestMain looks for goroutines that are left.
 func TestRounds(t *testing.T) {
 	rounds := 100_000
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		rounds = 2_000
+	case raceDetector:
+		rounds = 10_000
 	}
 	inMemory := dcerpctest.Listen()
 	overTCP, err := net.Listen("tcp", "127.0.0.1:0")

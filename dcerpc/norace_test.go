@@ -1,0 +1,5 @@
+//go:build !race
+
+package dcerpc_test
+
+const raceDetector = false
