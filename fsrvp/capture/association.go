@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
@@ -19,19 +18,20 @@ type association struct {
 	id      smb2.FileID
 	number  uint64 // in the file; zero as long as the interface was not seen
 	ended   bool
+	foreign bool // what the file or pipe holds is no RPC
 
 	frames  [2]framer // from the server, from the client
 	lost    uint64    // the last packet in which it was seen that PDUs may be missing
 	suspect [2]bool   // so since the last bytes came
 	buffers account
 
-	bound         bool // a bind or its answer was seen
+	bound         bool // a bind was seen
 	blamed        bool // that none was has been said
 	headerSigning bool
 	offers        []offer
 	contexts      map[uint16]presentation
-	security      map[uint32]*securityContext
-	calls         map[uint32]*pending // by call id
+	security      map[uint32]*handshake // by auth_context_id
+	calls         map[uint32]*pending   // by call id
 }
 
 // An offer is a bind or alter_context.
@@ -48,12 +48,6 @@ type presentation struct {
 	assumed  bool // the capture lacks the negotiation
 }
 
-// A securityContext is one of RPC's.
-type securityContext struct {
-	handshake *handshake
-	level     uint8
-}
-
 // Limits of one association.
 const (
 	maxOffers    = 8
@@ -68,7 +62,7 @@ func newAssociation(s *stream) *association {
 		d:        s.d,
 		stream:   s,
 		contexts: make(map[uint16]presentation),
-		security: make(map[uint32]*securityContext),
+		security: make(map[uint32]*handshake),
 		calls:    make(map[uint32]*pending),
 	}
 	a.buffers.budget = &s.d.buffers
@@ -76,16 +70,20 @@ func newAssociation(s *stream) *association {
 		f := &a.frames[i]
 		*f = newFramer(rpcFraming{}, pdu.MaxFragment, &a.buffers)
 		f.message = func(b []byte, good, _ int, why Reason, at moment) { a.message(f == &a.frames[1], b, good, why, at) }
-		f.broken = func(why Reason) {
-			switch {
-			case why == ErrLimit:
-				a.problem(ErrLimit, "MaxBuffered")
-			case a.number != 0:
-				a.problem(ErrProtocol, "no PDU where one was due")
-			}
-		}
+		f.broken = a.broken
 	}
 	return a
+}
+
+func (a *association) broken(why Reason) {
+	switch {
+	case why == ErrLimit:
+		a.problem(ErrLimit, "MaxBuffered")
+	case a.number != 0:
+		a.problem(ErrProtocol, "no PDU where one was due")
+	default:
+		a.foreign = a.session != nil
+	}
 }
 
 // newTCPAssociation is that of a connection.
@@ -111,6 +109,9 @@ func index(fromClient bool) int {
 
 // data takes bytes of one direction. Those of a pipe come in the pieces in which they were written or read.
 func (a *association) data(fromClient bool, b []byte, at moment) {
+	if a.foreign {
+		return
+	}
 	i := index(fromClient)
 	f := &a.frames[i]
 	if a.suspect[i] {
@@ -165,7 +166,8 @@ func (a *association) close() {
 func (a *association) found() {
 	if a.number == 0 {
 		a.d.summary.Associations++
-		a.number = a.d.summary.Associations
+		a.d.associations++
+		a.number = a.d.associations
 	}
 }
 
@@ -277,22 +279,17 @@ func (a *association) takeOffer(callID uint32) ([]pdu.ContextElement, bool) {
 
 // answered takes a bind_ack or alter_context_resp.
 func (a *association) answered(p *pdu.BindAck) {
-	a.bound = true
 	if p.Flags.Has(pdu.SupportHeaderSign) {
 		a.headerSigning = true
 	}
 	contexts, known := a.takeOffer(p.CallID)
+	if !known && a.fsrvpPipe() {
+		contexts = assumedContexts(len(p.Results))
+	}
 	offered, accepted, why := false, false, ""
-	for i, r := range p.Results {
-		e := pdu.ContextElement{ID: uint16(i)}
-		context := presentation{fsrvp: a.fsrvpPipe(), transfer: r.Transfer, assumed: true}
-		if known {
-			if i >= len(contexts) {
-				break
-			}
-			e = contexts[i]
-			context = presentation{fsrvp: isFSRVP(e.Abstract), transfer: r.Transfer}
-		}
+	for i, r := range p.Results[:min(len(p.Results), len(contexts))] {
+		e := &contexts[i]
+		context := presentation{fsrvp: isFSRVP(e.Abstract), transfer: r.Transfer, assumed: !known}
 		switch {
 		case r.Result == pdu.Acceptance:
 			if len(a.contexts) < maxContexts && a.afford(contextCost) {
@@ -307,6 +304,15 @@ func (a *association) answered(p *pdu.BindAck) {
 		a.problem(ErrRefused, why)
 	}
 	a.leg(false, &p.Auth)
+}
+
+// assumedContexts is what clients offer on the interface's own pipe.
+func assumedContexts(n int) []pdu.ContextElement {
+	list := make([]pdu.ContextElement, n)
+	for i := range list {
+		list[i] = pdu.ContextElement{ID: uint16(i), Abstract: fsrvp.Interface()}
+	}
+	return list
 }
 
 // carries tells whether a context of the interface is there.
@@ -344,13 +350,13 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 		if !a.afford(securityCost) {
 			return
 		}
-		c = &securityContext{handshake: newHandshake(a.d.cfg.Keytab), level: auth.Level}
+		c = newHandshake(a.d.cfg.Keytab)
 		a.security[auth.ContextID] = c
 	}
 	token := append([]byte(nil), auth.Token...)
 	if !fromClient {
-		c.handshake.fromServer(token)
-	} else if err := c.handshake.fromClient(token); err != nil && a.number != 0 {
+		c.fromServer(token)
+	} else if err := c.fromClient(token); err != nil && a.number != 0 {
 		a.problem(ErrKey, cause(err))
 	}
 }
@@ -401,12 +407,4 @@ func firstNDR(list []pdu.SyntaxID) pdu.SyntaxID {
 		}
 	}
 	return pdu.NDR20()
-}
-
-// secure returns who protects PDUs with a trailer, and how.
-func (a *association) secure(auth *pdu.Auth) (*securityContext, dcerpc.AuthType, dcerpc.AuthLevel) {
-	if auth.Present() {
-		return a.security[auth.ContextID], dcerpc.AuthType(auth.Type), dcerpc.AuthLevel(auth.Level)
-	}
-	return nil, dcerpc.AuthNone, dcerpc.LevelInsecureNone
 }

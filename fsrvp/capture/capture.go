@@ -33,7 +33,7 @@ func Calls(r io.Reader, cfg *Config) iter.Seq2[*Call, error] {
 			if err != nil {
 				d.close()
 				if d.yield(yield) && !errors.Is(err, io.EOF) {
-					yield(nil, fmt.Errorf("capture: after packet %d: %w", d.summary.Packets, err))
+					yield(nil, fmt.Errorf("capture: after packet %d: %w", d.now.packet, err))
 				}
 				return
 			}
@@ -47,9 +47,10 @@ func Calls(r io.Reader, cfg *Config) iter.Seq2[*Call, error] {
 
 // A decoder is one pass over one file.
 type decoder struct {
-	cfg     Config
-	summary *Summary
-	ready   []*Call // to be yielded after the current packet
+	cfg          Config
+	summary      *Summary
+	ready        []*Call // to be yielded after the current packet
+	associations uint64  // of the interface, so far
 
 	now        moment
 	links      links
@@ -99,7 +100,7 @@ func (d *decoder) problem(r Reason, detail string, client, server netip.AddrPort
 func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkType) {
 	d.summary.Packets++
 	d.summary.Bytes += uint64(len(data))
-	d.now = moment{ci.Timestamp, d.summary.Packets}
+	d.now = moment{ci.Timestamp, d.now.packet + 1}
 	p, err := d.links.decode(data, link)
 	none := netip.AddrPort{}
 	switch {

@@ -10,7 +10,7 @@ import (
 type Config struct {
 	// Keytab holds the keys of the servers' services (host/, cifs/). Nil means that nothing encrypted is read.
 	Keytab *krb5.Keytab
-	// Summary, where not nil, is filled while the calls are yielded.
+	// Summary, where not nil, is added to while the calls are yielded.
 	Summary *Summary
 	// FlowTimeout is the time, by the capture's clock, after which a silent TCP connection is forgotten. Zero
 	// means 1 hour: a server may take half of it to answer.
@@ -19,8 +19,9 @@ type Config struct {
 	// When it is reached, those that were silent for a minute are forgotten, and if that does not help
 	// new ones are passed over.
 	MaxConnections int
-	// MaxBuffered is the number of bytes of unfinished messages and calls that are kept at a time. Zero means
-	// 64 MiB. What does not fit is given up with ErrLimit.
+	// MaxBuffered is the number of bytes of unfinished messages and calls that are kept at a time, and
+	// as many again of TCP segments that wait for others. Zero means 64 MiB. What does not fit is given up
+	// with ErrLimit.
 	MaxBuffered int
 	// MaxMessage is the number of bytes of one SMB message that are looked at. Zero means 256 KiB.
 	MaxMessage int

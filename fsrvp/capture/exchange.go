@@ -32,7 +32,7 @@ func (a *association) request(p *pdu.Request, b []byte, at moment) {
 	}
 	stub, err := a.plain(true, &p.Auth, p.Stub, b)
 	p.Stub = stub
-	a.requestFragment(c, p, err, at)
+	a.requestFragment(c, p, err)
 }
 
 // begin returns the call that a fragment of a request belongs to, or nil where it is not one of the interface.
@@ -92,25 +92,29 @@ func (a *association) newPending(p *pdu.Request, context presentation) *pending 
 
 // identify says who made a call: the peer of its security context, or else that of the session under the pipe.
 func (a *association) identify(p *dcerpc.Peer, auth *pdu.Auth) {
-	var c *securityContext
-	c, p.AuthType, p.Level = a.secure(auth)
+	p.AuthType, p.Level = dcerpc.AuthNone, dcerpc.LevelInsecureNone
+	var c *handshake
+	if auth.Present() {
+		p.AuthType, p.Level = dcerpc.AuthType(auth.Type), dcerpc.AuthLevel(auth.Level)
+		c = a.security[auth.ContextID]
+	}
 	if a.session != nil {
 		p.SessionIdentity = a.session.handshake.identity
 		p.Session = p.SessionIdentity.Mechanism != ""
 		p.SessionEncrypted = a.session.encrypted
 	}
 	p.Identity = p.SessionIdentity
-	if c != nil && c.handshake.identity.Account != "" {
-		p.Identity = c.handshake.identity
+	if c != nil && c.identity.Account != "" {
+		p.Identity = c.identity
 	}
 }
 
 // plain returns the stub of a fragment in clear. A sealed one is decrypted in place.
 func (a *association) plain(fromClient bool, auth *pdu.Auth, stub, b []byte) ([]byte, error) {
-	if dcerpc.AuthLevel(auth.Level) != dcerpc.LevelPrivacy || !auth.Present() {
+	if dcerpc.AuthLevel(auth.Level) != dcerpc.LevelPrivacy {
 		return stub, nil
 	}
-	c, _, _ := a.secure(auth)
+	c := a.security[auth.ContextID]
 	if c == nil {
 		return nil, wrap(ErrSealed, errors.New("the capture lacks its bind"))
 	}
@@ -119,14 +123,14 @@ func (a *association) plain(fromClient bool, auth *pdu.Auth, stub, b []byte) ([]
 		return nil, wrap(ErrProtocol, err)
 	}
 	m := dcerpc.Message{Header: parts.Header, Body: parts.Body, Trailer: parts.Trailer, SignHeader: a.headerSigning}
-	if err := c.handshake.unseal(fromClient, m, parts.Token); err != nil {
+	if err := c.unseal(fromClient, m, parts.Token); err != nil {
 		return nil, err
 	}
 	return stub, nil
 }
 
 // requestFragment adds a fragment to a call. With an error its stub cannot be read.
-func (a *association) requestFragment(c *pending, p *pdu.Request, err error, at moment) {
+func (a *association) requestFragment(c *pending, p *pdu.Request, err error) {
 	last := p.Flags.Has(pdu.LastFrag)
 	if c.call.RequestErr == nil {
 		c.call.RequestErr = err
@@ -194,11 +198,12 @@ func (a *association) requestComplete(c *pending, stub []byte) {
 // clone copies a stub, and never returns nil.
 func clone(stub []byte) []byte { return append(make([]byte, 0, len(stub)), stub...) }
 
-// answer finds the call that a response or fault belongs to; nil where the capture lacks it.
-func (a *association) answer(h *pdu.Header, at moment) *pending {
+// answer finds the call that a response or fault on a context belongs to; nil where the capture lacks it, or
+// it is one of another interface.
+func (a *association) answer(h *pdu.Header, contextID uint16, at moment) *pending {
 	c := a.calls[h.CallID]
 	if c == nil {
-		if a.carries() {
+		if p, known := a.contexts[contextID]; a.number != 0 && (p.fsrvp || !known) {
 			a.problem(ErrOrphan, h.Type.String())
 		}
 		return nil
@@ -215,7 +220,7 @@ func (a *association) answer(h *pdu.Header, at moment) *pending {
 
 // response takes one fragment of a response; b is the whole PDU.
 func (a *association) response(p *pdu.Response, b []byte, at moment) {
-	c := a.answer(&p.Header, at)
+	c := a.answer(&p.Header, p.ContextID, at)
 	if c == nil {
 		return
 	}
@@ -253,7 +258,7 @@ func (a *association) responseFragment(c *pending, p *pdu.Response, err error) {
 
 // fault takes a fault.
 func (a *association) fault(p *pdu.Fault, at moment) {
-	c := a.answer(&p.Header, at)
+	c := a.answer(&p.Header, p.ContextID, at)
 	if c == nil {
 		return
 	}
@@ -276,15 +281,16 @@ func (a *association) damaged(h *pdu.Header, b []byte, good int, why Reason, at 
 	if h.DataRep.IsBigEndian() {
 		order = binary.BigEndian
 	}
+	contextID := order.Uint16(b[20:])
 	if h.Type == pdu.TypeResponse {
-		if c := a.answer(h, at); c != nil {
+		if c := a.answer(h, contextID, at); c != nil {
 			a.responseFragment(c, &pdu.Response{Header: *h}, err)
 		}
 		return
 	}
-	p := &pdu.Request{Header: *h, ContextID: order.Uint16(b[20:]), Opnum: order.Uint16(b[22:])}
+	p := &pdu.Request{Header: *h, ContextID: contextID, Opnum: order.Uint16(b[22:])}
 	if c := a.begin(p, at); c != nil {
-		a.requestFragment(c, p, err, at)
+		a.requestFragment(c, p, err)
 	}
 }
 

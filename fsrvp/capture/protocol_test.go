@@ -1,10 +1,12 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -431,4 +433,40 @@ func TestBadStub(t *testing.T) {
 	require.Equal(t, []byte{4}, calls[0].ResponseStub)
 	require.ErrorIs(t, calls[1].RequestErr, ErrStub)
 	require.EqualValues(t, 2, sum.Unreadable)
+}
+
+// TestBindMissing has an association of which the answer to the bind was captured and the bind was not.
+func TestBindMissing(t *testing.T) {
+	s := newScript(t)
+	c := s.connect(40000, 5555)
+	c.send(1, genBindAck(1), ofNothing, true)
+	for i, op := range []int{0, 1, 2} { // the first names a share, which tells what the others are
+		req, resp := genMessages(op)
+		for from, m := range []fsrvp.Message{req, resp} {
+			f := pdu.Fragmenter{CallID: uint32(2 + i), MaxXmit: 4280, Opnum: uint16(m.Opnum()), Stub: must(m.Append(nil, ndr.NDR20))}
+			f.Type = []pdu.Type{pdu.TypeRequest, pdu.TypeResponse}[from]
+			p, err := f.Next(nil)
+			require.NoError(t, err)
+			c.send(from, p.PDU, ofNothing, from == 1)
+		}
+	}
+	calls, sum := s.decode(nil)
+	requireCalls(t, 3, calls)
+	require.Empty(t, sum.Problems)
+	require.True(t, calls[0].Assumed)
+}
+
+// TestSummaryOfSeveral adds up what several files held, and numbers packets in each.
+func TestSummaryOfSeveral(t *testing.T) {
+	var sum Summary
+	for range 2 {
+		b, err := os.ReadFile(find(t, "12").file)
+		require.NoError(t, err)
+		for c, err := range Calls(bytes.NewReader(b), &Config{Summary: &sum}) {
+			require.NoError(t, err)
+			require.EqualValues(t, 8, c.Packet)
+			require.EqualValues(t, 1, c.Association)
+		}
+	}
+	require.Equal(t, Summary{Packets: 24, Bytes: 2 * 1068, Connections: 2, Associations: 2, Calls: 2}, sum)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Summary counts what a file held. It is whole when the sequence of calls has ended, and may be
-// read between two calls.
+// A Summary counts what a file held, or several, one after the other. It is whole when the sequence of calls
+// has ended, and may be read between two calls.
 type Summary struct {
 	Packets      uint64
 	Bytes        uint64 // of captured packets

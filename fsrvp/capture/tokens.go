@@ -50,13 +50,16 @@ func (h *handshake) fromClient(token []byte) error {
 	err := h.observer.APReq(token)
 	switch {
 	case err == nil, errors.Is(err, krb5.ErrPAC):
-		h.opened = true
+		h.opened, h.err = true, nil
 		h.identity = h.observer.Identity()
 		return nil
-	case h.identity.Mechanism != mechKerberos, errors.Is(err, krb5.ErrToken):
-		return nil // a leg of SPNEGO, or of another mechanism
+	case h.identity.Mechanism != mechKerberos:
+		return nil // another mechanism's
 	}
 	h.err = wrap(ErrKey, err)
+	if errors.Is(err, krb5.ErrToken) {
+		return nil // it may be a leg of SPNEGO without a token
+	}
 	return h.err
 }
 
@@ -65,9 +68,7 @@ func (h *handshake) fromServer(token []byte) {
 	if !h.opened || h.answered {
 		return
 	}
-	if err := h.observer.APRep(token); err == nil {
-		h.answered = true
-	}
+	h.answered = h.observer.APRep(token) == nil
 }
 
 // kerberosKey is the key of a session that was opened with Kerberos, with or without an answer; nil
