@@ -36,7 +36,7 @@ type Call struct {
 	Assumed                bool
 
 	Opnum fsrvp.Opnum
-	// RequestStub and ResponseStub are the whole stubs, in clear, without padding and verification
+	// RequestStub and ResponseStub are the whole stubs, in clear, without auth padding and verification
 	// trailer; nil where they could not be read.
 	RequestStub, ResponseStub []byte
 	// Request is nil where RequestErr is not. The error matches ErrLost, ErrCut, ErrSealed,
