@@ -377,7 +377,7 @@ func TestErrors(t *testing.T) {
 		"serve: address":       {[]string{"-in", good, "-serve", "tcp:5555", "-insecure-anonymous"}, "tcp:HOST:PORT or samba:NCALRPC_DIR"},
 		"serve: keytab":        {[]string{"-in", good, "-serve", "tcp:127.0.0.1:0", "-keytab", good}, "-keytab"},
 		"serve: users":         {[]string{"-in", good, "-serve", "tcp:127.0.0.1:0", "-ntlm-users", good}, "-ntlm-users"},
-		"serve: samba":         {[]string{"-in", good, "-serve", "samba:" + filepath.Join(dir, "none"), "-insecure-anonymous"}, "-serve: "},
+		"serve: samba":         {[]string{"-in", good, "-serve", "samba:" + filepath.Join(good, "ncalrpc"), "-insecure-anonymous"}, "-serve: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

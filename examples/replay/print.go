@@ -28,7 +28,7 @@ func (p *printer) line(v fmt.Stringer) {
 	if p.json {
 		err = json.NewEncoder(p.stdout).Encode(v)
 	} else {
-		_, err = fmt.Fprintln(p.stdout, v)
+		_, err = fmt.Fprintln(p.stdout, v.String()) // v may be an error, whose other text is longer
 	}
 	p.err = errors.Join(p.err, err)
 }

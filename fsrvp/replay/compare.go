@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -54,14 +55,22 @@ func describe(v any) string {
 		if v == ownID {
 			return v
 		}
-		return strconv.Quote(v)
+		return quote(v)
 	case *fsrvp.ShareMapping1:
 		if v == nil {
 			return "none"
 		}
-		return "a mapping to " + strconv.Quote(v.ShadowCopyShareName.String)
+		return "a mapping to " + quote(v.ShadowCopyShareName.String)
 	}
 	return fmt.Sprint(v)
+}
+
+// quote leaves the backslashes of UNC paths alone where it can.
+func quote(s string) string {
+	if strconv.CanBackquote(s) && !strings.Contains(s, `"`) {
+		return `"` + s + `"`
+	}
+	return strconv.Quote(s)
 }
 
 // MarshalJSON writes an object whose names and types do not change: call (counted from 1), time, client, server, opnum, method,
