@@ -403,8 +403,13 @@ func TestPeer(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 
+	require.Equal(t, dcerpc.LevelInsecureNone, plain.Level())
+	require.Zero(t, plain.Identity())
+	require.Equal(t, client.RemoteAddr(), plain.RemoteAddr())
+
 	secure, err := plain.Alter(t.Context(), echoInterface(), &dcerpc.Config{Auth: mech.Initiator()})
 	require.NoError(t, err)
+	require.Equal(t, "toy", secure.Identity().Mechanism)
 	_, err = invoke(t.Context(), secure, opWait, nil)
 	require.NoError(t, err)
 	want.Identity = dcerpc.Identity{Account: "backup", Mechanism: "toy"}
