@@ -3,7 +3,6 @@ package dcerpc
 import (
 	"bytes"
 	"context"
-	"fmt"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
@@ -210,99 +209,4 @@ func (l *link) tell(p pdu.PDU) {
 	if err != nil {
 		l.writeFailed(err)
 	}
-}
-
-// receiveResponse takes one fragment of a response.
-func (l *link) receiveResponse(b []byte) error {
-	resp, err := pdu.ParseResponse(b)
-	if err != nil {
-		l.traced(b, false)
-		return fmt.Errorf("%w: %w", ErrBadPeer, err)
-	}
-	sec, err := l.unprotect(b, &resp.Auth)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.waiting[resp.CallID]
-	if p == nil {
-		return l.late(&resp.Header)
-	}
-	switch {
-	case p.cc == nil:
-		return badPeer("response to an alter_context")
-	case p.cc.sec.protects() && sec != p.cc.sec:
-		return badPeer("response without the protection of its call")
-	case uint8(resp.ContextID) != uint8(p.cc.contextID): // Windows keeps 8 bits
-		return badPeer("response on context %d to a call on %d", resp.ContextID, p.cc.contextID)
-	case resp.Flags.Has(pdu.FirstFrag) == p.begun:
-		return badPeer("fragment of a response out of sequence")
-	case p.begun && resp.DataRep != p.dataRep:
-		return badPeer("response changes its data representation")
-	}
-	p.begun, p.dataRep = true, resp.DataRep
-	if !p.abandoned {
-		if len(p.response)-p.base+len(resp.Stub) > l.maxResponse {
-			return badPeer("response of more than %d bytes", l.maxResponse)
-		}
-		p.response = append(p.response, resp.Stub...)
-	}
-	if resp.Flags.Has(pdu.LastFrag) {
-		l.complete(p, nil)
-	}
-	return nil
-}
-
-// receiveFault takes a fault. Windows and Samba never sign them.
-func (l *link) receiveFault(b []byte) error {
-	fault, err := pdu.ParseFault(b)
-	if err != nil {
-		l.traced(b, false)
-		return fmt.Errorf("%w: %w", ErrBadPeer, err)
-	}
-	if _, err := l.unprotect(b, &fault.Auth); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.waiting[fault.CallID]
-	if p == nil {
-		return l.late(&fault.Header)
-	}
-	if p.cc == nil {
-		fault.Stub, fault.Auth = nil, pdu.Auth{} // they alias b
-		p.answer = &fault
-		l.complete(p, nil)
-		return nil
-	}
-	l.complete(p, &Fault{Status: fault.Status, DidNotExecute: fault.Flags.Has(pdu.DidNotExecute)})
-	return nil
-}
-
-// unprotect checks or unseals a response or fault with the security context that its trailer names, and traces it.
-func (l *link) unprotect(b []byte, trailer *pdu.Auth) (*securityContext, error) {
-	if !trailer.Present() {
-		l.traced(b, false)
-		return nil, nil
-	}
-	l.mu.Lock()
-	sec, signed := l.security[trailer.ContextID], l.signed
-	l.mu.Unlock()
-	if sec == nil || trailer.Type != uint8(sec.typ) || trailer.Level != uint8(sec.level) {
-		l.traced(b, trailer.Level == uint8(LevelPrivacy))
-		return nil, badPeer("auth type %d, level %d, context %d, which was not agreed", trailer.Type, trailer.Level, trailer.ContextID)
-	}
-	if sec.protects() {
-		parts, err := pdu.Split(b)
-		if err == nil {
-			err = sec.unprotect(parts, signed)
-		}
-		if err != nil {
-			l.traced(b, sec.level == LevelPrivacy)
-			return nil, fmt.Errorf("%w: %w", ErrBadPeer, err)
-		}
-	}
-	l.traced(b, false)
-	return sec, nil
 }

@@ -1,7 +1,6 @@
 package dcerpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -310,28 +309,6 @@ func (l *link) spawn(f func()) bool {
 	return true
 }
 
-// read is the goroutine that receives.
-func (l *link) read() {
-	for {
-		h, b, err := l.framer.Next()
-		if err != nil {
-			l.mu.Lock()
-			unsound := l.unsound
-			l.mu.Unlock()
-			if unsound != nil {
-				l.fail(unsound)
-			} else {
-				l.fail(lost(err))
-			}
-			return
-		}
-		if err := l.receive(&h, b); err != nil {
-			l.fail(err)
-			return
-		}
-	}
-}
-
 // writeFailed takes the error of a Write. A server that has refused a fragment and hung up may have said so first: for
 // a little while there is still reading, which then ends the link.
 func (l *link) writeFailed(err error) {
@@ -420,70 +397,4 @@ func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	}
 	l.writeFailed(err)
 	return nil // the answer may be there nevertheless
-}
-
-// receive judges one PDU.
-func (l *link) receive(h *pdu.Header, b []byte) error {
-	if err := h.Check(); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadPeer, err)
-	}
-	switch h.Type {
-	case pdu.TypeResponse:
-		return l.receiveResponse(b)
-	case pdu.TypeFault:
-		return l.receiveFault(b)
-	case pdu.TypeBindAck, pdu.TypeBindNak, pdu.TypeAlterContextResp:
-		l.traced(b, false)
-		return l.receiveAnswer(b)
-	case pdu.TypeShutdown:
-		l.traced(b, false)
-		l.mu.Lock()
-		l.leaving = true
-		l.mu.Unlock()
-		return nil
-	}
-	l.traced(b, false)
-	return badPeer("%v sent to a client", h.Type)
-}
-
-func (l *link) receiveAnswer(b []byte) error {
-	p, err := pdu.Parse(bytes.Clone(b))
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBadPeer, err)
-	}
-	return l.answer(p)
-}
-
-// answer gives p to the bind or alter_context that waits for it.
-func (l *link) answer(p pdu.PDU) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h := p.Head()
-	w := l.waiting[h.CallID]
-	if w == nil {
-		return l.late(h)
-	}
-	if w.cc != nil {
-		return badPeer("%v in answer to a request", h.Type)
-	}
-	w.answer = p
-	l.complete(w, nil)
-	return nil
-}
-
-// late tells what to make of an answer that nobody waits for: it is dropped where the id was given to
-// a call that was abandoned since.
-func (l *link) late(h *pdu.Header) error {
-	if h.CallID == 0 || h.CallID > l.topID {
-		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
-	}
-	l.logger.Debug("dcerpc: late answer dropped", "type", h.Type, "call", h.CallID)
-	return nil
-}
-
-func (l *link) traced(b []byte, sealed bool) {
-	if l.trace != nil {
-		c := l.out.conn
-		l.trace(TracedPDU{Local: c.LocalAddr(), Remote: c.RemoteAddr(), Sealed: sealed, PDU: b})
-	}
 }
