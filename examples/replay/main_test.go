@@ -175,7 +175,7 @@ func splitLines(s string) []string {
 // TestPace replays the one that lets time go by at its pace, with its server's time-out.
 func TestPace(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes as long as the recording, 6 s")
+		t.Skip("takes as long as the recording, 18 s")
 	}
 	two := 2 * time.Second
 	l := newLab(t, func(cfg *agent.Config) {
@@ -196,6 +196,11 @@ func TestTranscripts(t *testing.T) {
 	require.False(t, differs)
 	require.Empty(t, stdout)
 	require.Contains(t, stderr, "wrote 15 calls")
+	got, err := os.ReadFile(first)
+	require.NoError(t, err)
+	want, err := os.ReadFile("../../fsrvp/replay/testdata/lifecycle.jsonl")
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got), "what the tests of fsrvp/replay play to Samba")
 
 	l := newLab(t)
 	differs, stdout, _ = try(t, []string{"-in", first, "-out", second, "-json"}, names, l.flags)
