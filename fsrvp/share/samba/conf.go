@@ -1,6 +1,7 @@
 package samba
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -65,11 +66,11 @@ func parseConf(out string) (*conf, error) {
 				}
 				continue
 			}
-			in.params = append(in.params, param{key, strings.TrimSpace(value)})
+			in.params = append(in.params, param{key, strings.Trim(value, " \t")})
 		}
 	}
 	if c.global.name == "" {
-		return nil, fmt.Errorf("samba: testparm shows no [global] section")
+		return nil, errors.New("samba: testparm shows no [global] section")
 	}
 	return c, nil
 }

@@ -37,6 +37,7 @@ var notCloned = []string{
 // clone returns the definition of the share that exposes a copy of base.
 func (c *conf) clone(base *section, e agent.Exposure) definition {
 	d := definition{name: e.Name}
+	d.set("available", "Yes")
 	d.set("path", e.Path)
 	d.set("comment", comment(e))
 	d.set(marker, e.Snapshot.ID.String())

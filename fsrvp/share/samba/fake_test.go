@@ -288,7 +288,7 @@ func newFake(t *testing.T, cfg Config) (*fakeSamba, agent.Share) {
 		s.SDs = map[string]string{"data": strict}
 	})
 	cfg.SmbConf, cfg.Programs = "/etc/a conf", f.home
-	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.Shares, err = New(t.Context(), &cfg)
 	require.NoError(t, err)
 	f.calls()

@@ -65,7 +65,7 @@ func newOffline(t *testing.T, global, shares string) *offlineSamba {
 func (o *offlineSamba) start() *offlineSamba {
 	o.t.Helper()
 	var err error
-	o.Shares, err = New(o.t.Context(), &Config{SmbConf: o.conf, CommandTimeout: time.Minute, Logger: slog.New(slog.NewTextHandler(o.t.Output(), nil))})
+	o.Shares, err = New(o.t.Context(), &Config{SmbConf: o.conf, CommandTimeout: time.Minute, Logger: slog.New(slog.NewTextHandler(o.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	require.NoError(o.t, err)
 	return o
 }
@@ -241,7 +241,8 @@ func TestToolsParameters(t *testing.T) {
 		require.Equal(t, e.Snapshot.ID.String(), got[marker])
 		require.Equal(t, copied, got["path"])
 		require.Equal(t, "Shadow copy of "+name+", taken 2026-01-02 03:04:05 UTC", got["comment"])
-		for _, key := range []string{marker, "path", "comment"} {
+		require.Equal(t, "Yes", got["available"])
+		for _, key := range []string{marker, "path", "comment", "available"} {
 			delete(got, key)
 		}
 		require.NoError(t, o.Unexpose(t.Context(), e.Name))
@@ -264,7 +265,7 @@ func TestToolsParameters(t *testing.T) {
 	require.Equal(t, text, made("of template", false))
 	require.Equal(t, map[string]string{
 		"read only": "Yes", "write list": "", "admin users": "", "vfs objects": "acl_xattr streams_xattr",
-		"dfree command": `/bin/df  -P  \`, "odd:param": "a;  b", "available": "Yes",
+		"dfree command": `/bin/df  -P  \`, "odd:param": "a;  b",
 	}, made("registry", false))
 }
 
