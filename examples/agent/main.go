@@ -109,7 +109,7 @@ func (o *options) check(rest []string) error {
 			problems = append(problems, errors.New(what))
 		}
 	}
-	missing(len(rest) > 0, fmt.Sprintf("%q is no flag; -h lists them", rest))
+	missing(len(rest) > 0, fmt.Sprintf("%q is no flag; -h lists them", strings.Join(rest, " ")))
 	missing(len(o.listen) == 0, "-listen is missing: tcp:HOST:PORT or samba:NCALRPC_DIR")
 	missing(len(o.share) == 0 && o.shares == "", "-share NAME=DIR or -shares samba has to say what can be copied")
 	missing(len(o.share) > 0 && o.shares != "", "-share and -shares exclude each other")
