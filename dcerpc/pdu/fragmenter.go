@@ -1,6 +1,10 @@
 package pdu
 
-import "github.com/google/uuid"
+import (
+	"math"
+
+	"github.com/google/uuid"
+)
 
 // A Fragmenter divides the stub of one request or response into fragments:
 //
@@ -73,7 +77,7 @@ func (f *Fragmenter) Next(dst []byte) (Parts, error) {
 		h.Flags |= FirstFrag
 		f.started = true
 	}
-	left := uint32(min(len(f.Stub), 0xFFFFFFFF))
+	left := uint32(min(uint64(len(f.Stub)), math.MaxUint32))
 	stub := f.Stub
 	if len(stub) > size {
 		stub = stub[:size]
