@@ -35,10 +35,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
 )
 
-const usage = `usage: replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X] [-timeout-scale X] [-keep] [-json] [-out FILE]
+const usage = `usage: replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X]
+              [-timeout-scale X] [-keep] [-json] [-out FILE]
               ` + credentials.Usage + `
-       replay -in FILE [-in-keytab F] [-in-server ADDR] -serve tcp:HOST:PORT|samba:DIR [-map OLD=NEW ...] [-speed X] [-departure STATUS] [-json] [-out FILE]
-              (-keytab F | -ntlm-users F | -insecure-anonymous)
+       replay -in FILE [-in-keytab F] [-in-server ADDR] -serve tcp:HOST:PORT|samba:DIR [-map OLD=NEW ...]
+              [-speed X] [-departure STATUS] [-json] [-out FILE] (-keytab F | -ntlm-users F | -insecure-anonymous)
        replay -in FILE [-in-keytab F] [-in-server ADDR] -out FILE
 
 `
@@ -84,12 +85,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
 	flags.StringVar(&o.in, "in", "", "the recording: a transcript, or a packet `file`; - is standard input")
-	flags.StringVar(&o.inKeytab, "in-keytab", "", "keytab `file` of the recorded file server, to read what Kerberos has encrypted in a capture")
+	flags.StringVar(&o.inKeytab, "in-keytab", "", "keytab `file` of the recorded file server, for captures of what Kerberos has encrypted")
 	flags.StringVar(&o.inServer, "in-server", "", "replay the calls of this recorded server alone, an `address` without its port")
 	flags.StringVar(&o.server, "server", "", "replay against this `host`")
-	flags.StringVar(&o.serve, "serve", "", "answer clients at `tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba")
+	flags.StringVar(&o.serve, "serve", "", "answer clients at `tcp:HOST:PORT`, or samba:NCALRPC_DIR, Samba's \"ncalrpc dir\"")
 	flags.StringVar(&o.out, "out", "", "write a transcript to this `file`: of the replay, or, alone, of the recording")
-	flags.Var(&o.names, "map", `a recorded share or host and what it is called now, '\\old\share=\\new\share' or '\\old=\\new'; may be given several times`)
+	flags.Var(&o.names, "map", `what a recorded share or host is called now, '\\old\share=\\new\share' or '\\old=\\new'; may be given several times`)
 	flags.Float64Var(&o.speed, "speed", 0, "keep the recorded pace, times this; 0 is as fast as possible")
 	flags.Float64Var(&o.timeoutScale, "timeout-scale", 1, "multiply the time-outs of calls by this")
 	flags.BoolVar(&o.keep, "keep", false, "leave on the server what the recording left there")

@@ -37,8 +37,6 @@ type madeContext struct {
 	value fsrvp.ContextValue
 }
 
-func newMade() *made { return new(made) }
-
 // note takes the outcome of a call. One that was not answered may have had its effect.
 func (m *made) note(e *Exchange, res *Result) {
 	ok := res.Response != nil && res.Response.Status().IsSuccess()
@@ -189,8 +187,9 @@ func remove(ctx context.Context, s fsrvp.Service, set *madeSet, wait time.Durati
 	return existed, nil
 }
 
-// reset ends a creation of which no set is known: SetContext from its client removes what there is (MS-FSRVP 3.1.4.2), and the abort
-// of another set the context. A server that will not has nothing of ours, or another client's creation.
+// reset ends a creation of which no set is known: SetContext from its client removes what there is (MS-FSRVP
+// 3.1.4.2), and the abort of another set the context. A server that will not has nothing of ours, or another
+// client's creation.
 func reset(ctx context.Context, s fsrvp.Service, value fsrvp.ContextValue) error {
 	err := s.SetContext(ctx, value)
 	var set fsrvp.SetID

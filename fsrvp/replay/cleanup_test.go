@@ -256,3 +256,35 @@ func TestRunResetsContext(t *testing.T) {
 	require.ErrorIs(t, err, errBroken)
 	require.ErrorContains(t, err, "resetting the context")
 }
+
+// TestRunTouchesNothingElse plays a recording to the server that it is of, which has still got what was recorded.
+func TestRunTouchesNothingElse(t *testing.T) {
+	fs := newFileServer(t)
+	c := fs.client(t, "a")
+	set, _ := copied(t, c, fsrvp.ContextNASRollback, `\\fs1\data`)
+	require.NoError(t, c.RecoveryCompleteShadowCopySet(t.Context(), set))
+	copies := fs.agent.Table()
+	id := copies[0].Copies[0].ID
+	recording := fs.recording(t)
+	last := recording[len(recording)-1]
+	// The recording goes on with what the server has not seen yet.
+	recording = append(recording, &Exchange{
+		Time: last.end(), Connection: last.Connection,
+		Request:  &fsrvp.DeleteShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: id, ShareName: `\\fs1\data`},
+		Response: &fsrvp.DeleteShareMappingResponse{},
+	})
+
+	report, err := Run(t.Context(), recording, &Config{Dial: fs.dial})
+	require.NoError(t, err)
+	require.Empty(t, lines(report.Differences))
+	require.Equal(t, copies, fs.agent.Table())
+
+	// The beginning is missing, so that the set is a stranger.
+	report, err = Run(t.Context(), recording[len(recording)-2:], &Config{Dial: fs.dial})
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		`call 1 RecoveryCompleteShadowCopySet: Return: recorded 0x00000000 ZERO, now 0x80070057 E_INVALIDARG`,
+		`call 2 DeleteShareMapping \\fs1\data: Return: recorded 0x00000000 ZERO, now 0x80042308 FSRVP_E_OBJECT_NOT_FOUND`,
+	}, lines(report.Differences))
+	require.Equal(t, copies, fs.agent.Table())
+}

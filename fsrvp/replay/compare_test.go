@@ -185,9 +185,10 @@ func TestRunMappings(t *testing.T) {
 		"spelled other ways": {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(func(m *fsrvp.ShareMapping1) { m.ShareNameUNC.String = `\\FS1\data` })}, []string{"ShareNameUNC"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := NewService(test.now, nil)
+			start := exchange(-1, -1, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})
+			s, err := NewService(append(test.now, start), nil)
 			require.NoError(t, err)
-			report, err := Run(t.Context(), test.recording, &Config{Service: s})
+			report, err := Run(t.Context(), append(test.recording, start), &Config{Service: s, Keep: true})
 			require.NoError(t, err)
 			var fields []string
 			for _, d := range report.Differences {

@@ -12,8 +12,8 @@
 //
 // A server gives sets and copies new ids each time, and may be another server with other names. So nothing is compared or
 // matched before it has been translated to today's ids and names: set and copy ids wherever they stand, in
-// the names of exposed shares too ("vms@{id}"), and hosts and shares by Config.Shares. Ids that no
-// server of the recording gave stay as they are, and so do the ids that clients choose.
+// the names of exposed shares too ("vms@{id}"), and hosts and shares by Config.Shares. The ids that clients choose
+// stay as they are.
 //
 // # Transcripts
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -63,10 +64,18 @@ func (e *Exchange) check() error {
 	switch {
 	case e == nil || e.Request == nil:
 		return errors.New("has no request")
+	case !isRequest(e.Request):
+		return fmt.Errorf("has a %T for its request", e.Request)
 	case e.Response != nil && e.Response.Opnum() != e.Opnum():
 		return fmt.Errorf("has a response of %v to a request of %v", e.Response.Opnum(), e.Opnum())
 	case e.Response != nil && e.Fault != nil:
 		return errors.New("has both a response and a fault")
 	}
 	return nil
+}
+
+// isRequest tells a request from a response, which is a Message too, and from a type that is not the package's.
+func isRequest(m fsrvp.Message) bool {
+	req, _ := newMessages(m.Opnum())
+	return reflect.TypeOf(m) == reflect.TypeOf(req)
 }

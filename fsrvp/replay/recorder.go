@@ -12,10 +12,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// RecorderConfig is what a Recorder writes of calls whose context does not say who calls, as a dcerpc.Server's does
-// (dcerpc.PeerFromContext): of those that a client makes itself.
+// RecorderConfig says what a Recorder cannot see. Nil means its zero value.
 type RecorderConfig struct {
-	// Connection is written as it is. Its Server is written for every call.
+	// Connection is written for calls whose context does not say who calls, as a dcerpc.Server's does
+	// (dcerpc.PeerFromContext): those that a client makes itself. Its Server is written for all calls.
 	Connection
 }
 

@@ -27,16 +27,25 @@ import (
 // did, and to be the same where they were; so have the times when copies were created. The replay goes on after
 // differences.
 //
+// # Other sets
+//
+// A replay touches no set that it has not started, on the server that was recorded neither. Where a recorded call names
+// another set, be it one from before the recording or one that could not be started now, the call is made with
+// an id that nobody has; the null GUID stays. SetContext, however, makes a server remove the unfinished set of the
+// client that it comes from (MS-FSRVP 3.1.4.2).
+//
 // # Errors
 //
 // The Report is never nil, and tells of what was done. The error is nil where all calls were answered, whatever with,
-// and nothing is left behind that should not be. A call that is not answered, a connection that cannot be made, or the end of ctx
-// stops the replay: no call begins any more, and those at work are cancelled.
+// and nothing is left behind that should not be. A call that is not answered, a connection that cannot be made, or the
+// end of ctx stops the replay: no call begins any more, and those at work are cancelled.
 //
-// Sets that the replay has made and that are still there are then removed: aborted, or their mappings deleted; of those that the
-// recording aborted after a commit, mappings are deleted nevertheless, since a server is known that says so and keeps them. A context that was set for a set that
-// never came, or whose id never did, is removed by a set that is started and aborted. All of this is bounded by
-// Config.CleanUpLimit, and not by ctx; its failures are part of the error.
+// # Clean-up
+//
+// Sets that the replay has made and that are still there are then removed: aborted, or their mappings deleted. (Of those
+// that the recording has aborted after a commit mappings are deleted too: a server is known that keeps them.) A
+// context that was set for a set that never came, or whose id never did, is removed by a set that is started and
+// aborted. All of this is bounded by Config.CleanUpLimit, and not by ctx; its failures are part of the error.
 func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -52,9 +61,10 @@ func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, erro
 		recording:   recording,
 		translation: newTranslation(c.Shares),
 		conns:       map[Connection]*connection{},
-		made:        newMade(),
+		made:        new(made),
 		report:      &Report{},
 	}
+	r.translation.strangers = map[fsrvp.SetID]fsrvp.SetID{}
 	begun := time.Now()
 	err = r.play(ctx)
 	r.report.Elapsed = time.Since(begun)

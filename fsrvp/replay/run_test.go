@@ -85,16 +85,17 @@ func TestRunConfig(t *testing.T) {
 		cfg       *Config
 		recording []*Exchange
 	}{
-		"nil":                {nil, good},
-		"neither":            {&Config{}, good},
-		"both":               {&Config{Service: s, Dial: dial}, good},
-		"negative speed":     {&Config{Service: s, Speed: -1}, good},
-		"endless time-outs":  {&Config{Service: s, TimeoutScale: math.Inf(1)}, good},
-		"no number":          {&Config{Service: s, TimeoutScale: math.NaN()}, good},
-		"nil exchange":       {&Config{Service: s}, []*Exchange{nil}},
-		"no request":         {&Config{Service: s}, []*Exchange{{}}},
-		"another's response": {&Config{Service: s}, []*Exchange{exchange(0, 0, &fsrvp.SetContextRequest{}, &fsrvp.StartShadowCopySetResponse{})}},
-		"response and fault": {&Config{Service: s}, []*Exchange{{Request: &fsrvp.SetContextRequest{}, Response: &fsrvp.SetContextResponse{}, Fault: dcerpc.ErrAccessDenied}}},
+		"nil":                 {nil, good},
+		"neither":             {&Config{}, good},
+		"both":                {&Config{Service: s, Dial: dial}, good},
+		"negative speed":      {&Config{Service: s, Speed: -1}, good},
+		"endless time-outs":   {&Config{Service: s, TimeoutScale: math.Inf(1)}, good},
+		"no number":           {&Config{Service: s, TimeoutScale: math.NaN()}, good},
+		"nil exchange":        {&Config{Service: s}, []*Exchange{nil}},
+		"no request":          {&Config{Service: s}, []*Exchange{{}}},
+		"response as request": {&Config{Service: s}, []*Exchange{{Request: &fsrvp.AddToShadowCopySetResponse{}, Response: &fsrvp.AddToShadowCopySetResponse{}}}},
+		"another's response":  {&Config{Service: s}, []*Exchange{exchange(0, 0, &fsrvp.SetContextRequest{}, &fsrvp.StartShadowCopySetResponse{})}},
+		"response and fault":  {&Config{Service: s}, []*Exchange{{Request: &fsrvp.SetContextRequest{}, Response: &fsrvp.SetContextResponse{}, Fault: dcerpc.ErrAccessDenied}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report, err := Run(t.Context(), test.recording, test.cfg)

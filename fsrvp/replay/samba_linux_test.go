@@ -11,10 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
+	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
+	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
 // TestRunAgainstSamba replays what rpcclient and smbtorture did with Samba's server against Samba's server, and what
@@ -142,4 +146,60 @@ func TestRunAgainstSamba(t *testing.T) {
 			requireClean(t)
 		})
 	}
+}
+
+// TestServiceToSmbtorture records smbtorture with our agent, and then answers it out of the recording.
+func TestServiceToSmbtorture(t *testing.T) {
+	if testing.Short() {
+		t.Skip("smbtorture waits for time-outs, twice for 12 s")
+	}
+	n := peers.Start(t)
+	host := n.Host("agent")
+	host.Claim(t)
+	acceptor, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: n.Keytab("agent")})
+	require.NoError(t, err)
+	tests := []string{"set_ctx", "get_version", "is_path_supported", "create_simple", "bad_id", "sc_set_abort", "seq_timeout"}
+	torture := func(t *testing.T, s fsrvp.Service) {
+		l, err := host.Listen(t.Context(), "tcp", ":0")
+		require.NoError(t, err)
+		srv := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}}
+		fsrvp.Register(srv, s, nil)
+		done := make(chan error, 1)
+		go func() { done <- srv.Serve(l) }()
+		defer func() {
+			require.NoError(t, srv.Close())
+			require.ErrorIs(t, <-done, dcerpc.ErrServerClosed)
+		}()
+		admin := n.User("Administrator")
+		args := []string{
+			fmt.Sprintf("ncacn_ip_tcp:%s[%d,krb5,seal]", host.FQDN, l.Addr().(*net.TCPAddr).Port),
+			"-s", "/etc/samba/smb.conf", "--option=fss:sequence timeout=2", "-U", admin.Principal() + "%" + admin.Password,
+		}
+		for _, test := range tests {
+			args = append(args, "rpc.fsrvp.fsrvp."+test)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		out, err := n.Host("cl").Command(ctx, "smbtorture", args...).CombinedOutput()
+		require.NoError(t, err, string(out))
+		for _, test := range tests {
+			require.Contains(t, string(out), "success: fsrvp."+test+"\n")
+		}
+	}
+	two := 2 * time.Second
+	fs := newFileServer(t, func(cfg *agent.Config) {
+		cfg.Shares = sharememory.New(cfg.Snapshots.(*snapmemory.Snapshots), agent.Share{Name: "fsrvp_share", Path: "/v0/data"})
+		cfg.Allow = []string{n.User("Administrator").Principal()}
+		cfg.Names = []string{host.Name, host.FQDN, host.Addr.String()}
+		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two, GetShareMapping: two, Failure: two}
+	})
+	torture(t, fs.recorder)
+	recording := fs.recording(t)
+	require.Greater(t, len(recording), 50)
+	service := newService(t, recording, &ServiceConfig{OnDeparture: func(_ context.Context, d *Departure) error {
+		t.Error(d)
+		return nil
+	}})
+	torture(t, service)
+	require.Empty(t, service.Unasked())
 }

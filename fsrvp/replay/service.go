@@ -70,7 +70,6 @@ var _ fsrvp.Service = (*Service)(nil)
 // A step is one recorded call.
 type step struct {
 	*Exchange
-	index   int
 	asked   bool // it has answered a call
 	skipped bool // it was left out
 }
@@ -106,7 +105,7 @@ func NewService(recording []*Exchange, cfg *ServiceConfig) (*Service, error) {
 		}
 	}
 	for _, i := range byTime(recording) {
-		s.add(&step{Exchange: recording[i], index: i})
+		s.add(&step{Exchange: recording[i]})
 	}
 	return s, nil
 }

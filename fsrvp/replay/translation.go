@@ -22,6 +22,8 @@ type translation struct {
 	recordedSets   map[fsrvp.SetID]fsrvp.SetID
 	recordedCopies map[fsrvp.CopyID]fsrvp.CopyID
 	created        map[creation]fsrvp.Filetime
+	// strangers are recorded sets that are not known, and an id for each that nobody has. Nil: they keep theirs.
+	strangers map[fsrvp.SetID]fsrvp.SetID
 }
 
 // A copyKey is a recorded copy and one of its shares, in lower case: today each may have a copy of its own.
@@ -122,17 +124,25 @@ func bareShare(unc string) string {
 	return strings.ToLower(unc)
 }
 
-// set returns today's id of a recorded set. Like copy it returns what is not known as it is.
+// set returns today's id of a recorded set.
 func (t *translation) set(id fsrvp.SetID) fsrvp.SetID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now, ok := t.sets[id]; ok {
 		return now
 	}
-	return id
+	if t.strangers == nil || id == (fsrvp.SetID{}) {
+		return id
+	}
+	now, ok := t.strangers[id]
+	if !ok {
+		now = fsrvp.NewSetID()
+		t.strangers[id] = now
+	}
+	return now
 }
 
-// copy returns today's id of a recorded copy of a share.
+// copy returns today's id of a recorded copy of a share. What is not known stays as it is.
 func (t *translation) copy(id fsrvp.CopyID, share string) fsrvp.CopyID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
