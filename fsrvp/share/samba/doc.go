@@ -8,7 +8,8 @@
 //	include = registry
 //
 // Samba opens an exposed directory as the user who reads it: every directory above it needs the x permission
-// for those users.
+// for those users. This process has to see smbd's processes: in another PID namespace smbstatus takes them for dead, and nobody waits for
+// clients to be disconnected.
 //
 // # What is cloned
 //

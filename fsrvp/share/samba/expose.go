@@ -39,6 +39,19 @@ func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
 	if err != nil {
 		return err
 	}
+	old := c.share(e.Name)
+	if old != nil && !isOurs(old) {
+		return notOurs(old.name)
+	}
+	if old != nil && c.exposes(old, e) {
+		return nil
+	}
+	if old != nil {
+		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available", c.available(old))
+		if err := s.remove(ctx, old.name, true); err != nil {
+			return err
+		}
+	}
 	base, err := c.base(e.Base.Name)
 	if err != nil {
 		return err // which says more than sharesec, who does not find the share either
@@ -48,18 +61,6 @@ func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
 	}
 	if !strings.HasPrefix(sddl, "D:") && !strings.HasPrefix(sddl, "O:") && !strings.HasPrefix(sddl, "G:") {
 		return fmt.Errorf("samba: sharesec shows %q as the security descriptor of share %q", sddl, e.Base.Name)
-	}
-	if old := c.share(e.Name); old != nil {
-		if !isOurs(old) {
-			return notOurs(old.name)
-		}
-		if c.exposes(old, e) {
-			return nil
-		}
-		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available", c.available(old))
-		if err := s.remove(ctx, old.name, true); err != nil {
-			return err
-		}
 	}
 	if err := s.install(ctx, c.clone(base, e), sddl); err != nil {
 		// Also when ctx has ended: every command has a time-out of its own.

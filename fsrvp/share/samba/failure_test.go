@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
@@ -115,6 +116,7 @@ func TestUndoFails(t *testing.T) {
 	before := f.state()
 	halfMade := func() {
 		t.Helper()
+		f.change(func(s *fakeState) { *s = before })
 		f.fail(fakeFault{Command: "sharesec data@", Mode: "before"}, fakeFault{Command: "net conf delshare", Mode: "before"})
 		err := f.Expose(t.Context(), e)
 		require.ErrorContains(t, err, "--setsddl")
@@ -136,6 +138,12 @@ func TestUndoFails(t *testing.T) {
 	require.NoError(t, f.Expose(t.Context(), e))
 	require.Contains(t, f.state().Registry[e.Name], "\tavailable = Yes\n")
 	require.Equal(t, strict, f.state().SDs[e.Name])
+
+	halfMade()
+	f.fail()
+	f.change(func(s *fakeState) { s.Text = strings.Replace(s.Text, "[data]", "[renamed]", 1) })
+	require.ErrorIs(t, f.Expose(t.Context(), e), fsrvp.ErrObjectNotFound)
+	require.Empty(t, f.state().Registry, "its base share is gone")
 }
 
 // hangs makes a command hang, and returns what to wait with until it and its child are there, and until both are gone.
@@ -275,21 +283,24 @@ func TestParallel(t *testing.T) {
 func TestStrangeAnswers(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)
+	e.Writable = true // or the write list would not be cloned
 	good := f.state()
-	for name, how := range map[string]func(*fakeState){
-		"no configuration": func(s *fakeState) { s.Text = "" },
-		"a line break":     func(s *fakeState) { s.Text = strings.Replace(s.Text, "alice\n", "alice\nadmin users = bob\n", 1) },
-		"no descriptor":    func(s *fakeState) { s.SDs["data"] = "security descriptor:" },
-		"a control character": func(s *fakeState) {
-			s.Text = strings.Replace(s.Text, "alice", "\x1b[31m", 1) // is dropped unless the copy is writable
-			e.Writable = true
-		},
+	for _, test := range []struct {
+		name, why string
+		how       func(*fakeState)
+	}{
+		{"no configuration", "no [global]", func(s *fakeState) { s.Text = "" }},
+		{"a line break", "line break", func(s *fakeState) { s.Text = strings.Replace(s.Text, "alice\n", "alice\nadmin users = bob\n", 1) }},
+		{"a control character", "control character", func(s *fakeState) { s.Text = strings.Replace(s.Text, "alice", "\x1b[31m", 1) }},
+		{"no descriptor", "sharesec shows", func(s *fakeState) { s.SDs = map[string]string{"data": "security descriptor:"} }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			f.t = t
-			e := e
-			f.change(func(s *fakeState) { *s = good; how(s) })
-			require.Error(t, f.Expose(t.Context(), e))
+			f.change(func(s *fakeState) {
+				*s = good
+				test.how(s)
+			})
+			require.ErrorContains(t, f.Expose(t.Context(), e), test.why)
 			require.Empty(t, f.state().Registry)
 		})
 	}

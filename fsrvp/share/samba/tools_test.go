@@ -170,6 +170,7 @@ func TestToolsRoundTrip(t *testing.T) {
 			require.ErrorIs(t, err, fsrvp.ErrObjectNotFound)
 
 			o.run("net", "conf", "delshare", name) // what is exposed outlives it
+			require.NoError(t, o.Expose(t.Context(), e))
 			require.NoError(t, o.Unexpose(t.Context(), strings.ToUpper(e.Name)))
 			require.Empty(t, o.run("net", "conf", "listshares"))
 			require.Nil(t, o.record(e.Name))
