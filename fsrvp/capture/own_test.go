@@ -28,6 +28,8 @@ import (
 type wiretap struct {
 	dcerpc.Dialer
 
+	port layers.TCPPort // of the server
+
 	mu    sync.Mutex
 	w     *pcapgo.Writer
 	conns int
@@ -36,7 +38,7 @@ type wiretap struct {
 func newWiretap(t *testing.T, file *bytes.Buffer, d dcerpc.Dialer) *wiretap {
 	w := pcapgo.NewWriterNanos(file)
 	require.NoError(t, w.WriteFileHeader(65535, layers.LinkTypeEthernet))
-	return &wiretap{Dialer: d, w: w}
+	return &wiretap{Dialer: d, port: 49152, w: w}
 }
 
 func (w *wiretap) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
@@ -100,7 +102,7 @@ func (t *tapped) note(from int, b []byte, err error) error {
 
 func (t *tapped) packet(from int, tcp layers.TCP, data []byte) error {
 	ends := [2]net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(10, 0, 0, 2)}
-	ports := [2]layers.TCPPort{t.port, 49152}
+	ports := [2]layers.TCPPort{t.port, t.w.port}
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: ends[from], DstIP: ends[1-from]}
 	tcp.SrcPort, tcp.DstPort, tcp.Seq, tcp.Window = ports[from], ports[1-from], t.seq[from], 65535
 	if tcp.ACK {
