@@ -86,6 +86,7 @@ func TestObserverReadsSamba(t *testing.T) {
 					}
 					m := p.message()
 					var seq uint64
+					var err error
 					if seal {
 						require.Len(t, p.token(), o.TokenSize(dcerpc.LevelPrivacy))
 						seq, err = o.Unseal(d, m, p.token())
