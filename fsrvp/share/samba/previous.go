@@ -60,7 +60,10 @@ func (p *PreviousVersions) link(e agent.Exposure) error {
 	if err := p.unlink(e.Name); err != nil { // of an earlier attempt
 		return err
 	}
-	dir := p.of(e.Name)
+	dir, err := p.of(e.Name)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -89,7 +92,10 @@ func (p *PreviousVersions) unlink(name string) error {
 	if !ok {
 		return nil
 	}
-	dir := p.of(name)
+	dir, err := p.of(name)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -106,7 +112,10 @@ func (p *PreviousVersions) unlink(name string) error {
 }
 
 // of returns the directory of the links for a base share, given the name of one that exposes a copy.
-func (p *PreviousVersions) of(exposed string) string {
-	base, _, _ := strings.Cut(exposed, "@{")
-	return filepath.Join(p.dir, strings.ToLower(base))
+func (p *PreviousVersions) of(exposed string) (string, error) {
+	base := strings.ToLower(exposed[:max(strings.LastIndex(exposed, "@{"), 0)])
+	if base == "" || base == "." || base == ".." || strings.ContainsRune(base, filepath.Separator) {
+		return "", fmt.Errorf("share %q has no name for a directory", exposed)
+	}
+	return filepath.Join(p.dir, base), nil
 }

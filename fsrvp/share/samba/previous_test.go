@@ -41,6 +41,7 @@ func TestPreviousVersionLinks(t *testing.T) {
 	require.Equal(t, []string{"@GMT-2026.11.23-16.05.33", "@GMT-2026.11.23-16.05.35"}, links())
 	require.NoError(t, p.unlink("other@{"+fsrvp.NewCopyID().String()+"}"))
 	require.NoError(t, p.unlink("no exposed share"))
+	require.ErrorContains(t, p.link(agent.Exposure{Name: "..@{" + fsrvp.NewCopyID().String() + "}", Path: "/x"}), "no name for a directory")
 	_, err = NewPreviousVersions(nil, "relative")
 	require.ErrorContains(t, err, "absolute")
 }
