@@ -31,7 +31,7 @@ const largeBuffer = 8 << 10
 // sees the end and no reset.
 const (
 	lingerTime  = time.Second
-	lingerBytes = 1 << 20
+	lingerBytes = 4 << 20 // the rest of a request that was refused: less would reset the connection, and the fault be lost
 )
 
 // A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines
