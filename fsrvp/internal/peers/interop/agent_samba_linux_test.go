@@ -27,12 +27,16 @@ type agentProcess struct {
 	log  string // the file that it logs to
 }
 
+// agentDir is where buildAgent has put the program.
+var agentDir string
+
 // buildAgent builds examples/agent, once for all tests.
 var buildAgent = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "fsrvp-agent-*")
 	if err != nil {
 		return "", err
 	}
+	agentDir = dir
 	exe := filepath.Join(dir, "agent")
 	out, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/agent").CombinedOutput()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -18,7 +19,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if agentDir != "" {
+			_ = os.RemoveAll(agentDir) // a temporary directory
+		}
+		os.Exit(code)
+	}))
+}
 
 // kerberosConfig reaches the KDC from the client's host.
 func kerberosConfig(n *peers.Network) *krb5.InitiatorConfig {
