@@ -10,7 +10,7 @@ import (
 var errElsewhere = errors.New("another part of the phase failed")
 
 // all runs f for every part at once and waits for all of them. The first failure ends the context of
-// the others, unless patient is asked for; what they then say of that is not a failure of their own.
+// the others; what they then say of that is not a failure of their own.
 func all[T any](ctx context.Context, parts []T, f func(context.Context, T) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

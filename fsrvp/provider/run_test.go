@@ -188,6 +188,38 @@ func TestWriterFailures(t *testing.T) {
 	}
 }
 
+// TestEveryWriterIsThawed has one writer fail to thaw, and to hear of the abort, while another still does.
+func TestEveryWriterIsThawed(t *testing.T) {
+	fs := startFileServer(t, "fs1", 1)
+	failed := make(chan struct{}, 2)
+	bad := Writer{
+		Name:  "bad",
+		Thaw:  func(context.Context) error { failed <- struct{}{}; return errInjected },
+		Abort: func(context.Context, error) error { failed <- struct{}{}; return errInjected },
+	}
+	var app application
+	slow := func(ctx context.Context, what string) error {
+		<-failed
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond): // long enough for the other's failure to arrive
+			app.note(what)
+			return nil
+		}
+	}
+	good := Writer{
+		Name:  "good",
+		Thaw:  func(ctx context.Context) error { return slow(ctx, "thaw") },
+		Abort: func(ctx context.Context, _ error) error { return slow(ctx, "abort") },
+	}
+	err := Run(t.Context(), &Config{Dial: newNetwork(fs).dial, Writers: []Writer{bad, good}}, []string{fs.unc(0)},
+		func(context.Context, *Set) error { t.Error("the backup was called"); return nil })
+	require.ErrorIs(t, err, errInjected)
+	require.Equal(t, "thaw abort", app.story())
+	fs.requireClean(t)
+}
+
 // TestFreezeLimit has a server take longer for its commit than writers may be frozen.
 func TestFreezeLimit(t *testing.T) {
 	release := make(chan struct{})

@@ -53,10 +53,12 @@ func (w *Writer) call(ctx context.Context, hook func(context.Context) error) err
 	}
 }
 
-// eachWriter calls one hook of all writers at once; hook returns nil for a writer that has none. The first
-// failure ends the context of the others.
-func (r *run) eachWriter(ctx context.Context, phase Phase, writers []*Writer, hook func(*Writer) func(context.Context) error) error {
-	return all(ctx, writers, func(ctx context.Context, w *Writer) error {
+// atOnce is all or allPatient.
+type atOnce func(context.Context, []*Writer, func(context.Context, *Writer) error) error
+
+// eachWriter calls one hook of all writers at once, by all or allPatient; hook returns nil for a writer that has none.
+func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writers []*Writer, hook func(*Writer) func(context.Context) error) error {
+	return atOnce(ctx, writers, func(ctx context.Context, w *Writer) error {
 		h := hook(w)
 		if h == nil {
 			return nil
@@ -74,7 +76,7 @@ func (r *run) eachWriter(ctx context.Context, phase Phase, writers []*Writer, ho
 // prepareWriters remembers which writers have to hear of an abort.
 func (r *run) prepareWriters(ctx context.Context) error {
 	r.prepared = r.writers
-	return r.eachWriter(ctx, PhasePrepare, r.writers, func(w *Writer) func(context.Context) error {
+	return r.eachWriter(ctx, all, PhasePrepare, r.writers, func(w *Writer) func(context.Context) error {
 		if w.Prepare == nil {
 			return nil
 		}
@@ -83,16 +85,16 @@ func (r *run) prepareWriters(ctx context.Context) error {
 }
 
 func (r *run) freeze(ctx context.Context) error {
-	return r.eachWriter(ctx, PhaseFreeze, r.writers, func(w *Writer) func(context.Context) error { return w.Freeze })
+	return r.eachWriter(ctx, all, PhaseFreeze, r.writers, func(w *Writer) func(context.Context) error { return w.Freeze })
 }
 
-// thaw does not end with the run's context: whatever happened, writers go on.
+// thaw does not end with the run's context, and no writer's failure ends that of another: whatever happened, all go on.
 func (r *run) thaw(ctx context.Context) error {
-	return r.eachWriter(context.WithoutCancel(ctx), PhaseThaw, r.writers, func(w *Writer) func(context.Context) error { return w.Thaw })
+	return r.eachWriter(context.WithoutCancel(ctx), allPatient, PhaseThaw, r.writers, func(w *Writer) func(context.Context) error { return w.Thaw })
 }
 
 func (r *run) postSnapshot(ctx context.Context) error {
-	return r.eachWriter(ctx, PhasePostSnapshot, r.writers, func(w *Writer) func(context.Context) error {
+	return r.eachWriter(ctx, all, PhasePostSnapshot, r.writers, func(w *Writer) func(context.Context) error {
 		if w.PostSnapshot == nil {
 			return nil
 		}
@@ -101,7 +103,7 @@ func (r *run) postSnapshot(ctx context.Context) error {
 }
 
 func (r *run) abortWriters(ctx context.Context, cause error) error {
-	return r.eachWriter(ctx, PhaseCleanUp, r.prepared, func(w *Writer) func(context.Context) error {
+	return r.eachWriter(ctx, allPatient, PhaseCleanUp, r.prepared, func(w *Writer) func(context.Context) error {
 		if w.Abort == nil {
 			return nil
 		}
