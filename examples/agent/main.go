@@ -58,6 +58,7 @@ type options struct {
 	names      list
 	profile    string
 	timeout    time.Duration
+	keep       bool
 	epmapper   string
 	requireRPC bool
 	smbConf    string
@@ -90,6 +91,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.Var(&o.names, "name", "a name or address of this server, beside the host's own and those in the keytab; may be given several times")
 	flags.StringVar(&o.profile, "profile", "windows", "answer as Windows does, or strictly as the standard is written: windows, strict")
 	flags.DurationVar(&o.timeout, "sequence-timeout", 0, "replaces every value of the Message Sequence Timer; for tests")
+	flags.BoolVar(&o.keep, "keep-exposed", false, "keep a set that is exposed until its shares are deleted, as Samba's agent does, for clients that never call RecoveryComplete")
 	flags.StringVar(&o.epmapper, "epmapper", "", "also be the endpoint mapper, at `tcp:HOST:135`, for clients that ask for the port")
 	flags.BoolVar(&o.requireRPC, "require-rpc-security", false, "behind Samba, also demand security of RPC's own inside the SMB session")
 	flags.StringVar(&o.smbConf, "smb-conf", "", "Samba's configuration `file`, if it is not the usual one")
@@ -154,6 +156,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		Allow:     o.allow,
 		Logger:    log,
 
+		KeepExposed:          o.keep,
 		AllowSMBSessionAlone: !o.requireRPC,
 	}
 	if o.profile == "strict" {

@@ -29,10 +29,9 @@ func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 func (a *Agent) beginAbort(id fsrvp.SetID) (*work, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	const why = "abort"
 	if e := a.sets[id]; e != nil && e.set.Removing {
 		if e.work == nil {
-			return a.beginRemoval(why, e), nil
+			return a.beginRemoval("abort", e), nil
 		}
 		return e.work, nil
 	}
@@ -43,12 +42,25 @@ func (a *Agent) beginAbort(id fsrvp.SetID) (*work, error) {
 	if e.set.Status == Recovered {
 		return nil, badState(e.set)
 	}
+	works, err := a.abort(e)
+	if err != nil {
+		return nil, fmt.Errorf("agent: abort of shadow copy set %s: %w", id, err)
+	}
+	return works[0], nil
+}
+
+// abort removes a set; with it ends the creation, if it is this set's. The lock is held.
+func (a *Agent) abort(e *entry) ([]*work, error) {
+	const why = "abort"
+	if !a.inCreation(e.set) {
+		return a.remove(why, nil, []*entry{e})
+	}
 	epoch := a.sequence.stop()
 	works, err := a.remove(why, &creation{}, []*entry{e})
 	if err != nil {
 		a.sequence.start(epoch, a.cfg.Timers.Failure)
-		return nil, fmt.Errorf("agent: abort of shadow copy set %s: %w", id, err)
+		return nil, err
 	}
 	a.sequence.reset()
-	return works[0], nil
+	return works, nil
 }

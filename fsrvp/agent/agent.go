@@ -286,11 +286,16 @@ func badState(set *Set) error {
 	return fmt.Errorf("agent: shadow copy set %s is %s: %w", set.ID, set.Status, fsrvp.ErrBadState)
 }
 
+// inCreation tells whether a set counts as unfinished.
+func (a *Agent) inCreation(s *Set) bool {
+	return s.Status != Recovered && !s.Removing && !(s.Status == Exposed && a.cfg.KeepExposed)
+}
+
 // unfinished returns the sets in creation: one at most, but for stores that somebody else has written. The lock is held.
 func (a *Agent) unfinished() []*entry {
 	var list []*entry
 	for _, e := range a.sets {
-		if e.set.unfinished() {
+		if a.inCreation(e.set) {
 			list = append(list, e)
 		}
 	}

@@ -117,6 +117,11 @@ type Config struct {
 
 	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
 	Timers Timers
+	// KeepExposed ends a creation when its set is exposed, as Samba's agent does, and not with RecoveryComplete: from then on
+	// no Message Sequence Timer, SetContext or StartShadowCopySet of any client touches the set. It is for clients that do without
+	// RecoveryComplete, such as rpcclient's fss_create_expose; what they forget stays until
+	// somebody deletes its mappings. False: an exposed set is in creation until RecoveryComplete, as MS-FSRVP has it.
+	KeepExposed bool
 	// MaxRetries is how often one client may start over with SetContext before it is answered
 	// SHADOW_COPY_SET_IN_PROGRESS once (MS-FSRVP 3.1.4.2). Zero: 5, as Windows Server 2012 R2. Negative: no limit.
 	MaxRetries int

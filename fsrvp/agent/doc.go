@@ -10,7 +10,8 @@
 //	    └───────▶ Started ▶ Added ▶ (Added) ▶ CreationInProgress ▶ Committed ▶ Exposed ▶ Recovered ▶ gone
 //
 // One set at a time goes from SetContext to RecoveryComplete. Until it is Recovered the Message Sequence Timer
-// watches it (MS-FSRVP 3.1.2): when the client is silent for too long, the set and whatever was made for it is deleted.
+// watches it (MS-FSRVP 3.1.2): when the client is silent for too long, the set and whatever was made for it is deleted. Config.KeepExposed
+// lets this end with Expose.
 //
 // # Waits
 //

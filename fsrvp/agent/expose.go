@@ -105,6 +105,15 @@ func (a *Agent) exposed(e *entry, w *work) (stored bool, err error) {
 			next.Copies[i].Shares[j].Exposed = true
 		}
 	}
-	err = a.apply("exposed", change{put: []*Set{next}})
-	return err == nil, err
+	ch := change{put: []*Set{next}}
+	if a.cfg.KeepExposed {
+		ch.creation = &creation{}
+	}
+	if err = a.apply("exposed", ch); err != nil {
+		return false, err
+	}
+	if a.cfg.KeepExposed {
+		a.sequence.reset()
+	}
+	return true, nil
 }

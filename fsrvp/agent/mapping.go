@@ -27,7 +27,7 @@ func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrv
 		if err := a.mayGetMapping(e.set); err != nil {
 			return err
 		}
-		if e.set.Status == Recovered { // no creation whose timer this could be
+		if !a.inCreation(e.set) { // no creation whose timer this could be
 			mapping, err = a.mappingOf(e.set, copy, share)
 			return err
 		}
@@ -169,7 +169,7 @@ func (a *Agent) unmapped(e *entry, id fsrvp.CopyID, share string) error {
 		return a.apply(why, change{put: []*Set{next}})
 	}
 	ch := change{drop: []fsrvp.SetID{e.set.ID}}
-	ends := e.set.unfinished() && a.cfg.Profile == Windows
+	ends := a.inCreation(e.set) && a.cfg.Profile == Windows
 	if ends {
 		ch.creation = &creation{}
 	}

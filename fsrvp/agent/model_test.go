@@ -23,6 +23,7 @@ import (
 // and what its table has to be.
 type model struct {
 	profile    agent.Profile
+	keep       bool // Config.KeepExposed
 	contextSet bool
 	context    fsrvp.ContextValue
 	client     int
@@ -47,9 +48,13 @@ func (m *model) unknown() fsrvp.Status {
 	return fsrvp.ErrInvalidArg
 }
 
+func (m *model) inCreation(s *modelSet) bool {
+	return s.status != agent.Recovered && !(s.status == agent.Exposed && m.keep)
+}
+
 func (m *model) unfinished() (fsrvp.SetID, bool) {
 	for id, s := range m.sets {
-		if s.status != agent.Recovered {
+		if m.inCreation(s) {
 			return id, true
 		}
 	}
@@ -63,6 +68,9 @@ func (m *model) end() {
 	}
 	m.contextSet, m.deadline = false, time.Time{}
 }
+
+// finish is the end of a creation whose set stays.
+func (m *model) finish() { m.contextSet, m.retries, m.deadline = false, 0, time.Time{} }
 
 // tick lets the time come.
 func (m *model) tick() {
@@ -141,6 +149,9 @@ func (m *model) step(id fsrvp.SetID, from, to agent.SetStatus, d time.Duration) 
 	if st == 0 {
 		s.status = to
 		m.timer(d)
+		if !m.inCreation(s) {
+			m.finish()
+		}
 	}
 	return st
 }
@@ -148,17 +159,21 @@ func (m *model) step(id fsrvp.SetID, from, to agent.SetStatus, d time.Duration) 
 func (m *model) recovery(id fsrvp.SetID) fsrvp.Status {
 	s, st := m.find(id, agent.Exposed)
 	if st == 0 {
+		if m.inCreation(s) {
+			m.finish()
+		}
 		s.status = agent.Recovered
-		m.contextSet, m.retries, m.deadline = false, 0, time.Time{}
 	}
 	return st
 }
 
 func (m *model) abort(id fsrvp.SetID) fsrvp.Status {
-	_, st := m.find(id, agent.Started, agent.Added, agent.Committed, agent.Exposed)
+	s, st := m.find(id, agent.Started, agent.Added, agent.Committed, agent.Exposed)
 	if st == 0 {
-		m.end()
-		m.retries = 0
+		if m.inCreation(s) {
+			m.finish()
+		}
+		delete(m.sets, id)
 	}
 	return st
 }
@@ -175,7 +190,7 @@ func (m *model) get(id fsrvp.SetID, copy fsrvp.CopyID, share string) fsrvp.Statu
 		return fsrvp.ErrBadState
 	}
 	ok := s.shares[share] == copy && copy != fsrvp.CopyID{}
-	if s.status == agent.Exposed {
+	if m.inCreation(s) {
 		m.timer(map[bool]time.Duration{true: long, false: short}[ok])
 	}
 	if !ok {
@@ -198,8 +213,8 @@ func (m *model) delete(id fsrvp.SetID, copy fsrvp.CopyID, share string) fsrvp.St
 	}
 	delete(s.shares, share)
 	if len(s.shares) == 0 {
-		if s.status == agent.Exposed && m.profile == agent.Windows {
-			m.contextSet, m.retries, m.deadline = false, 0, time.Time{}
+		if m.inCreation(s) && m.profile == agent.Windows {
+			m.finish()
 		}
 		delete(m.sets, id)
 	}
@@ -238,14 +253,14 @@ func (m *model) restart() {
 
 // TestModel runs random calls, restarts, crashes and pauses on an agent and on the model.
 func TestModel(t *testing.T) {
-	for _, profile := range []agent.Profile{agent.Windows, agent.Strict} {
-		t.Run(profile.String(), func(t *testing.T) {
+	for _, cfg := range []agent.Config{{Profile: agent.Windows}, {Profile: agent.Strict}, {KeepExposed: true}} {
+		t.Run(fmt.Sprintf("%v, keep exposed %t", cfg.Profile, cfg.KeepExposed), func(t *testing.T) {
 			dir := quickDir(t)
 			rapid.Check(t, func(rt *rapid.T) {
 				var stopped any // rapid ends a failed run by a panic, which has to come out of the bubble
 				synctest.Test(t, func(t *testing.T) {
 					defer func() { stopped = recover() }()
-					runModel(t, rt, dir, profile)
+					runModel(t, rt, dir, cfg)
 				})
 				if stopped != nil {
 					panic(stopped)
@@ -264,12 +279,11 @@ type run struct {
 	clients []context.Context
 }
 
-func runModel(t *testing.T, rt *rapid.T, dir string, profile agent.Profile) {
+func runModel(t *testing.T, rt *rapid.T, dir string, cfg agent.Config) {
+	cfg.Names, cfg.StorePath = []string{"fs1"}, filepath.Join(dir, fsrvp.NewSetID().String())
 	r := &run{
-		rig: &rig{cfg: &agent.Config{
-			Profile: profile, Names: []string{"fs1"}, StorePath: filepath.Join(dir, fsrvp.NewSetID().String()),
-		}},
-		m:       &model{profile: profile, sets: map[fsrvp.SetID]*modelSet{}},
+		rig:     &rig{cfg: &cfg},
+		m:       &model{profile: cfg.Profile, keep: cfg.KeepExposed, sets: map[fsrvp.SetID]*modelSet{}},
 		sets:    []fsrvp.SetID{fsrvp.NewSetID()},
 		copies:  []fsrvp.CopyID{fsrvp.NewCopyID()},
 		clients: []context.Context{client1, client2},
@@ -342,13 +356,17 @@ func runModel(t *testing.T, rt *rapid.T, dir string, profile agent.Profile) {
 func (r *run) advance(rt *rapid.T) {
 	id, ok := r.m.unfinished()
 	if !ok {
-		for _, recovered := range r.sets {
-			s := r.m.sets[recovered]
+		for _, finished := range r.sets {
+			s := r.m.sets[finished]
 			if s == nil || rapid.IntRange(0, 3).Draw(rt, "deletes") > 0 {
 				continue
 			}
+			if s.status == agent.Exposed && rapid.Bool().Draw(rt, "recovers") {
+				r.recovery(rt, finished)
+				return
+			}
 			share, copy := s.any()
-			r.delete(rt, recovered, copy, share)
+			r.delete(rt, finished, copy, share)
 			return
 		}
 		if r.m.contextSet {

@@ -107,7 +107,7 @@ func (a *Agent) settle(ctx context.Context, set *Set, h held) error {
 		return set.Status.hasShares() && !c.removing() && a.isGone(ctx, &c, h)
 	})
 	switch {
-	case set.Removing, set.autoRelease(), lost && set.unfinished():
+	case set.Removing, set.autoRelease(), lost && a.inCreation(set):
 		return a.settleRemoved(ctx, set)
 	case set.Status == CreationInProgress:
 		if err := a.unmake(ctx, set); err != nil {

@@ -47,21 +47,41 @@ func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (*work, error) {
 
 // beginSealing begins the work of RecoveryComplete. The lock is held.
 func (a *Agent) beginSealing(e *entry) *work {
-	epoch := a.sequence.stop()
+	current := a.inCreation(e.set)
+	var epoch uint64
+	if current {
+		epoch = a.sequence.stop()
+	}
 	return a.begin(e, StepSeal, a.seal, func(err error) error {
 		if e.set.Removing {
 			return a.unknownSet(e.set.ID)
 		}
 		if err == nil {
-			err = a.apply("recovery complete", change{creation: &creation{}, put: []*Set{e.set.with(Recovered)}})
+			err = a.recovered(e.set, current)
+		}
+		if err != nil && current {
+			a.sequence.start(epoch, a.cfg.Timers.Failure)
 		}
 		if err != nil {
-			a.sequence.start(epoch, a.cfg.Timers.Failure)
 			return fmt.Errorf("agent: recovery of shadow copy set %s: %w", e.set.ID, err)
 		}
-		a.sequence.reset()
 		return nil
 	})
+}
+
+// recovered puts the end of RecoveryComplete in the table; with it ends the creation, if it is this set's. The lock is held.
+func (a *Agent) recovered(set *Set, current bool) error {
+	ch := change{put: []*Set{set.with(Recovered)}}
+	if current {
+		ch.creation = &creation{}
+	}
+	if err := a.apply("recovery complete", ch); err != nil {
+		return err
+	}
+	if current {
+		a.sequence.reset()
+	}
+	return nil
 }
 
 // seal makes the shares and snapshots of a set read-only: the shares first, so that nobody writes meanwhile.

@@ -115,6 +115,53 @@ func TestSequenceTimerStopsWithRecovery(t *testing.T) {
 	})
 }
 
+// TestKeepExposed has a client begin one set after the other without RecoveryComplete; what it does with a kept set later
+// changes nothing about the creation that is in progress then.
+func TestKeepExposed(t *testing.T) {
+	for name, then := range map[string]func(t *testing.T, r *rig, old *life){
+		"nothing": func(*testing.T, *rig, *life) {},
+		"GetShareMapping": func(t *testing.T, r *rig, old *life) {
+			_, err := r.GetShareMapping(client1, old.copies[0], old.set, vms, 1)
+			require.NoError(t, err)
+		},
+		"GetShareMapping that fails": func(t *testing.T, r *rig, old *life) {
+			_, err := r.GetShareMapping(client1, fsrvp.NewCopyID(), old.set, vms, 1)
+			requireStatus(t, fsrvp.ErrInvalidArg, err)
+		},
+		"RecoveryComplete": func(t *testing.T, r *rig, old *life) {
+			require.NoError(t, r.RecoveryCompleteShadowCopySet(client1, old.set))
+			require.Equal(t, agent.Recovered, r.status(old.set))
+		},
+		"Abort": func(t *testing.T, r *rig, old *life) {
+			require.NoError(t, r.AbortShadowCopySet(client1, old.set))
+		},
+		"DeleteShareMapping": func(t *testing.T, r *rig, old *life) {
+			require.NoError(t, r.DeleteShareMapping(client1, old.set, old.copies[0], vms))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(r *rig) { r.cfg.KeepExposed = true })
+				old := r.bring(t, fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, agent.Exposed, vms)
+				time.Sleep(100 * time.Hour)
+				require.Equal(t, agent.Exposed, r.status(old.set), "no timer runs")
+				_, err := r.StartShadowCopySet(client1, fsrvp.NewSetID())
+				requireStatus(t, fsrvp.ErrBadState, err, "the creation has ended")
+
+				next := r.bring(t, fsrvp.ContextNASRollback, agent.Added, vms)
+				require.Equal(t, agent.Exposed, r.status(old.set))
+				then(t, r, old)
+				time.Sleep(long - time.Nanosecond)
+				synctest.Wait()
+				require.Equal(t, agent.Added, r.status(next.set), "the timer is that of the creation alone")
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				require.Empty(t, r.status(next.set))
+			})
+		})
+	}
+}
+
 // TestDeletionOfUnfinishedSet: with the last mapping of an exposed set the creation ends; as the standard is written, its
 // context and timer stay.
 func TestDeletionOfUnfinishedSet(t *testing.T) {

@@ -91,9 +91,6 @@ func (s *Set) shown() SetStatus {
 	return s.Status
 }
 
-// unfinished tells whether the set counts as in creation.
-func (s *Set) unfinished() bool { return s.Status != Recovered && !s.Removing }
-
 // autoRelease tells whether the set's copies are deleted when the agent, which holds the last reference
 // to them, ends (MS-FSRVP 2.2.2.1).
 func (s *Set) autoRelease() bool { return !s.Context.Persistent() && !s.Context.NoAutoRelease() }
