@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
@@ -13,13 +14,19 @@ import (
 
 // Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound it fails with an error
 // that wraps fsrvp.ErrNotSupported, for a share that is no directory of this machine, or another one for every
-// client (%U and the like in its path).
+// client (%U and the like in its path). A share that was there less than a second ago is taken to be there still: a client asks
+// for each share of a set, twice.
 func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
-	c, err := s.conf(ctx)
+	c, fresh, err := s.recentConf(ctx)
 	if err != nil {
 		return agent.Share{}, err
 	}
 	base, err := c.base(name)
+	if err != nil && !fresh {
+		if c, err = s.newConf(ctx); err == nil {
+			base, err = c.base(name)
+		}
+	}
 	if err != nil {
 		return agent.Share{}, err
 	}
@@ -28,6 +35,34 @@ func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
 		return agent.Share{}, err
 	}
 	return agent.Share{Name: base.name, Path: path}, nil
+}
+
+// confAge is how old an answer of testparm may be for Lookup.
+const confAge = time.Second
+
+// A seenConf is what testparm said, and when it was asked.
+type seenConf struct {
+	conf *conf
+	at   time.Time
+}
+
+// recentConf returns what testparm said last, or asks it. Fresh tells that it was asked now.
+func (s *Shares) recentConf(ctx context.Context) (c *conf, fresh bool, err error) {
+	if seen := s.seen.Load(); seen != nil && time.Since(seen.at) < confAge {
+		return seen.conf, false, nil
+	}
+	c, err = s.newConf(ctx)
+	return c, true, err
+}
+
+// newConf asks testparm, for Lookups to come too.
+func (s *Shares) newConf(ctx context.Context) (*conf, error) {
+	begun := time.Now()
+	c, err := s.conf(ctx)
+	if err == nil {
+		s.seen.Store(&seenConf{c, begun})
+	}
+	return c, err
 }
 
 // base finds a share that can be copied.

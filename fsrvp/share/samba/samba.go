@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
@@ -33,6 +34,7 @@ type Shares struct {
 	log            *slog.Logger
 	disconnectWait time.Duration
 	changing       chan struct{} // a mutex: full while somebody changes the registry
+	seen           atomic.Pointer[seenConf]
 }
 
 var _ interface {

@@ -46,7 +46,7 @@ var buildAgent = sync.OnceValues(func() (string, error) {
 })
 
 // startAgentBehindSamba starts the program, and has it end with the test.
-func startAgentBehindSamba(t *testing.T, n *peers.Network, args ...string) *agentProcess {
+func startAgentBehindSamba(t testing.TB, n *peers.Network, args ...string) *agentProcess {
 	t.Helper()
 	p := &agentProcess{host: n.Host("nas"), log: filepath.Join(t.TempDir(), "log")}
 	p.args = append([]string{
@@ -66,7 +66,7 @@ func startAgentBehindSamba(t *testing.T, n *peers.Network, args ...string) *agen
 	return p
 }
 
-func (p *agentProcess) start(t *testing.T) {
+func (p *agentProcess) start(t testing.TB) {
 	t.Helper()
 	exe, err := buildAgent()
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func (p *agentProcess) start(t *testing.T) {
 }
 
 // stop ends the program as an init system does.
-func (p *agentProcess) stop(t *testing.T) {
+func (p *agentProcess) stop(t testing.TB) {
 	t.Helper()
 	if p.cmd == nil {
 		return
@@ -100,7 +100,7 @@ func (p *agentProcess) stop(t *testing.T) {
 }
 
 // signal sends a signal to the program, which is the one child of the nsenter that has started it.
-func (p *agentProcess) signal(t *testing.T, sig syscall.Signal) {
+func (p *agentProcess) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", p.cmd.Process.Pid))
 	require.NoError(t, err)
