@@ -121,13 +121,19 @@ func (s *fakeServer) count(cmd uint16) int {
 
 // dialer returns a Dialer for the server.
 func (s *fakeServer) dialer() *Dialer {
-	auth, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "D", User: "backup", Password: fakePassword})
-	require.NoError(s.t, err)
 	_, port, err := net.SplitHostPort(s.l.Addr().String())
 	require.NoError(s.t, err)
-	d := &Dialer{Auth: auth, Port: port}
+	d := s.newDialer()
+	d.Port = port
 	s.t.Cleanup(func() { require.NoError(s.t, d.Close()) })
 	return d
+}
+
+// newDialer returns a Dialer that does not know yet where the server is.
+func (s *fakeServer) newDialer() *Dialer {
+	auth, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "D", User: "backup", Password: fakePassword})
+	require.NoError(s.t, err)
+	return &Dialer{Auth: auth}
 }
 
 // A fakeConn is one connection with one session.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,7 @@ var testInterface = dcerpc.SyntaxID{UUID: [16]byte{1, 2, 3}, Major: 1}
 const (
 	opEcho  = iota // answers with its stub
 	opWait         // waits for its context's end
+	opLong         // takes half an hour
 	opCount        // how many opWaits there are
 )
 
@@ -56,6 +58,8 @@ func (r *rpcServer) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 		r.waiting <- struct{}{}
 		<-ctx.Done()
 		r.ended <- struct{}{}
+	case opLong:
+		time.Sleep(30 * time.Minute)
 	}
 	return nil
 }
@@ -104,6 +108,27 @@ func TestRoundTrips(t *testing.T) {
 			require.Zero(t, s.count(cmdRead))
 		})
 	}
+}
+
+// TestHalfHour waits for a call as long as MS-FSRVP 3.2.3 has clients wait for ExposeShadowCopySet, in a bubble's time.
+func TestHalfHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rpc := newRPCServer(t)
+		s := &fakeServer{t: t, pipe: rpc.pipe}
+		d := s.newDialer()
+		d.Dial = func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			s.wg.Go(func() { s.serve(server) })
+			return client, nil
+		}
+		t.Cleanup(s.wg.Wait)
+		t.Cleanup(func() { require.NoError(t, d.Close()) })
+		cc, _ := bind(t, d, nil)
+		begun := time.Now()
+		require.NoError(t, cc.Call(t.Context(), &dcerpc.Call{Opnum: opLong}))
+		require.Equal(t, 30*time.Minute, time.Since(begun))
+		require.NoError(t, echo(t.Context(), cc, []byte("12345678")))
+	})
 }
 
 // TestLong sends and gets stubs of many fragments.
