@@ -19,13 +19,14 @@ type HandlerConfig struct {
 	// rpcclient needs it by default. Without SMB signing or encryption such calls can be altered on their
 	// way.
 	AllowSMBSessionAlone bool
-	// Logger gets calls that are refused, and errors of the Service that wrap no Status. Nil means
+	// Logger gets calls that are refused, and errors of the Service that have no Status. Nil means
 	// slog.Default.
 	Logger *slog.Logger
 }
 
 // NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and encodes
-// what it returned, results included where it failed. A nil cfg means its zero value. Most callers want
+// what it returned, results included where it failed. The answer to an error is the Status that it wraps; or, if it is a *dcerpc.Fault and
+// not only wraps one, that fault; or ErrFail. A nil cfg means its zero value. Most callers want
 // Register.
 //
 // Who may call is the business of the Service, beside what cfg says of the call's protection. A stub that
@@ -87,6 +88,9 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	if err != nil && !errors.As(err, &status) {
 		if ctx.Err() != nil {
 			return dcerpc.ErrCancelled // nobody waits for an answer
+		}
+		if fault, ok := err.(*dcerpc.Fault); ok {
+			return fault // one that is wrapped, as by a Client, was meant for somebody else
 		}
 		h.log(ctx, slog.LevelError, "fsrvp: method failed without a status", op, &peer, err)
 	}

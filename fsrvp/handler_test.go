@@ -108,7 +108,7 @@ func TestHandlerErrors(t *testing.T) {
 		{fmt.Errorf("btrfs: %w", ErrNotSupported), ErrNotSupported, false},
 		{&Error{Server: "fs2", Op: OpSetContext, Status: ErrBadState}, ErrBadState, false},
 		{errors.New("disk on fire"), ErrFail, true},
-		{dcerpc.ErrAccessDenied, ErrFail, true}, // of a proxy's other side
+		{fmt.Errorf("fs2: %w", dcerpc.ErrAccessDenied), ErrFail, true}, // of a proxy's other side
 		{&ndr.Error{Err: ndr.ErrBadStub}, ErrFail, true},
 		{context.DeadlineExceeded, ErrFail, true},
 		{Status(0), ErrFail, false},
@@ -124,6 +124,13 @@ func TestHandlerErrors(t *testing.T) {
 			require.Contains(t, out.String(), "level=ERROR")
 		}
 	}
+}
+
+// A fault that the Service returns is sent as one.
+func TestHandlerFault(t *testing.T) {
+	h := NewHandler(&fakeService{err: dcerpc.ErrServerTooBusy}, &HandlerConfig{Logger: quiet.Logger})
+	_, err := ask(signed(t), h, &SetContextRequest{}, ndr.NDR20)
+	require.Equal(t, dcerpc.ErrServerTooBusy, err)
 }
 
 func TestHandlerCancelled(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -78,33 +77,6 @@ func (o *options) acceptors(ctx context.Context) (list []dcerpc.Acceptor, closeA
 		return nil, nil, nil, errors.Join(err, closeAll())
 	}
 	return append(list, nego), closeAll, hosts, nil
-}
-
-// serverNames are all names and addresses that clients may call this server by.
-func serverNames(more []string) []string {
-	var names []string
-	add := func(s string) {
-		if s != "" && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, s) }) {
-			names = append(names, s)
-		}
-	}
-	if host, err := os.Hostname(); err == nil {
-		label, _, _ := strings.Cut(host, ".")
-		add(label)
-		add(host)
-	}
-	for _, n := range more {
-		add(n)
-	}
-	add("localhost")
-	if addrs, err := net.InterfaceAddrs(); err == nil {
-		for _, a := range addrs {
-			if ip, ok := a.(*net.IPNet); ok {
-				add(ip.IP.String())
-			}
-		}
-	}
-	return names
 }
 
 // serve opens the listeners, serves them until ctx ends, and drains.

@@ -152,12 +152,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		Snapshots: snapshots,
 		Shares:    shares,
 		StorePath: filepath.Join(o.state, "agent.db"),
-		Names:     serverNames(append(hosts, o.names...)),
+		Aliases:   append(hosts, o.names...),
 		Allow:     o.allow,
 		Logger:    log,
 
-		KeepExposed:          o.keep,
-		AllowSMBSessionAlone: !o.requireRPC,
+		KeepExposed: o.keep,
 	}
 	if o.profile == "strict" {
 		cfg.Profile = agent.Strict

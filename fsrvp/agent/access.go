@@ -11,22 +11,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is looked at.
+// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is looked at. How a call is protected is
+// the business of fsrvp.NewHandler.
 type access struct {
-	minLevel     dcerpc.AuthLevel
-	sessionAlone bool
-	sids         map[dcerpc.SID]bool
-	principals   map[string]bool // "backup@example.com", lower case
-	accounts     map[string]bool // `example\backup`, lower case
+	sids       map[dcerpc.SID]bool
+	principals map[string]bool // "backup@example.com", lower case
+	accounts   map[string]bool // `example\backup`, lower case
 }
 
 func newAccess(cfg *Config) (*access, error) {
 	a := &access{
-		minLevel:     cfg.MinLevel,
-		sessionAlone: cfg.AllowSMBSessionAlone,
-		sids:         map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
-		principals:   map[string]bool{},
-		accounts:     map[string]bool{},
+		sids:       map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
+		principals: map[string]bool{},
+		accounts:   map[string]bool{},
 	}
 	for _, who := range cfg.Allow {
 		switch {
@@ -51,9 +48,6 @@ func (a *access) check(ctx context.Context) (dcerpc.Peer, error) {
 	if !ok {
 		return p, fmt.Errorf("agent: the caller is unknown: %w", fsrvp.ErrAccessDenied)
 	}
-	if err := a.checkLevel(&p); err != nil {
-		return p, err
-	}
 	if a.permits(&p.Identity) {
 		return p, nil
 	}
@@ -62,21 +56,6 @@ func (a *access) check(ctx context.Context) (dcerpc.Peer, error) {
 		return p, nil
 	}
 	return p, fmt.Errorf("agent: %s may not call: %w", who(&p), fsrvp.ErrAccessDenied)
-}
-
-// checkLevel demands one of the security providers at packet integrity or privacy.
-func (a *access) checkLevel(p *dcerpc.Peer) error {
-	switch p.AuthType {
-	case dcerpc.AuthSPNEGO, dcerpc.AuthNTLM, dcerpc.AuthKerberos:
-		if p.Level >= a.minLevel {
-			return nil
-		}
-	case dcerpc.AuthNone:
-		if p.Session && a.sessionAlone {
-			return nil
-		}
-	}
-	return fmt.Errorf("agent: call of %s with security provider %d at level %d, %d is the least: %w", who(p), p.AuthType, p.Level, a.minLevel, fsrvp.ErrAccessDenied)
 }
 
 func (a *access) permits(id *dcerpc.Identity) bool {

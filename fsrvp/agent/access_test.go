@@ -43,17 +43,7 @@ func TestAccess(t *testing.T) {
 		{"account of another domain", agent.Config{Allow: []string{`OTHER\ann`}}, plain, false},
 		{"an empty account is nobody's", agent.Config{Allow: []string{`EXAMPLE\`}}, with(plain, func(p *dcerpc.Peer) { p.Account = "" }), false},
 
-		{"integrity", agent.Config{}, with(admin, func(p *dcerpc.Peer) { p.Level = dcerpc.LevelIntegrity }), true},
-		{"integrity is too little", agent.Config{MinLevel: dcerpc.LevelPrivacy}, with(admin, func(p *dcerpc.Peer) { p.Level = dcerpc.LevelIntegrity }), false},
-		{"connect", agent.Config{}, with(admin, func(p *dcerpc.Peer) { p.Level = dcerpc.LevelInsecureConnect }), false},
-		{"connect is enough", agent.Config{MinLevel: dcerpc.LevelInsecureConnect}, with(admin, func(p *dcerpc.Peer) { p.Level = dcerpc.LevelInsecureConnect }), true},
-		{"no level", agent.Config{}, with(admin, func(p *dcerpc.Peer) { p.Level = 0 }), false},
-		{"unknown provider", agent.Config{}, with(admin, func(p *dcerpc.Peer) { p.AuthType = 68 }), false},
-		{"no RPC security", agent.Config{}, dcerpc.Peer{Identity: admin.Identity}, false},
-
-		{"a session is not enough by itself", agent.Config{}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, false},
-		{"a session is enough", agent.Config{AllowSMBSessionAlone: true}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
-		{"no session is not enough", agent.Config{AllowSMBSessionAlone: true}, dcerpc.Peer{Identity: session}, false},
+		{"a session alone", agent.Config{}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
 		{"the session knows the user's local groups", agent.Config{}, with(plain, func(p *dcerpc.Peer) { p.Session, p.SessionIdentity = true, session }), true},
 		{"the session is somebody else's", agent.Config{}, with(plain, func(p *dcerpc.Peer) {
 			p.Session, p.SessionIdentity = true, dcerpc.Identity{SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-500", dcerpc.SIDBuiltinAdmins}}
@@ -62,7 +52,7 @@ func TestAccess(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, func(r *rig) {
-				r.cfg.Allow, r.cfg.MinLevel, r.cfg.AllowSMBSessionAlone = tc.cfg.Allow, tc.cfg.MinLevel, tc.cfg.AllowSMBSessionAlone
+				r.cfg.Allow = tc.cfg.Allow
 			})
 			_, err := r.GetSupportedVersion(dcerpc.WithPeer(context.Background(), tc.peer))
 			want := fsrvp.ErrAccessDenied

@@ -17,7 +17,8 @@ import (
 //
 // Its methods may be called by several goroutines at once. Each takes the caller from the context
 // (dcerpc.PeerFromContext), as a dcerpc.Server gives it, and answers one that may not call with
-// fsrvp.ErrAccessDenied before it looks at anything else. Every error wraps an fsrvp.Status. A call whose context ends returns
+// fsrvp.ErrAccessDenied before it looks at anything else. It goes by who the caller is; how calls have to be protected is for fsrvp.HandlerConfig to
+// say. Every error wraps an fsrvp.Status. A call whose context ends returns
 // at once; what it had begun goes on, as it does when a wait is over. After Close errors match net.ErrClosed.
 type Agent struct {
 	cfg    Config

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"time"
-
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
 // A Profile says what the agent answers where servers differ from the text of the standard.
@@ -90,9 +88,11 @@ type Config struct {
 
 	// Names are the host names and addresses under which clients name this server in UNC paths,
 	// without regard to case. Nil: the host's name, its first label, "localhost" and the addresses of the
-	// machine's interfaces as they are at the time of each call. A name in the DNS
-	// that is not the host's own has to be given; so has the name of a cluster's file server role.
+	// machine's interfaces as they are at the time of each call.
 	Names []string
+	// Aliases are more of them, beside Names: a name in the DNS that is not the host's own, or that of a cluster's
+	// file server role.
+	Aliases []string
 	// Machine is the name that IsPathSupported tells clients to connect to. Empty: the first of Names,
 	// or the host's name.
 	Machine string
@@ -108,12 +108,6 @@ type Config struct {
 	// holders of SeBackupPrivilege: SIDs ("S-1-5-21-...-512"), Kerberos principals ("backup@EXAMPLE.COM")
 	// and accounts ("EXAMPLE\backup"), these without regard to case.
 	Allow []string
-	// MinLevel is the least protection that a call must have. Zero: dcerpc.LevelIntegrity, the least that
-	// MS-FSRVP 3.1.4 allows.
-	MinLevel dcerpc.AuthLevel
-	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the SMB session under the pipe has
-	// authenticated the caller, as Samba's server does; fsrvp.HandlerConfig has the same field and needs it, too.
-	AllowSMBSessionAlone bool
 
 	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
 	Timers Timers
@@ -188,9 +182,6 @@ func (c *Config) withDefaults() (Config, error) {
 	}
 	if d.MaxShares == 0 {
 		d.MaxShares = defaultMaxShares
-	}
-	if d.MinLevel == dcerpc.LevelDefault {
-		d.MinLevel = dcerpc.LevelIntegrity
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

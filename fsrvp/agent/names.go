@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -37,7 +38,7 @@ func newNames(cfg *Config) (*names, error) {
 	if n.machine == "" {
 		return nil, fmt.Errorf("agent: Config.Names is empty")
 	}
-	for _, name := range list {
+	for _, name := range slices.Concat(list, cfg.Aliases) {
 		share := fsrvp.ShareName{Host: name}
 		if addr, ok := share.Addr(); ok {
 			n.addrs[addr.WithZone("")] = true

@@ -52,11 +52,11 @@ func TestNames(t *testing.T) {
 
 // TestDefaultNames: without Config.Names the host's names and the addresses of its interfaces count.
 func TestDefaultNames(t *testing.T) {
-	r := newRig(t, func(r *rig) { r.cfg.Names = nil })
+	r := newRig(t, func(r *rig) { r.cfg.Names, r.cfg.Aliases = nil, []string{"Role.example.com"} })
 	host, err := os.Hostname()
 	require.NoError(t, err)
 	first, _, _ := strings.Cut(host, ".")
-	names := []string{host, strings.ToUpper(first), "localhost"}
+	names := []string{host, strings.ToUpper(first), "localhost", "role.EXAMPLE.com"}
 	list, err := net.InterfaceAddrs()
 	require.NoError(t, err)
 	for _, a := range list {

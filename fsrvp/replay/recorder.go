@@ -26,7 +26,7 @@ type RecorderConfig struct {
 // call waits for it. What fails to be written does not change the call: see Err.
 //
 // Where the context of a call says who calls, the Recorder stands on the server's side, and writes what fsrvp.NewHandler
-// answers for an error without a Status: E_FAIL. Elsewhere such an error is a call without an answer, or one with a Fault.
+// answers for an error without a Status: a *dcerpc.Fault, or E_FAIL. Elsewhere such an error is a call without an answer, or one with a Fault.
 // The text of the error is written in both cases.
 type Recorder struct {
 	service fsrvp.Service
@@ -86,9 +86,12 @@ func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Messag
 		e.Server = r.self.Server
 	}
 	_, unanswered := answer(resp, err)
+	fault, isFault := err.(*dcerpc.Fault) // as fsrvp.NewHandler looks at it
 	switch {
 	case unanswered == nil:
 		e.Response = resp
+	case serving && ctx.Err() == nil && isFault:
+		e.Fault = fault
 	case serving && ctx.Err() == nil:
 		e.Response, e.Error = resp, err.Error()
 	case !serving && errors.As(err, &e.Fault):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"sync"
@@ -62,7 +63,7 @@ func (f *failing) GetShareMapping(context.Context, fsrvp.CopyID, fsrvp.SetID, st
 }
 
 func TestRecorderErrors(t *testing.T) {
-	broken := errors.New("broken")
+	broken, proxied := errors.New("broken"), fmt.Errorf("of another server: %w", dcerpc.ErrServerTooBusy)
 	results := func(s fsrvp.Status) fsrvp.Response {
 		return &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 2, Return: s}
 	}
@@ -83,7 +84,8 @@ func TestRecorderErrors(t *testing.T) {
 		"server succeeds":           {server, nil, Exchange{Response: results(0)}},
 		"server has a status":       {server, fsrvp.ErrWaitTimeout, Exchange{Response: results(fsrvp.ErrWaitTimeout)}},
 		"server has none":           {server, broken, Exchange{Response: results(fsrvp.ErrFail), Error: "broken"}},
-		"server returns a fault":    {server, dcerpc.ErrServerTooBusy, Exchange{Response: results(fsrvp.ErrFail), Error: dcerpc.ErrServerTooBusy.Error()}},
+		"server returns a fault":    {server, dcerpc.ErrServerTooBusy, Exchange{Fault: dcerpc.ErrServerTooBusy}},
+		"server wraps a fault":      {server, proxied, Exchange{Response: results(fsrvp.ErrFail), Error: proxied.Error()}},
 		"client has gone":           {ended, broken, Exchange{Error: "broken"}},
 		"client has gone, answered": {ended, fsrvp.ErrBadState, Exchange{Response: results(fsrvp.ErrBadState)}},
 	} {

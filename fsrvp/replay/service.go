@@ -49,7 +49,7 @@ type ServiceConfig struct {
 // What none of this answers is a departure, and so is a call whose recorded answer is not known. Departures are
 // answered as ServiceConfig.OnDeparture says, and have no effect on later calls.
 //
-// A recorded fault is answered with an error that is a *dcerpc.Fault; fsrvp.NewHandler makes E_FAIL of it.
+// A recorded fault is answered with an error that is a *dcerpc.Fault, which fsrvp.NewHandler sends as it is.
 //
 // The methods may be called by several goroutines at once.
 type Service struct {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -340,5 +339,5 @@ func TestServiceFaultOverWire(t *testing.T) {
 	require.NoError(t, err)
 	defer c.Close()
 	_, err = c.GetSupportedVersion(t.Context())
-	require.ErrorIs(t, err, fsrvp.ErrFail, fmt.Sprint(err))
+	require.ErrorIs(t, err, dcerpc.ErrServerTooBusy)
 }
