@@ -88,7 +88,7 @@ func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 	case a.cfg.Profile == Strict:
 		return nil, fsrvp.CopyID{}, exists("a share on the volume of " + t.share.Name)
 	}
-	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Name: a.exposedName(t.share.Name, c.ID)})
+	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Dir: t.dir, Name: a.exposedName(t.share.Name, c.ID)})
 	return next, c.ID, nil
 }
 

@@ -88,13 +88,13 @@ type Share struct {
 	Path string `json:"path"` // its directory: absolute, clean, without symbolic links
 }
 
-// within returns where the share's directory is in a snapshot of its volume that has this root.
-func (s Share) within(v Volume, root string) (string, error) {
+// within returns where the share's directory is below the root of its volume, as that was found by the share.
+func (s Share) within(v Volume) (string, error) {
 	rel, err := filepath.Rel(v.Path, s.Path)
 	if err != nil || !filepath.IsLocal(rel) {
 		return "", fmt.Errorf("agent: share %q at %s is not within volume %s", s.Name, s.Path, v.Path)
 	}
-	return filepath.Join(root, rel), nil
+	return rel, nil
 }
 
 // An Exposure says which share to expose a copy as.

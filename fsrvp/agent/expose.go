@@ -68,10 +68,7 @@ func (a *Agent) exposeAll(ctx context.Context, w *work) error {
 }
 
 func (a *Agent) exposeShare(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
-	exposure, err := set.exposure(c, m)
-	if err != nil {
-		return err
-	}
+	exposure := set.exposure(c, m)
 	return a.step(StepExpose, set, c, m.Name, func() error { return a.cfg.Shares.Expose(ctx, exposure) })
 }
 

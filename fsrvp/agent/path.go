@@ -16,6 +16,7 @@ type target struct {
 	share   Share
 	foreign string // the other machine that owns the share; then there is no volume
 	volume  Volume
+	dir     string // the share's, below the volume's root
 }
 
 // resolve finds the share that a client names and the volume that holds it. It compares the name, and opens nothing
@@ -47,7 +48,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	if t.volume, err = a.cfg.Snapshots.Volume(ctx, t.share.Path); err != nil {
 		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrFail)
 	}
-	if _, err := t.share.within(t.volume, t.volume.Path); err != nil {
+	if t.dir, err = t.share.within(t.volume); err != nil {
 		return t, statusError(err, fsrvp.ErrNotSupported)
 	}
 	for _, s := range []string{t.share.Name, t.share.Path, t.volume.ID, t.volume.Path} {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	sharemem "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
+	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
 func TestNames(t *testing.T) {
@@ -91,6 +93,40 @@ func TestUnsupportedVolumes(t *testing.T) {
 	}
 	_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), set, docs)
 	require.NoError(t, err, "what is mounted below another share does not matter")
+}
+
+// TestMountedTwice adds shares on one volume that is mounted at two places.
+func TestMountedTwice(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/vms"}, agent.Share{Name: "docs", Path: "/mnt/again/docs"})
+		r.cfg.Snapshots = mountedTwice{r.snapshots}
+	})
+	require.NoError(t, r.snapshots.WriteFile("/srv/a/docs/file", []byte("content")))
+	l := r.bring(t, fsrvp.ContextNASRollback, agent.Exposed, vms, docs)
+	require.Equal(t, l.copies[0], l.copies[1])
+	m, err := r.GetShareMapping(client1, l.copies[1], l.set, docs, 1)
+	require.NoError(t, err)
+	b, err := r.shares.ReadFile(m.Exposed, "file")
+	require.NoError(t, err)
+	require.Equal(t, "content", string(b))
+
+	require.NoError(t, r.Close())
+	r.cfg.Snapshots, r.cfg.Shares = mountedTwice{r.snapshots}, r.shares
+	r.start(t)
+	require.Equal(t, agent.Exposed, r.status(l.set), "the store gives it back")
+}
+
+// mountedTwice has /srv/a at /mnt/again, too.
+type mountedTwice struct{ *snapmem.Snapshots }
+
+func (m mountedTwice) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+	again, ok := strings.CutPrefix(dir, "/mnt/again")
+	if !ok {
+		return m.Snapshots.Volume(ctx, dir)
+	}
+	v, err := m.Snapshots.Volume(ctx, "/srv/a"+again)
+	v.Path = "/mnt/again"
+	return v, err
 }
 
 func TestCompatibility(t *testing.T) {

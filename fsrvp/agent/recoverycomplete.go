@@ -95,10 +95,7 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 		var snapshot Snapshot
 		for j := range c.Shares {
 			m := &c.Shares[j]
-			exposure, err := w.set.exposure(c, m)
-			if err != nil {
-				return err
-			}
+			exposure := w.set.exposure(c, m)
 			snapshot = exposure.Snapshot
 			if !m.Exposed || m.Removing {
 				continue

@@ -171,7 +171,7 @@ func (s *store) load() (c creation, sets []*Set, err error) {
 	return c, sets, nil
 }
 
-// check tells whether a set from the store makes sense.
+// check tells whether a set from the store makes sense, and adds what an older agent did not write.
 func (s *Set) check() error {
 	if !s.Status.valid() {
 		return fmt.Errorf("unknown status %q", s.Status)
@@ -189,8 +189,15 @@ func (s *Set) check() error {
 			if m.Name == "" || m.Share.Name == "" {
 				return fmt.Errorf("copy %s has a share without name", c.ID)
 			}
-			if _, err := m.Share.within(c.Volume, c.Path); err != nil {
-				return fmt.Errorf("copy %s: %w", c.ID, err)
+			if m.Dir == "" { // as the first agents wrote it
+				dir, err := m.Share.within(c.Volume)
+				if err != nil {
+					return fmt.Errorf("copy %s: %w", c.ID, err)
+				}
+				m.Dir = dir
+			}
+			if !filepath.IsLocal(m.Dir) {
+				return fmt.Errorf("copy %s has share %q at %q of its volume", c.ID, m.Share.Name, m.Dir)
 			}
 		}
 	}

@@ -43,11 +43,27 @@ const storedSet = `{
 		"shares": [{
 			"unc": "\\\\fs1\\vms\\",
 			"share": {"name": "vms", "path": "/srv/a/vms"},
+			"dir": "vms",
 			"name": "vms@{bbbbbbbb-cccc-dddd-eeee-ffffffffffff}",
 			"exposed": true
 		}]
 	}]
 }`
+
+// TestStoreWithoutDir reads what an agent wrote that knew no volume mounted twice.
+func TestStoreWithoutDir(t *testing.T) {
+	old := strings.Replace(storedSet, `"dir": "vms",`, "", 1)
+	require.NotEqual(t, storedSet, old)
+	var want agent.Set
+	require.NoError(t, json.Unmarshal([]byte(storedSet), &want))
+	r := newRig(t, nil)
+	require.NoError(t, r.Close())
+	edit(t, r.cfg.StorePath, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("sets")).Put(want.ID[:], []byte(old)) })
+	_, err := r.snapshots.Create(context.Background(), []agent.SnapshotSpec{{ID: want.Copies[0].ID, Volume: want.Copies[0].Volume}})
+	require.NoError(t, err)
+	r.start(t)
+	require.Equal(t, []agent.Set{want}, r.Table())
+}
 
 // TestStoreFormat pins the format that is on disks: what an agent writes, and that it is read.
 func TestStoreFormat(t *testing.T) {
@@ -116,7 +132,10 @@ func TestStoredSetsAreChecked(t *testing.T) {
 		"no shares":      func(s *agent.Set) { s.Copies[0].Shares = nil },
 		"share name":     func(s *agent.Set) { s.Copies[0].Shares[0].Share.Name = "" },
 		"exposed name":   func(s *agent.Set) { s.Copies[0].Shares[0].Name = "" },
-		"another volume": func(s *agent.Set) { s.Copies[0].Shares[0].Share.Path = "/srv/a/../b" },
+		"another place":  func(s *agent.Set) { s.Copies[0].Shares[0].Dir = "../b" },
+		"another volume": func(s *agent.Set) {
+			s.Copies[0].Shares[0].Dir, s.Copies[0].Shares[0].Share.Path = "", "/srv/a/../b"
+		},
 	} {
 		r := newRig(t, nil)
 		require.NoError(t, r.Close())

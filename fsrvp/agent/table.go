@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ type Copy struct {
 type Mapping struct {
 	UNC     string `json:"unc"`     // ShareName, as the client named it
 	Share   Share  `json:"share"`   // that share
+	Dir     string `json:"dir"`     // its directory, below the volume's root
 	Name    string `json:"name"`    // ShadowCopyShareName, the bare name
 	Exposed bool   `json:"exposed"` // IsExposed
 	// Removing mappings are being deleted: only DeleteShareMapping finds them.
@@ -118,15 +120,14 @@ func (s *Set) specs() []SnapshotSpec {
 }
 
 // exposure returns what the backend of shares has to expose, or exposes, for a mapping.
-func (s *Set) exposure(c *Copy, m *Mapping) (Exposure, error) {
-	path, err := m.Share.within(c.Volume, c.Path)
+func (s *Set) exposure(c *Copy, m *Mapping) Exposure {
 	return Exposure{
 		Name:     m.Name,
 		Base:     m.Share,
 		Snapshot: Snapshot{SnapshotSpec: s.spec(c), Path: c.Path, Created: c.Created},
-		Path:     path,
+		Path:     filepath.Join(c.Path, m.Dir),
 		Writable: s.Context.AutoRecovery() && s.Status != Recovered,
-	}, err
+	}
 }
 
 // copy finds a copy by its id; nil where there is none.
