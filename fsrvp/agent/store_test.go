@@ -124,15 +124,15 @@ func TestStoreIsRefused(t *testing.T) {
 // TestStoredSetsAreChecked: what makes no sense is refused.
 func TestStoredSetsAreChecked(t *testing.T) {
 	for name, change := range map[string]func(*agent.Set){
-		"status":         func(s *agent.Set) { s.Status = "Lost" },
-		"context":        func(s *agent.Set) { s.Context = 0x400002 },
-		"copy id":        func(s *agent.Set) { s.Copies[0].ID = fsrvp.CopyID{} },
-		"volume":         func(s *agent.Set) { s.Copies[0].Volume.ID = "" },
-		"relative path":  func(s *agent.Set) { s.Copies[0].Volume.Path = "srv/a" },
-		"no shares":      func(s *agent.Set) { s.Copies[0].Shares = nil },
-		"share name":     func(s *agent.Set) { s.Copies[0].Shares[0].Share.Name = "" },
-		"exposed name":   func(s *agent.Set) { s.Copies[0].Shares[0].Name = "" },
-		"another place":  func(s *agent.Set) { s.Copies[0].Shares[0].Dir = "../b" },
+		"status":        func(s *agent.Set) { s.Status = "Lost" },
+		"context":       func(s *agent.Set) { s.Context = 0x400002 },
+		"copy id":       func(s *agent.Set) { s.Copies[0].ID = fsrvp.CopyID{} },
+		"volume":        func(s *agent.Set) { s.Copies[0].Volume.ID = "" },
+		"relative path": func(s *agent.Set) { s.Copies[0].Volume.Path = "srv/a" },
+		"no shares":     func(s *agent.Set) { s.Copies[0].Shares = nil },
+		"share name":    func(s *agent.Set) { s.Copies[0].Shares[0].Share.Name = "" },
+		"exposed name":  func(s *agent.Set) { s.Copies[0].Shares[0].Name = "" },
+		"another place": func(s *agent.Set) { s.Copies[0].Shares[0].Dir = "../b" },
 		"another volume": func(s *agent.Set) {
 			s.Copies[0].Shares[0].Dir, s.Copies[0].Shares[0].Share.Path = "", "/srv/a/../b"
 		},
