@@ -99,6 +99,14 @@ func (p *agentProcess) stop(t *testing.T) {
 	p.cmd = nil
 }
 
+// logged is what the program has logged, over all its starts.
+func (p *agentProcess) logged(t *testing.T) string {
+	t.Helper()
+	log, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(log)
+}
+
 // signal sends a signal to the program, which is the one child of the nsenter that has started it.
 func (p *agentProcess) signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
