@@ -273,4 +273,6 @@ func TestStrings(t *testing.T) {
 	e := &Error{Op: opOpenShare, Path: `\\fs1\data`, Status: statusBadNetworkName}
 	require.EqualError(t, e, `smbpipe: open share \\fs1\data: STATUS_BAD_NETWORK_NAME (0xC00000CC): the server has no such share`)
 	require.ErrorIs(t, e, fs.ErrNotExist)
+	e = &Error{Op: "read", Path: `\\fs1\data\file`, Status: statusNetNameDeleted}
+	require.EqualError(t, e, `smbpipe: read \\fs1\data\file: STATUS_NETWORK_NAME_DELETED (0xC00000C9): the server has removed the share, or disconnected all who used it`)
 }

@@ -74,6 +74,8 @@ func (e *Error) hint() string {
 		return "the service takes no more connections at the moment"
 	case e.Status == statusBadNetworkName:
 		return "the server has no such share"
+	case e.Status == statusNetNameDeleted:
+		return "the server has removed the share, or disconnected all who used it"
 	case e.Status == statusTimeDifference:
 		return "check the clocks"
 	case e.Status == statusPasswordExpired, e.Status == statusPasswordMustChange:

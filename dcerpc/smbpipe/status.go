@@ -23,6 +23,7 @@ const (
 	statusPipeDisconnected   Status = 0xC00000B0
 	statusPipeClosing        Status = 0xC00000B1
 	statusNotSupported       Status = 0xC00000BB
+	statusNetNameDeleted     Status = 0xC00000C9
 	statusBadNetworkName     Status = 0xC00000CC
 	statusTimeDifference     Status = 0xC0000133
 	statusPipeBroken         Status = 0xC000014B
@@ -51,6 +52,7 @@ var statusNames = map[Status]string{
 	statusPipeDisconnected:   "STATUS_PIPE_DISCONNECTED",
 	statusPipeClosing:        "STATUS_PIPE_CLOSING",
 	statusNotSupported:       "STATUS_NOT_SUPPORTED",
+	statusNetNameDeleted:     "STATUS_NETWORK_NAME_DELETED",
 	statusBadNetworkName:     "STATUS_BAD_NETWORK_NAME",
 	statusTimeDifference:     "STATUS_TIME_DIFFERENCE_AT_DC",
 	statusPipeBroken:         "STATUS_PIPE_BROKEN",
