@@ -164,6 +164,7 @@ func TestServerDies(t *testing.T) {
 	}
 	_, err := invoke(context.Background(), cc, opEcho, nil)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.ErrorContains(t, err, "the server has closed the connection")
 }
 
 // TestCancelWhileWriting cancels calls while the server does not read: the one that is being written, one that waits to be

@@ -123,6 +123,15 @@ func TestLoginErrors(t *testing.T) {
 		require.ErrorContains(t, e, `\\127.0.0.1\pipe\Test`)
 		require.ErrorContains(t, e, "File Server VSS Agent Service")
 	})
+	t.Run("nobody behind the pipe", func(t *testing.T) {
+		s := newFakeServer(t, noPipes)
+		s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) {
+			return statusConnRefused, cmd == cmdCreate
+		})
+		e := dialError(t, s.dialer())
+		require.Equal(t, statusConnRefused, e.Status)
+		require.ErrorContains(t, e, "the service is not running")
+	})
 	t.Run("access denied", func(t *testing.T) {
 		s := newFakeServer(t, noPipes)
 		s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) {

@@ -32,6 +32,7 @@ const (
 	statusConnReset          Status = 0xC000020D
 	statusPasswordMustChange Status = 0xC0000224
 	statusAccountLocked      Status = 0xC0000234
+	statusConnRefused        Status = 0xC0000236
 	statusSessionExpired     Status = 0xC000035C
 )
 
@@ -61,6 +62,7 @@ var statusNames = map[Status]string{
 	statusConnReset:          "STATUS_CONNECTION_RESET",
 	statusPasswordMustChange: "STATUS_PASSWORD_MUST_CHANGE",
 	statusAccountLocked:      "STATUS_ACCOUNT_LOCKED_OUT",
+	statusConnRefused:        "STATUS_CONNECTION_REFUSED",
 	statusSessionExpired:     "STATUS_NETWORK_SESSION_EXPIRED",
 }
 
