@@ -93,9 +93,23 @@ func (p *agentProcess) stop(t *testing.T) {
 		return
 	}
 	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+}
+
+// wait waits for the program, which has been told to end.
+func (p *agentProcess) wait(t *testing.T) {
+	t.Helper()
 	timer := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	require.NoError(t, p.cmd.Wait())
+	p.cmd = nil
+}
+
+// kill ends the program as a crash does.
+func (p *agentProcess) kill(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGKILL)
+	require.Error(t, p.cmd.Wait())
 	p.cmd = nil
 }
 
