@@ -252,3 +252,30 @@ func TestNamesThatAreTooLong(t *testing.T) {
 	}
 	requireNothingLeft(t, nas)
 }
+
+// TestPreviousVersions has smbtorture ask for the previous versions of a share of which no copy has been exposed yet, and counts them when there
+// are some.
+func TestPreviousVersions(t *testing.T) {
+	n := peers.Start(t)
+	nas := n.Host("nas")
+	nas.Claim(t)
+	startAgentBehindSamba(t, n)
+	u := n.User("backup")
+	out := n.Host("cl").Output(t, "smbtorture", "//"+nas.FQDN+"/fsrvp_share", "-s", "/etc/samba/smb.conf",
+		"-U", peers.Domain+`\`+u.Name+"%"+u.Password, "smb2.ioctl.shadow_copy")
+	require.Contains(t, out, "success: shadow_copy")
+
+	require.NoError(t, os.WriteFile(nas.Path("/srv/btrfs/share/file"), []byte("before"), 0o644))
+	snapshots := func() []string {
+		return regexp.MustCompile(`@GMT-[0-9.-]+`).FindAllString(smbAs(t, n, u, "fsrvp_share", "allinfo file"), -1)
+	}
+	require.Empty(t, snapshots())
+	c := newBackupClient(t, n)
+	m := c.expose(t, fsrvp.ContextBackup, "fsrvp_share")
+	require.NoError(t, os.WriteFile(nas.Path("/srv/btrfs/share/file"), []byte("after"), 0o644))
+	listed := snapshots()
+	require.Len(t, listed, 1)
+	require.Contains(t, smbAs(t, n, u, "fsrvp_share", "get "+listed[0]+`\file /dev/stdout`), "before")
+	c.delete(t, m)
+	require.Empty(t, snapshots())
+}
