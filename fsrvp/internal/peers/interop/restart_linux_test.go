@@ -196,20 +196,26 @@ func (l *life) crash(t *testing.T) {
 	l.redial(t)
 }
 
-// restartSmbd stops smbd with all its children, and starts it again.
-func (l *life) restartSmbd(t *testing.T) {
+// reconnect restarts smbd.
+func (l *life) reconnect(t *testing.T) {
 	t.Helper()
-	l.nas.Output(t, "sh", "-c", `kill $(cat /run/samba/smbd.pid); while pgrep -x smbd; do sleep 0.02; done >/dev/null
+	restartSmbd(t, l.nas)
+	l.requireBroken(t)
+	l.redial(t)
+}
+
+// restartSmbd stops smbd with all its children, and starts it again.
+func restartSmbd(t *testing.T, h *peers.Host) {
+	t.Helper()
+	h.Output(t, "sh", "-c", `kill $(cat /run/samba/smbd.pid); while pgrep -x smbd; do sleep 0.02; done >/dev/null
 		TDB_NO_FSYNC=1 LC_ALL=C smbd -D >/dev/null 2>&1`)
 	require.Eventually(t, func() bool {
-		c, err := l.nas.Dial(t.Context(), "tcp", net.JoinHostPort(l.nas.FQDN, "445"))
+		c, err := h.Dial(t.Context(), "tcp", net.JoinHostPort(h.FQDN, "445"))
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	}, 20*time.Second, 10*time.Millisecond)
-	l.requireBroken(t)
-	l.redial(t)
 }
 
 // restartDcerpcd stops samba-dcerpcd, which starts again when somebody calls srvsvc. Our pipe has nothing to do with it: the client
@@ -247,7 +253,7 @@ func TestRestarts(t *testing.T) {
 	}{
 		{"agent, SIGTERM", (*life).terminate, true, true},
 		{"agent, SIGKILL", (*life).crash, true, true},
-		{"smbd", (*life).restartSmbd, true, false},
+		{"smbd", (*life).reconnect, true, false},
 		{"samba-dcerpcd", (*life).restartDcerpcd, false, false},
 	}
 	for i, restart := range restarts {
