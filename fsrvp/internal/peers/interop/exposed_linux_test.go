@@ -107,10 +107,10 @@ func TestExposedShares(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
-	const base, dir = "Büro & Co", "/srv/btrfs/data/office"
+	const base, dir = "B\u00fcro & Co", "/srv/btrfs/data/office"
 	nas.Output(t, "mkdir", "-m", "1777", dir)
 	addShare(t, nas, base, dir,
-		"comment=Schöne Grüße", `valid users=FSRVP\backup, FSRVP\Administrator`, "write list=FSRVP\\backup", "hide files=/*.secret/", "veto files=/*.lost/",
+		"comment=Sch\u00f6ne Gr\u00fc\u00dfe", `valid users=FSRVP\backup, FSRVP\Administrator`, "write list=FSRVP\\backup", "hide files=/*.secret/", "veto files=/*.lost/",
 		"vfs objects=acl_xattr shadow_copy2", "acl_xattr:ignore system acls=yes", "shadow:snapdir=/srv/btrfs/previous/x", "shadow:basedir="+dir,
 		"create mask=0640", "case sensitive=yes", "map archive=no")
 	backup := strings.Fields(nas.Output(t, "wbinfo", "-n", `FSRVP\backup`))[0]
@@ -220,10 +220,10 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		exposed int // the length of the exposed name, in bytes
 		status  fsrvp.Status
 	}{
-		{strings.Repeat("語", 72), 255, 0},
-		{strings.Repeat("語", 72) + "x", 256, fsrvp.ErrNotSupported},
-		{strings.Repeat("語", 71) + "x$", 255, 0},
-		{strings.Repeat("語", 71) + "xy$", 256, fsrvp.ErrNotSupported},
+		{strings.Repeat("\u8a9e", 72), 255, 0},
+		{strings.Repeat("\u8a9e", 72) + "x", 256, fsrvp.ErrNotSupported},
+		{strings.Repeat("\u8a9e", 71) + "x$", 255, 0},
+		{strings.Repeat("\u8a9e", 71) + "xy$", 256, fsrvp.ErrNotSupported},
 		{strings.Repeat("x", 81), 120, fsrvp.ErrInvalidArg}, // no share's name has more (MS-DTYP 2.2.57)
 	} {
 		require.Len(t, fsrvp.ExposedName(tt.name, fsrvp.CopyID{}), tt.exposed)

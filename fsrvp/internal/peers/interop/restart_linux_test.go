@@ -48,7 +48,7 @@ type life struct {
 // begin begins a life, up to a moment.
 func begin(t *testing.T, n *peers.Network, agent *agentProcess, kind fsrvp.ContextValue, to int) *life {
 	t.Helper()
-	l := &life{newBackupClient(t, n), n, agent, kind, -1, fsrvp.SetID{}, fsrvp.CopyID{}, ""}
+	l := &life{backupClient: newBackupClient(t, n), n: n, agent: agent, kind: kind, came: -1}
 	require.NoError(t, os.WriteFile(l.nas.Path("/srv/btrfs/data/file"), []byte("before"), 0o644))
 	l.goOn(t, to)
 	return l

@@ -187,7 +187,12 @@ func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, 
 		require.NoError(t, err)
 		require.Equal(t, "before, in "+share, string(content))
 		require.NoError(t, closer.Close())
-		require.Equal(t, access == "rw", files.WriteFile(set.exposed[i], "recovered", nil) == nil)
+		err = files.WriteFile(set.exposed[i], "recovered", nil)
+		if access == "rw" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, "NT_STATUS_ACCESS_DENIED")
+		}
 	}
 	mapping := "fss_get_mapping " + shares[0] + " " + set.id + " " + set.ids[0]
 	is := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(set.id+"("+set.ids[0]+"): share "+set.exposed[0]+
@@ -203,7 +208,7 @@ func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, 
 	}
 	require.Contains(t, out, set.id+": shadow-copy set marked recovery complete")
 	require.Contains(t, out, "RecoveryCompleteShadowCopySet failed: NT_STATUS_OK result: 0x80042301")
-	require.Error(t, files.WriteFile(set.exposed[0], "too late", nil))
+	require.ErrorContains(t, files.WriteFile(set.exposed[0], "too late", nil), "NT_STATUS_ACCESS_DENIED")
 
 	for i, share := range shares {
 		arguments := share + " " + set.id + " " + set.ids[i]
