@@ -329,7 +329,7 @@ func lost(err error) error {
 	case errors.As(err, &bad):
 		return fmt.Errorf("%w: %w", ErrBadPeer, err)
 	case errors.Is(err, io.EOF):
-		return io.ErrUnexpectedEOF
+		return fmt.Errorf("the server has closed the connection: %w", io.ErrUnexpectedEOF)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return err
 	}

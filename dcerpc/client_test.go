@@ -157,10 +157,14 @@ func TestServerDies(t *testing.T) {
 			done <- err
 		}()
 	}
-	<-h.waiting
+	for range 4 {
+		<-h.waiting
+	}
 	require.NoError(t, srv.Close())
 	for range 4 {
-		require.ErrorIs(t, <-done, io.ErrUnexpectedEOF)
+		err := <-done
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.ErrorContains(t, err, "the server has closed the connection")
 	}
 	_, err := invoke(context.Background(), cc, opEcho, nil)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)

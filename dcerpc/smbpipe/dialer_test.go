@@ -123,6 +123,15 @@ func TestLoginErrors(t *testing.T) {
 		require.ErrorContains(t, e, `\\127.0.0.1\pipe\Test`)
 		require.ErrorContains(t, e, "File Server VSS Agent Service")
 	})
+	t.Run("nobody behind the pipe", func(t *testing.T) {
+		s := newFakeServer(t, noPipes)
+		s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) {
+			return statusConnRefused, cmd == cmdCreate
+		})
+		e := dialError(t, s.dialer())
+		require.Equal(t, statusConnRefused, e.Status)
+		require.ErrorContains(t, e, "the service is not running")
+	})
 	t.Run("access denied", func(t *testing.T) {
 		s := newFakeServer(t, noPipes)
 		s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) {
@@ -273,4 +282,6 @@ func TestStrings(t *testing.T) {
 	e := &Error{Op: opOpenShare, Path: `\\fs1\data`, Status: statusBadNetworkName}
 	require.EqualError(t, e, `smbpipe: open share \\fs1\data: STATUS_BAD_NETWORK_NAME (0xC00000CC): the server has no such share`)
 	require.ErrorIs(t, e, fs.ErrNotExist)
+	e = &Error{Op: "read", Path: `\\fs1\data\file`, Status: statusNetNameDeleted}
+	require.EqualError(t, e, `smbpipe: read \\fs1\data\file: STATUS_NETWORK_NAME_DELETED (0xC00000C9): the server has removed the share, or disconnected all who used it`)
 }

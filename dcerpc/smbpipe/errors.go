@@ -70,10 +70,14 @@ func (e *Error) hint() string {
 	case e.Status == statusObjectNameNotFound && e.Op == opOpenPipe:
 		return "the server does not offer this service; it may not be installed or not be running" +
 			" (for FssagentRpc: the File Server VSS Agent Service on Windows, rpcd_fsrvp or an agent of its own with Samba)"
+	case e.Status == statusConnRefused && e.Op == opOpenPipe: // Samba's, of a socket that nobody listens on
+		return "the service is not running; it may have crashed"
 	case e.Status == statusPipeNotAvailable:
 		return "the service takes no more connections at the moment"
 	case e.Status == statusBadNetworkName:
 		return "the server has no such share"
+	case e.Status == statusNetNameDeleted:
+		return "the server has removed the share, or disconnected all who used it"
 	case e.Status == statusTimeDifference:
 		return "check the clocks"
 	case e.Status == statusPasswordExpired, e.Status == statusPasswordMustChange:

@@ -23,6 +23,7 @@ const (
 	statusPipeDisconnected   Status = 0xC00000B0
 	statusPipeClosing        Status = 0xC00000B1
 	statusNotSupported       Status = 0xC00000BB
+	statusNetNameDeleted     Status = 0xC00000C9
 	statusBadNetworkName     Status = 0xC00000CC
 	statusTimeDifference     Status = 0xC0000133
 	statusPipeBroken         Status = 0xC000014B
@@ -31,6 +32,7 @@ const (
 	statusConnReset          Status = 0xC000020D
 	statusPasswordMustChange Status = 0xC0000224
 	statusAccountLocked      Status = 0xC0000234
+	statusConnRefused        Status = 0xC0000236
 	statusSessionExpired     Status = 0xC000035C
 )
 
@@ -51,6 +53,7 @@ var statusNames = map[Status]string{
 	statusPipeDisconnected:   "STATUS_PIPE_DISCONNECTED",
 	statusPipeClosing:        "STATUS_PIPE_CLOSING",
 	statusNotSupported:       "STATUS_NOT_SUPPORTED",
+	statusNetNameDeleted:     "STATUS_NETWORK_NAME_DELETED",
 	statusBadNetworkName:     "STATUS_BAD_NETWORK_NAME",
 	statusTimeDifference:     "STATUS_TIME_DIFFERENCE_AT_DC",
 	statusPipeBroken:         "STATUS_PIPE_BROKEN",
@@ -59,6 +62,7 @@ var statusNames = map[Status]string{
 	statusConnReset:          "STATUS_CONNECTION_RESET",
 	statusPasswordMustChange: "STATUS_PASSWORD_MUST_CHANGE",
 	statusAccountLocked:      "STATUS_ACCOUNT_LOCKED_OUT",
+	statusConnRefused:        "STATUS_CONNECTION_REFUSED",
 	statusSessionExpired:     "STATUS_NETWORK_SESSION_EXPIRED",
 }
 

@@ -63,7 +63,7 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (agent.Sha
 	switch {
 	case o.expose == "samba" && o.shares == "samba":
 		if o.previous != "" {
-			return samba.NewPreviousVersions(fromSamba, o.previous)
+			return samba.NewPreviousVersions(ctx, fromSamba, o.previous)
 		}
 		return fromSamba, nil
 	case o.expose == "samba":

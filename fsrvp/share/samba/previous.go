@@ -31,15 +31,39 @@ type PreviousVersions struct {
 }
 
 // NewPreviousVersions returns s with links in dir, an absolute path that users of the shares have to be able to pass
-// through. It is made, with mode 0755, where it is not there.
-func NewPreviousVersions(s *Shares, dir string) (*PreviousVersions, error) {
+// through. It is made, with mode 0755, where it is not there, and in it the directories that shares have as their
+// shadow:snapdir: without them smbd would refuse to list previous versions until the first copy is exposed. Its context bounds
+// that alone.
+func NewPreviousVersions(ctx context.Context, s *Shares, dir string) (*PreviousVersions, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("samba: the directory of previous versions %q is not an absolute path", dir)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	p := &PreviousVersions{Shares: s, dir: filepath.Clean(dir)}
+	c, err := s.conf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.makeDirs(c); err != nil {
 		return nil, fmt.Errorf("samba: previous versions: %w", err)
 	}
-	return &PreviousVersions{Shares: s, dir: filepath.Clean(dir)}, nil
+	return p, nil
+}
+
+func (p *PreviousVersions) makeDirs(c *conf) error {
+	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+		return err
+	}
+	for i := range c.shares {
+		share := &c.shares[i]
+		snapdir := substituteS(c.value(share, "shadow:snapdir"), share.name)
+		if snapdir == "" || filepath.Clean(snapdir) != filepath.Join(p.dir, strings.ToLower(share.name)) {
+			continue
+		}
+		if err := os.MkdirAll(snapdir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gmtFormat is what shadow_copy2 reads by default, in UTC.

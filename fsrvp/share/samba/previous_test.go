@@ -1,3 +1,5 @@
+//go:build unix
+
 package samba
 
 import (
@@ -15,7 +17,8 @@ import (
 // TestPreviousVersionLinks has three copies of one second.
 func TestPreviousVersionLinks(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "previous")
-	p, err := NewPreviousVersions(nil, dir)
+	f, _ := newFake(t, Config{})
+	p, err := NewPreviousVersions(t.Context(), f.Shares, dir)
 	require.NoError(t, err)
 	created := time.Date(2026, 11, 23, 16, 5, 33, 700, time.UTC)
 	var names []string
@@ -42,6 +45,33 @@ func TestPreviousVersionLinks(t *testing.T) {
 	require.NoError(t, p.unlink("other@{"+fsrvp.NewCopyID().String()+"}"))
 	require.NoError(t, p.unlink("no exposed share"))
 	require.ErrorContains(t, p.link(agent.Exposure{Name: "..@{" + fsrvp.NewCopyID().String() + "}", Path: "/x"}), "no name for a directory")
-	_, err = NewPreviousVersions(nil, "relative")
+	_, err = NewPreviousVersions(t.Context(), f.Shares, "relative")
 	require.ErrorContains(t, err, "absolute")
+}
+
+// TestPreviousVersionDirs has the directories made of those shares that point to them.
+func TestPreviousVersionDirs(t *testing.T) {
+	f, _ := newFake(t, Config{})
+	dir := filepath.Join(t.TempDir(), "previous")
+	f.change(func(s *fakeState) {
+		s.Text = "[global]\n\tregistry shares = Yes\n\tshadow:snapdir = " + dir + "/%S\n\n" +
+			"[one]\n\tpath = /one\n\n[Two]\n\tpath = /two\n\tshadow:snapdir = " + dir + "//two/\n\n" +
+			"[three]\n\tpath = /three\n\tshadow:snapdir = .snapshots\n\n[four]\n\tpath = /four\n\tshadow:snapdir = " + dir + "/other\n"
+	})
+	for range 2 {
+		_, err := NewPreviousVersions(t.Context(), f.Shares, dir)
+		require.NoError(t, err)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 2)
+		require.Equal(t, "one", entries[0].Name())
+		require.Equal(t, "two", entries[1].Name())
+	}
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	_, err := NewPreviousVersions(t.Context(), f.Shares, dir)
+	require.ErrorContains(t, err, "not a directory")
+	f.fail(fakeFault{Command: "testparm", Mode: "before"})
+	_, err = NewPreviousVersions(t.Context(), f.Shares, dir)
+	require.ErrorContains(t, err, "no such luck")
 }

@@ -93,10 +93,32 @@ func (p *agentProcess) stop(t testing.TB) {
 		return
 	}
 	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+}
+
+// wait waits for the program, which has been told to end.
+func (p *agentProcess) wait(t *testing.T) {
+	t.Helper()
 	timer := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	require.NoError(t, p.cmd.Wait())
 	p.cmd = nil
+}
+
+// kill ends the program as a crash does.
+func (p *agentProcess) kill(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGKILL)
+	require.Error(t, p.cmd.Wait())
+	p.cmd = nil
+}
+
+// logged is what the program has logged, over all its starts.
+func (p *agentProcess) logged(t *testing.T) string {
+	t.Helper()
+	log, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(log)
 }
 
 // signal sends a signal to the program, which is the one child of the nsenter that has started it.

@@ -163,4 +163,8 @@ func TestTakeOver(t *testing.T) {
 		require.Eventually(t, func() bool { return strings.Count(log.String(), "taken back") > before }, 20*time.Second, 10*time.Millisecond)
 		require.True(t, ours(), "after samba-dcerpcd has started again")
 	}
+	restartSmbd(t, fs)
+	require.Eventually(t, ours, 20*time.Second, 10*time.Millisecond, "after smbd has started again")
+	others() // for which samba-dcerpcd may have started once more
+	require.Eventually(t, ours, 20*time.Second, 10*time.Millisecond, "and still")
 }
