@@ -97,7 +97,7 @@ func (p *agentProcess) stop(t testing.TB) {
 }
 
 // wait waits for the program, which has been told to end.
-func (p *agentProcess) wait(t *testing.T) {
+func (p *agentProcess) wait(t testing.TB) {
 	t.Helper()
 	timer := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
@@ -140,8 +140,6 @@ func TestSmbtortureBehindSamba(t *testing.T) {
 	for _, flags := range []string{"smb2", "smb2,sign", "smb2,seal", "smb2,spnego,sign", "smb2,krb5,seal", "smb2,bigendian,sign", "smb2,ndr64,sign"} {
 		t.Run(flags, func(t *testing.T) {
 			nas.Reset(t, 0)
-			// What shadow_copy2 looks into has to be there before the first copy is.
-			require.NoError(t, os.MkdirAll(nas.Path("/srv/btrfs/previous/fsrvp_share"), 0o755))
 			startAgentBehindSamba(t, n, "-sequence-timeout", "2s", "-keep-exposed")
 			to := &torture{binding: "ncacn_np:" + nas.FQDN + "[" + flags + "]", tests: []string{
 				"enum_created", "sc_share_io", "bad_id", "sc_set_abort", "create_simple", "set_ctx",
