@@ -15,26 +15,8 @@ import (
 // CreationInProgress: the work goes on, and another CommitShadowCopySet waits on and gives its result. After
 // any other failure the set is Added again, with nothing made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.call(ctx, fsrvp.OpCommitShadowCopySet, func(c *call) error {
-		c.set(set)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		e, err := a.find(set)
-		if err != nil {
-			return err
-		}
-		if e.set.Status != Added && e.set.Status != CreationInProgress {
-			return badState(e.set)
-		}
-		epoch := a.sequence.stop()
-		err = a.commit(c, e, wait)
-		if err != nil {
-			a.sequence.start(epoch, a.cfg.Timers.Failure)
-			return err
-		}
-		a.sequence.start(epoch, a.cfg.Timers.Commit)
-		return nil
-	})
+	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, []SetStatus{Added, CreationInProgress}, a.cfg.Timers.Commit,
+		func(c *call, e *entry) error { return a.commit(c, e, wait) })
 }
 
 // commit begins the creation of the snapshots, or joins the one that goes on, and waits for it. The lock is held,

@@ -13,26 +13,8 @@ import (
 // work goes on, and another ExposeShadowCopySet waits on and gives its result. After any other failure no share is exposed.
 // In every case but success the set is still Committed.
 func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.call(ctx, fsrvp.OpExposeShadowCopySet, func(c *call) error {
-		c.set(set)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		e, err := a.find(set)
-		if err != nil {
-			return err
-		}
-		if e.set.Status != Committed {
-			return badState(e.set)
-		}
-		epoch := a.sequence.stop()
-		err = a.expose(c, e, wait)
-		if err != nil {
-			a.sequence.start(epoch, a.cfg.Timers.Failure)
-			return err
-		}
-		a.sequence.start(epoch, a.cfg.Timers.Expose)
-		return nil
-	})
+	return a.advance(ctx, fsrvp.OpExposeShadowCopySet, set, []SetStatus{Committed}, a.cfg.Timers.Expose,
+		func(c *call, e *entry) error { return a.expose(c, e, wait) })
 }
 
 // expose begins to expose a set's shares, or joins the work that goes on, and waits for it. What may be

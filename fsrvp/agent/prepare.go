@@ -12,26 +12,8 @@ import (
 // PrepareShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.13). With a backend that has nothing to prepare it
 // succeeds at once.
 func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.call(ctx, fsrvp.OpPrepareShadowCopySet, func(c *call) error {
-		c.set(set)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		e, err := a.find(set)
-		if err != nil {
-			return err
-		}
-		if e.set.Status != Added {
-			return badState(e.set)
-		}
-		epoch := a.sequence.stop()
-		err = a.prepare(c, e, wait)
-		if err != nil {
-			a.sequence.start(epoch, a.cfg.Timers.Failure)
-			return err
-		}
-		a.sequence.start(epoch, a.cfg.Timers.Prepare)
-		return nil
-	})
+	return a.advance(ctx, fsrvp.OpPrepareShadowCopySet, set, []SetStatus{Added}, a.cfg.Timers.Prepare,
+		func(c *call, e *entry) error { return a.prepare(c, e, wait) })
 }
 
 // prepare begins a preparation, or joins the one that goes on, and waits for it. The lock is held, but for the wait.

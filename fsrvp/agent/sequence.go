@@ -1,6 +1,35 @@
 package agent
 
-import "time"
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// advance is what Prepare, Commit and Expose have in common: they need a set in one of these statuses, and the Message Sequence Timer stands
+// still while they do what they do, with the lock held but for waits. Then it runs for that long after success, and for Timers.Failure otherwise.
+func (a *Agent) advance(ctx context.Context, op fsrvp.Opnum, set fsrvp.SetID, in []SetStatus, after time.Duration, do func(*call, *entry) error) error {
+	return a.call(ctx, op, func(c *call) error {
+		c.set(set)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		e, err := a.find(set)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(in, e.set.Status) {
+			return badState(e.set)
+		}
+		epoch := a.sequence.stop()
+		if err = do(c, e); err != nil {
+			after = a.cfg.Timers.Failure
+		}
+		a.sequence.start(epoch, after)
+		return err
+	})
+}
 
 // sequence is the Message Sequence Timer (MS-FSRVP 3.1.2). It runs while a creation is in progress and no
 // method of it is at work. Agent.mu guards all of it.
