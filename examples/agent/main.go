@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
@@ -44,18 +45,18 @@ func main() {
 }
 
 type options struct {
-	listen     list
-	share      list
+	listen     repeated.Strings
+	share      repeated.Strings
 	shares     string
 	snapshots  string
-	snapDir    list
+	snapDir    repeated.Strings
 	expose     string
 	state      string
 	keytab     string
 	ntlmUsers  string
 	winbind    bool
-	allow      list
-	names      list
+	allow      repeated.Strings
+	names      repeated.Strings
 	profile    string
 	timeout    time.Duration
 	keep       bool
@@ -66,12 +67,6 @@ type options struct {
 	drain      time.Duration
 	verbose    bool
 }
-
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	var o options

@@ -21,10 +21,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
@@ -48,7 +48,7 @@ func main() {
 
 type options struct {
 	local   string
-	shares  list
+	shares  repeated.Strings
 	out     string
 	freeze  string
 	thaw    string
@@ -57,12 +57,6 @@ type options struct {
 	json    bool
 	cred    *credentials.Flags
 }
-
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	var o options

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
@@ -53,19 +54,13 @@ type options struct {
 	server  string
 	target  fsrvptest.Target
 	profile string
-	lacks   list
+	lacks   repeated.Strings
 	known   string
 	run     string
 	list    bool
 	json    bool
 	cred    *credentials.Flags
 }
-
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	var o options

@@ -31,6 +31,7 @@ import (
 	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
 )
@@ -62,7 +63,7 @@ func main() {
 type options struct {
 	in, inKeytab, inServer string
 	server, serve, out     string
-	names                  list
+	names                  repeated.Strings
 	shares                 *replay.ShareMap
 	speed, timeoutScale    float64
 	keep, json             bool
@@ -72,12 +73,6 @@ type options struct {
 	anonymous              bool
 	cred                   *credentials.Flags
 }
-
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	var o options
