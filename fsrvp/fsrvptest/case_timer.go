@@ -87,8 +87,8 @@ func timerCases() []Case {
 			tr.timed()
 			tr.needs(tr.Delay != nil, "way to make its work slow")
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.Delay(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*3/2)
-			defer tr.Delay(fsrvp.OpCommitShadowCopySet, 0)
+			tr.slow(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*3/2)
+			defer tr.slow(fsrvp.OpCommitShadowCopySet, 0)
 			tr.ok(m.by.CommitShadowCopySet(tr.ctx, m.id, tr.SequenceTimeout*2+long), "CommitShadowCopySet")
 			tr.onward(m, agent.Committed, agent.Recovered)
 		}},
@@ -97,8 +97,8 @@ func timerCases() []Case {
 			tr.needs(tr.Delay != nil, "way to make its work slow")
 			tr.leavesNothing(func() {
 				m := tr.bring(fsrvp.ContextNASRollback, agent.Added)
-				tr.Delay(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*4)
-				defer tr.Delay(fsrvp.OpCommitShadowCopySet, 0)
+				tr.slow(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*4)
+				defer tr.slow(fsrvp.OpCommitShadowCopySet, 0)
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "CommitShadowCopySet", fsrvp.ErrTimeout)
 				tr.elapse()
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, long), "CommitShadowCopySet", tr.unknownSet())
@@ -124,8 +124,7 @@ func storeCases() []Case {
 		tr.needs(tr.Restart != nil, "way to restart it")
 		next, err := tr.Restart(tr.ctx)
 		tr.ok(err, "restarting the server")
-		tr.Client, tr.SameHost, tr.Other = next.Client, next.SameHost, next.Other
-		tr.Unprivileged, tr.Unprotected = next.Unprivileged, next.Unprotected
+		tr.take(&next)
 		for _, m := range tr.made {
 			m.by = tr.Client
 		}

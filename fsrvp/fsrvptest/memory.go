@@ -2,6 +2,7 @@ package fsrvptest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +46,7 @@ func NewMemory() *Memory {
 
 // Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the next
 // call on.
-func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) {
+func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch op {
@@ -55,7 +56,10 @@ func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) {
 		m.delays["Create"] = d
 	case fsrvp.OpExposeShadowCopySet:
 		m.delays["Expose"] = d
+	default:
+		return errors.ErrUnsupported
 	}
+	return nil
 }
 
 func (m *Memory) delay(ctx context.Context, method string, done bool) error {

@@ -261,7 +261,11 @@ func (tr *trial) remove(ctx context.Context, m *made) error {
 		return fmt.Errorf("aborting set %s: %w", m.id, err)
 	}
 	for i := range m.shares {
-		if err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]); !fine(err) {
+		err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i])
+		if errors.Is(err, fsrvp.ErrBadState) && m.by.ExposeShadowCopySet(ctx, m.id, long) == nil {
+			err = m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]) // it was Committed
+		}
+		if !fine(err) {
 			return fmt.Errorf("deleting %s of set %s: %w", m.shares[i], m.id, err)
 		}
 	}
