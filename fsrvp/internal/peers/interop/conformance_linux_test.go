@@ -28,7 +28,7 @@ func TestConformanceBehindSamba(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
-	const sequenceTimeout = 1500 * time.Millisecond
+	const sequenceTimeout = 1200 * time.Millisecond
 	for name, run := range map[string]struct {
 		cases   []fsrvptest.Case
 		timeout time.Duration

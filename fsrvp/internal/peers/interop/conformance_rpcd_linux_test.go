@@ -1,0 +1,180 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
+)
+
+var updateKnown = flag.Bool("update-known", false, "write the list of what Samba's rpcd_fsrvp fails, in testdata, for the version that is installed")
+
+// TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what is in testdata, for each version
+// of Samba that somebody has run it with:
+//
+//	FSRVP_PEERS=require go test ./fsrvp/internal/peers/interop -run TestConformanceOfSamba -update-known
+func TestConformanceOfSamba(t *testing.T) {
+	n := peers.Start(t)
+	server := n.Host("fs")
+	version := regexp.MustCompile(`\d+\.\d+`).FindString(server.Output(t, "smbd", "--version"))
+	require.NotEmpty(t, version)
+	file := filepath.Join("testdata", "rpcd_fsrvp-"+version+".txt")
+	known, err := readKnown(file)
+	if errors.Is(err, fs.ErrNotExist) && !*updateKnown {
+		const say = "there is no list of what rpcd_fsrvp %s fails; run this test with -update-known, and look through what it writes"
+		if os.Getenv("FSRVP_PEERS") != "require" {
+			t.Skipf(say, version)
+		}
+		t.Fatalf(say, version)
+	}
+	if !*updateKnown {
+		require.NoError(t, err)
+	}
+	server.Claim(t)
+	var failures []string
+	for _, run := range []struct {
+		name    string
+		cases   []fsrvptest.Case
+		timeout time.Duration
+	}{
+		{"cases", conformanceCases(false), 0},
+		{"timer", conformanceCases(true), 2 * time.Second},
+	} {
+		t.Run(run.name, func(t *testing.T) {
+			server.Reset(t, run.timeout)
+			target := sambaAgent(t, n, server)
+			target.SequenceTimeout, target.Known = run.timeout, known
+			if *updateKnown {
+				failures = append(failures, failuresOf(t, run.cases, target)...)
+				return
+			}
+			fsrvptest.RunCases(t, run.cases, func(testing.TB) fsrvptest.Target { return target })
+		})
+	}
+	if *updateKnown {
+		text := "# What the conformance suite finds wrong with the rpcd_fsrvp of Samba " + version + ": the case, and what it says.\n" + strings.Join(failures, "")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	}
+}
+
+func readKnown(file string) (map[string]string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return fsrvptest.ParseKnown(string(text))
+}
+
+var uuids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// failuresOf runs cases and returns lines for the list of those that fail: of each reason the longest part without a UUID.
+func failuresOf(t *testing.T, cases []fsrvptest.Case, target fsrvptest.Target) (lines []string) {
+	t.Helper()
+	for _, c := range cases {
+		res := c.Run(t.Context(), &target)
+		t.Logf("%s\t%s\t%v\t%s", c.Name, res.Verdict, res.Took.Round(time.Millisecond), res.Reason)
+		if res.Verdict != fsrvptest.Failed {
+			continue
+		}
+		part := ""
+		for _, s := range uuids.Split(strings.ReplaceAll(res.Reason, "\n", "; "), -1) {
+			if s = strings.TrimSpace(s); len(s) > len(part) {
+				part = s
+			}
+		}
+		lines = append(lines, c.Name+"\t"+part+"\n")
+		next, err := target.Reset(t.Context())
+		require.NoError(t, err)
+		target.Client, target.SameHost, target.Other = next.Client, next.SameHost, next.Other
+		target.Unprivileged, target.Unprotected = next.Unprivileged, next.Unprotected
+	}
+	return lines
+}
+
+// sambaAgent is rpcd_fsrvp with all that its host can offer.
+func sambaAgent(t *testing.T, n *peers.Network, server *peers.Host) fsrvptest.Target {
+	t.Helper()
+	s := newConformanceServer(t, n, server)
+	// Samba does not let anybody bind at a level below integrity, but for those who use no RPC security at all.
+	s.unprotected = fsrvp.Config{Transport: s.here, Level: dcerpc.LevelInsecureNone}
+	s.wrap = func(service fsrvp.Service) fsrvp.Service { return &oneASecond{service, server} }
+	params := []string{"vfs objects", "btrfs shadow_copy2", "btrfs: manipulate snapshots", "yes", "shadow:snapdir", "."}
+	require.NoError(t, os.WriteFile(server.Path("/srv/btrfs/data/versions"), nil, 0o644))
+
+	// Not fsrvp_share, which takes a second to connect to.
+	target := s.target(t, "data")
+	target.SameVolume = s.addShare(t, "second", "/srv/btrfs/data", params...)
+	target.OtherVolume = s.addShare(t, "other", "/srv/btrfs/share", params...)
+	target.Hidden = s.addShare(t, "hidden$", "/srv/btrfs/share", params...)
+	s.addOddShares(t, &target, params...)
+	again := func(script string) func(context.Context) (fsrvptest.Target, error) {
+		return func(ctx context.Context) (fsrvptest.Target, error) {
+			if _, err := s.run(ctx, "bash", "-c", script); err != nil {
+				return target, err
+			}
+			return s.services(ctx)
+		}
+	}
+	target.Restart, target.Reset = again(endRPCD), again(endRPCD+forget)
+	target.Inapplicable = map[string]string{
+		"Prepare/TimeOut":                     "nothing can hold up Prepare here, see delayOf",
+		"IsPathSupported/Elsewhere":           "the file server is no cluster",
+		"FileServer/WritableSnapshot/Cluster": "the file server is no cluster",
+		"FileServer/NonOwnerNode":             "the file server is no cluster",
+	}
+	return target
+}
+
+const (
+	// endRPCD ends rpcd_fsrvp, which starts again on demand, and waits until samba-dcerpcd knows of it.
+	endRPCD = `
+p=$(pgrep -x rpcd_fsrvp) && kill -KILL $p && while kill -0 $p 2>/dev/null; do sleep 0.01; done
+`
+	// forget removes its state, the shares that it has exposed and its snapshots.
+	forget = `
+set -e
+shopt -s nullglob
+rm -f /run/samba/srv_fss.tdb
+for s in $(net conf listshares); do
+  case $s in *@*) net conf delshare "$s" 2>/dev/null; smbcontrol smbd close-share "$s" ;; esac
+done
+for v in /srv/btrfs/*/@GMT-*; do
+  btrfs property set -ts "$v" ro false
+  btrfs -q subvolume delete "$v"
+done
+`
+)
+
+// oneASecond waits before it adds a share until no snapshot has the name of this second: Samba gives a snapshot a name of one
+// second's resolution when its share is added, and then cannot take it where there is one of that name.
+type oneASecond struct {
+	fsrvp.Service
+	server *peers.Host
+}
+
+func (o *oneASecond) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+	for {
+		now := time.Now()
+		same, err := filepath.Glob(o.server.Path("/srv/btrfs/*/") + now.UTC().Format("/@GMT-2006.01.02-15.04.05"))
+		if err != nil {
+			return fsrvp.CopyID{}, err
+		}
+		if len(same) == 0 {
+			return o.Service.AddToShadowCopySet(ctx, client, set, share)
+		}
+		time.Sleep(time.Until(now.Truncate(time.Second).Add(time.Second)))
+	}
+}
