@@ -25,6 +25,7 @@ func conformanceCases(timed bool) (cases []fsrvptest.Case) {
 // TestConformanceBehindSamba runs the whole suite against our agent behind a real smbd: first with the timer's values of the standard,
 // then the cases that wait for it with a short one.
 func TestConformanceBehindSamba(t *testing.T) {
+	t.Parallel() // with the other one: both wait more than they work
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
