@@ -8,10 +8,7 @@ import (
 // ParseKnown reads a list for Target.Known: lines of a case's name, a tab, and a part of the reason that the case gives,
 // which may be empty. Empty lines and those that begin with # are left out.
 func ParseKnown(text string) (map[string]string, error) {
-	cases := map[string]bool{}
-	for _, c := range Cases() {
-		cases[c.Name] = true
-	}
+	cases := caseNames()
 	known := map[string]string{}
 	for i, line := range strings.Split(text, "\n") {
 		if line = strings.TrimRight(line, "\r"); line == "" || strings.HasPrefix(line, "#") {
@@ -27,4 +24,12 @@ func ParseKnown(text string) (map[string]string, error) {
 		known[name] = symptom
 	}
 	return known, nil
+}
+
+func caseNames() map[string]bool {
+	names := map[string]bool{}
+	for _, c := range Cases() {
+		names[c.Name] = true
+	}
+	return names
 }

@@ -16,57 +16,64 @@ func Run(t *testing.T, dial func(tb testing.TB) Target) { RunCases(t, Cases(), d
 // RunCases is Run of some of the cases.
 func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	target := dial(t)
-	checkNames(t, &target)
+	for _, problem := range target.unknownNames() {
+		t.Error(problem)
+	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s/%s/%s", c.Suite, c.Section, c.Name), func(t *testing.T) {
 			res := c.Run(t.Context(), &target)
 			if res.Verdict == Failed && target.Reset != nil {
 				next, err := target.Reset(t.Context())
 				if err != nil {
-					t.Errorf("resetting the server: %v", err)
+					t.Fatalf("%s\nresetting the server: %v", res.Reason, err)
 				}
 				target.take(&next)
 			}
-			report(t, &c, &target, res)
+			problem, note := target.judge(&c, res)
+			switch {
+			case problem != "":
+				t.Errorf("%s\n%s", c.Demand, problem)
+			case note != "":
+				t.Skip(note)
+			}
 		})
 	}
 }
 
-// report compares a result with what is known of the target.
-func report(t *testing.T, c *Case, target *Target, res Result) {
-	symptom, known := target.Known[c.Name]
-	why, inapplicable := target.Inapplicable[c.Name]
+// judge compares a result with what is known of the target: it returns what is wrong, or a note on what is right and did not pass.
+func (t *Target) judge(c *Case, res Result) (problem, note string) {
+	symptom, known := t.Known[c.Name]
+	why, inapplicable := t.Inapplicable[c.Name]
 	switch {
-	case res.Verdict == NotApplicable && target.Inapplicable != nil && !inapplicable:
-		t.Errorf("not applicable, and not listed as such: %s", res.Reason)
+	case res.Verdict == NotApplicable && t.Inapplicable != nil && !inapplicable:
+		return "not applicable, and not listed as such: " + res.Reason, ""
 	case res.Verdict == NotApplicable:
-		t.Skipf("not applicable: %s", res.Reason)
+		return "", "not applicable: " + res.Reason
 	case inapplicable:
-		t.Errorf("applies (%s %s), and is listed as not applicable (%s)", res.Verdict, res.Reason, why)
+		return fmt.Sprintf("applicable, and listed as not (%s); the verdict is %s %s", why, res.Verdict, res.Reason), ""
 	case res.Verdict == Failed && known && strings.Contains(res.Reason, symptom):
-		t.Skipf("known failure: %s", res.Reason)
+		return "", "known failure: " + res.Reason
 	case res.Verdict == Failed && known:
-		t.Errorf("%s\n%s\nThe known failure is another one: %s", c.Demand, res.Reason, symptom)
+		return fmt.Sprintf("%s\nThe known failure is another one: %s", res.Reason, symptom), ""
 	case res.Verdict == Failed:
-		t.Errorf("%s\n%s", c.Demand, res.Reason)
+		return res.Reason, ""
 	case known:
-		t.Errorf("passes, and is listed as a known failure (%s)", symptom)
+		return fmt.Sprintf("passes, and is listed as a known failure (%s)", symptom), ""
 	}
+	return "", ""
 }
 
-// checkNames fails the test where a list of the target names what is no case.
-func checkNames(t *testing.T, target *Target) {
-	names := map[string]bool{}
-	for _, c := range Cases() {
-		names[c.Name] = true
-	}
-	for what, list := range map[string]map[string]string{"known failures": target.Known, "inapplicable cases": target.Inapplicable} {
+// unknownNames tells of what the target's lists name and is no case.
+func (t *Target) unknownNames() (problems []string) {
+	names := caseNames()
+	for what, list := range map[string]map[string]string{"known failures": t.Known, "inapplicable cases": t.Inapplicable} {
 		for name := range list {
 			if !names[name] {
-				t.Errorf("the list of %s has %q, which is no case", what, name)
+				problems = append(problems, fmt.Sprintf("the list of %s has %q, which is no case", what, name))
 			}
 		}
 	}
+	return problems
 }
 
 // take takes the Services of a server that runs anew.

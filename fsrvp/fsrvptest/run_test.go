@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,31 @@ func TestAgent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReset runs cases that expect the other profile's answers: the server is reset after each.
+func TestReset(t *testing.T) {
+	s := newServer(t, &fsrvptest.ServerConfig{})
+	var cases []fsrvptest.Case
+	known := map[string]string{}
+	for _, c := range fsrvptest.Cases() {
+		if strings.HasSuffix(c.Name, "/UnknownSet") && c.Name != "Delete/UnknownSet" {
+			cases, known[c.Name] = append(cases, c), "the answer is E_INVALIDARG, and has to be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
+		}
+	}
+	require.Greater(t, len(cases), 3)
+	resets := 0
+	fsrvptest.RunCases(t, cases, func(tb testing.TB) fsrvptest.Target {
+		target, err := s.Target(tb.Context())
+		require.NoError(tb, err)
+		target.Profile, target.Known = agent.Strict, known
+		target.Reset = func(ctx context.Context) (fsrvptest.Target, error) {
+			resets++
+			return target.Restart(ctx)
+		}
+		return target
+	})
+	require.Equal(t, len(cases), resets)
 }
 
 // direct is an agent without RPC in front of it.
