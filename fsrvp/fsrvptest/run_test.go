@@ -87,6 +87,36 @@ func TestReset(t *testing.T) {
 	require.Equal(t, len(cases), resets)
 }
 
+// TestRightsAreRestored runs the cases that change rights.
+func TestRightsAreRestored(t *testing.T) {
+	target := direct(t, agent.Config{})
+	rights := &countedRights{Rights: target.Rights}
+	target.Rights = rights
+	for _, c := range fsrvptest.Cases() {
+		if c.Name == "Expose/Rights" || c.Name == "smbtorture/share_sd" {
+			require.Equal(t, fsrvptest.Passed, c.Run(t.Context(), &target).Verdict)
+		}
+	}
+	require.Equal(t, 3, rights.marked)
+	require.Equal(t, 3, rights.unmarked)
+}
+
+// countedRights counts changes.
+type countedRights struct {
+	fsrvptest.Rights
+	marked, unmarked int
+}
+
+func (r *countedRights) Mark(ctx context.Context, share, mark string) error {
+	r.marked++
+	return r.Rights.Mark(ctx, share, mark)
+}
+
+func (r *countedRights) Unmark(ctx context.Context, share, mark string) error {
+	r.unmarked++
+	return r.Rights.Unmark(ctx, share, mark)
+}
+
 // direct is an agent without RPC in front of it.
 func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 	m := fsrvptest.NewMemory()

@@ -95,5 +95,7 @@ type Files interface {
 type Rights interface {
 	// Mark changes the rights of a share in a way that Marks shows again.
 	Mark(ctx context.Context, share, mark string) error
+	// Unmark takes that change back.
+	Unmark(ctx context.Context, share, mark string) error
 	Marks(ctx context.Context, share string) ([]string, error)
 }

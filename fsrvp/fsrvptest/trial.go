@@ -18,6 +18,8 @@ type trial struct {
 	made []*made
 	// whoever has set a context since the last clean-up
 	contexts []fsrvp.Service
+	// take back changes of rights
+	unmark []func(context.Context) error
 }
 
 // A made is a set that a case has made.
@@ -225,7 +227,7 @@ func (tr *trial) leavesNothing(f func()) {
 	tr.check(e == shares, "%d exposed shares are left", e-shares)
 }
 
-// cleanUp deletes the sets that the case has made, and ends a creation that it has left.
+// cleanUp deletes the sets that the case has made, ends a creation that it has left, and takes back changes of rights.
 func (tr *trial) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.ctx), long)
 	defer cancel()
@@ -242,7 +244,12 @@ func (tr *trial) cleanUp() error {
 			errs = append(errs, fmt.Errorf("ending the creation: %w", err))
 		}
 	}
-	tr.made, tr.contexts = nil, nil
+	for _, unmark := range tr.unmark {
+		if err := unmark(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("restoring rights: %w", err))
+		}
+	}
+	tr.made, tr.contexts, tr.unmark = nil, nil, nil
 	return errors.Join(errs...)
 }
 

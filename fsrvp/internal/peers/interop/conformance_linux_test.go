@@ -30,15 +30,16 @@ func TestConformanceBehindSamba(t *testing.T) {
 	nas := n.Host("nas")
 	nas.Claim(t)
 	const sequenceTimeout = 1200 * time.Millisecond
-	for name, run := range map[string]struct {
+	for _, run := range []struct {
+		name    string
 		cases   []fsrvptest.Case
 		timeout time.Duration
 		args    []string
 	}{
-		"cases": {cases: conformanceCases(false)},
-		"timer": {conformanceCases(true), sequenceTimeout, []string{"-sequence-timeout", sequenceTimeout.String()}},
+		{"cases", conformanceCases(false), 0, nil},
+		{"timer", conformanceCases(true), sequenceTimeout, []string{"-sequence-timeout", sequenceTimeout.String()}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(run.name, func(t *testing.T) {
 			nas.Reset(t, 0)
 			p := startAgentBehindSamba(t, n, run.args...)
 			fsrvptest.RunCases(t, run.cases, func(testing.TB) fsrvptest.Target {
@@ -64,12 +65,6 @@ func agentBehindSamba(t *testing.T, n *peers.Network, p *agentProcess) fsrvptest
 		p.stop(t)
 		p.start(t)
 		return s.services(ctx)
-	}
-	target.Inapplicable = map[string]string{
-		"Prepare/TimeOut":                     "nothing can hold up Prepare here, see delayOf",
-		"IsPathSupported/Elsewhere":           "the file server is no cluster",
-		"FileServer/WritableSnapshot/Cluster": "the file server is no cluster",
-		"FileServer/NonOwnerNode":             "the file server is no cluster",
 	}
 	return target
 }

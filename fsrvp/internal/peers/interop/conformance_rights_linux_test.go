@@ -18,6 +18,15 @@ type hostRights struct{ host *peers.Host }
 
 // Mark adds an ACE.
 func (r hostRights) Mark(ctx context.Context, share, mark string) error {
+	return r.change(ctx, share, "-a", mark)
+}
+
+// Unmark removes it.
+func (r hostRights) Unmark(ctx context.Context, share, mark string) error {
+	return r.change(ctx, share, "-r", mark)
+}
+
+func (r hostRights) change(ctx context.Context, share, how, mark string) error {
 	id, err := uuid.Parse(mark)
 	if err != nil {
 		return err
@@ -26,7 +35,7 @@ func (r hostRights) Mark(ctx context.Context, share, mark string) error {
 	for i := 0; i < len(id); i += 4 {
 		sid += fmt.Sprintf("-%d", binary.BigEndian.Uint32(id[i:]))
 	}
-	_, err = r.sharesec(ctx, share, "-a", sid+":ALLOWED/0x0/READ")
+	_, err = r.sharesec(ctx, share, how, sid+":ALLOWED/0x0/READ")
 	return err
 }
 

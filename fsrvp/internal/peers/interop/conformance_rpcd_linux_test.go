@@ -154,12 +154,6 @@ func sambaAgent(t *testing.T, n *peers.Network, server *peers.Host) fsrvptest.Ta
 		}
 	}
 	target.Restart, target.Reset = again(endRPCD), again(endRPCD+forget)
-	target.Inapplicable = map[string]string{
-		"Prepare/TimeOut":                     "nothing can hold up Prepare here, see delayOf",
-		"IsPathSupported/Elsewhere":           "the file server is no cluster",
-		"FileServer/WritableSnapshot/Cluster": "the file server is no cluster",
-		"FileServer/NonOwnerNode":             "the file server is no cluster",
-	}
 	return target
 }
 

@@ -18,6 +18,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
+// inapplicable are the only cases that the file servers have not got what it takes for.
+var inapplicable = map[string]string{
+	"Prepare/TimeOut":                     "nothing holds Prepare up: see delayOf",
+	"IsPathSupported/Elsewhere":           "no share of another machine: that takes a cluster",
+	"FileServer/WritableSnapshot/Cluster": "no share of another machine: that takes a cluster",
+	"FileServer/NonOwnerNode":             "no share of another machine: that takes a cluster",
+}
+
 // A conformanceServer is a file server of the network as a target of the conformance suite, over SMB.
 type conformanceServer struct {
 	n    *peers.Network
@@ -97,6 +105,7 @@ func (s *conformanceServer) target(tb testing.TB, share string) fsrvptest.Target
 	t.Files = hostFiles{s.host, s.n.User("Administrator").Password}
 	t.Rights = hostRights{s.host}
 	t.PreviousVersions, t.Held, t.Delay = s.previousVersions, s.held, s.delayOf
+	t.Inapplicable = inapplicable
 	return t
 }
 
