@@ -8,8 +8,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// elapse waits until the Message Sequence Timer has fired, and what it does is done.
+// elapse waits until the Message Sequence Timer has fired and, where the target tells, nothing is left of the set.
 func (tr *trial) elapse() {
+	tr.silence()
+	if tr.Held != nil {
+		tr.settle(tr.before)
+	}
+}
+
+// silence waits until the Message Sequence Timer would have fired.
+func (tr *trial) silence() {
 	select {
 	case <-time.After(tr.SequenceTimeout + tr.SequenceTimeout/4 + 100*time.Millisecond):
 	case <-tr.ctx.Done():
@@ -20,6 +28,7 @@ func (tr *trial) elapse() {
 // timed ends the case where the timer cannot be waited for.
 func (tr *trial) timed() {
 	tr.needs(tr.SequenceTimeout > 0, "Message Sequence Timer that is short enough to wait for")
+	tr.before, _ = tr.held()
 }
 
 // creationIsOver checks that no context is set.
@@ -61,7 +70,7 @@ func timerCases() []Case {
 		{Standard, section, "Timer/Recovered", "A set that is Recovered stays.", func(tr *trial) {
 			tr.timed()
 			m := tr.bring(fsrvp.ContextBackup, agent.Recovered)
-			tr.elapse()
+			tr.silence()
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
 		}},
 		{Standard, section, "Timer/Restarted", "Each message starts the timer again: a client that is slow, and never silent for too long, comes to its end.", func(tr *trial) {

@@ -18,6 +18,8 @@ type trial struct {
 	made []*made
 	// whoever has set a context since the last clean-up
 	contexts []fsrvp.Service
+	// what the server held before a case of the Message Sequence Timer
+	before holding
 	// take back changes of rights
 	unmark []func(context.Context) error
 }
@@ -205,26 +207,40 @@ func (tr *trial) absent() string { return `\\` + tr.name(tr.Share).Host + `\fsrv
 // foreign is the UNC path of a share of another host.
 func (tr *trial) foreign() string { return `\\fsrvptest-elsewhere\` + tr.name(tr.Share).Share }
 
+// A holding is how much a server holds.
+type holding struct{ snapshots, shares int }
+
 // held counts what the server holds; it is not known where the target does not tell.
-func (tr *trial) held() (snapshots, shares int, known bool) {
+func (tr *trial) held() (h holding, known bool) {
 	if tr.Held == nil {
-		return 0, 0, false
+		return h, false
 	}
 	snapshots, shares, err := tr.Held(tr.ctx)
 	tr.ok(err, "counting snapshots and shares")
-	return snapshots, shares, true
+	return holding{snapshots, shares}, true
+}
+
+// settle waits, for as long as a server may take to delete what is over, until it holds no more than before, and returns what it holds.
+func (tr *trial) settle(before holding) holding {
+	const patience = 2 * time.Second
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		now, _ := tr.held()
+		if now == before || time.Now().After(end) {
+			return now
+		}
+	}
 }
 
 // leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is left of it.
 func (tr *trial) leavesNothing(f func()) {
-	snapshots, shares, known := tr.held()
+	before, known := tr.held()
 	f()
 	if !known {
 		return
 	}
-	s, e, _ := tr.held()
-	tr.check(s == snapshots, "%d snapshots are left", s-snapshots)
-	tr.check(e == shares, "%d exposed shares are left", e-shares)
+	after := tr.settle(before)
+	tr.check(after.snapshots == before.snapshots, "%d snapshots are left", after.snapshots-before.snapshots)
+	tr.check(after.shares == before.shares, "%d exposed shares are left", after.shares-before.shares)
 }
 
 // cleanUp deletes the sets that the case has made, ends a creation that it has left, and takes back changes of rights.
