@@ -92,7 +92,7 @@ func TestKnownFailures(t *testing.T) {
 	}
 	require.NotEmpty(t, byVerdict["fail"])
 	require.NotEmpty(t, byVerdict["pass"])
-	require.NoError(t, os.WriteFile(known, fmt.Appendf(nil, "# a comment\n%s\tanswers as Windows does\n%s\tnot true\n", byVerdict["fail"], byVerdict["pass"]), 0o600))
+	require.NoError(t, os.WriteFile(known, fmt.Appendf(nil, "# a comment\n%s\thas to be\n%s\tnot true\n", byVerdict["fail"], byVerdict["pass"]), 0o600))
 	stdout.Reset()
 	failed, err = run(t.Context(), append(args, "-known", known), &stdout, &stderr)
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ func TestRefuses(t *testing.T) {
 		{`-server h -share \\h\s -lacks wings`, `-lacks is "wings"`},
 		{`-server h -share \\h\s -run (`, "-run: "},
 		{`-server h -share \\h\s -run nothing-has-this-name`, "no case matches"},
-		{`-server h -share \\h\s -known ` + bad, bad + ":1"},
+		{`-server h -share \\h\s -known ` + bad, bad + ": fsrvptest: line 1"},
 		{`-server h -share \\h\s`, "one of -keytab, -ccache and -password-file"},
 		{"-server h stray", `"stray" is no flag`},
 	} {

@@ -48,9 +48,7 @@ func accessCases() []Case {
 		"A caller without the required permissions gets E_ACCESSDENIED whatever the arguments are.",
 		func(tr *trial) {
 			tr.needs(tr.Unprivileged != nil, "unprivileged client")
-			for op, call := range everyMethod(tr, tr.Unprivileged, false) {
-				tr.deny(call, op)
-			}
+			tr.denyAll(everyMethod(tr, tr.Unprivileged, false))
 		},
 	}, Case{
 		Standard, "3.1.4", "Access/BeforeState",
@@ -71,11 +69,16 @@ func accessCases() []Case {
 		"A call with less than packet integrity gets E_ACCESSDENIED from every method.",
 		func(tr *trial) {
 			tr.needs(tr.Unprotected != nil, "client without RPC protection")
-			for op, call := range everyMethod(tr, tr.Unprotected, true) {
-				tr.deny(call, op)
-			}
+			tr.denyAll(everyMethod(tr, tr.Unprotected, true))
 		},
 	})
+}
+
+// denyAll checks all methods, in their order.
+func (tr *trial) denyAll(calls map[fsrvp.Opnum]func() error) {
+	for op := fsrvp.OpGetSupportedVersion; op.Valid(); op++ {
+		tr.deny(calls[op], op)
+	}
 }
 
 func (tr *trial) deny(call func() error, op fsrvp.Opnum) {

@@ -1,6 +1,7 @@
 package fsrvptest
 
 import (
+	"errors"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -16,9 +17,16 @@ const (
 // delayed makes the work of a method slow for the rest of the case.
 func (tr *trial) delayed(op fsrvp.Opnum, f func()) {
 	tr.needs(tr.Delay != nil, "way to make its work slow")
-	tr.Delay(op, slow)
-	defer tr.Delay(op, 0)
+	tr.slow(op, slow)
+	defer tr.slow(op, 0)
 	f()
+}
+
+// slow makes the work of a method take at least d.
+func (tr *trial) slow(op fsrvp.Opnum, d time.Duration) {
+	err := tr.Delay(op, d)
+	tr.needs(!errors.Is(err, errors.ErrUnsupported), "way to make "+op.String()+" slow")
+	tr.ok(err, "making "+op.String()+" slow")
 }
 
 func commitCases() []Case {

@@ -2,6 +2,7 @@ package fsrvptest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,12 @@ func (tr *trial) reads(share, want string) {
 	got, err := tr.Files.ReadFile(share, file)
 	tr.ok(err, "reading from "+share)
 	tr.check(bytes.Equal(got, []byte(want)), "%s has %q, and has to have %q", share, got, want)
+}
+
+// mark changes the rights of a share, given by its bare name, for the rest of the case.
+func (tr *trial) mark(share, mark string) {
+	tr.ok(tr.Rights.Mark(tr.ctx, share, mark), "changing the rights of "+share)
+	tr.unmark = append(tr.unmark, func(ctx context.Context) error { return tr.Rights.Unmark(ctx, share, mark) })
 }
 
 // refuses checks that nobody can write to a share.
@@ -88,7 +95,7 @@ func exposeCases() []Case {
 			base := tr.name(tr.Share).Share
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
 			mark := fsrvp.NewSetID().String()
-			tr.ok(tr.Rights.Mark(tr.ctx, base, mark), "changing the rights of "+base)
+			tr.mark(base, mark)
 			tr.onward(m, agent.Committed, agent.Exposed)
 			marks, err := tr.Rights.Marks(tr.ctx, tr.exposed(m, 0))
 			tr.ok(err, "reading the rights of the exposed share")

@@ -121,9 +121,9 @@ func smbtortureCases() []Case {
 		{Smbtorture, section, "smbtorture/share_sd", "The exposed share has the rights of the share, with changes from before and after Commit.", func(tr *trial) {
 			tr.needs(tr.Rights != nil, "way to its rights")
 			base, before, after := tr.name(tr.Share).Share, fsrvp.NewSetID().String(), fsrvp.NewSetID().String()
-			tr.ok(tr.Rights.Mark(tr.ctx, base, before), "changing the rights")
+			tr.mark(base, before)
 			m := create(tr, tr.Share, agent.Committed)
-			tr.ok(tr.Rights.Mark(tr.ctx, base, after), "changing the rights again")
+			tr.mark(base, after)
 			tr.onward(m, agent.Committed, agent.Exposed)
 			marks, err := tr.Rights.Marks(tr.ctx, tr.exposed(m, 0))
 			tr.ok(err, "reading the rights")

@@ -8,8 +8,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// elapse waits until the Message Sequence Timer has fired, and what it does is done.
+// elapse waits until the Message Sequence Timer has fired and, where the target tells, nothing is left of the set.
 func (tr *trial) elapse() {
+	tr.silence()
+	if tr.Held != nil {
+		tr.settle(tr.before)
+	}
+}
+
+// silence waits until the Message Sequence Timer would have fired.
+func (tr *trial) silence() {
 	select {
 	case <-time.After(tr.SequenceTimeout + tr.SequenceTimeout/4 + 100*time.Millisecond):
 	case <-tr.ctx.Done():
@@ -20,6 +28,7 @@ func (tr *trial) elapse() {
 // timed ends the case where the timer cannot be waited for.
 func (tr *trial) timed() {
 	tr.needs(tr.SequenceTimeout > 0, "Message Sequence Timer that is short enough to wait for")
+	tr.before, _ = tr.held()
 }
 
 // creationIsOver checks that no context is set.
@@ -61,7 +70,7 @@ func timerCases() []Case {
 		{Standard, section, "Timer/Recovered", "A set that is Recovered stays.", func(tr *trial) {
 			tr.timed()
 			m := tr.bring(fsrvp.ContextBackup, agent.Recovered)
-			tr.elapse()
+			tr.silence()
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
 		}},
 		{Standard, section, "Timer/Restarted", "Each message starts the timer again: a client that is slow, and never silent for too long, comes to its end.", func(tr *trial) {
@@ -87,8 +96,8 @@ func timerCases() []Case {
 			tr.timed()
 			tr.needs(tr.Delay != nil, "way to make its work slow")
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.Delay(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*3/2)
-			defer tr.Delay(fsrvp.OpCommitShadowCopySet, 0)
+			tr.slow(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*3/2)
+			defer tr.slow(fsrvp.OpCommitShadowCopySet, 0)
 			tr.ok(m.by.CommitShadowCopySet(tr.ctx, m.id, tr.SequenceTimeout*2+long), "CommitShadowCopySet")
 			tr.onward(m, agent.Committed, agent.Recovered)
 		}},
@@ -97,8 +106,8 @@ func timerCases() []Case {
 			tr.needs(tr.Delay != nil, "way to make its work slow")
 			tr.leavesNothing(func() {
 				m := tr.bring(fsrvp.ContextNASRollback, agent.Added)
-				tr.Delay(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*4)
-				defer tr.Delay(fsrvp.OpCommitShadowCopySet, 0)
+				tr.slow(fsrvp.OpCommitShadowCopySet, tr.SequenceTimeout*4)
+				defer tr.slow(fsrvp.OpCommitShadowCopySet, 0)
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "CommitShadowCopySet", fsrvp.ErrTimeout)
 				tr.elapse()
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, long), "CommitShadowCopySet", tr.unknownSet())
@@ -124,8 +133,7 @@ func storeCases() []Case {
 		tr.needs(tr.Restart != nil, "way to restart it")
 		next, err := tr.Restart(tr.ctx)
 		tr.ok(err, "restarting the server")
-		tr.Client, tr.SameHost, tr.Other = next.Client, next.SameHost, next.Other
-		tr.Unprivileged, tr.Unprotected = next.Unprivileged, next.Unprotected
+		tr.take(&next)
 		for _, m := range tr.made {
 			m.by = tr.Client
 		}

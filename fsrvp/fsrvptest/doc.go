@@ -9,7 +9,7 @@
 //
 // Run makes a subtest of each case. A program without package testing calls Case.Run and prints what it likes.
 //
-// A case takes the server as it finds it, and leaves it without the sets that it made. Cases run one at a
+// A case takes the server as it finds it, and leaves it without the sets that it made and the rights that it gave. Cases run one at a
 // time, and nobody else may use the server meanwhile: the protocol has one creation at a time for a whole server.
 //
 // # An embedded server

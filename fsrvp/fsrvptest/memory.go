@@ -2,6 +2,8 @@ package fsrvptest
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +47,7 @@ func NewMemory() *Memory {
 
 // Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the next
 // call on.
-func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) {
+func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch op {
@@ -55,7 +57,10 @@ func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) {
 		m.delays["Create"] = d
 	case fsrvp.OpExposeShadowCopySet:
 		m.delays["Expose"] = d
+	default:
+		return errors.ErrUnsupported
 	}
+	return nil
 }
 
 func (m *Memory) delay(ctx context.Context, method string, done bool) error {
@@ -77,10 +82,21 @@ func (m *Memory) delay(ctx context.Context, method string, done bool) error {
 func (m *Memory) Mark(_ context.Context, share, mark string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := strings.ToLower(share)
-	m.marks[key] = append(m.marks[key], mark)
-	m.Shares.SetRights(share, strings.Join(m.marks[key], " "))
+	m.setMarks(share, append(m.marks[strings.ToLower(share)], mark))
 	return nil
+}
+
+// Unmark takes from the rights of a share.
+func (m *Memory) Unmark(_ context.Context, share, mark string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.setMarks(share, slices.DeleteFunc(m.marks[strings.ToLower(share)], func(other string) bool { return other == mark }))
+	return nil
+}
+
+func (m *Memory) setMarks(share string, marks []string) {
+	m.marks[strings.ToLower(share)] = marks
+	m.Shares.SetRights(share, strings.Join(marks, " "))
 }
 
 // Marks returns the rights of an exposed share.

@@ -158,6 +158,7 @@ func (f deafFiles) WriteFile(string, string, []byte) error { return nil }
 type noRights struct{}
 
 func (noRights) Mark(context.Context, string, string) error      { return nil }
+func (noRights) Unmark(context.Context, string, string) error    { return nil }
 func (noRights) Marks(context.Context, string) ([]string, error) { return nil, nil }
 
 // TestEveryCaseCanFail runs every case on servers that do one thing wrong, and demands that each case finds one of them. A case about a

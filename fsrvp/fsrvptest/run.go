@@ -2,6 +2,7 @@ package fsrvptest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -10,29 +11,73 @@ import (
 //
 // What the target lacks is skipped with the reason, and so are its known failures; a known failure that passes fails the
 // test, for the list to be mended.
-func Run(t *testing.T, dial func(tb testing.TB) Target) {
+func Run(t *testing.T, dial func(tb testing.TB) Target) { RunCases(t, Cases(), dial) }
+
+// RunCases is Run of some of the cases.
+func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	target := dial(t)
-	known := map[string]bool{}
-	for _, c := range Cases() {
-		known[c.Name] = true
+	for _, problem := range target.unknownNames() {
+		t.Error(problem)
+	}
+	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s/%s/%s", c.Suite, c.Section, c.Name), func(t *testing.T) {
 			res := c.Run(t.Context(), &target)
-			reason, expected := target.Known[c.Name]
+			if res.Verdict == Failed && target.Reset != nil {
+				next, err := target.Reset(t.Context())
+				if err != nil {
+					t.Fatalf("%s\nresetting the server: %v", res.Reason, err)
+				}
+				target.take(&next)
+			}
+			problem, note := target.judge(&c, res)
 			switch {
-			case res.Verdict == NotApplicable:
-				t.Skipf("not applicable: %s", res.Reason)
-			case res.Verdict == Failed && expected:
-				t.Skipf("known failure (%s): %s", reason, res.Reason)
-			case res.Verdict == Failed:
-				t.Errorf("%s\n%s", c.Demand, res.Reason)
-			case expected:
-				t.Errorf("passes, and is listed as a known failure (%s)", reason)
+			case problem != "":
+				t.Errorf("%s\n%s", c.Demand, problem)
+			case note != "":
+				t.Skip(note)
 			}
 		})
 	}
-	for name := range target.Known {
-		if !known[name] {
-			t.Errorf("the list of known failures has %q, which is no case", name)
+}
+
+// judge compares a result with what is known of the target: it returns what is wrong, or a note on what is right and did not pass.
+func (t *Target) judge(c *Case, res Result) (problem, note string) {
+	symptom, known := t.Known[c.Name]
+	why, inapplicable := t.Inapplicable[c.Name]
+	switch {
+	case res.Verdict == NotApplicable && t.Inapplicable != nil && !inapplicable:
+		return "not applicable, and not listed as such: " + res.Reason, ""
+	case res.Verdict == NotApplicable:
+		return "", "not applicable: " + res.Reason
+	case inapplicable:
+		return fmt.Sprintf("applicable, and listed as not (%s); the verdict is %s %s", why, res.Verdict, res.Reason), ""
+	case res.Verdict == Failed && known && strings.Contains(res.Reason, symptom):
+		return "", "known failure: " + res.Reason
+	case res.Verdict == Failed && known:
+		return fmt.Sprintf("%s\nThe known failure is another one: %s", res.Reason, symptom), ""
+	case res.Verdict == Failed:
+		return res.Reason, ""
+	case known:
+		return fmt.Sprintf("passes, and is listed as a known failure (%s)", symptom), ""
+	}
+	return "", ""
+}
+
+// unknownNames tells of what the target's lists name and is no case.
+func (t *Target) unknownNames() (problems []string) {
+	names := caseNames()
+	for what, list := range map[string]map[string]string{"known failures": t.Known, "inapplicable cases": t.Inapplicable} {
+		for name := range list {
+			if !names[name] {
+				problems = append(problems, fmt.Sprintf("the list of %s has %q, which is no case", what, name))
+			}
 		}
 	}
+	return problems
+}
+
+// take takes the Services of a server that runs anew.
+func (t *Target) take(next *Target) {
+	t.Client, t.SameHost, t.Other = next.Client, next.SameHost, next.Other
+	t.Unprivileged, t.Unprotected = next.Unprivileged, next.Unprotected
 }

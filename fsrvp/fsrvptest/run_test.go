@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,61 @@ func TestAgent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReset runs cases that expect the other profile's answers: the server is reset after each.
+func TestReset(t *testing.T) {
+	s := newServer(t, &fsrvptest.ServerConfig{})
+	var cases []fsrvptest.Case
+	known := map[string]string{}
+	for _, c := range fsrvptest.Cases() {
+		if strings.HasSuffix(c.Name, "/UnknownSet") && c.Name != "Delete/UnknownSet" {
+			cases, known[c.Name] = append(cases, c), "the answer is E_INVALIDARG, and has to be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
+		}
+	}
+	require.Greater(t, len(cases), 3)
+	resets := 0
+	fsrvptest.RunCases(t, cases, func(tb testing.TB) fsrvptest.Target {
+		target, err := s.Target(tb.Context())
+		require.NoError(tb, err)
+		target.Profile, target.Known = agent.Strict, known
+		target.Reset = func(ctx context.Context) (fsrvptest.Target, error) {
+			resets++
+			return target.Restart(ctx)
+		}
+		return target
+	})
+	require.Equal(t, len(cases), resets)
+}
+
+// TestRightsAreRestored runs the cases that change rights.
+func TestRightsAreRestored(t *testing.T) {
+	target := direct(t, agent.Config{})
+	rights := &countedRights{Rights: target.Rights}
+	target.Rights = rights
+	for _, c := range fsrvptest.Cases() {
+		if c.Name == "Expose/Rights" || c.Name == "smbtorture/share_sd" {
+			require.Equal(t, fsrvptest.Passed, c.Run(t.Context(), &target).Verdict)
+		}
+	}
+	require.Equal(t, 3, rights.marked)
+	require.Equal(t, 3, rights.unmarked)
+}
+
+// countedRights counts changes.
+type countedRights struct {
+	fsrvptest.Rights
+	marked, unmarked int
+}
+
+func (r *countedRights) Mark(ctx context.Context, share, mark string) error {
+	r.marked++
+	return r.Rights.Mark(ctx, share, mark)
+}
+
+func (r *countedRights) Unmark(ctx context.Context, share, mark string) error {
+	r.unmarked++
+	return r.Rights.Unmark(ctx, share, mark)
 }
 
 // direct is an agent without RPC in front of it, where nobody looks at how calls are protected.

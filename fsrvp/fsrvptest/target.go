@@ -48,17 +48,24 @@ type Target struct {
 	// Held counts the snapshots and the exposed shares that the server holds.
 	Held func(ctx context.Context) (snapshots, shares int, err error)
 	// Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the
-	// next call on. Zero ends that.
-	Delay func(op fsrvp.Opnum, d time.Duration)
+	// next call on. Zero ends that. errors.ErrUnsupported says that it cannot, for this method.
+	Delay func(op fsrvp.Opnum, d time.Duration) error
 	// Restart ends the server, starts it again, and returns a target with the five Services of the one that
 	// runs now; all else of it is ignored.
 	Restart func(ctx context.Context) (Target, error)
+	// Reset makes the server forget all sets, whatever it takes, and returns a target as Restart does. Run calls it after each case
+	// that has failed: what such a case leaves may be in the way of all others.
+	Reset func(ctx context.Context) (Target, error)
 
 	// Lacks are capabilities that the server has not got, with the reason.
 	Lacks map[Capability]string
-	// Known are the failures of the server that are known, by the name of the case (Case.Name), with the reason. Run reports them as
-	// skipped, and fails where one of them passes.
+	// Known are the failures of the server that are known, by the name of the case (Case.Name), each with a part of the reason
+	// that the case gives: who fails for another reason has another failure. Run reports them as skipped, and fails where one of
+	// them passes. See ParseKnown.
 	Known map[string]string
+	// Inapplicable are the cases that the target has not got what it takes for, by their names. Run fails where another one is
+	// NotApplicable, or one of these is not. Nil: any may be.
+	Inapplicable map[string]string
 
 	// CaseTimeout bounds each case. Zero: 5 minutes.
 	CaseTimeout time.Duration
@@ -88,5 +95,7 @@ type Files interface {
 type Rights interface {
 	// Mark changes the rights of a share in a way that Marks shows again.
 	Mark(ctx context.Context, share, mark string) error
+	// Unmark takes that change back.
+	Unmark(ctx context.Context, share, mark string) error
 	Marks(ctx context.Context, share string) ([]string, error)
 }

@@ -18,6 +18,10 @@ type trial struct {
 	made []*made
 	// whoever has set a context since the last clean-up
 	contexts []fsrvp.Service
+	// what the server held before a case of the Message Sequence Timer
+	before holding
+	// take back changes of rights
+	unmark []func(context.Context) error
 }
 
 // A made is a set that a case has made.
@@ -203,29 +207,43 @@ func (tr *trial) absent() string { return `\\` + tr.name(tr.Share).Host + `\fsrv
 // foreign is the UNC path of a share of another host.
 func (tr *trial) foreign() string { return `\\fsrvptest-elsewhere\` + tr.name(tr.Share).Share }
 
+// A holding is how much a server holds.
+type holding struct{ snapshots, shares int }
+
 // held counts what the server holds; it is not known where the target does not tell.
-func (tr *trial) held() (snapshots, shares int, known bool) {
+func (tr *trial) held() (h holding, known bool) {
 	if tr.Held == nil {
-		return 0, 0, false
+		return h, false
 	}
 	snapshots, shares, err := tr.Held(tr.ctx)
 	tr.ok(err, "counting snapshots and shares")
-	return snapshots, shares, true
+	return holding{snapshots, shares}, true
+}
+
+// settle waits, for as long as a server may take to delete what is over, until it holds no more than before, and returns what it holds.
+func (tr *trial) settle(before holding) holding {
+	const patience = 2 * time.Second
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		now, _ := tr.held()
+		if now == before || time.Now().After(end) {
+			return now
+		}
+	}
 }
 
 // leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is left of it.
 func (tr *trial) leavesNothing(f func()) {
-	snapshots, shares, known := tr.held()
+	before, known := tr.held()
 	f()
 	if !known {
 		return
 	}
-	s, e, _ := tr.held()
-	tr.check(s == snapshots, "%d snapshots are left", s-snapshots)
-	tr.check(e == shares, "%d exposed shares are left", e-shares)
+	after := tr.settle(before)
+	tr.check(after.snapshots == before.snapshots, "%d snapshots are left", after.snapshots-before.snapshots)
+	tr.check(after.shares == before.shares, "%d exposed shares are left", after.shares-before.shares)
 }
 
-// cleanUp deletes the sets that the case has made, and ends a creation that it has left.
+// cleanUp deletes the sets that the case has made, ends a creation that it has left, and takes back changes of rights.
 func (tr *trial) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.ctx), long)
 	defer cancel()
@@ -242,7 +260,12 @@ func (tr *trial) cleanUp() error {
 			errs = append(errs, fmt.Errorf("ending the creation: %w", err))
 		}
 	}
-	tr.made, tr.contexts = nil, nil
+	for _, unmark := range tr.unmark {
+		if err := unmark(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("restoring rights: %w", err))
+		}
+	}
+	tr.made, tr.contexts, tr.unmark = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -261,7 +284,11 @@ func (tr *trial) remove(ctx context.Context, m *made) error {
 		return fmt.Errorf("aborting set %s: %w", m.id, err)
 	}
 	for i := range m.shares {
-		if err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]); !fine(err) {
+		err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i])
+		if errors.Is(err, fsrvp.ErrBadState) && m.by.ExposeShadowCopySet(ctx, m.id, long) == nil {
+			err = m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]) // it was Committed
+		}
+		if !fine(err) {
 			return fmt.Errorf("deleting %s of set %s: %w", m.shares[i], m.id, err)
 		}
 	}

@@ -108,8 +108,8 @@ func (h *Host) Claim(tb testing.TB) {
 	h.Reset(tb, 0)
 }
 
-// Reset removes exposed shares, all files and snapshots on the btrfs, and the state of rpcd_fsrvp, on fs or nas. From then
-// on rpcd_fsrvp's Message Sequence Timer is sequenceTimeout, in whole seconds; zero means 180 s, the standard's.
+// Reset removes shares that smb.conf has not got, all files, mounts and snapshots on the btrfs, and the state of rpcd_fsrvp, on
+// fs or nas. From then on rpcd_fsrvp's Message Sequence Timer is sequenceTimeout, in whole seconds; zero means 180 s, the standard's.
 func (h *Host) Reset(tb testing.TB, sequenceTimeout time.Duration) {
 	tb.Helper()
 	var args []string

@@ -82,12 +82,21 @@ func TestReset(t *testing.T) {
 	snapshots, err := filepath.Glob(fs.Path("/srv/btrfs/data/@GMT-*"))
 	require.NoError(t, err)
 	require.Len(t, snapshots, 1)
+	fs.Output(t, "mkdir", "-p", "/srv/btrfs/more/disk", "/srv/plain")
+	fs.Output(t, "mount", "-t", "tmpfs", "disk", "/srv/btrfs/more/disk")
+	fs.Output(t, "net", "conf", "addshare", "more", "/srv/btrfs/more")
 
 	fs.Reset(t, 0)
-	require.NotContains(t, fs.Output(t, "net", "conf", "listshares"), "@{")
-	left, err := os.ReadDir(fs.Path("/srv/btrfs/data"))
-	require.NoError(t, err)
-	require.Empty(t, left)
+	require.Empty(t, fs.Output(t, "net", "conf", "listshares"))
+	for dir, want := range map[string][]string{"/srv": {"btrfs"}, "/srv/btrfs": {"data", "share"}, "/srv/btrfs/data": nil} {
+		left, err := os.ReadDir(fs.Path(dir))
+		require.NoError(t, err)
+		var names []string
+		for _, entry := range left {
+			names = append(names, entry.Name())
+		}
+		require.Equal(t, want, names, dir)
+	}
 	out := n.Host("cl").Output(t, "rpcclient", fs.FQDN, "-U", u.Principal()+"%"+u.Password, "-c", "fss_create_expose backup rw data")
 	require.Contains(t, out, "exposed as")
 }

@@ -1,43 +1,70 @@
 package interop
 
 import (
-	"strings"
+	"context"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// conformanceTarget reaches the agent of a file server over SMB, sealed, as the backup operator and as nobody in particular.
-func conformanceTarget(tb testing.TB, n *peers.Network, server *peers.Host) fsrvptest.Target {
-	tb.Helper()
-	dial := func(auth dcerpc.Initiator) fsrvp.Service {
-		c, err := fsrvp.Dial(tb.Context(), server.FQDN, &fsrvp.Config{Transport: dialer(tb, n, auth), Auth: auth})
-		require.NoError(tb, err)
-		tb.Cleanup(func() { require.NoError(tb, c.Close()) })
-		return c
+// conformanceCases are the cases that wait for the Message Sequence Timer, or all others.
+func conformanceCases(timed bool) (cases []fsrvptest.Case) {
+	for _, c := range fsrvptest.Cases() {
+		if timed == (c.Section == "3.1.5" || c.Name == "smbtorture/seq_timeout") {
+			cases = append(cases, c)
+		}
 	}
-	backup := kerberos(tb, n, n.User("backup"))
-	return fsrvptest.Target{
-		Client:       dial(backup),
-		SameHost:     dial(backup),
-		Unprivileged: dial(kerberos(tb, n, n.User("nobody1"))),
-		Share:        `\\` + server.FQDN + `\fsrvp_share`,
-		OtherVolume:  `\\` + server.FQDN + `\data`,
-		Aliases:      []string{`\\` + strings.ToUpper(server.Name) + `\FSRVP_SHARE`, `\\` + server.Addr.String() + `\fsrvp_share\`},
-		Files:        hostFiles{server, n.User("Administrator").Password},
-	}
+	return cases
 }
 
-// TestConformanceBehindSamba runs the suite against our agent behind a real smbd.
+// TestConformanceBehindSamba runs the whole suite against our agent behind a real smbd: first with the timer's values of the standard,
+// then the cases that wait for it with a short one.
 func TestConformanceBehindSamba(t *testing.T) {
+	t.Parallel() // with the other one: both wait more than they work
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
-	startAgentBehindSamba(t, n)
-	fsrvptest.Run(t, func(tb testing.TB) fsrvptest.Target { return conformanceTarget(tb, n, nas) })
+	const sequenceTimeout = 1200 * time.Millisecond
+	for _, run := range []struct {
+		name    string
+		cases   []fsrvptest.Case
+		timeout time.Duration
+		args    []string
+	}{
+		{"cases", conformanceCases(false), 0, nil},
+		{"timer", conformanceCases(true), sequenceTimeout, []string{"-sequence-timeout", sequenceTimeout.String()}},
+	} {
+		t.Run(run.name, func(t *testing.T) {
+			nas.Reset(t, 0)
+			p := startAgentBehindSamba(t, n, run.args...)
+			fsrvptest.RunCases(t, run.cases, func(testing.TB) fsrvptest.Target {
+				target := agentBehindSamba(t, n, p)
+				target.SequenceTimeout = run.timeout
+				return target
+			})
+		})
+	}
+}
+
+// agentBehindSamba is our agent with all that its host can offer.
+func agentBehindSamba(t *testing.T, n *peers.Network, p *agentProcess) fsrvptest.Target {
+	t.Helper()
+	s := newConformanceServer(t, n, p.host)
+	require.NoError(t, os.WriteFile(p.host.Path("/srv/btrfs/share/versions"), nil, 0o644))
+	target := s.target(t, "fsrvp_share")
+	target.SameVolume = s.addShare(t, "second", s.addDir(t, "/srv/btrfs/share/second"))
+	target.OtherVolume = s.unc("data")
+	target.Hidden = s.addShare(t, "hidden$", s.addDir(t, "/srv/btrfs/data/hidden"))
+	s.addOddShares(t, &target)
+	target.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
+		p.stop(t)
+		p.start(t)
+		return s.services(ctx)
+	}
+	return target
 }
