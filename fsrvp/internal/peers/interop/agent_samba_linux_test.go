@@ -134,6 +134,7 @@ func (p *agentProcess) signal(t testing.TB, sig syscall.Signal) {
 // TestSmbtortureBehindSamba runs Samba's tests of the protocol against our agent behind its smbd. The agent keeps exposed sets: enum_created has
 // a client begin a second set while its first is exposed and not recovered, and wants both.
 func TestSmbtortureBehindSamba(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
