@@ -2,6 +2,7 @@
 # reset.sh [SEQUENCE-TIMEOUT]: makes a file server forget everything of FSRVP: shares that smb.conf has not got, snapshots, files,
 # ACEs and the state of rpcd_fsrvp, whose Message Sequence Timer is SEQUENCE-TIMEOUT seconds from now on (180, the standard's, without); runs in fs or nas.
 set -u
+grep -q '^srv /srv tmpfs ' /proc/mounts || { echo "reset.sh: this is no host of the test network" >&2; exit 1; }
 shopt -s nullglob dotglob
 end() { # end PID...: ends processes and waits for it
   local p
