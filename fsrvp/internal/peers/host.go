@@ -89,9 +89,9 @@ func (n *Network) CCache(tb testing.TB, u User, services ...string) string {
 	return path
 }
 
-// Claim waits until no other test uses the file server, makes it forget all that other tests have left
-// (see Reset), and keeps it for this test. Whoever uses FSRVP on a file server, or what it keeps, has to claim it: tests of other
-// packages run at the same time. Servers are claimed in the order of their names, and once per test: a subtest uses Reset.
+// Claim waits until no other test uses the host and keeps it for this test; a file server is made to forget all that other tests
+// have left (see Reset). Whoever uses FSRVP on a host, or what it keeps, has to claim it: tests of other
+// packages run at the same time. Hosts are claimed in the order of their names, and once per test: a subtest uses Reset.
 func (h *Host) Claim(tb testing.TB) {
 	tb.Helper()
 	if !claimedByParent(h.Name) {
@@ -105,7 +105,9 @@ func (h *Host) Claim(tb testing.TB) {
 		noteClaim(tb, h.Name)
 		tb.Cleanup(func() { f.Close() })
 	}
-	h.Reset(tb, 0)
+	if h.Name == "fs" || h.Name == "nas" {
+		h.Reset(tb, 0)
+	}
 }
 
 // Reset removes shares that smb.conf has not got, all files, mounts and snapshots on the btrfs, and the state of rpcd_fsrvp, on
