@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,15 +92,17 @@ func (h *history) pick(rnd *rand.Rand) (fsrvp.SetID, added) {
 // then, and checks what happened against the rules of the standard: every transition, every answer, and the table that is left.
 func TestConcurrentCallers(t *testing.T) {
 	h := &history{copies: map[fsrvp.SetID][]added{}}
+	var over atomic.Bool
 	r := newRig(t, func(r *rig) {
 		r.cfg.StorePath = filepath.Join(quickDir(t), "store")
 		r.cfg.Observe = h.observe
 		r.cfg.RetryRemoval = 10 * time.Millisecond
 		r.cfg.MaxRetries = -1
 		r.cfg.Timers = agent.Timers{Failure: 150 * time.Millisecond, Start: 300 * time.Millisecond, Commit: 300 * time.Millisecond}
-		r.snapshots.Fault = func(ctx context.Context, p snapmem.Point) error { return disturb(ctx, p.Method) }
-		r.shares.Fault = func(ctx context.Context, p sharemem.Point) error { return disturb(ctx, p.Method) }
+		r.snapshots.Fault = func(ctx context.Context, p snapmem.Point) error { return disturb(ctx, p.Method, &over) }
+		r.shares.Fault = func(ctx context.Context, p sharemem.Point) error { return disturb(ctx, p.Method, &over) }
 	})
+	t.Cleanup(func() { over.Store(true) }) // before Close, which deletes copies, too, and tells what fails
 	var callers sync.WaitGroup
 	until := time.Now().Add(*hammer)
 	for i := range 64 {
@@ -120,13 +123,13 @@ func TestConcurrentCallers(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	counts := h.check(t, r.Table())
-	t.Logf("%d calls, %d transitions, %d sets, %d of them recovered", len(h.answers), len(h.transitions), len(h.sets), counts[agent.Recovered])
+	t.Logf("%d calls, %d transitions, %d sets, %d of them recovered, %d in the table", len(h.answers), len(h.transitions), len(h.sets), counts[agent.Recovered], len(r.Table()))
 	require.NotZero(t, counts[agent.Recovered])
 }
 
-// disturb makes backends slow, and fail now and then.
-func disturb(ctx context.Context, method string) error {
-	if method == "List" || method == "Lookup" || method == "Volume" {
+// disturb makes backends slow, and fail now and then, until it is over.
+func disturb(ctx context.Context, method string, over *atomic.Bool) error {
+	if over.Load() || method == "List" || method == "Lookup" || method == "Volume" {
 		return nil
 	}
 	select {
