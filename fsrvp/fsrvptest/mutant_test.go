@@ -151,6 +151,40 @@ var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant)
 	},
 }
 
+// TestLateDeletionFails: what a method deletes has to be gone when it answers, and not a little later.
+func TestLateDeletionFails(t *testing.T) {
+	whole := direct(t, agent.Config{})
+	for _, c := range fsrvptest.Cases() {
+		var ends fsrvp.Opnum
+		switch c.Name {
+		case "Abort/Deletes/Exposed":
+			ends = fsrvp.OpAbortShadowCopySet
+		case "Delete/LeavesNothing":
+			ends = fsrvp.OpDeleteShareMapping
+		case "SetContext/StartsOver/Exposed":
+			ends = fsrvp.OpSetContext
+		default:
+			continue
+		}
+		target, late := whole, 0
+		target.Client = &mutant{Service: whole.Client, status: func(op fsrvp.Opnum, err error) error {
+			if op == ends {
+				late = 1 // for the next one who counts
+			}
+			return err
+		}}
+		target.Held = func(ctx context.Context) (int, int, error) {
+			snapshots, shares, err := whole.Held(ctx)
+			snapshots, late = snapshots+late, 0
+			return snapshots, shares, err
+		}
+		res := c.Run(t.Context(), &target)
+		require.Equal(t, fsrvptest.Failed, res.Verdict, c.Name)
+		require.Contains(t, res.Reason, "1 snapshots are left", c.Name)
+		require.Equal(t, fsrvptest.Passed, c.Run(t.Context(), &whole).Verdict, c.Name)
+	}
+}
+
 type deafFiles struct{ fsrvptest.Files }
 
 func (f deafFiles) WriteFile(string, string, []byte) error { return nil }

@@ -45,7 +45,8 @@ type Target struct {
 	Rights Rights
 	// PreviousVersions counts the snapshots that the server shows for a share, FSCTL_SRV_ENUM_SNAPS (MS-SMB2 3.3.5.15.1).
 	PreviousVersions func(ctx context.Context, share string) (int, error)
-	// Held counts the snapshots and the exposed shares that the server holds.
+	// Held counts the snapshots and the exposed shares that the server holds. What a method has deleted has to be gone when it answers;
+	// for what the Message Sequence Timer deletes, Held is called for up to two seconds.
 	Held func(ctx context.Context) (snapshots, shares int, err error)
 	// Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the
 	// next call on. Zero ends that. errors.ErrUnsupported says that it cannot, for this method.

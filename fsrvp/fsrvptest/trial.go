@@ -220,17 +220,6 @@ func (tr *trial) held() (h holding, known bool) {
 	return holding{snapshots, shares}, true
 }
 
-// settle waits, for as long as a server may take to delete what is over, until it holds no more than before, and returns what it holds.
-func (tr *trial) settle(before holding) holding {
-	const patience = 2 * time.Second
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		now, _ := tr.held()
-		if now == before || time.Now().After(end) {
-			return now
-		}
-	}
-}
-
 // leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is left of it.
 func (tr *trial) leavesNothing(f func()) {
 	before, known := tr.held()
@@ -238,7 +227,7 @@ func (tr *trial) leavesNothing(f func()) {
 	if !known {
 		return
 	}
-	after := tr.settle(before)
+	after, _ := tr.held()
 	tr.check(after.snapshots == before.snapshots, "%d snapshots are left", after.snapshots-before.snapshots)
 	tr.check(after.shares == before.shares, "%d exposed shares are left", after.shares-before.shares)
 }

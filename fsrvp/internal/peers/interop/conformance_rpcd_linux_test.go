@@ -25,7 +25,7 @@ var updateKnown = flag.Bool("update-known", false, "write the list of what Samba
 // TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what is in testdata, in a list for each
 // version of Samba that somebody has run it with.
 func TestConformanceOfSamba(t *testing.T) {
-	t.Parallel() // with the other one: both wait more than they work
+	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server := n.Host("fs")
 	version := regexp.MustCompile(`\d+\.\d+`).FindString(server.Output(t, "smbd", "--version"))
@@ -136,7 +136,7 @@ func sambaAgent(t *testing.T, n *peers.Network, server *peers.Host) fsrvptest.Ta
 	// Samba does not let anybody bind at a level below integrity, but for those who use no RPC security at all.
 	s.unprotected = fsrvp.Config{Transport: s.here, Level: dcerpc.LevelInsecureNone}
 	s.wrap = func(service fsrvp.Service) fsrvp.Service { return &oneASecond{service, server} }
-	params := []string{"vfs objects", "btrfs shadow_copy2", "btrfs: manipulate snapshots", "yes", "shadow:snapdir", "."}
+	params := []string{"vfs objects=btrfs shadow_copy2", "btrfs: manipulate snapshots=yes", "shadow:snapdir=."}
 	require.NoError(t, os.WriteFile(server.Path("/srv/btrfs/data/versions"), nil, 0o644))
 
 	// Not fsrvp_share, which takes a second to connect to.

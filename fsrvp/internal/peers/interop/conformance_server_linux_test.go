@@ -120,14 +120,10 @@ func (s *conformanceServer) run(ctx context.Context, name string, args ...string
 	return string(out), nil
 }
 
-// addShare makes a registry share, with parameters of their names and values, until the test ends.
+// addShare makes a registry share, and returns its UNC path.
 func (s *conformanceServer) addShare(tb testing.TB, name, path string, params ...string) string {
 	tb.Helper()
-	s.host.Output(tb, "net", "conf", "addshare", name, path, "writeable=y", "guest_ok=n")
-	tb.Cleanup(func() { s.host.Output(tb, "net", "conf", "delshare", name) })
-	for i := 0; i < len(params); i += 2 {
-		s.host.Output(tb, "net", "conf", "setparm", name, params[i], params[i+1])
-	}
+	addShare(tb, s.host, name, path, params...)
 	return s.unc(name)
 }
 

@@ -91,17 +91,6 @@ func descriptor(t *testing.T, n *peers.Network, share string) string {
 	return sd
 }
 
-// addShare makes a registry share of nas with parameters.
-func addShare(t *testing.T, nas *peers.Host, name, path string, params ...string) {
-	t.Helper()
-	nas.Output(t, "net", "conf", "addshare", name, path, "writeable=y")
-	t.Cleanup(func() { nas.Output(t, "net", "conf", "delshare", name) })
-	for _, p := range params {
-		key, value, _ := strings.Cut(p, "=")
-		nas.Output(t, "net", "conf", "setparm", name, key, value)
-	}
-}
-
 // TestExposedShares has copies of a share that has much that is its own, through their lives.
 func TestExposedShares(t *testing.T) {
 	n := peers.Start(t)

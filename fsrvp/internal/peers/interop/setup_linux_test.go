@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,17 @@ func dialer(tb testing.TB, n *peers.Network, auth dcerpc.Initiator) *smbpipe.Dia
 	}}
 	tb.Cleanup(func() { require.NoError(tb, d.Close()) })
 	return d
+}
+
+// addShare makes a registry share of a file server, with parameters such as "hide dot files=no", until the test ends.
+func addShare(tb testing.TB, h *peers.Host, name, path string, params ...string) {
+	tb.Helper()
+	h.Output(tb, "net", "conf", "addshare", name, path, "writeable=y", "guest_ok=n")
+	tb.Cleanup(func() { h.Output(tb, "net", "conf", "delshare", name) })
+	for _, p := range params {
+		key, value, _ := strings.Cut(p, "=")
+		h.Output(tb, "net", "conf", "setparm", name, key, value)
+	}
 }
 
 // serve has srv answer for \pipe\FssagentRpc behind the smbd of a file server, which the test has claimed.
