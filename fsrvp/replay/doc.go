@@ -6,7 +6,7 @@
 //   - Service plays a recording against a client, as its server did: a fake server for tests of clients.
 //
 // A recording is a slice of Exchanges in any order; calls are ordered by their times. Package capture reads calls
-// out of packet captures; a few lines make Exchanges of them, as examples/replay shows.
+// out of packet captures; a few lines make Exchanges of them, as examples/fsrvp-replay shows.
 //
 // # Names and ids
 //

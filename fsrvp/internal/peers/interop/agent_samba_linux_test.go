@@ -19,7 +19,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// An agentProcess is examples/agent behind the smbd of the host nas, with btrfs snapshots and registry shares.
+// An agentProcess is examples/fsrvp-agent behind the smbd of the host nas, with btrfs snapshots and registry shares.
 type agentProcess struct {
 	host *peers.Host
 	args []string
@@ -30,7 +30,7 @@ type agentProcess struct {
 // agentDir is where buildAgent has put the program.
 var agentDir string
 
-// buildAgent builds examples/agent, once for all tests.
+// buildAgent builds examples/fsrvp-agent, once for all tests.
 var buildAgent = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "fsrvp-agent-*")
 	if err != nil {
@@ -38,7 +38,7 @@ var buildAgent = sync.OnceValues(func() (string, error) {
 	}
 	agentDir = dir
 	exe := filepath.Join(dir, "agent")
-	out, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/agent").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-agent").CombinedOutput()
 	if err != nil {
 		return "", &exec.Error{Name: "go build: " + string(out), Err: err}
 	}

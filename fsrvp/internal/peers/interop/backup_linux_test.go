@@ -18,7 +18,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// TestBackupOfTwoServers has examples/backup, on the client's host, back up two shares in one run: one of Samba's own agent, one of
+// TestBackupOfTwoServers has examples/fsrvp-backup, on the client's host, back up two shares in one run: one of Samba's own agent, one of
 // ours behind smbd. The files change while it runs; the archive has to have what was there before.
 func TestBackupOfTwoServers(t *testing.T) {
 	n := peers.Start(t)
@@ -28,7 +28,7 @@ func TestBackupOfTwoServers(t *testing.T) {
 	startAgentBehindSamba(t, n)
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "backup")
-	built, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/backup").CombinedOutput()
+	built, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-backup").CombinedOutput()
 	require.NoError(t, err, string(built))
 
 	want := map[string]string{}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,7 +83,7 @@ func TestErrors(t *testing.T) {
 		want string
 	}{
 		{nil, "no capture was named; name a pcap or pcapng file, or - for standard input"},
-		{[]string{"-frob"}, "flag provided but not defined: -frob; run it with -help to see what there is"},
+		{[]string{"-frob"}, "flag provided but not defined: -frob; fsrvp-decode -h lists the flags"},
 		{[]string{"nowhere.pcap"}, "there is no file nowhere.pcap; check the name"},
 		{[]string{"../../LICENSE"}, "../../LICENSE is no packet capture: "},
 		{[]string{"../../LICENSE"}, "record with tcpdump -w or Wireshark, or convert it with editcap"},
@@ -95,6 +96,6 @@ func TestErrors(t *testing.T) {
 		require.ErrorContains(t, err, tt.want)
 	}
 	var out, errs bytes.Buffer
-	require.NoError(t, run([]string{"-help"}, nil, &out, &errs))
-	require.Contains(t, errs.String(), "usage: decode")
+	require.ErrorIs(t, run([]string{"-help"}, nil, &out, &errs), flag.ErrHelp)
+	require.Contains(t, out.String(), "usage: fsrvp-decode")
 }

@@ -1,6 +1,6 @@
-// Command decode prints the FSRVP calls in packet captures.
+// Command fsrvp-decode prints the FSRVP calls in packet captures.
 //
-//	go run ./examples/decode [-keytab FILE] [-json] CAPTURE...
+//	go run ./examples/fsrvp-decode [-keytab FILE] [-json] CAPTURE...
 //
 // A capture is a pcap or pcapng file, gzip-compressed or not, or "-" for standard input. Each call is
 // one line; with -json it is one JSON object, whose names capture.Call documents. A summary of each
@@ -12,6 +12,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -21,36 +22,34 @@ import (
 	"os"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "decode: "+err.Error())
-		os.Exit(1)
-	}
+	program.Main("fsrvp-decode", func(_ context.Context, args []string) error {
+		return run(args, os.Stdin, os.Stdout, os.Stderr)
+	})
 }
 
 // run is main with its surroundings as arguments.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // run's error says it
+	flags := flag.NewFlagSet("fsrvp-decode", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(stdout, "usage: fsrvp-decode [-keytab FILE] [-json] CAPTURE...")
+		flags.PrintDefaults()
+	}
 	keytab := flags.String("keytab", "", "keytab `file` of the file server, to read what Kerberos has encrypted")
 	asJSON := flags.Bool("json", false, "print one JSON object for each call")
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "usage: decode [-keytab FILE] [-json] CAPTURE...")
-		flags.SetOutput(stderr)
-		flags.PrintDefaults()
-		return nil
-	case err != nil:
-		return fmt.Errorf("%w; run it with -help to see what there is", err)
-	case flags.NArg() == 0:
-		return errors.New("no capture was named; name a pcap or pcapng file, or - for standard input")
+	if err := program.Parse(flags, args, stdout); err != nil {
+		return err
+	}
+	if flags.NArg() == 0 {
+		return program.Usage(errors.New("no capture was named; name a pcap or pcapng file, or - for standard input"))
 	}
 	var kt *krb5.Keytab
 	if *keytab != "" {
+		var err error
 		if kt, err = krb5.LoadKeytab(*keytab); err != nil {
 			return fmt.Errorf("the keytab %s is of no use: %w; a domain controller exports one with "+
 				"ktpass, or samba-tool domain exportkeytab", *keytab, err)

@@ -1,6 +1,6 @@
-// Command conformance checks a server of MS-FSRVP, case by case, and prints a table of them.
+// Command fsrvp-conformance checks a server of MS-FSRVP, case by case, and prints a table of them.
 //
-//	go run ./examples/conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
+//	go run ./examples/fsrvp-conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
 //
 // The server has to be free: the cases take its one creation at a time. They delete whatever they made. What the flags
 // do not offer (other shares, an unprivileged account) makes the cases that need it n/a, never a pass.
@@ -16,38 +16,30 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-const usage = `usage: conformance -server HOST -share '\\HOST\share' [-same-volume UNC] [-other-volume UNC] [-hidden UNC]
+const usage = `usage: fsrvp-conformance -server HOST -share '\\HOST\share' [-same-volume UNC] [-other-volume UNC] [-hidden UNC]
                    [-profile windows|strict] [-lacks CAPABILITY] [-known FILE] [-run RE] [-list] [-json]
                    ` + credentials.Usage + `
 
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	failed, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case err != nil:
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "conformance:", err)
-		}
-		os.Exit(2)
-	case failed:
-		os.Exit(1)
-	}
+	program.Main("fsrvp-conformance", func(ctx context.Context, args []string) error {
+		failed, err := run(ctx, args, os.Stdout, os.Stderr)
+		return program.Verdict(failed, err)
+	})
 }
 
 type options struct {
@@ -62,11 +54,10 @@ type options struct {
 	cred    *credentials.Flags
 }
 
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
-	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags := flag.NewFlagSet("fsrvp-conformance", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
 	flags.StringVar(&o.server, "server", "", "the `host` to check")
 	flags.StringVar(&o.target.Share, "share", "", `a share of it, as \\HOST\share`)
 	flags.StringVar(&o.target.SameVolume, "same-volume", "", "another share on the same volume")
@@ -81,7 +72,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.BoolVar(&o.list, "list", false, "list the cases and what they demand, and end")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
 	o.cred = credentials.Register(flags)
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
 	switch {
@@ -132,7 +123,7 @@ func readKnown(file string) (map[string]string, error) {
 
 // run runs the cases and tells whether one has failed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (failed bool, err error) {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if err != nil {
 		return false, err
 	}

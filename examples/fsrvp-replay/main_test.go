@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
@@ -354,7 +354,7 @@ func TestErrors(t *testing.T) {
 		"nothing":              {nil, "-in is missing"},
 		"no flag":              {[]string{"-in", good, "extra"}, `"extra" is no flag`},
 		"unknown flag":         {[]string{"-on", good}, "not defined"},
-		"help":                 {[]string{"-h"}, "usage: replay"},
+		"help":                 {[]string{"-h"}, "usage: fsrvp-replay"},
 		"no purpose":           {[]string{"-in", good}, "-server HOST, -serve ADDR and -out FILE"},
 		"two purposes":         {[]string{"-in", good, "-server", "a", "-serve", "b"}, "exclude each other"},
 		"speed":                {[]string{"-in", good, "-server", "a", "-speed", "-1"}, "-speed is -1"},
@@ -388,7 +388,7 @@ func TestErrors(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			_, err := run(t.Context(), test.args, strings.NewReader(""), &stdout, &stderr)
 			require.Error(t, err)
-			require.Contains(t, stderr.String()+explain(err), test.want)
+			require.Contains(t, stdout.String()+stderr.String()+credentials.Explain(err).Error(), test.want)
 		})
 	}
 
@@ -399,12 +399,6 @@ func TestErrors(t *testing.T) {
 	_, err = run(t.Context(), []string{"-in", "-", "-in-server", "10.0.0.2:445", "-out", filepath.Join(dir, "one")}, bytes.NewReader(text), &stdout, &stderr)
 	require.NoError(t, err)
 	require.Contains(t, stderr.String(), "wrote 1 calls")
-}
-
-func TestExplain(t *testing.T) {
-	require.Contains(t, explain(fmt.Errorf("x: %w", fsrvp.ErrAccessDenied)), "Backup Operators")
-	require.Contains(t, explain(fmt.Errorf("x: %w", dcerpc.ErrAccessDenied)), "-mechanism")
-	require.Equal(t, "x", explain(errors.New("x")))
 }
 
 // TestOutputBroken has nobody who reads the differences.

@@ -1,13 +1,13 @@
-// Command agent is a File Share Shadow Copy Agent that a NAS could run: it takes, exposes and deletes shadow copies
+// Command fsrvp-agent is a File Share Shadow Copy Agent that a NAS could run: it takes, exposes and deletes shadow copies
 // of this machine's shares for clients of MS-FSRVP, over TCP or behind Samba's smbd.
 //
 // Shares of directories, exposed as directories, over TCP:
 //
-//	agent -listen tcp:127.0.0.1:5555 -share data=/srv/data -expose directory:/srv/exposed -state /var/lib/fsrvp -keytab fs1.keytab
+//	fsrvp-agent -listen tcp:127.0.0.1:5555 -share data=/srv/data -expose directory:/srv/exposed -state /var/lib/fsrvp -keytab fs1.keytab
 //
 // Samba's shares, exposed as shares of Samba, over the pipe of the standard:
 //
-//	agent -listen samba:/run/samba/ncalrpc -shares samba -expose samba -state /var/lib/fsrvp -keytab /etc/krb5.keytab
+//	fsrvp-agent -listen samba:/run/samba/ncalrpc -shares samba -expose samba -state /var/lib/fsrvp -keytab /etc/krb5.keytab
 //
 // It prints "listening ..." for each listener once that accepts, logs on standard error, and ends on SIGTERM or
 // SIGINT when the calls under way have ended.
@@ -21,27 +21,21 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "agent:", err)
-		}
-		os.Exit(1)
-	}
+	program.Main("fsrvp-agent", func(ctx context.Context, args []string) error {
+		return run(ctx, args, os.Stdout, os.Stderr)
+	})
 }
 
 type options struct {
@@ -68,10 +62,9 @@ type options struct {
 	verbose    bool
 }
 
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
-	flags := flag.NewFlagSet("agent", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags := flag.NewFlagSet("fsrvp-agent", flag.ContinueOnError)
 	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
 	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
 	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
@@ -93,10 +86,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.previous, "previous-versions", "", "with -expose samba, keep links in this `directory` by which shadow_copy2 lists copies as previous versions")
 	flags.DurationVar(&o.drain, "drain", 30*time.Second, "how long calls under way may take to end after a signal")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
-	return &o, o.check(flags.Args())
+	return &o, program.Usage(o.check(flags.Args()))
 }
 
 func (o *options) check(rest []string) error {
@@ -120,7 +113,7 @@ func (o *options) check(rest []string) error {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,13 @@
-// Command backup takes a consistent backup of directories or SMB shares through shadow copies.
+// Command fsrvp-backup takes a consistent backup of directories or SMB shares through shadow copies.
 //
 // With -local it needs nothing but Go: an agent inside the program, spoken to over loopback with Kerberos, takes a copy of
 // the directory, which may change meanwhile.
 //
-//	go run ./examples/backup -local DIR -out FILE.tar
+//	go run ./examples/fsrvp-backup -local DIR -out FILE.tar
 //
 // With -share it does the same against real file servers: shares of any number of servers, all copied at one moment.
 //
-//	go run ./examples/backup -share '\\fs1\vms' -share '\\fs2\db' -out FILE.tar -user backup@EXAMPLE.COM -keytab backup.keytab
+//	go run ./examples/fsrvp-backup -share '\\fs1\vms' -share '\\fs2\db' -out FILE.tar -user backup@EXAMPLE.COM -keytab backup.keytab
 package main
 
 import (
@@ -19,31 +19,25 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-const usage = `usage: backup -local DIR -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-json]
-       backup -share '\\host\share' [-share ...] -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-journal FILE] [-json]
+const usage = `usage: fsrvp-backup -local DIR -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-json]
+       fsrvp-backup -share '\\host\share' [-share ...] -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-journal FILE] [-json]
               ` + credentials.Usage + `
-       backup -recover -journal FILE CREDENTIALS
+       fsrvp-backup -recover -journal FILE CREDENTIALS
 
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, nil); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "backup:", explain(err))
-		}
-		os.Exit(1)
-	}
+	program.Main("fsrvp-backup", func(ctx context.Context, args []string) error {
+		return credentials.Explain(run(ctx, args, os.Stdout, os.Stderr, nil))
+	})
 }
 
 type options struct {
@@ -58,11 +52,10 @@ type options struct {
 	cred    *credentials.Flags
 }
 
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
-	flags := flag.NewFlagSet("backup", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags := flag.NewFlagSet("fsrvp-backup", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
 	flags.StringVar(&o.local, "local", "", "back up this `directory` through an agent inside the program")
 	flags.Var(&o.shares, "share", `back up this share, \\host\share; may be given several times`)
 	flags.StringVar(&o.out, "out", "", "write the tar `file`, which appears when it is complete; - is standard output")
@@ -72,32 +65,35 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.BoolVar(&o.recover, "recover", false, "remove what a crashed backup with this -journal has left on servers")
 	flags.BoolVar(&o.json, "json", false, "print a summary as JSON on standard output")
 	o.cred = credentials.Register(flags)
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
+	return &o, program.Usage(o.check(flags))
+}
+
+func (o *options) check(flags *flag.FlagSet) error {
 	switch {
 	case flags.NArg() > 0:
-		return nil, fmt.Errorf("%q is no flag; -h lists them", flags.Arg(0))
+		return fmt.Errorf("%q is no flag; -h lists them", flags.Arg(0))
 	case o.recover:
 		if o.journal == "" || o.local != "" || len(o.shares) > 0 {
-			return nil, errors.New("-recover takes -journal and credentials, and no shares")
+			return errors.New("-recover takes -journal and credentials, and no shares")
 		}
-		return &o, nil
 	case o.out == "":
-		return nil, errors.New("-out is missing: where should the backup go?")
+		return errors.New("-out is missing: where should the backup go?")
 	case o.out == "-" && o.json:
-		return nil, errors.New("-out - and -json both want standard output; give -out a file")
+		return errors.New("-out - and -json both want standard output; give -out a file")
 	case (o.local == "") == (len(o.shares) == 0):
-		return nil, errors.New(`either -local DIR or -share '\\host\share' has to say what to back up; -h shows how`)
+		return errors.New(`either -local DIR or -share '\\host\share' has to say what to back up; -h shows how`)
 	case o.local != "" && o.cred.Given():
-		return nil, errors.New("-local makes its own credentials; -user, -keytab, -ccache and -password-file go with -share")
+		return errors.New("-local makes its own credentials; -user, -keytab, -ccache and -password-file go with -share")
 	}
-	return &o, nil
+	return nil
 }
 
 // run is the program. Writers are what has to hold still, beside those that the flags name.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, writers []provider.Writer) (err error) {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}

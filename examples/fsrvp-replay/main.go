@@ -1,18 +1,18 @@
-// Command replay plays recorded FSRVP calls again: against a server, as the recorded clients did, or against clients, as
+// Command fsrvp-replay plays recorded FSRVP calls again: against a server, as the recorded clients did, or against clients, as
 // the recorded server did. A recording is a transcript of fsrvp/replay, or a packet capture (pcap, pcapng), of which it
 // reads what it can.
 //
 // Against a server; each result that differs is one line on standard output:
 //
-//	replay -in calls.pcapng -map '\\fs1.example.com=\\lab' -server lab -user backup@EXAMPLE.COM -keytab backup.keytab
+//	fsrvp-replay -in calls.pcapng -map '\\fs1.example.com=\\lab' -server lab -user backup@EXAMPLE.COM -keytab backup.keytab
 //
 // To clients, over TCP or the pipe of this machine's Samba; each call that the recording does not answer is one line:
 //
-//	replay -in calls.jsonl -map '\\fs1.example.com=\\127.0.0.1' -serve tcp:127.0.0.1:5555 -keytab lab.keytab
+//	fsrvp-replay -in calls.jsonl -map '\\fs1.example.com=\\127.0.0.1' -serve tcp:127.0.0.1:5555 -keytab lab.keytab
 //
 // Without -server and -serve it writes the recording as a transcript:
 //
-//	replay -in calls.pcapng -in-keytab fs1.keytab -out calls.jsonl
+//	fsrvp-replay -in calls.pcapng -in-keytab fs1.keytab -out calls.jsonl
 //
 // It exits with 1 when there were differences, or calls without an answer in the recording; with 2 when it could not go on.
 package main
@@ -25,39 +25,30 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
 )
 
-const usage = `usage: replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X]
+const usage = `usage: fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X]
               [-timeout-scale X] [-keep] [-json] [-out FILE]
               ` + credentials.Usage + `
-       replay -in FILE [-in-keytab F] [-in-server ADDR] -serve tcp:HOST:PORT|samba:DIR [-map OLD=NEW ...]
+       fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -serve tcp:HOST:PORT|samba:DIR [-map OLD=NEW ...]
               [-speed X] [-departure STATUS] [-json] [-out FILE] (-keytab F | -ntlm-users F | -insecure-anonymous)
-       replay -in FILE [-in-keytab F] [-in-server ADDR] -out FILE
+       fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -out FILE
 
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	differs, err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	switch {
-	case err != nil:
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "replay:", explain(err))
-		}
-		os.Exit(2)
-	case differs:
-		os.Exit(1)
-	}
+	program.Main("fsrvp-replay", func(ctx context.Context, args []string) error {
+		differs, err := run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+		return program.Verdict(differs, credentials.Explain(err))
+	})
 }
 
 type options struct {
@@ -74,11 +65,10 @@ type options struct {
 	cred                   *credentials.Flags
 }
 
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
-	flags := flag.NewFlagSet("replay", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags := flag.NewFlagSet("fsrvp-replay", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
 	flags.StringVar(&o.in, "in", "", "the recording: a transcript, or a packet `file`; - is standard input")
 	flags.StringVar(&o.inKeytab, "in-keytab", "", "keytab `file` of the recorded file server, for captures of what Kerberos has encrypted")
 	flags.StringVar(&o.inServer, "in-server", "", "replay the calls of this recorded server alone, an `address` without its port")
@@ -94,7 +84,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "with -serve: `file` of lines DOMAIN\\user, tab, NT hash in hex, of those who may call")
 	flags.BoolVar(&o.anonymous, "insecure-anonymous", false, "with -serve: answer calls without any security too")
 	o.cred = credentials.Register(flags)
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
 	return &o, o.check(flags.Args())
@@ -141,7 +131,7 @@ func (o *options) check(rest []string) (err error) {
 
 // run is main with its surroundings as arguments. It tells whether anything was otherwise than recorded.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (differs bool, err error) {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if err != nil {
 		return false, err
 	}

@@ -2,19 +2,16 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
@@ -143,20 +140,4 @@ func (r *report) writeJSON(w io.Writer, out string) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(&r.summary)
-}
-
-// explain adds what to try to errors that a person can do something about.
-func explain(err error) string {
-	msg := strings.TrimSuffix(err.Error(), "\n")
-	switch {
-	case errors.Is(err, fsrvp.ErrAccessDenied):
-		msg += "\n  The account needs to be in BUILTIN\\Administrators or BUILTIN\\Backup Operators of the file server."
-	case errors.Is(err, fsrvp.ErrShadowCopySetInProgress):
-		msg += "\n  Another client is taking shadow copies on the server, which does one set at a time. Try again later."
-	case errors.Is(err, fsrvp.ErrNotSupported):
-		msg += "\n  The file server cannot copy the volume that the share is on, or something else is mounted below the share."
-	case errors.Is(err, dcerpc.ErrAccessDenied), errors.Is(err, dcerpc.ErrSecurityPackage):
-		msg += "\n  The server refused the security of the call. Try another -mechanism, and -level privacy."
-	}
-	return msg
 }

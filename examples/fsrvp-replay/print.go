@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
 // A printer prints results one per line: for people, or as JSON.
@@ -48,16 +45,4 @@ func (p *printer) Err() error {
 		return nil
 	}
 	return fmt.Errorf("the output cannot be written: %w", p.err)
-}
-
-// explain adds what to try to errors that a person can do something about.
-func explain(err error) string {
-	msg := err.Error()
-	switch {
-	case errors.Is(err, fsrvp.ErrAccessDenied):
-		msg += "\n  The account needs to be in BUILTIN\\Administrators or BUILTIN\\Backup Operators of the file server."
-	case errors.Is(err, dcerpc.ErrAccessDenied), errors.Is(err, dcerpc.ErrSecurityPackage):
-		msg += "\n  The server refused the security of the call. Try another -mechanism, and -level privacy."
-	}
-	return msg
 }

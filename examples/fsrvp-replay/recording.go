@@ -119,7 +119,7 @@ func (o *options) oneServer(recording []*replay.Exchange) ([]*replay.Exchange, e
 	}
 	switch {
 	case len(servers) == 0:
-		return nil, fmt.Errorf("-in: %s has no calls that can be replayed; examples/decode says what is in a capture", o.in)
+		return nil, fmt.Errorf("-in: %s has no calls that can be replayed; examples/fsrvp-decode says what is in a capture", o.in)
 	case len(recording) == 0:
 		return nil, fmt.Errorf("-in-server: %s has no calls to %s, but to %s", o.in, o.inServer, strings.Join(servers, ", "))
 	case o.inServer == "" && len(servers) > 1:

@@ -1,0 +1,119 @@
+// Package program has what the commands of this module do alike: flags, -version, signals and exit statuses.
+//
+// A command exits with 0 when it has done its work, and for -h and -version; with 1 when it failed; with 2 when it
+// was called wrongly. [Exit] gives another status.
+package program
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+// An Exit is an error that ends a command with a status of its own.
+type Exit struct {
+	Status int
+	Err    error // nil: the command has said everything already
+}
+
+// Error returns the text of Err.
+func (e *Exit) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit status %d", e.Status)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *Exit) Unwrap() error { return e.Err }
+
+// Usage returns err as that of a wrong call, which ends the command with 2, and nil for nil.
+func Usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Exit{Status: 2, Err: err}
+}
+
+// Parse parses the arguments of a command whose flags are fs, and adds the flag -version. It returns
+// [flag.ErrHelp] when it has printed what -h or -version ask for on stdout: the command then ends with 0. Other
+// errors are those of a wrong call.
+func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
+	version := fs.Bool("version", false, "print the version and end")
+	fs.SetOutput(io.Discard) // Main prints errors
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fs.SetOutput(stdout)
+		fs.Usage()
+		return flag.ErrHelp
+	case err != nil:
+		return Usage(fmt.Errorf("%w; %s -h lists the flags", err, fs.Name()))
+	case *version:
+		fmt.Fprintln(stdout, Version(fs.Name()))
+		return flag.ErrHelp
+	}
+	return nil
+}
+
+// Version returns what -version prints: the name of the command, the version of its module, the revision that it
+// was built from where the build knows it, and Go's version.
+func Version(name string) string {
+	version, revision, modified := "(unknown)", "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				revision = " " + s.Value[:min(12, len(s.Value))]
+			case "vcs.modified":
+				if s.Value == "true" {
+					modified = " (modified)"
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("%s %s%s%s %s %s/%s", name, version, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends the
+// process at once. Errors are printed behind the command's name.
+func Main(name string, run func(ctx context.Context, args []string) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(status(name, run(ctx, os.Args[1:]), os.Stderr))
+}
+
+// status prints err and returns the exit status that it stands for.
+func status(name string, err error, stderr io.Writer) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	code := 1
+	if exit := new(Exit); errors.As(err, &exit) {
+		code = exit.Status
+		if exit.Err == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", name, err)
+	return code
+}
+
+// Verdict returns how a command that compares or checks ends: with 1 when what it checked failed, which it has said
+// already, and with 2 when it could not check, as diff and grep do.
+func Verdict(failed bool, err error) error {
+	switch exit := new(Exit); {
+	case err == nil && failed:
+		return &Exit{Status: 1}
+	case err == nil || errors.Is(err, flag.ErrHelp) || errors.As(err, &exit):
+		return err
+	}
+	return &Exit{Status: 2, Err: err}
+}
