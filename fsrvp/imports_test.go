@@ -21,6 +21,8 @@ var layers = map[string][]string{
 	"dcerpc/pdu": {"ndr"},
 	"dcerpc":     {"ndr", "dcerpc/pdu"},
 	"fsrvp":      {"ndr", "dcerpc/pdu", "dcerpc"},
+
+	"fsrvp/backend": {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp"},
 }
 
 // leaves are what the layers above may not pull in, however indirectly: who embeds ndr, dcerpc or fsrvp
@@ -28,6 +30,9 @@ var layers = map[string][]string{
 var leaves = []string{
 	"github.com/jcmturner/", "github.com/oiweiwei/", "github.com/gopacket/", "go.etcd.io/", "github.com/schollz/", "github.com/stretchr/",
 }
+
+// backends are the packages that an agent gets its snapshots and shares from. None pulls in the agent or a database.
+var backends = []string{"fsrvp/snapshot", "fsrvp/share/"}
 
 // soleImporters are the only packages that may import a dependency themselves.
 var soleImporters = map[string][]string{
@@ -49,7 +54,7 @@ func TestImportDirections(t *testing.T) {
 		require.NoError(t, err, string(exit.Stderr))
 	}
 	require.NoError(t, err)
-	seen := 0
+	seen, seenBackends := 0, 0
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p listed
 		err := d.Decode(&p)
@@ -74,6 +79,15 @@ func TestImportDirections(t *testing.T) {
 				}
 			}
 		}
+		if slices.ContainsFunc(backends, func(b string) bool { return strings.HasPrefix(name, b) }) &&
+			!strings.HasSuffix(name, "/snaptest") {
+			seenBackends++
+			for _, dep := range p.Deps {
+				if dep == module+"fsrvp/agent" || strings.HasPrefix(dep, "go.etcd.io/") {
+					t.Errorf("%s, a backend, depends on %s", name, dep)
+				}
+			}
+		}
 		if name == "ndr" {
 			for _, dep := range p.Deps {
 				if strings.Contains(strings.SplitN(dep, "/", 2)[0], ".") {
@@ -93,4 +107,5 @@ func TestImportDirections(t *testing.T) {
 		}
 	}
 	require.Equal(t, len(layers), seen, "layers that the list above names and the module has not")
+	require.GreaterOrEqual(t, seenBackends, 8, "packages of backends")
 }

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/directory"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
@@ -17,7 +17,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
 )
 
-func (o *options) snapshotBackend(log *slog.Logger) (agent.Snapshots, error) {
+func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
 	dirs := make([]string, len(o.snapDir))
 	for i, d := range o.snapDir {
 		abs, err := filepath.Abs(d)
@@ -40,7 +40,7 @@ func (o *options) snapshotBackend(log *slog.Logger) (agent.Snapshots, error) {
 }
 
 // shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.
-func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (agent.Shares, error) {
+func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.Shares, error) {
 	dirs := make(map[string]string, len(o.share))
 	for _, s := range o.share {
 		name, dir, ok := strings.Cut(s, "=")
@@ -85,6 +85,6 @@ type sambaAsDirectories struct {
 }
 
 // Lookup finds a share of Samba.
-func (s *sambaAsDirectories) Lookup(ctx context.Context, name string) (agent.Share, error) {
+func (s *sambaAsDirectories) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	return s.samba.Lookup(ctx, name)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
@@ -56,7 +57,7 @@ func newLab(t testing.TB, change ...func(*agent.Config)) *lab {
 	snapshots := snapmemory.New("/data")
 	cfg := &agent.Config{
 		Snapshots: snapshots,
-		Shares:    sharememory.New(snapshots, agent.Share{Name: "data", Path: "/data"}),
+		Shares:    sharememory.New(snapshots, backend.Share{Name: "data", Path: "/data"}),
 		StorePath: filepath.Join(dir, "agent.db"),
 		Names:     []string{"127.0.0.1"},
 		Machine:   "LAB",

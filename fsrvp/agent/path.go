@@ -48,7 +48,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	if t.volume, err = a.cfg.Snapshots.Volume(ctx, t.share.Path); err != nil {
 		return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrFail)
 	}
-	if t.dir, err = t.share.within(t.volume); err != nil {
+	if t.dir, err = within(t.share, t.volume); err != nil {
 		return t, statusError(err, fsrvp.ErrNotSupported)
 	}
 	for _, s := range []string{t.share.Name, t.share.Path, t.volume.ID, t.volume.Path} {

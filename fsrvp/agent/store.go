@@ -190,7 +190,7 @@ func (s *Set) check() error {
 				return fmt.Errorf("copy %s has a share without name", c.ID)
 			}
 			if m.Dir == "" { // as the first agents wrote it
-				dir, err := m.Share.within(c.Volume)
+				dir, err := within(m.Share, c.Volume)
 				if err != nil {
 					return fmt.Errorf("copy %s: %w", c.ID, err)
 				}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	sharemem "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
@@ -37,9 +37,9 @@ func NewMemory() *Memory {
 		panic(err) // it is below /d
 	}
 	m.Shares = sharemem.New(m.Snapshots,
-		agent.Share{Name: "share", Path: "/a/share"}, agent.Share{Name: "second", Path: "/a/second"},
-		agent.Share{Name: "other", Path: "/b/other"}, agent.Share{Name: "hidden$", Path: "/b/hidden"},
-		agent.Share{Name: "plain", Path: "/c"}, agent.Share{Name: "mounted", Path: "/d/mounted"})
+		backend.Share{Name: "share", Path: "/a/share"}, backend.Share{Name: "second", Path: "/a/second"},
+		backend.Share{Name: "other", Path: "/b/other"}, backend.Share{Name: "hidden$", Path: "/b/hidden"},
+		backend.Share{Name: "plain", Path: "/c"}, backend.Share{Name: "mounted", Path: "/d/mounted"})
 	m.Snapshots.Fault = func(ctx context.Context, p snapmem.Point) error { return m.delay(ctx, p.Method, p.Done) }
 	m.Shares.Fault = func(ctx context.Context, p sharemem.Point) error { return m.delay(ctx, p.Method, p.Done) }
 	return m

@@ -16,6 +16,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
@@ -122,7 +123,7 @@ func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 	m := fsrvptest.NewMemory()
 	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1"}
 	cfg.StorePath = filepath.Join(quickDir(tb), "store")
-	cfg.Owner = func(_ context.Context, _ string, share agent.Share) (string, error) {
+	cfg.Owner = func(_ context.Context, _ string, share backend.Share) (string, error) {
 		return map[string]string{"mounted": "fs2"}[share.Name], nil
 	}
 	var a *agent.Agent

@@ -18,6 +18,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
@@ -48,11 +49,11 @@ func startFileServer(t testing.TB, name string, shares int, change ...func(*file
 	t.Helper()
 	fs := &fileServer{name: name, listener: dcerpctest.Listen()}
 	var roots []string
-	var list []agent.Share
+	var list []backend.Share
 	for i := range shares {
 		root := fmt.Sprintf("/%s/v%d", name, i)
 		roots = append(roots, root)
-		list = append(list, agent.Share{Name: fmt.Sprintf("s%d", i), Path: root})
+		list = append(list, backend.Share{Name: fmt.Sprintf("s%d", i), Path: root})
 	}
 	fs.snapshots = snapmemory.New(roots...)
 	for i, root := range roots {

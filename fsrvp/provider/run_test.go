@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
@@ -382,7 +383,7 @@ func TestClusterOwner(t *testing.T) {
 		cfg.Names = []string{"node2", "cluster"}
 	})
 	front := startFileServer(t, "cluster", 1, func(_ *fileServer, cfg *agent.Config) {
-		cfg.Owner = func(context.Context, string, agent.Share) (string, error) { return "node2", nil }
+		cfg.Owner = func(context.Context, string, backend.Share) (string, error) { return "node2", nil }
 	})
 	err := Run(t.Context(), &Config{Dial: newNetwork(node, front).dial}, []string{`\\cluster\s0`}, func(_ context.Context, set *Set) error {
 		require.Equal(t, "node2", set.Copies[0].Server)

@@ -17,6 +17,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
@@ -50,9 +51,9 @@ func newFileServer(t testing.TB, change ...func(*agent.Config)) *fileServer {
 		require.NoError(t, fs.snapshots.WriteFile(dir+"/file", []byte(dir)))
 	}
 	fs.shares = sharememory.New(fs.snapshots,
-		agent.Share{Name: "data", Path: "/v0/data"},
-		agent.Share{Name: "logs", Path: "/v0/logs"},
-		agent.Share{Name: "vms$", Path: "/v1/vms"},
+		backend.Share{Name: "data", Path: "/v0/data"},
+		backend.Share{Name: "logs", Path: "/v0/logs"},
+		backend.Share{Name: "vms$", Path: "/v1/vms"},
 	)
 	cfg := &agent.Config{
 		Snapshots: fs.snapshots,

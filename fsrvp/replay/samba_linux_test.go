@@ -16,6 +16,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
@@ -188,7 +189,7 @@ func TestServiceToSmbtorture(t *testing.T) {
 	}
 	two := 2 * time.Second
 	fs := newFileServer(t, func(cfg *agent.Config) {
-		cfg.Shares = sharememory.New(cfg.Snapshots.(*snapmemory.Snapshots), agent.Share{Name: "fsrvp_share", Path: "/v0/data"})
+		cfg.Shares = sharememory.New(cfg.Snapshots.(*snapmemory.Snapshots), backend.Share{Name: "fsrvp_share", Path: "/v0/data"})
 		cfg.Allow = []string{n.User("Administrator").Principal()}
 		cfg.Names = []string{host.Name, host.FQDN, host.Addr.String()}
 		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two, GetShareMapping: two, Failure: two}

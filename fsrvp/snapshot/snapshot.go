@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
@@ -48,31 +48,31 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Auto picks the backend for each volume. It implements agent.Snapshots, Sealer, Preparer, SnapshotLister and
+// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and
 // CompatibilityReporter. All methods may be called by several goroutines at once. The volumes of one set may be of several backends.
 type Auto struct {
-	backends []backend // best first
+	backends []engine // best first
 }
 
-// A backend is one that this machine has. The IDs of its volumes begin with its name and a colon.
-type backend struct {
+// An engine is a backend that this machine has. The IDs of its volumes begin with its name and a colon.
+type engine struct {
 	name string
 	snapshots
 }
 
-// snapshots is what all backends are. Some are an agent.Preparer and an agent.CompatibilityReporter too.
+// snapshots is what all backends are. Some are a backend.Preparer and a backend.CompatibilityReporter too.
 type snapshots interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.SnapshotLister
+	backend.Snapshots
+	backend.Sealer
+	backend.SnapshotLister
 }
 
 var _ interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.Preparer
-	agent.SnapshotLister
-	agent.CompatibilityReporter
+	backend.Snapshots
+	backend.Sealer
+	backend.Preparer
+	backend.SnapshotLister
+	backend.CompatibilityReporter
 } = (*Auto)(nil)
 
 // New returns an Auto. It fails for a Config that is wrong.
@@ -88,7 +88,7 @@ func New(cfg *Config) (*Auto, error) {
 			return nil
 		}
 		if err == nil {
-			a.backends = append(a.backends, backend{name, s})
+			a.backends = append(a.backends, engine{name, s})
 		}
 		return err
 	}
@@ -117,7 +117,7 @@ func New(cfg *Config) (*Auto, error) {
 
 // Volume asks the backends, best first, and returns the answer of the first one that supports dir. Where none
 // does, it fails with what the best had against it.
-func (a *Auto) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+func (a *Auto) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	first := error(fmt.Errorf("snapshot: no backend on this system: %w", fsrvp.ErrNotSupported))
 	for i, b := range a.backends {
 		v, err := b.Volume(ctx, dir)
@@ -128,23 +128,23 @@ func (a *Auto) Volume(ctx context.Context, dir string) (agent.Volume, error) {
 			first = err
 		}
 	}
-	return agent.Volume{}, first
+	return backend.Volume{}, first
 }
 
 // of returns the backend that a volume is of.
-func (a *Auto) of(v agent.Volume) (backend, error) {
+func (a *Auto) of(v backend.Volume) (engine, error) {
 	name, _, _ := strings.Cut(v.ID, ":")
 	for _, b := range a.backends {
 		if b.name == name {
 			return b, nil
 		}
 	}
-	return backend{}, fmt.Errorf("snapshot: no backend for volume %q: %w", v.ID, fsrvp.ErrInvalidArg)
+	return engine{}, fmt.Errorf("snapshot: no backend for volume %q: %w", v.ID, fsrvp.ErrInvalidArg)
 }
 
 // split sorts things, by number, by the backend of their volume.
-func (a *Auto) split(n int, volume func(i int) agent.Volume) (map[backend][]int, error) {
-	parts := make(map[backend][]int)
+func (a *Auto) split(n int, volume func(i int) backend.Volume) (map[engine][]int, error) {
+	parts := make(map[engine][]int)
 	for i := range n {
 		b, err := a.of(volume(i))
 		if err != nil {
@@ -156,16 +156,16 @@ func (a *Auto) split(n int, volume func(i int) agent.Volume) (map[backend][]int,
 }
 
 // Create takes all the snapshots, with all backends at once, or leaves none.
-func (a *Auto) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
-	parts, err := a.split(len(specs), func(i int) agent.Volume { return specs[i].Volume })
+func (a *Auto) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
+	parts, err := a.split(len(specs), func(i int) backend.Volume { return specs[i].Volume })
 	if err != nil {
 		return nil, err
 	}
-	snapshots := make([]agent.Snapshot, len(specs))
+	snapshots := make([]backend.Snapshot, len(specs))
 	g, gctx := errgroup.WithContext(ctx)
 	for b, part := range parts {
 		g.Go(func() error {
-			mine := make([]agent.SnapshotSpec, len(part))
+			mine := make([]backend.SnapshotSpec, len(part))
 			for i, n := range part {
 				mine[i] = specs[n]
 			}
@@ -186,7 +186,7 @@ func (a *Auto) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.
 }
 
 // undo deletes what one backend made of a set when another has failed.
-func (a *Auto) undo(ctx context.Context, snapshots []agent.Snapshot) error {
+func (a *Auto) undo(ctx context.Context, snapshots []backend.Snapshot) error {
 	var errs []error
 	for _, s := range snapshots {
 		if s.Path != "" {
@@ -197,7 +197,7 @@ func (a *Auto) undo(ctx context.Context, snapshots []agent.Snapshot) error {
 }
 
 // Delete removes a snapshot by the backend that its volume is of.
-func (a *Auto) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+func (a *Auto) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	b, err := a.of(spec.Volume)
 	if err != nil {
 		return err
@@ -206,7 +206,7 @@ func (a *Auto) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
 }
 
 // Seal makes a snapshot read-only, as far as its backend can.
-func (a *Auto) Seal(ctx context.Context, s agent.Snapshot) error {
+func (a *Auto) Seal(ctx context.Context, s backend.Snapshot) error {
 	b, err := a.of(s.Volume)
 	if err != nil {
 		return err
@@ -215,17 +215,17 @@ func (a *Auto) Seal(ctx context.Context, s agent.Snapshot) error {
 }
 
 // Prepare lets the backends that have something to prepare do it.
-func (a *Auto) Prepare(ctx context.Context, volumes []agent.Volume) error {
-	parts, err := a.split(len(volumes), func(i int) agent.Volume { return volumes[i] })
+func (a *Auto) Prepare(ctx context.Context, volumes []backend.Volume) error {
+	parts, err := a.split(len(volumes), func(i int) backend.Volume { return volumes[i] })
 	if err != nil {
 		return err
 	}
 	for b, part := range parts {
-		preparer, ok := b.snapshots.(agent.Preparer)
+		preparer, ok := b.snapshots.(backend.Preparer)
 		if !ok {
 			continue
 		}
-		mine := make([]agent.Volume, len(part))
+		mine := make([]backend.Volume, len(part))
 		for i, n := range part {
 			mine[i] = volumes[n]
 		}
@@ -237,8 +237,8 @@ func (a *Auto) Prepare(ctx context.Context, volumes []agent.Volume) error {
 }
 
 // List returns the snapshots of all backends.
-func (a *Auto) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
-	var all []agent.SnapshotSpec
+func (a *Auto) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
+	var all []backend.SnapshotSpec
 	for _, b := range a.backends {
 		specs, err := b.List(ctx)
 		if err != nil {
@@ -250,12 +250,12 @@ func (a *Auto) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
 }
 
 // Compatibility says what the volume's backend says.
-func (a *Auto) Compatibility(ctx context.Context, v agent.Volume) (fsrvp.Compatibility, error) {
+func (a *Auto) Compatibility(ctx context.Context, v backend.Volume) (fsrvp.Compatibility, error) {
 	b, err := a.of(v)
 	if err != nil {
 		return 0, err
 	}
-	reporter, ok := b.snapshots.(agent.CompatibilityReporter)
+	reporter, ok := b.snapshots.(backend.CompatibilityReporter)
 	if !ok {
 		return 0, nil
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
 )
 
@@ -47,7 +47,7 @@ func TestConform(t *testing.T) {
 func TestPicks(t *testing.T) {
 	btrfs, xfs, tmpfs := shares(t)
 	a := newAuto(t, nil)
-	var volumes []agent.Volume
+	var volumes []backend.Volume
 	for dir, want := range map[string]string{btrfs: "btrfs", xfs: "reflink", tmpfs: "copy"} {
 		v, err := a.Volume(t.Context(), dir)
 		require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestDirs(t *testing.T) {
 		require.NoError(t, err)
 		name, _, _ := strings.Cut(v.ID, ":")
 		require.Equal(t, want, name)
-		made, err := a.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+		made, err := a.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 		require.NoError(t, err)
 		require.Equal(t, holder, filepath.Dir(made[0].Path))
 	}
@@ -96,14 +96,14 @@ func TestDirs(t *testing.T) {
 func TestOneFails(t *testing.T) {
 	btrfs, xfs, tmpfs := shares(t)
 	a := newAuto(t, nil)
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	for _, dir := range []string{btrfs, xfs, tmpfs} {
 		v, err := a.Volume(t.Context(), dir)
 		require.NoError(t, err)
-		specs = append(specs, agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
 	}
 	for i := range specs {
-		bad := append([]agent.SnapshotSpec(nil), specs...)
+		bad := append([]backend.SnapshotSpec(nil), specs...)
 		bad[i].Volume.Path += "/gone"
 		_, err := a.Create(t.Context(), bad)
 		require.ErrorIs(t, err, os.ErrNotExist)
@@ -119,9 +119,9 @@ func TestConfig(t *testing.T) {
 		require.Error(t, err)
 	}
 	a := newAuto(t, nil)
-	alien := agent.Volume{ID: "zfs:tank", Path: "/tank"}
-	require.ErrorIs(t, a.Seal(t.Context(), agent.Snapshot{SnapshotSpec: agent.SnapshotSpec{Volume: alien}}), fsrvp.ErrInvalidArg)
-	require.ErrorIs(t, a.Prepare(t.Context(), []agent.Volume{alien}), fsrvp.ErrInvalidArg)
+	alien := backend.Volume{ID: "zfs:tank", Path: "/tank"}
+	require.ErrorIs(t, a.Seal(t.Context(), backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{Volume: alien}}), fsrvp.ErrInvalidArg)
+	require.ErrorIs(t, a.Prepare(t.Context(), []backend.Volume{alien}), fsrvp.ErrInvalidArg)
 	_, err := a.Compatibility(t.Context(), alien)
 	require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
 }

@@ -21,21 +21,21 @@ import (
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Shares is the backend. It implements agent.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
 // be called by several goroutines at once.
 type Shares struct {
 	dir    string
-	shares map[string]agent.Share // by their lower-case names
+	shares map[string]backend.Share // by their lower-case names
 }
 
 var _ interface {
-	agent.Shares
-	agent.ShareNamer
-	agent.ShareSealer
-	agent.ShareLister
+	backend.Shares
+	backend.ShareNamer
+	backend.ShareSealer
+	backend.ShareLister
 } = (*Shares)(nil)
 
 // New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is none. Shares are
@@ -50,7 +50,7 @@ func New(dir string, shares map[string]string) (*Shares, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	s := &Shares{dir: dir, shares: make(map[string]agent.Share, len(shares))}
+	s := &Shares{dir: dir, shares: make(map[string]backend.Share, len(shares))}
 	for _, name := range slices.Sorted(maps.Keys(shares)) {
 		if err := s.add(name, shares[name]); err != nil {
 			return nil, err
@@ -81,7 +81,7 @@ func (s *Shares) add(name, path string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("directory: share %q: %s is not a directory", name, abs)
 	}
-	s.shares[key] = agent.Share{Name: name, Path: abs}
+	s.shares[key] = backend.Share{Name: name, Path: abs}
 	return nil
 }
 
@@ -89,10 +89,10 @@ func (s *Shares) add(name, path string) error {
 func (s *Shares) Path(name string) string { return filepath.Join(s.dir, name) }
 
 // Lookup finds a share by its name.
-func (s *Shares) Lookup(_ context.Context, name string) (agent.Share, error) {
+func (s *Shares) Lookup(_ context.Context, name string) (backend.Share, error) {
 	share, ok := s.shares[strings.ToLower(name)]
 	if !ok {
-		return agent.Share{}, fmt.Errorf("directory: no share %q: %w", name, fsrvp.ErrObjectNotFound)
+		return backend.Share{}, fmt.Errorf("directory: no share %q: %w", name, fsrvp.ErrObjectNotFound)
 	}
 	return share, nil
 }
@@ -113,7 +113,7 @@ func exposed(name string) bool {
 }
 
 // Expose makes the link, in place of one of the same name.
-func (s *Shares) Expose(_ context.Context, e agent.Exposure) error {
+func (s *Shares) Expose(_ context.Context, e backend.Exposure) error {
 	if err := s.CheckName(e.Name); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *Shares) Expose(_ context.Context, e agent.Exposure) error {
 }
 
 // SealShare has nothing to do: it is the snapshot that can or cannot be written to.
-func (s *Shares) SealShare(context.Context, agent.Exposure) error { return nil }
+func (s *Shares) SealShare(context.Context, backend.Exposure) error { return nil }
 
 // Unexpose removes the link.
 func (s *Shares) Unexpose(_ context.Context, name string) error {

@@ -9,11 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // newShares has a share "Data", and a snapshot of it with a file.
-func newShares(t *testing.T) (*Shares, agent.Exposure) {
+func newShares(t *testing.T) (*Shares, backend.Exposure) {
 	t.Helper()
 	base, copied := t.TempDir(), t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(copied, "file"), []byte("old"), 0o600))
@@ -22,9 +22,9 @@ func newShares(t *testing.T) (*Shares, agent.Exposure) {
 	share, err := s.Lookup(t.Context(), "dATA")
 	require.NoError(t, err)
 	id := fsrvp.NewCopyID()
-	return s, agent.Exposure{
+	return s, backend.Exposure{
 		Name: "Data@{" + id.String() + "}", Base: share, Path: copied,
-		Snapshot: agent.Snapshot{SnapshotSpec: agent.SnapshotSpec{ID: id}, Path: copied},
+		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Path: copied},
 	}
 }
 
@@ -59,7 +59,7 @@ func TestLookup(t *testing.T) {
 	require.NoError(t, err)
 	resolved, err := filepath.EvalSymlinks(real)
 	require.NoError(t, err)
-	require.Equal(t, agent.Share{Name: "Bücher$", Path: resolved}, share)
+	require.Equal(t, backend.Share{Name: "Bücher$", Path: resolved}, share)
 	_, err = s.Lookup(t.Context(), "other")
 	require.ErrorIs(t, err, fsrvp.ErrObjectNotFound)
 }

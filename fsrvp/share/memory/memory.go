@@ -12,7 +12,7 @@ import (
 	"sync"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // Files is what the shares show: the volumes of package fsrvp/snapshot/memory, or something else with files
@@ -22,7 +22,7 @@ type Files interface {
 	WriteFile(name string, data []byte) error
 }
 
-// Shares is shares and exposed shares. It implements agent.Shares, ShareNamer, ShareSealer and ShareLister. Its
+// Shares is shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. Its
 // methods may be called by several goroutines at once; the exported fields have to be set before.
 type Shares struct {
 	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx meanwhile. An
@@ -38,10 +38,10 @@ type Shares struct {
 }
 
 var (
-	_ agent.Shares      = (*Shares)(nil)
-	_ agent.ShareNamer  = (*Shares)(nil)
-	_ agent.ShareSealer = (*Shares)(nil)
-	_ agent.ShareLister = (*Shares)(nil)
+	_ backend.Shares      = (*Shares)(nil)
+	_ backend.ShareNamer  = (*Shares)(nil)
+	_ backend.ShareSealer = (*Shares)(nil)
+	_ backend.ShareLister = (*Shares)(nil)
 )
 
 // A Point is a moment in a method: before the effect that it has, or after it.
@@ -54,18 +54,18 @@ type Point struct {
 }
 
 type base struct {
-	agent.Share
+	backend.Share
 	rights string
 }
 
 // An Exposed is an exposed share.
 type Exposed struct {
-	agent.Exposure        // Writable: now
-	Rights         string // those of the base share when it was exposed
+	backend.Exposure        // Writable: now
+	Rights           string // those of the base share when it was exposed
 }
 
 // New returns the given shares. Files is what ReadFile and WriteFile go to; nil: they fail.
-func New(files Files, shares ...agent.Share) *Shares {
+func New(files Files, shares ...backend.Share) *Shares {
 	s := &Shares{files: files, bases: map[string]base{}, exposed: map[string]Exposed{}}
 	for _, share := range shares {
 		s.bases[strings.ToLower(share.Name)] = base{Share: share}
@@ -115,22 +115,22 @@ func (s *Shares) fault(ctx context.Context, p Point) error {
 	return ctx.Err()
 }
 
-// Lookup implements agent.Shares. Exposed shares are not found.
-func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
+// Lookup implements backend.Shares. Exposed shares are not found.
+func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	if err := s.fault(ctx, Point{Method: "Lookup", Share: name}); err != nil {
-		return agent.Share{}, err
+		return backend.Share{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.bases[strings.ToLower(name)]
 	if !ok {
-		return agent.Share{}, fmt.Errorf("memory: there is no share %q: %w", name, fsrvp.ErrObjectNotFound)
+		return backend.Share{}, fmt.Errorf("memory: there is no share %q: %w", name, fsrvp.ErrObjectNotFound)
 	}
 	return b.Share, nil
 }
 
-// Expose implements agent.Shares. It fails where the base share is gone.
-func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
+// Expose implements backend.Shares. It fails where the base share is gone.
+func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	p := Point{Method: "Expose", Share: e.Name}
 	if err := s.fault(ctx, p); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
 	return nil
 }
 
-// Unexpose implements agent.Shares.
+// Unexpose implements backend.Shares.
 func (s *Shares) Unexpose(ctx context.Context, name string) error {
 	p := Point{Method: "Unexpose", Share: name}
 	if err := s.fault(ctx, p); err != nil {
@@ -168,8 +168,8 @@ func (s *Shares) Unexpose(ctx context.Context, name string) error {
 	return s.fault(ctx, p)
 }
 
-// SealShare implements agent.ShareSealer.
-func (s *Shares) SealShare(ctx context.Context, e agent.Exposure) error {
+// SealShare implements backend.ShareSealer.
+func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	p := Point{Method: "SealShare", Share: e.Name}
 	if err := s.fault(ctx, p); err != nil {
 		return err
@@ -189,7 +189,7 @@ func (s *Shares) SealShare(ctx context.Context, e agent.Exposure) error {
 	return s.fault(ctx, p)
 }
 
-// CheckName implements agent.ShareNamer.
+// CheckName implements backend.ShareNamer.
 func (s *Shares) CheckName(name string) error {
 	limit := s.MaxName
 	if limit == 0 {
@@ -201,7 +201,7 @@ func (s *Shares) CheckName(name string) error {
 	return nil
 }
 
-// List implements agent.ShareLister.
+// List implements backend.ShareLister.
 func (s *Shares) List(ctx context.Context) ([]string, error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
 		return nil, err

@@ -10,18 +10,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-func newShares(t *testing.T) (*memory.Shares, agent.Exposure) {
+func newShares(t *testing.T) (*memory.Shares, backend.Exposure) {
 	files := snapmem.New("/a")
 	require.NoError(t, files.WriteFile("/a/vms/file", []byte("one")))
-	list, err := files.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: agent.Volume{Path: "/a"}, Writable: true}})
+	list, err := files.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: backend.Volume{Path: "/a"}, Writable: true}})
 	require.NoError(t, err)
-	vms := agent.Share{Name: "vms", Path: "/a/vms"}
-	return memory.New(files, vms), agent.Exposure{Name: "vms@{1}", Base: vms, Snapshot: list[0], Path: list[0].Path + "/vms", Writable: true}
+	vms := backend.Share{Name: "vms", Path: "/a/vms"}
+	return memory.New(files, vms), backend.Exposure{Name: "vms@{1}", Base: vms, Snapshot: list[0], Path: list[0].Path + "/vms", Writable: true}
 }
 
 func TestExpose(t *testing.T) {

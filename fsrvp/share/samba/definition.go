@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // marker is the parameter that tells an exposed share from an administrator's. Samba keeps parameters with a colon that it does
@@ -35,7 +35,7 @@ var notCloned = []string{
 }
 
 // clone returns the definition of the share that exposes a copy of base.
-func (c *conf) clone(base *section, e agent.Exposure) definition {
+func (c *conf) clone(base *section, e backend.Exposure) definition {
 	d := definition{name: e.Name}
 	d.set("available", "Yes")
 	d.set("path", e.Path)
@@ -85,7 +85,7 @@ func yesNo(b bool) string {
 	return "No"
 }
 
-func comment(e agent.Exposure) string {
+func comment(e backend.Exposure) string {
 	text := "Shadow copy of " + e.Base.Name
 	if !e.Snapshot.Created.IsZero() {
 		text += ", taken " + e.Snapshot.Created.UTC().Format(time.DateTime) + " UTC"

@@ -10,14 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-func exposure() agent.Exposure {
+func exposure() backend.Exposure {
 	id := fsrvp.CopyID(uuid.MustParse(anID))
-	return agent.Exposure{
-		Name: "base@{" + anID + "}", Base: agent.Share{Name: "base", Path: "/srv"}, Path: "/snapshots/1",
-		Snapshot: agent.Snapshot{SnapshotSpec: agent.SnapshotSpec{ID: id}, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+	return backend.Exposure{
+		Name: "base@{" + anID + "}", Base: backend.Share{Name: "base", Path: "/srv"}, Path: "/snapshots/1",
+		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // everyone is the security descriptor of shares that have none, full access for all, as sharesec shows it.
@@ -19,7 +19,7 @@ const everyone = "D:(A;;0x001f01ff;;;WD)"
 // now. The share is there at once for all clients, those that are connected included. A share that is exposed already is left as it
 // is; one that a crash has left half-made, or that exposes something else, is replaced, and who uses it is
 // disconnected.
-func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
+func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	if err := s.checkExposure(e); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (s *Shares) Expose(ctx context.Context, e agent.Exposure) error {
 }
 
 // checkExposure finds what is wrong before Samba is touched.
-func (s *Shares) checkExposure(e agent.Exposure) error {
+func (s *Shares) checkExposure(e backend.Exposure) error {
 	if err := s.CheckName(e.Name); err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func notOurs(name string) error {
 }
 
 // exposes tells whether a share of ours is complete, and what e asks for.
-func (c *conf) exposes(s *section, e agent.Exposure) bool {
+func (c *conf) exposes(s *section, e backend.Exposure) bool {
 	path, _ := s.get("path")
 	return c.available(s) && path == e.Path && c.isReadOnly(s) == !e.Writable
 }

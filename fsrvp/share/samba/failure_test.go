@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // TestExposeFails has every command of Expose fail: nothing is left.
@@ -83,7 +83,7 @@ func TestSealFails(t *testing.T) {
 }
 
 // eachFailure runs act once for every command that it gives, that one failing: before it has done something, or after.
-func (f *fakeSamba) eachFailure(e agent.Exposure, begin func(), act func() error, after func(command string)) {
+func (f *fakeSamba) eachFailure(e backend.Exposure, begin func(), act func() error, after func(command string)) {
 	f.t.Helper()
 	begin()
 	f.calls()

@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // fakes are Samba's programs, as far as this package uses them. The test binary is linked under their names into a directory, where
@@ -271,7 +271,7 @@ type fakeSamba struct {
 const strict = "D:(A;;0x001200a9;;;S-1-5-21-1-2-3-1000)"
 
 // newFake has a share "data" of smb.conf, with a security descriptor, and "open" with none.
-func newFake(t *testing.T, cfg Config) (*fakeSamba, agent.Share) {
+func newFake(t *testing.T, cfg Config) (*fakeSamba, backend.Share) {
 	t.Helper()
 	f := &fakeSamba{t: t, home: t.TempDir()}
 	exe, err := os.Executable()
@@ -292,7 +292,7 @@ func newFake(t *testing.T, cfg Config) (*fakeSamba, agent.Share) {
 	f.Shares, err = New(t.Context(), &cfg)
 	require.NoError(t, err)
 	f.calls()
-	return f, agent.Share{Name: "data", Path: dir}
+	return f, backend.Share{Name: "data", Path: dir}
 }
 
 func (f *fakeSamba) state() fakeState {
@@ -332,7 +332,7 @@ func (f *fakeSamba) calls() []fakeCall {
 }
 
 // commands returns what was called since the last time, without the options that all have, and X for the name of e's share.
-func (f *fakeSamba) commands(e agent.Exposure) []string {
+func (f *fakeSamba) commands(e backend.Exposure) []string {
 	f.t.Helper()
 	var list []string
 	for _, c := range f.calls() {

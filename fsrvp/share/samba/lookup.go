@@ -9,17 +9,17 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound it fails with an error
 // that wraps fsrvp.ErrNotSupported, for a share that is no directory of this machine, or another one for every
 // client (%U and the like in its path). A share that was there less than a second ago is taken to be there still: a client asks
 // for each share of a set, twice.
-func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
+func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	c, fresh, err := s.recentConf(ctx)
 	if err != nil {
-		return agent.Share{}, err
+		return backend.Share{}, err
 	}
 	base, err := c.base(name)
 	if err != nil && !fresh {
@@ -28,13 +28,13 @@ func (s *Shares) Lookup(ctx context.Context, name string) (agent.Share, error) {
 		}
 	}
 	if err != nil {
-		return agent.Share{}, err
+		return backend.Share{}, err
 	}
 	path, err := c.path(base)
 	if err != nil {
-		return agent.Share{}, err
+		return backend.Share{}, err
 	}
-	return agent.Share{Name: base.name, Path: path}, nil
+	return backend.Share{Name: base.name, Path: path}, nil
 }
 
 // confAge is how old an answer of testparm may be for Lookup.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
@@ -137,7 +137,7 @@ func TestWithSmbd(t *testing.T) {
 		require.NoError(t, err)
 		share, err := s.Lookup(t.Context(), "DATA")
 		require.NoError(t, err)
-		require.Equal(t, agent.Share{Name: "data", Path: "/srv/btrfs/data"}, share)
+		require.Equal(t, backend.Share{Name: "data", Path: "/srv/btrfs/data"}, share)
 		u := n.User("backup")
 		// A client that is connected, and knows the server's shares, before anything is exposed.
 		early := newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "stdbuf", "-oL", "smbclient", "//"+fs.FQDN+"/data", "-U", u.Principal()+"%"+u.Password))
@@ -171,7 +171,7 @@ func TestWithSmbd(t *testing.T) {
 }
 
 // throughItsLife exposes a copy, read-only, and removes it.
-func (s *Shares) throughItsLife(t *testing.T, n *peers.Network, early *talk, e agent.Exposure) {
+func (s *Shares) throughItsLife(t *testing.T, n *peers.Network, early *talk, e backend.Exposure) {
 	early.say(`tcon "`+e.Name+`"`, "NT_STATUS_BAD_NETWORK_NAME")
 	require.NoError(t, s.Expose(t.Context(), e))
 	early.say(`tcon "`+e.Name+`"`, "successful")
@@ -196,7 +196,7 @@ func (s *Shares) throughItsLife(t *testing.T, n *peers.Network, early *talk, e a
 }
 
 // sealed exposes a copy that can be written to, until it is sealed.
-func (s *Shares) sealed(t *testing.T, n *peers.Network, e agent.Exposure, copied string) {
+func (s *Shares) sealed(t *testing.T, n *peers.Network, e backend.Exposure, copied string) {
 	e.Writable = true
 	require.NoError(t, s.Expose(t.Context(), e))
 	open := openFileOn(t, n, e.Name, true)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // PreviousVersions is Shares that also lists each exposed copy among the previous versions of its base share
@@ -70,7 +70,7 @@ func (p *PreviousVersions) makeDirs(c *conf) error {
 const gmtFormat = "@GMT-2006.01.02-15.04.05"
 
 // Expose exposes the copy and lists it.
-func (p *PreviousVersions) Expose(ctx context.Context, e agent.Exposure) error {
+func (p *PreviousVersions) Expose(ctx context.Context, e backend.Exposure) error {
 	if err := p.Shares.Expose(ctx, e); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (p *PreviousVersions) Expose(ctx context.Context, e agent.Exposure) error {
 	return nil
 }
 
-func (p *PreviousVersions) link(e agent.Exposure) error {
+func (p *PreviousVersions) link(e backend.Exposure) error {
 	if err := p.unlink(e.Name); err != nil { // of an earlier attempt
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // Config is what New needs to know. Nil means that every field is zero.
@@ -27,7 +27,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Shares is the backend. It implements agent.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
 // be called by several goroutines at once; those that change something wait for each other.
 type Shares struct {
 	tools          *tools
@@ -38,10 +38,10 @@ type Shares struct {
 }
 
 var _ interface {
-	agent.Shares
-	agent.ShareNamer
-	agent.ShareSealer
-	agent.ShareLister
+	backend.Shares
+	backend.ShareNamer
+	backend.ShareSealer
+	backend.ShareLister
 } = (*Shares)(nil)
 
 // New finds Samba's programs and checks that shares can come from the registry, and that it can be read. Its context

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // SealShare makes an exposed share one that nobody can write to. It disconnects everybody, and while it does so the
 // share is unavailable: what was connected before could still write. If it fails the share can stay unavailable, until SealShare is called
 // again.
-func (s *Shares) SealShare(ctx context.Context, e agent.Exposure) error {
+func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	if err := s.CheckName(e.Name); err != nil {
 		return err
 	}

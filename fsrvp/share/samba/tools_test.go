@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // missing ends a test that needs what this machine has not: it is skipped, or fails with FSRVP_PEERS=require.
@@ -114,11 +114,11 @@ func (o *offlineSamba) record(name string) []byte {
 }
 
 // exposureOf is a copy of a share, in a directory.
-func exposureOf(share agent.Share, dir string) agent.Exposure {
+func exposureOf(share backend.Share, dir string) backend.Exposure {
 	id := fsrvp.NewCopyID()
-	return agent.Exposure{
+	return backend.Exposure{
 		Name: fsrvp.ExposedName(share.Name, id), Base: share, Path: dir,
-		Snapshot: agent.Snapshot{SnapshotSpec: agent.SnapshotSpec{ID: id}, Path: dir, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Path: dir, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 	}
 }
 
@@ -145,7 +145,7 @@ func TestToolsRoundTrip(t *testing.T) {
 			}
 			share, err := o.Lookup(t.Context(), strings.ToUpper(name))
 			require.NoError(t, err)
-			require.Equal(t, agent.Share{Name: name, Path: base}, share)
+			require.Equal(t, backend.Share{Name: name, Path: base}, share)
 			e := exposureOf(share, copied)
 			require.NoError(t, o.CheckName(e.Name))
 			require.NoError(t, o.Expose(t.Context(), e))
@@ -190,7 +190,7 @@ func TestToolsRefusedNames(t *testing.T) {
 	base := t.TempDir()
 	o := newOffline(t, "\tregistry shares = yes", "[-dash]\n\tpath = "+base+"\n").start()
 	for _, name := range []string{strings.Repeat("n", 217), strings.Repeat("n", 215) + "$", "-dash", "a]b", "a  b", " a", "a\nb", "a\tb", "a%Sb"} {
-		e := exposureOf(agent.Share{Name: name, Path: base}, base)
+		e := exposureOf(backend.Share{Name: name, Path: base}, base)
 		require.ErrorIs(t, o.CheckName(e.Name), fsrvp.ErrNotSupported, name)
 		require.Error(t, o.Expose(t.Context(), e), name)
 		require.NoError(t, o.Unexpose(t.Context(), e.Name), name)
@@ -319,7 +319,7 @@ func TestToolsLookup(t *testing.T) {
 [temporary@{11111111-2222-3333-4444-555555555555}]
 	path = %[1]s/real
 `, dir)).start()
-	for name, want := range map[string]agent.Share{
+	for name, want := range map[string]backend.Share{
 		"REAL":     {Name: "Real", Path: real},
 		"bÜCHER$":  {Name: "Bücher$", Path: real},
 		"quoted":   {Name: "quoted", Path: real},
@@ -392,7 +392,7 @@ func TestToolsSeal(t *testing.T) {
 func TestToolsOthersShares(t *testing.T) {
 	base := t.TempDir()
 	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
-	e := exposureOf(agent.Share{Name: "data", Path: base}, base)
+	e := exposureOf(backend.Share{Name: "data", Path: base}, base)
 	o.run("net", "conf", "addshare", e.Name, base)
 	check := func() {
 		t.Helper()

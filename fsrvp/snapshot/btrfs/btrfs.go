@@ -36,7 +36,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
@@ -54,7 +54,7 @@ type Config struct {
 	IgnoreNested []string
 }
 
-// Snapshots is the backend. It implements agent.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
 // methods may be called by several goroutines at once.
 type Snapshots struct {
 	dirs         snapdir.Dirs
@@ -62,11 +62,11 @@ type Snapshots struct {
 }
 
 var _ interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.Preparer
-	agent.SnapshotLister
-	agent.CompatibilityReporter
+	backend.Snapshots
+	backend.Sealer
+	backend.Preparer
+	backend.SnapshotLister
+	backend.CompatibilityReporter
 } = (*Snapshots)(nil)
 
 // New returns the backend. It fails for a Config that is wrong, and with errors.ErrUnsupported where the system is not
@@ -95,41 +95,41 @@ const (
 // Volume finds the subvolume that holds dir. It fails with fsrvp.ErrNotSupported where dir is not on btrfs, the root of its
 // subvolume cannot be reached (only part of it is mounted), other subvolumes or mounts are below dir, or snapshots would
 // lie within dir, for the users of the share to see.
-func (s *Snapshots) Volume(_ context.Context, dir string) (agent.Volume, error) {
+func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)
 }
 
-func (s *Snapshots) volume(dir string) (agent.Volume, error) {
+func (s *Snapshots) volume(dir string) (backend.Volume, error) {
 	if err := snapdir.CheckShared(dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	if err := s.checkBelow(dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	root, err := rootOf(dir)
 	if err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	if m, err := mount.Of(dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	} else if !mount.Within(root, m.Point) { // a bind mount: in a snapshot of root there is something else at its place
-		return agent.Volume{}, fmt.Errorf("%s is part of a subvolume, mounted at %s: %w", dir, m.Point, fsrvp.ErrNotSupported)
+		return backend.Volume{}, fmt.Errorf("%s is part of a subvolume, mounted at %s: %w", dir, m.Point, fsrvp.ErrNotSupported)
 	}
 	snapshots, err := s.dirs.For(root)
 	if err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	if err := snapdir.CheckOutside(snapshots, dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	f, err := os.Open(root)
 	if err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	defer f.Close()
 	id, err := volumeID(f)
-	return agent.Volume{ID: id, Path: root}, err
+	return backend.Volume{ID: id, Path: root}, err
 }
 
 // checkBelow refuses a directory that a snapshot would not show whole.
@@ -227,7 +227,7 @@ func volumeID(f *os.File) (string, error) {
 }
 
 // fileSystemOf returns the file system that a volume's ID names.
-func fileSystemOf(v agent.Volume) (btrfsctl.UUID, error) {
+func fileSystemOf(v backend.Volume) (btrfsctl.UUID, error) {
 	rest, ok := strings.CutPrefix(v.ID, prefix)
 	fsID, _, _ := strings.Cut(rest, "/")
 	u, err := uuid.Parse(fsID)
@@ -238,7 +238,7 @@ func fileSystemOf(v agent.Volume) (btrfsctl.UUID, error) {
 }
 
 // Prepare writes dirty pages back, which a snapshot would have to wait for.
-func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
+func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		if ctx.Err() != nil {
 			return wrap("prepare", context.Cause(ctx))
@@ -258,16 +258,16 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
 
 // A job is one snapshot to take. Its files are open so that taking them all is nothing but the ioctls.
 type job struct {
-	spec        agent.SnapshotSpec
+	spec        backend.SnapshotSpec
 	source, dir *os.File
 	name        string
 	made        bool
-	created     agent.Snapshot
+	created     backend.Snapshot
 }
 
 // Create takes all the snapshots at once, or leaves none. Their data, too, is on stable storage. A snapshot that the kernel
 // is taking when ctx ends is finished, and then deleted.
-func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	jobs := make([]*job, 0, len(specs))
 	defer func() {
 		for _, j := range jobs {
@@ -285,7 +285,7 @@ func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]a
 	if err := run(ctx, jobs); err != nil {
 		return nil, wrap("create", errors.Join(err, undo(jobs)))
 	}
-	snapshots := make([]agent.Snapshot, len(jobs))
+	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
 		snapshots[i] = j.created
 	}
@@ -293,7 +293,7 @@ func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]a
 }
 
 // open opens the subvolume and the directory for its snapshot.
-func (s *Snapshots) open(spec agent.SnapshotSpec) (*job, error) {
+func (s *Snapshots) open(spec backend.SnapshotSpec) (*job, error) {
 	if _, err := fileSystemOf(spec.Volume); err != nil {
 		return nil, err
 	}
@@ -360,7 +360,7 @@ func (j *job) take() error {
 	if err != nil {
 		return err
 	}
-	j.created = agent.Snapshot{SnapshotSpec: j.spec, Path: path, Created: info.Created}
+	j.created = backend.Snapshot{SnapshotSpec: j.spec, Path: path, Created: info.Created}
 	return btrfsctl.Sync(j.dir)
 }
 
@@ -376,11 +376,11 @@ func undo(jobs []*job) error {
 
 // Delete deletes a snapshot. Files that are open in it stay readable until they are closed. It fails where the
 // volume's file system is not mounted, since the snapshot may then still exist.
-func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return wrap("delete", s.delete(ctx, spec))
 }
 
-func (s *Snapshots) delete(ctx context.Context, spec agent.SnapshotSpec) error {
+func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	fsID, err := fileSystemOf(spec.Volume)
 	if err != nil {
 		return err
@@ -450,7 +450,7 @@ func (s *Snapshots) checkMounted(fsID btrfsctl.UUID) error {
 
 // Seal makes a writable snapshot read-only. What was written to it is on stable storage then. A file that is open for
 // writing stays so until it is closed: seal the share first.
-func (s *Snapshots) Seal(_ context.Context, snapshot agent.Snapshot) error {
+func (s *Snapshots) Seal(_ context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", seal(snapshot.Path))
 }
 
@@ -473,12 +473,12 @@ func seal(path string) error {
 }
 
 // List returns the snapshots in Config.Dirs and in the directories .fsrvp of mounts, without the paths of their volumes.
-func (s *Snapshots) List(context.Context) ([]agent.SnapshotSpec, error) {
+func (s *Snapshots) List(context.Context) ([]backend.SnapshotSpec, error) {
 	entries, err := s.dirs.List()
 	if err != nil {
 		return nil, wrap("list", err)
 	}
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	for _, e := range entries {
 		spec, ok, err := describe(e)
 		if err != nil {
@@ -492,7 +492,7 @@ func (s *Snapshots) List(context.Context) ([]agent.SnapshotSpec, error) {
 }
 
 // describe tells of a snapshot, unless it is none, or was deleted meanwhile.
-func describe(e snapdir.Entry) (spec agent.SnapshotSpec, ok bool, err error) {
+func describe(e snapdir.Entry) (spec backend.SnapshotSpec, ok bool, err error) {
 	f, err := os.Open(e.Path)
 	if err == nil {
 		defer f.Close()
@@ -505,7 +505,7 @@ func describe(e snapdir.Entry) (spec agent.SnapshotSpec, ok bool, err error) {
 	return spec, ok, err
 }
 
-func describeOpen(f *os.File) (spec agent.SnapshotSpec, ok bool, err error) {
+func describeOpen(f *os.File) (spec backend.SnapshotSpec, ok bool, err error) {
 	if _, root, err := look(f); err != nil || !root {
 		return spec, false, err
 	}
@@ -528,7 +528,7 @@ func describeOpen(f *os.File) (spec agent.SnapshotSpec, ok bool, err error) {
 
 // Compatibility says that a volume is not to be defragmented: that would give up what it shares with its snapshots, and fill
 // the disk.
-func (s *Snapshots) Compatibility(context.Context, agent.Volume) (fsrvp.Compatibility, error) {
+func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return fsrvp.DisableDefrag, nil
 }
 

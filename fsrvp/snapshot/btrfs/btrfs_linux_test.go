@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
 )
 
@@ -85,9 +85,9 @@ func TestReadOnlyEnforced(t *testing.T) {
 	s := newSnapshots(t, nil)
 	v, err := s.Volume(t.Context(), dir)
 	require.NoError(t, err)
-	spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-	writable := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Writable: true}
-	made, err := s.Create(t.Context(), []agent.SnapshotSpec{spec, writable})
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	writable := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Writable: true}
+	made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec, writable})
 	require.NoError(t, err)
 
 	require.ErrorIs(t, os.WriteFile(filepath.Join(made[0].Path, "disk"), nil, 0), unix.EROFS)
@@ -152,7 +152,7 @@ func TestVolumeReplaced(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.Rename(dir, dir+".old"))
 	subvolume(t, dir)
-	_, err = s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	_, err = s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 	require.ErrorContains(t, err, "is volume")
 }
 
@@ -160,13 +160,13 @@ func TestVolumeReplaced(t *testing.T) {
 func TestNotMounted(t *testing.T) {
 	image, point := snaptest.Image(t, "btrfs", 300), mkdir(t, filepath.Join(snaptest.Dir(t), "mnt"))
 	s := newSnapshots(t, nil)
-	var spec agent.SnapshotSpec
+	var spec backend.SnapshotSpec
 	t.Run("mounted", func(t *testing.T) {
 		snaptest.MountImage(t, image, point)
 		v, err := s.Volume(t.Context(), mkdir(t, filepath.Join(point, "share")))
 		require.NoError(t, err)
-		spec = agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-		_, err = s.Create(t.Context(), []agent.SnapshotSpec{spec})
+		spec = backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+		_, err = s.Create(t.Context(), []backend.SnapshotSpec{spec})
 		require.NoError(t, err)
 	})
 	require.ErrorContains(t, s.Delete(t.Context(), spec), "is not mounted")
@@ -184,11 +184,11 @@ func TestNotMounted(t *testing.T) {
 func TestOneFails(t *testing.T) {
 	mount := snaptest.Mount(t, "btrfs", 300)
 	s := newSnapshots(t, nil)
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	for _, name := range []string{"a", "b", "c", "d"} {
 		v, err := s.Volume(t.Context(), subvolume(t, filepath.Join(mount, name)))
 		require.NoError(t, err)
-		specs = append(specs, agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
 	}
 	taken := s.dirs.Path(mkdir(t, filepath.Join(mount, ".fsrvp")), specs[2].ID)
 	mkdir(t, taken)
@@ -209,11 +209,11 @@ func TestOneFails(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	mount := snaptest.Mount(t, "btrfs", 300)
 	s := newSnapshots(t, nil)
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	for _, name := range []string{"a", "b", "c", "d"} {
 		v, err := s.Volume(t.Context(), subvolume(t, filepath.Join(mount, name)))
 		require.NoError(t, err)
-		specs = append(specs, agent.SnapshotSpec{Volume: v})
+		specs = append(specs, backend.SnapshotSpec{Volume: v})
 	}
 	for i := range 20 {
 		for j := range specs {
@@ -256,8 +256,8 @@ func TestStable(t *testing.T) {
 	v, err := s.Volume(t.Context(), share)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(share, "disk"), make([]byte, 5<<20), 0o644)) // not synced
-	spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-	made, err := s.Create(t.Context(), []agent.SnapshotSpec{spec})
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
 	require.NoError(t, err)
 	snaptest.Run(t, "cp", "--sparse=always", image, image+".cut")
 	t.Cleanup(func() { os.Remove(image + ".cut") })
@@ -296,8 +296,8 @@ func TestDiskFull(t *testing.T) {
 		require.Less(t, i, 200_000)
 	}
 	for range 3 {
-		spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-		made, err := s.Create(t.Context(), []agent.SnapshotSpec{spec})
+		spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+		made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
 		list, listErr := s.List(t.Context())
 		require.NoError(t, listErr)
 		if err != nil {
@@ -315,10 +315,10 @@ func TestPrepare(t *testing.T) {
 	s := newSnapshots(t, nil)
 	v, err := s.Volume(t.Context(), subvolume(t, filepath.Join(mount, "vms")))
 	require.NoError(t, err)
-	require.NoError(t, s.Prepare(t.Context(), []agent.Volume{v}))
+	require.NoError(t, s.Prepare(t.Context(), []backend.Volume{v}))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, s.Prepare(ctx, []agent.Volume{v}), context.Canceled)
+	require.ErrorIs(t, s.Prepare(ctx, []backend.Volume{v}), context.Canceled)
 	c, err := s.Compatibility(t.Context(), v)
 	require.NoError(t, err)
 	require.Equal(t, fsrvp.DisableDefrag, c)
@@ -337,10 +337,10 @@ func BenchmarkCreate(b *testing.B) {
 	s := newSnapshots(b, nil)
 	v, err := s.Volume(b.Context(), dir)
 	require.NoError(b, err)
-	require.NoError(b, s.Prepare(b.Context(), []agent.Volume{v}))
+	require.NoError(b, s.Prepare(b.Context(), []backend.Volume{v}))
 	for b.Loop() {
-		spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-		_, err := s.Create(b.Context(), []agent.SnapshotSpec{spec})
+		spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+		_, err := s.Create(b.Context(), []backend.SnapshotSpec{spec})
 		require.NoError(b, err)
 		b.StopTimer()
 		require.NoError(b, s.Delete(b.Context(), spec))

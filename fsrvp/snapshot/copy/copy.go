@@ -37,7 +37,7 @@ import (
 	"log/slog"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/treeset"
 )
@@ -61,16 +61,16 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements agent.Snapshots, Sealer and SnapshotLister. All methods may be called by several
+// Snapshots is the backend. It implements backend.Snapshots, Sealer and SnapshotLister. All methods may be called by several
 // goroutines at once.
 type Snapshots struct {
 	set treeset.Set
 }
 
 var _ interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.SnapshotLister
+	backend.Snapshots
+	backend.Sealer
+	backend.SnapshotLister
 } = (*Snapshots)(nil)
 
 // New returns the backend. It fails for a Config that is wrong.
@@ -95,30 +95,30 @@ func New(cfg *Config) (*Snapshots, error) {
 // Volume finds the volume of a shared directory; see the package. It fails with fsrvp.ErrNotSupported where
 // something is mounted below the volume (which it can tell on Linux; elsewhere Create does), or its snapshots would lie
 // within dir, for its users to see.
-func (s *Snapshots) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.set.Volume(ctx, dir)
 	return v, wrap("volume", err)
 }
 
 // Create copies all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.
-func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	snapshots, err := s.set.Create(ctx, specs)
 	return snapshots, wrap("create", err)
 }
 
 // Delete removes a snapshot, finished or not. When ctx ends, part of it is left, which another Delete removes.
-func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return wrap("delete", s.set.Delete(ctx, spec))
 }
 
 // Seal brings a writable snapshot to stable storage. It is the share that keeps it from being written to.
-func (s *Snapshots) Seal(ctx context.Context, snapshot agent.Snapshot) error {
+func (s *Snapshots) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", s.set.Seal(ctx, snapshot))
 }
 
 // List returns the snapshots in Config.Dirs and, on Linux, in the directories .fsrvp of local mounts, without the paths of
 // their volumes.
-func (s *Snapshots) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
 	specs, err := s.set.List(ctx)
 	return specs, wrap("list", err)
 }

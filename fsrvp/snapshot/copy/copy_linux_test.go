@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
 )
 
@@ -61,8 +61,8 @@ func TestHere(t *testing.T) {
 	})
 	v, err := s.Volume(t.Context(), share)
 	require.NoError(t, err)
-	require.Equal(t, agent.Volume{ID: "copy:" + share, Path: share}, v)
-	made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: id, Volume: v}})
+	require.Equal(t, backend.Volume{ID: "copy:" + share, Path: share}, v)
+	made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: id, Volume: v}})
 	require.NoError(t, err)
 	snaptest.Same(t, want, snaptest.List(t, made[0].Path))
 	require.Empty(t, log.String())
@@ -114,7 +114,7 @@ func TestCancelled(t *testing.T) {
 	})
 	v, err := s.Volume(t.Context(), share)
 	require.NoError(t, err)
-	_, err = s.Create(ctx, []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	_, err = s.Create(ctx, []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Less(t, size, int64(64<<20))
 	left, err := os.ReadDir(filepath.Join(base, "snapshots"))
@@ -132,7 +132,7 @@ func TestDiskFull(t *testing.T) {
 			s := newSnapshots(t, &Config{Dirs: []string{filepath.Join(mount, "snapshots")}})
 			v, err := s.Volume(t.Context(), share)
 			require.NoError(t, err)
-			_, err = s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+			_, err = s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 			require.ErrorIs(t, err, unix.ENOSPC)
 			left, err := os.ReadDir(filepath.Join(mount, "snapshots"))
 			require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestConfig(t *testing.T) {
 	require.NoError(t, os.Chmod(filepath.Join(base, "snapshots"), 0o777))
 	v, err := s.Volume(t.Context(), mkdir(t, filepath.Join(base, "share")))
 	require.NoError(t, err)
-	_, err = s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	_, err = s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 	require.ErrorContains(t, err, "others could replace")
 }
 
@@ -168,8 +168,8 @@ func BenchmarkCreate(b *testing.B) {
 		b.Run(fsType+"/copy", func(b *testing.B) {
 			b.SetBytes(10_000 * 4096)
 			for b.Loop() {
-				spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-				_, err := s.Create(b.Context(), []agent.SnapshotSpec{spec})
+				spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+				_, err := s.Create(b.Context(), []backend.SnapshotSpec{spec})
 				require.NoError(b, err)
 				b.StopTimer()
 				require.NoError(b, s.Delete(b.Context(), spec))

@@ -19,10 +19,10 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Snapshots is volumes and their snapshots. It implements agent.Snapshots, Preparer, Sealer, SnapshotLister and
+// Snapshots is volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer, SnapshotLister and
 // CompatibilityReporter. Its methods may be called by several goroutines at once; the exported fields have
 // to be set before.
 type Snapshots struct {
@@ -38,11 +38,11 @@ type Snapshots struct {
 }
 
 var (
-	_ agent.Snapshots             = (*Snapshots)(nil)
-	_ agent.Preparer              = (*Snapshots)(nil)
-	_ agent.Sealer                = (*Snapshots)(nil)
-	_ agent.SnapshotLister        = (*Snapshots)(nil)
-	_ agent.CompatibilityReporter = (*Snapshots)(nil)
+	_ backend.Snapshots             = (*Snapshots)(nil)
+	_ backend.Preparer              = (*Snapshots)(nil)
+	_ backend.Sealer                = (*Snapshots)(nil)
+	_ backend.SnapshotLister        = (*Snapshots)(nil)
+	_ backend.CompatibilityReporter = (*Snapshots)(nil)
 )
 
 // A Point is a moment in a method: before the effect that it has on one volume or snapshot, or after it.
@@ -63,7 +63,7 @@ type tree struct {
 }
 
 type snapshot struct {
-	agent.Snapshot
+	backend.Snapshot
 	files    map[string][]byte // nil: half-made
 	writable bool
 }
@@ -152,27 +152,27 @@ func within(root, name string) (string, bool) {
 	return strings.CutPrefix(name, root)
 }
 
-// Volume implements agent.Snapshots. A directory need not hold files to exist.
-func (s *Snapshots) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+// Volume implements backend.Snapshots. A directory need not hold files to exist.
+func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	if err := s.fault(ctx, Point{Method: "Volume", Volume: dir}); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	root, rel, ok := s.volumeOf(dir)
 	if !ok || !s.volumes[root].supported {
-		return agent.Volume{}, fmt.Errorf("memory: no volume that can be copied holds %s: %w", dir, fsrvp.ErrNotSupported)
+		return backend.Volume{}, fmt.Errorf("memory: no volume that can be copied holds %s: %w", dir, fsrvp.ErrNotSupported)
 	}
 	for _, m := range s.volumes[root].mounts {
 		if _, below := within(rel, m); below || rel == "." {
-			return agent.Volume{}, fmt.Errorf("memory: something is mounted at %s below %s: %w", m, dir, fsrvp.ErrNotSupported)
+			return backend.Volume{}, fmt.Errorf("memory: something is mounted at %s below %s: %w", m, dir, fsrvp.ErrNotSupported)
 		}
 	}
-	return agent.Volume{ID: "memory:" + root, Path: root}, nil
+	return backend.Volume{ID: "memory:" + root, Path: root}, nil
 }
 
-// Prepare implements agent.Preparer. There is nothing to do but to call Fault.
-func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
+// Prepare implements backend.Preparer. There is nothing to do but to call Fault.
+func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		for _, done := range []bool{false, true} {
 			if err := s.fault(ctx, Point{Method: "Prepare", Volume: v.Path, Done: done}); err != nil {
@@ -183,9 +183,9 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
 	return nil
 }
 
-// Create implements agent.Snapshots. Each snapshot is half-made before it is whole; Fault is called in between as well.
-func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
-	made := make([]agent.Snapshot, 0, len(specs))
+// Create implements backend.Snapshots. Each snapshot is half-made before it is whole; Fault is called in between as well.
+func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
+	made := make([]backend.Snapshot, 0, len(specs))
 	for _, spec := range specs {
 		sn, err := s.createOne(ctx, spec)
 		if err != nil {
@@ -201,13 +201,13 @@ func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]a
 	return made, nil
 }
 
-func (s *Snapshots) createOne(ctx context.Context, spec agent.SnapshotSpec) (agent.Snapshot, error) {
+func (s *Snapshots) createOne(ctx context.Context, spec backend.SnapshotSpec) (backend.Snapshot, error) {
 	p := Point{Method: "Create", Volume: spec.Volume.Path, ID: spec.ID}
 	if err := s.fault(ctx, p); err != nil {
-		return agent.Snapshot{}, err
+		return backend.Snapshot{}, err
 	}
 	sn := &snapshot{
-		Snapshot: agent.Snapshot{SnapshotSpec: spec, Path: "/.snapshots/" + spec.ID.String(), Created: time.Now().UTC()},
+		Snapshot: backend.Snapshot{SnapshotSpec: spec, Path: "/.snapshots/" + spec.ID.String(), Created: time.Now().UTC()},
 		writable: spec.Writable,
 	}
 	s.mu.Lock()
@@ -219,10 +219,10 @@ func (s *Snapshots) createOne(ctx context.Context, spec agent.SnapshotSpec) (age
 	}
 	s.mu.Unlock()
 	if !ok {
-		return agent.Snapshot{}, fmt.Errorf("memory: cannot take snapshot %s of %s", spec.ID, spec.Volume.Path)
+		return backend.Snapshot{}, fmt.Errorf("memory: cannot take snapshot %s of %s", spec.ID, spec.Volume.Path)
 	}
 	if err := s.fault(ctx, p); err != nil {
-		return agent.Snapshot{}, err
+		return backend.Snapshot{}, err
 	}
 	s.mu.Lock()
 	sn.files = cloneFiles(v.files)
@@ -231,8 +231,8 @@ func (s *Snapshots) createOne(ctx context.Context, spec agent.SnapshotSpec) (age
 	return sn.Snapshot, s.fault(ctx, p)
 }
 
-// Delete implements agent.Snapshots.
-func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+// Delete implements backend.Snapshots.
+func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	p := Point{Method: "Delete", Volume: spec.Volume.Path, ID: spec.ID}
 	if err := s.fault(ctx, p); err != nil {
 		return err
@@ -244,8 +244,8 @@ func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
 	return s.fault(ctx, p)
 }
 
-// Seal implements agent.Sealer.
-func (s *Snapshots) Seal(ctx context.Context, sn agent.Snapshot) error {
+// Seal implements backend.Sealer.
+func (s *Snapshots) Seal(ctx context.Context, sn backend.Snapshot) error {
 	p := Point{Method: "Seal", Volume: sn.Volume.Path, ID: sn.ID}
 	if err := s.fault(ctx, p); err != nil {
 		return err
@@ -263,22 +263,22 @@ func (s *Snapshots) Seal(ctx context.Context, sn agent.Snapshot) error {
 	return s.fault(ctx, p)
 }
 
-// List implements agent.SnapshotLister.
-func (s *Snapshots) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+// List implements backend.SnapshotLister.
+func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]agent.SnapshotSpec, 0, len(s.snapshots))
+	list := make([]backend.SnapshotSpec, 0, len(s.snapshots))
 	for _, sn := range s.snapshots {
 		list = append(list, sn.SnapshotSpec)
 	}
 	return list, nil
 }
 
-// Compatibility implements agent.CompatibilityReporter.
-func (s *Snapshots) Compatibility(context.Context, agent.Volume) (fsrvp.Compatibility, error) {
+// Compatibility implements backend.CompatibilityReporter.
+func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return s.Flags, nil
 }
 

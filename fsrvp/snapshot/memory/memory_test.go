@@ -9,20 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-func spec(t *testing.T, s *memory.Snapshots, dir string, writable bool) agent.SnapshotSpec {
+func spec(t *testing.T, s *memory.Snapshots, dir string, writable bool) backend.SnapshotSpec {
 	v, err := s.Volume(t.Context(), dir)
 	require.NoError(t, err)
-	return agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Writable: writable}
+	return backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Writable: writable}
 }
 
 func TestSnapshotsShowOneMoment(t *testing.T) {
 	s := memory.New("/a", "/a/deep", "/b")
 	require.NoError(t, s.WriteFile("/a/x/file", []byte("before")))
-	list, err := s.Create(t.Context(), []agent.SnapshotSpec{spec(t, s, "/a/x", false), spec(t, s, "/a/deep/y", true)})
+	list, err := s.Create(t.Context(), []backend.SnapshotSpec{spec(t, s, "/a/x", false), spec(t, s, "/a/deep/y", true)})
 	require.NoError(t, err)
 	require.NoError(t, s.WriteFile("/a/x/file", []byte("after")))
 	got, err := s.ReadFile(list[0].Path + "/x/file")
@@ -45,7 +45,7 @@ func TestSnapshotsShowOneMoment(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	left, err := s.List(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []agent.SnapshotSpec{list[1].SnapshotSpec}, left)
+	require.Equal(t, []backend.SnapshotSpec{list[1].SnapshotSpec}, left)
 }
 
 func TestVolumes(t *testing.T) {
@@ -68,7 +68,7 @@ func TestAllOrNone(t *testing.T) {
 	errBroken := errors.New("broken")
 	for point := 1; point <= 6; point++ {
 		s := memory.New("/a", "/b")
-		specs := []agent.SnapshotSpec{spec(t, s, "/a", false), spec(t, s, "/b", false)}
+		specs := []backend.SnapshotSpec{spec(t, s, "/a", false), spec(t, s, "/b", false)}
 		n := 0
 		s.Fault = func(_ context.Context, p memory.Point) error {
 			if n++; n == point {
@@ -86,7 +86,7 @@ func TestAllOrNone(t *testing.T) {
 	s := memory.New("/a")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Create(ctx, []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: agent.Volume{Path: "/a"}}})
+	_, err := s.Create(ctx, []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: backend.Volume{Path: "/a"}}})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -99,8 +99,8 @@ func TestClone(t *testing.T) {
 		clones = append(clones, s.Clone())
 		return nil
 	}
-	sp := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: agent.Volume{ID: "memory:/a", Path: "/a"}}
-	list, err := s.Create(t.Context(), []agent.SnapshotSpec{sp})
+	sp := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: backend.Volume{ID: "memory:/a", Path: "/a"}}
+	list, err := s.Create(t.Context(), []backend.SnapshotSpec{sp})
 	require.NoError(t, err)
 	s.Fault = nil
 	require.NoError(t, s.WriteFile("/a/file", []byte("two")))

@@ -36,7 +36,7 @@ import (
 	"log/slog"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/treeset"
 )
@@ -60,18 +60,18 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements agent.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
 // methods may be called by several goroutines at once.
 type Snapshots struct {
 	set treeset.Set
 }
 
 var _ interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.Preparer
-	agent.SnapshotLister
-	agent.CompatibilityReporter
+	backend.Snapshots
+	backend.Sealer
+	backend.Preparer
+	backend.SnapshotLister
+	backend.CompatibilityReporter
 } = (*Snapshots)(nil)
 
 // New returns the backend. It fails for a Config that is wrong, and with errors.ErrUnsupported where the system is not Linux.
@@ -96,13 +96,13 @@ func New(cfg *Config) (*Snapshots, error) {
 // Volume finds the volume of a shared directory; see the package. It tries a clone, with unnamed files. It fails with
 // fsrvp.ErrNotSupported where the file system has none, something is mounted below the volume, there are
 // other btrfs subvolumes in it, or its snapshots would lie within dir, for its users to see.
-func (s *Snapshots) Volume(ctx context.Context, dir string) (agent.Volume, error) {
+func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.set.Volume(ctx, dir)
 	return v, wrap("volume", err)
 }
 
 // Prepare writes dirty pages back, which a clone would have to wait for.
-func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
+func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		if err := treeset.SyncFS(ctx, v.Path); err != nil {
 			return wrap("prepare", err)
@@ -112,29 +112,29 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []agent.Volume) error {
 }
 
 // Create clones all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.
-func (s *Snapshots) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	snapshots, err := s.set.Create(ctx, specs)
 	return snapshots, wrap("create", err)
 }
 
 // Delete removes a snapshot, finished or not. When ctx ends, part of it is left, which another Delete removes.
-func (s *Snapshots) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return wrap("delete", s.set.Delete(ctx, spec))
 }
 
 // Seal brings a writable snapshot to stable storage. It is the share that keeps it from being written to.
-func (s *Snapshots) Seal(ctx context.Context, snapshot agent.Snapshot) error {
+func (s *Snapshots) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", s.set.Seal(ctx, snapshot))
 }
 
 // List returns the snapshots in Config.Dirs and in the directories .fsrvp of local mounts, without the paths of their volumes.
-func (s *Snapshots) List(ctx context.Context) ([]agent.SnapshotSpec, error) {
+func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
 	specs, err := s.set.List(ctx)
 	return specs, wrap("list", err)
 }
 
 // Compatibility says that a volume is not to be defragmented: that would give up the sharing, and fill the disk.
-func (s *Snapshots) Compatibility(context.Context, agent.Volume) (fsrvp.Compatibility, error) {
+func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return fsrvp.DisableDefrag, nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
 )
 
@@ -56,8 +56,8 @@ func TestSharesSpace(t *testing.T) {
 			s := newSnapshots(t, nil)
 			v, err := s.Volume(t.Context(), dir)
 			require.NoError(t, err)
-			require.NoError(t, s.Prepare(t.Context(), []agent.Volume{v}))
-			made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+			require.NoError(t, s.Prepare(t.Context(), []backend.Volume{v}))
+			made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 			require.NoError(t, err)
 			got, err := os.ReadFile(filepath.Join(made[0].Path, "disk"))
 			require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestDirs(t *testing.T) {
 	for mount, want := range map[string]string{one: "snapshots", two: "elsewhere"} {
 		v, err := s.Volume(t.Context(), mkdir(t, filepath.Join(mount, "share")))
 		require.NoError(t, err)
-		made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+		made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 		require.NoError(t, err)
 		require.Equal(t, filepath.Join(mount, want), filepath.Dir(made[0].Path))
 	}
@@ -91,7 +91,7 @@ func TestVolumes(t *testing.T) {
 	require.Equal(t, va, vb)
 	require.Equal(t, mount, va.Path)
 	for range 2 { // the second does not copy the first
-		made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: va}})
+		made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: va}})
 		require.NoError(t, err)
 		require.DirExists(t, filepath.Join(made[0].Path, "b"))
 		require.NoDirExists(t, filepath.Join(made[0].Path, ".fsrvp"))
@@ -131,13 +131,13 @@ func TestCancelled(t *testing.T) {
 			cancel()
 		}
 	}})
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	for _, name := range []string{"a", "b"} {
 		dir := mkdir(t, filepath.Join(mount, name))
 		snaptest.Many(t, dir, 500)
 		v, err := s.Volume(t.Context(), dir)
 		require.NoError(t, err)
-		specs = append(specs, agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
 	}
 	ctx, c := context.WithCancel(t.Context())
 	defer c()
@@ -162,12 +162,12 @@ func TestDiskFull(t *testing.T) {
 		t.Run(fsType, func(t *testing.T) {
 			mount := snaptest.Mount(t, fsType, map[string]int64{"xfs": 300, "btrfs": 120}[fsType])
 			s := newSnapshots(t, nil)
-			var specs []agent.SnapshotSpec
+			var specs []backend.SnapshotSpec
 			for _, name := range []string{"small", "large"} {
 				dir := mkdir(t, filepath.Join(mount, name))
 				v, err := s.Volume(t.Context(), dir)
 				require.NoError(t, err)
-				specs = append(specs, agent.SnapshotSpec{Volume: v})
+				specs = append(specs, backend.SnapshotSpec{Volume: v})
 			}
 			mkdir(t, filepath.Join(mount, ".fsrvp")) // for which there may be no room later
 			require.NoError(t, os.WriteFile(filepath.Join(mount, "small/file"), make([]byte, 8192), 0o644))
@@ -209,8 +209,8 @@ func TestHalfMade(t *testing.T) {
 	snaptest.Build(t, share)
 	v, err := s.Volume(t.Context(), share)
 	require.NoError(t, err)
-	spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-	_, err = s.Create(t.Context(), []agent.SnapshotSpec{spec})
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	_, err = s.Create(t.Context(), []backend.SnapshotSpec{spec})
 	require.NoError(t, err)
 	holder := filepath.Join(mount, ".fsrvp")
 	final, temp := s.set.Dirs.Path(holder, spec.ID), s.set.Dirs.Temp(holder, spec.ID)
@@ -248,8 +248,8 @@ func TestKilled(t *testing.T) {
 		require.NoError(t, err)
 		fmt.Println("ready")
 		for {
-			spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-			_, err := s.Create(t.Context(), []agent.SnapshotSpec{spec})
+			spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+			_, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
 			require.NoError(t, err)
 			require.NoError(t, s.Delete(t.Context(), spec))
 		}
@@ -300,7 +300,7 @@ func TestStable(t *testing.T) {
 			s := newSnapshots(t, nil)
 			v, err := s.Volume(t.Context(), share)
 			require.NoError(t, err)
-			made, err := s.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+			made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 			require.NoError(t, err)
 			snaptest.Run(t, "cp", "--sparse=always", image, image+".cut")
 			t.Cleanup(func() { os.Remove(image + ".cut") })
@@ -318,7 +318,7 @@ func TestStable(t *testing.T) {
 }
 
 func TestCompatibility(t *testing.T) {
-	c, err := newSnapshots(t, nil).Compatibility(t.Context(), agent.Volume{})
+	c, err := newSnapshots(t, nil).Compatibility(t.Context(), backend.Volume{})
 	require.NoError(t, err)
 	require.Equal(t, fsrvp.DisableDefrag, c)
 }
@@ -332,11 +332,11 @@ func BenchmarkCreate(b *testing.B) {
 		s := newSnapshots(b, nil)
 		v, err := s.Volume(b.Context(), dir)
 		require.NoError(b, err)
-		require.NoError(b, s.Prepare(b.Context(), []agent.Volume{v}))
+		require.NoError(b, s.Prepare(b.Context(), []backend.Volume{v}))
 		b.Run(fsType+"/reflink", func(b *testing.B) {
 			for b.Loop() {
-				spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
-				_, err := s.Create(b.Context(), []agent.SnapshotSpec{spec})
+				spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+				_, err := s.Create(b.Context(), []backend.SnapshotSpec{spec})
 				require.NoError(b, err)
 				b.StopTimer()
 				require.NoError(b, s.Delete(b.Context(), spec))

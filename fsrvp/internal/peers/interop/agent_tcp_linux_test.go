@@ -20,6 +20,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
@@ -53,7 +54,7 @@ func startAgent(t *testing.T, n *peers.Network) string {
 	snapshots := snapmemory.New("/volume")
 	a, err := agent.New(t.Context(), &agent.Config{
 		Snapshots: snapshots,
-		Shares:    sharememory.New(snapshots, agent.Share{Name: "fsrvp_share", Path: "/volume/share"}),
+		Shares:    sharememory.New(snapshots, backend.Share{Name: "fsrvp_share", Path: "/volume/share"}),
 		StorePath: filepath.Join(t.TempDir(), "agent.db"),
 		Names:     []string{host.Name, host.FQDN, host.Addr.String()},
 		Allow:     []string{"Administrator@" + peers.Realm, "backup@" + peers.Realm},

@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // A Backend is what all backends implement.
 type Backend interface {
-	agent.Snapshots
-	agent.Sealer
-	agent.SnapshotLister
+	backend.Snapshots
+	backend.Sealer
+	backend.SnapshotLister
 }
 
 // Conform tests a backend that was made anew: on the first of several shared directories, which are on different
@@ -38,15 +38,15 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 	rel, err := filepath.Rel(volume.Path, dir)
 	require.NoError(t, err)
 	require.True(t, filepath.IsLocal(rel), "%s is within %s", dir, volume.Path)
-	spec := func(writable bool) agent.SnapshotSpec {
-		return agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: volume, Writable: writable}
+	spec := func(writable bool) backend.SnapshotSpec {
+		return backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: volume, Writable: writable}
 	}
 
 	t.Run("read-only", func(t *testing.T) {
 		want := List(t, dir)
 		s := spec(false)
 		begin := time.Now()
-		made, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+		made, err := b.Create(t.Context(), []backend.SnapshotSpec{s})
 		require.NoError(t, err)
 		require.Len(t, made, 1)
 		require.Equal(t, s, made[0].SnapshotSpec)
@@ -64,7 +64,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		Same(t, want, List(t, filepath.Join(made[0].Path, rel)), "the original does not show through")
 		require.NoError(t, b.Seal(t.Context(), made[0]))
 
-		_, err = b.Create(t.Context(), []agent.SnapshotSpec{s})
+		_, err = b.Create(t.Context(), []backend.SnapshotSpec{s})
 		require.ErrorIs(t, err, fsrvp.ErrObjectAlreadyExists)
 		Same(t, want, List(t, filepath.Join(made[0].Path, rel)), "and is not lost by that")
 
@@ -76,7 +76,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 	})
 	t.Run("writable", func(t *testing.T) {
 		s := spec(true)
-		made, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+		made, err := b.Create(t.Context(), []backend.SnapshotSpec{s})
 		require.NoError(t, err)
 		file := filepath.Join(made[0].Path, rel, "docs/recovered")
 		require.NoError(t, os.WriteFile(file, []byte("log replayed"), 0o644))
@@ -93,14 +93,14 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		ids(t, b)
 	})
 	t.Run("set", func(t *testing.T) {
-		var specs []agent.SnapshotSpec
+		var specs []backend.SnapshotSpec
 		seen := make(map[string]bool)
 		for _, d := range dirs {
 			v, err := b.Volume(t.Context(), d)
 			require.NoError(t, err)
 			require.False(t, seen[v.ID], "volumes are told apart")
 			seen[v.ID] = true
-			specs = append(specs, agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+			specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
 		}
 		made, err := b.Create(t.Context(), specs)
 		require.NoError(t, err)
@@ -118,7 +118,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cause := errors.New("the set was aborted")
 		cancel(cause)
-		_, err := b.Create(ctx, []agent.SnapshotSpec{spec(false), spec(true)})
+		_, err := b.Create(ctx, []backend.SnapshotSpec{spec(false), spec(true)})
 		require.ErrorIs(t, err, cause)
 		ids(t, b)
 	})
@@ -128,7 +128,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 			all.Go(func() {
 				for range 3 {
 					s := spec(false)
-					made, err := b.Create(context.WithoutCancel(t.Context()), []agent.SnapshotSpec{s})
+					made, err := b.Create(context.WithoutCancel(t.Context()), []backend.SnapshotSpec{s})
 					if err == nil {
 						_, err = os.Stat(filepath.Join(made[0].Path, rel, "docs/big"))
 					}
@@ -147,7 +147,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 	t.Run("deleted by several", func(t *testing.T) {
 		for range 5 {
 			s := spec(false)
-			_, err := b.Create(t.Context(), []agent.SnapshotSpec{s})
+			_, err := b.Create(t.Context(), []backend.SnapshotSpec{s})
 			require.NoError(t, err)
 			var all sync.WaitGroup
 			for range 4 {
@@ -175,9 +175,9 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 			_, err := b.Volume(t.Context(), path)
 			require.ErrorIs(t, err, want, path)
 		}
-		_, err := b.Create(t.Context(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: agent.Volume{ID: "other:x", Path: dir}}})
+		_, err := b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: backend.Volume{ID: "other:x", Path: dir}}})
 		require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
-		require.ErrorIs(t, b.Delete(t.Context(), agent.SnapshotSpec{Volume: agent.Volume{ID: "other:x"}}), fsrvp.ErrInvalidArg)
+		require.ErrorIs(t, b.Delete(t.Context(), backend.SnapshotSpec{Volume: backend.Volume{ID: "other:x"}}), fsrvp.ErrInvalidArg)
 
 		point := filepath.Join(dir, "docs/sub/empty")
 		require.NoError(t, unix.Mount("none", point, "tmpfs", 0, ""))

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
@@ -38,10 +38,10 @@ type Set struct {
 // prefix begins the ids of volumes.
 func (s *Set) prefix() string { return s.Dirs.Kind + ":" }
 
-// Volume is agent.Snapshots.Volume.
-func (s *Set) Volume(_ context.Context, dir string) (agent.Volume, error) {
+// Volume is backend.Snapshots.Volume.
+func (s *Set) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	if err := snapdir.CheckShared(dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	root := dir
 	for _, r := range s.Roots {
@@ -50,19 +50,19 @@ func (s *Set) Volume(_ context.Context, dir string) (agent.Volume, error) {
 		}
 	}
 	if err := checkBelow(root); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	snapshots, err := s.Dirs.For(root)
 	if err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	if err := snapdir.CheckOutside(snapshots, dir); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
 	if err := s.Check(root, snapshots); err != nil {
-		return agent.Volume{}, err
+		return backend.Volume{}, err
 	}
-	return agent.Volume{ID: s.prefix() + root, Path: root}, nil
+	return backend.Volume{ID: s.prefix() + root, Path: root}, nil
 }
 
 // checkBelow refuses what a walk would not cross into.
@@ -94,15 +94,15 @@ func checkBelow(root string) error {
 
 // A job is one copy to make.
 type job struct {
-	spec        agent.SnapshotSpec
+	spec        backend.SnapshotSpec
 	dir         string
 	temp, final string
 	made        string // temp or final, when it exists
 	created     time.Time
 }
 
-// Create is agent.Snapshots.Create.
-func (s *Set) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.Snapshot, error) {
+// Create is backend.Snapshots.Create.
+func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	jobs := make([]*job, len(specs))
 	for i, spec := range specs {
 		j, err := s.job(spec)
@@ -114,14 +114,14 @@ func (s *Set) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]agent.S
 	if err := s.run(ctx, jobs); err != nil {
 		return nil, errors.Join(err, undo(jobs))
 	}
-	snapshots := make([]agent.Snapshot, len(jobs))
+	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
-		snapshots[i] = agent.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created}
+		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created}
 	}
 	return snapshots, nil
 }
 
-func (s *Set) job(spec agent.SnapshotSpec) (*job, error) {
+func (s *Set) job(spec backend.SnapshotSpec) (*job, error) {
 	if err := s.checkID(spec.Volume); err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (s *Set) job(spec agent.SnapshotSpec) (*job, error) {
 	return &job{spec: spec, dir: dir, temp: s.Dirs.Temp(dir, spec.ID), final: s.Dirs.Path(dir, spec.ID)}, nil
 }
 
-func (s *Set) checkID(v agent.Volume) error {
+func (s *Set) checkID(v backend.Volume) error {
 	if !strings.HasPrefix(v.ID, s.prefix()) {
 		return fmt.Errorf("volume %q is not one of the backend %s: %w", v.ID, s.Dirs.Kind, fsrvp.ErrInvalidArg)
 	}
@@ -199,8 +199,8 @@ func undo(jobs []*job) error {
 	return errors.Join(errs...)
 }
 
-// Delete is agent.Snapshots.Delete. It renames a snapshot first, so that one that is deleted in part is not taken for whole.
-func (s *Set) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
+// Delete is backend.Snapshots.Delete. It renames a snapshot first, so that one that is deleted in part is not taken for whole.
+func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := s.checkID(spec.Volume); err != nil {
 		return err
 	}
@@ -230,24 +230,24 @@ func (s *Set) Delete(ctx context.Context, spec agent.SnapshotSpec) error {
 	return nil
 }
 
-// List is agent.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell what it is of.
-func (s *Set) List(context.Context) ([]agent.SnapshotSpec, error) {
+// List is backend.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell what it is of.
+func (s *Set) List(context.Context) ([]backend.SnapshotSpec, error) {
 	entries, err := s.Dirs.List()
 	if err != nil {
 		return nil, err
 	}
-	var specs []agent.SnapshotSpec
+	var specs []backend.SnapshotSpec
 	seen := make(map[fsrvp.CopyID]bool)
 	for _, e := range entries {
 		if !seen[e.ID] {
 			seen[e.ID] = true
-			specs = append(specs, agent.SnapshotSpec{ID: e.ID, Volume: agent.Volume{ID: s.prefix()}})
+			specs = append(specs, backend.SnapshotSpec{ID: e.ID, Volume: backend.Volume{ID: s.prefix()}})
 		}
 	}
 	return specs, nil
 }
 
-// Seal is agent.Sealer.Seal: it brings what was written to stable storage.
-func (s *Set) Seal(ctx context.Context, snapshot agent.Snapshot) error {
+// Seal is backend.Sealer.Seal: it brings what was written to stable storage.
+func (s *Set) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return SyncFS(ctx, snapshot.Path)
 }

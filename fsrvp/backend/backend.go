@@ -1,0 +1,133 @@
+// Package backend is what an agent needs of the machine that it runs on: [Snapshots] takes shadow copies of volumes,
+// [Shares] exposes them. The packages below fsrvp/snapshot and fsrvp/share implement both; so can the maker of a file
+// server. The add-ons, such as [Sealer] and [SnapshotLister], are small interfaces that a backend implements besides,
+// where it can.
+//
+// A backend imports this package and fsrvp, and neither the agent nor its database.
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// A Volume is what a snapshot is taken of: all shares on one volume go into one shadow copy.
+type Volume struct {
+	// ID tells volumes apart, and stays the same over restarts. Two directories with the
+	// same ID are on the same volume.
+	ID string `json:"id"`
+	// Path is the volume's root in the file system, absolute and clean: the directory that a
+	// snapshot shows.
+	Path string `json:"path"`
+}
+
+// A SnapshotSpec says which snapshot to take. The agent chooses the id, and has written it down
+// before it asks, so that after a crash it knows what may exist.
+type SnapshotSpec struct {
+	ID     fsrvp.CopyID
+	Volume Volume
+	// Writable copies may be written by the client until the set is recovered (AUTO_RECOVERY); then
+	// the agent calls Seal.
+	Writable bool
+}
+
+// A Snapshot is one that was taken.
+type Snapshot struct {
+	SnapshotSpec
+	Path    string    // the snapshot's root, shows what Volume.Path showed
+	Created time.Time // when the snapshot was taken, UTC
+}
+
+// Snapshots takes and deletes snapshots of volumes. The packages below fsrvp/snapshot implement it.
+// All methods may be called by several goroutines at once.
+//
+// A backend finds a snapshot by its id and volume alone, so that what a crash left behind can be deleted by an
+// agent that never saw Create return. Errors may wrap an fsrvp.Status, which then
+// reaches the client: fsrvp.ErrNotSupported for a volume that cannot be copied.
+type Snapshots interface {
+	// Volume finds the volume that holds dir, an absolute path without symbolic links: with one, the same path
+	// below a snapshot could lead back to what is not copied. It fails with
+	// fsrvp.ErrNotSupported where dir cannot be snapshot, or something else is mounted below it.
+	// Volumes of the same ID that were found by different dirs may differ in Path, where a file system is mounted twice.
+	Volume(ctx context.Context, dir string) (Volume, error)
+	// Create takes all the snapshots, as close to one moment as the backend can, or none: after an
+	// error nothing is left. When it returns nil they are on stable storage. Cancelling ctx ends it.
+	Create(ctx context.Context, specs []SnapshotSpec) ([]Snapshot, error)
+	// Delete removes a snapshot, a half-made one too. There being none is no error.
+	Delete(ctx context.Context, s SnapshotSpec) error
+}
+
+// A Sealer is a Snapshots that can take writable copies. Without it AUTO_RECOVERY
+// contexts are answered with UNSUPPORTED_CONTEXT.
+type Sealer interface {
+	// Seal makes a writable snapshot read-only for good. Sealing twice is no error.
+	Seal(ctx context.Context, s Snapshot) error
+}
+
+// A Preparer is a Snapshots with work to do ahead of a Create, such as flushing dirty pages, so
+// that the Create itself is short.
+type Preparer interface {
+	Prepare(ctx context.Context, volumes []Volume) error
+}
+
+// A CompatibilityReporter is a Snapshots on whose volumes some operations are not to be done while there are shadow copies
+// (MS-FSRVP 3.1.4.10). Without it IsPathShadowCopied reports none.
+type CompatibilityReporter interface {
+	Compatibility(ctx context.Context, v Volume) (fsrvp.Compatibility, error)
+}
+
+// A SnapshotLister is a Snapshots that can say which snapshots it holds. With one, the agent
+// removes at start those that its table does not know.
+type SnapshotLister interface {
+	// List returns every snapshot that the backend made and that still exists, half-made ones too. Of
+	// their volumes it may know no more than Delete needs.
+	List(ctx context.Context) ([]SnapshotSpec, error)
+}
+
+// A Share is a share of the file server.
+type Share struct {
+	Name string `json:"name"` // as the file server spells it
+	Path string `json:"path"` // its directory: absolute, clean, without symbolic links
+}
+
+// An Exposure says which share to expose a copy as.
+type Exposure struct {
+	Name     string   // of the exposed share, "vms@{f0f1f2f3-...}"
+	Base     Share    // the share whose rights and parameters it takes over
+	Snapshot Snapshot // what it is part of
+	Path     string   // the directory to expose: the base share's within the snapshot
+	Writable bool     // until Seal
+}
+
+// Shares exposes directories of snapshots as shares. The packages below fsrvp/share implement it.
+// All methods may be called by several goroutines at once.
+type Shares interface {
+	// Lookup finds a share of this server by its bare name, without regard to case. It
+	// fails with an error that wraps fsrvp.ErrObjectNotFound where there is none.
+	Lookup(ctx context.Context, name string) (Share, error)
+	// Expose makes the share, on stable storage when it returns nil. After an error
+	// nothing of it is left. Exposing the same again is no error.
+	Expose(ctx context.Context, e Exposure) error
+	// Unexpose removes an exposed share by its name and ends the use of it: handles that are
+	// open on it fail from then on. There being none is no error.
+	Unexpose(ctx context.Context, name string) error
+}
+
+// A ShareNamer is a Shares with names of its own rules. CheckName tells whether an exposed share could have
+// that name, before anything is made.
+type ShareNamer interface {
+	CheckName(name string) error
+}
+
+// A ShareSealer is a Shares that can expose writable copies; Seal makes such a share read-only.
+type ShareSealer interface {
+	SealShare(ctx context.Context, e Exposure) error
+}
+
+// A ShareLister is a Shares that can say which shares it exposes. With one, the agent removes at start those that
+// its table does not know.
+type ShareLister interface {
+	List(ctx context.Context) ([]string, error)
+}
