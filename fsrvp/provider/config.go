@@ -26,7 +26,8 @@ type Config struct {
 	// Context is the kind of shadow copies. Zero is BACKUP: read-only copies, with writers.
 	Context fsrvp.ContextValue
 
-	// Writers are what has to hold still while the copies are taken. They go through each phase at once.
+	// Writers are what has to hold still while the copies are taken. They go through each phase at once, and
+	// through freeze and thaw by their groups.
 	Writers []Writer
 	// FreezeLimit is the longest time from the first Freeze to the calls of Thaw; when it is
 	// over, writers are thawed and the run fails. Zero means 60 s, as VSS has it.

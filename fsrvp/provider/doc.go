@@ -7,9 +7,9 @@
 //	resolve   ask each share's host which machine owns the share, and connect to that
 //	start     SetContext, StartShadowCopySet, AddToShadowCopySet for every share
 //	prepare   writers prepare; PrepareShadowCopySet
-//	freeze    writers freeze
+//	freeze    writers freeze, one group after the other
 //	commit    CommitShadowCopySet on all servers at once
-//	thaw      writers thaw, the moment the last server has committed or any has failed
+//	thaw      writers thaw, the moment the last server has committed or any has failed; groups in reverse
 //	expose    ExposeShadowCopySet, GetShareMapping
 //	snapshot  writers' PostSnapshot: the copies may still be written, if the context says so
 //	recover   RecoveryCompleteShadowCopySet: the sets are complete, other clients may start theirs

@@ -58,9 +58,10 @@ type run struct {
 	id       string   // in the journal
 	names    []string // of the shares, as the caller wrote them
 	writers  []*Writer
-	prepared []*Writer // those whose Prepare was called
-	conns    []*server // every server that was connected to
-	servers  []*server // those that own a share
+	prepared []*Writer   // those whose Prepare was called
+	frozen   [][]*Writer // the groups whose Freeze was called, in that order
+	conns    []*server   // every server that was connected to
+	servers  []*server   // those that own a share
 	set      *Set
 
 	eventMu sync.Mutex
@@ -121,6 +122,8 @@ func (r *run) emit(e Event) {
 	e.Time = time.Now()
 	level := slog.LevelInfo
 	switch {
+	case e.Err != nil && e.Phase == PhaseThaw:
+		level = slog.LevelError // nothing is worse than an application that stays frozen
 	case e.Err != nil && e.Kind != Waiting:
 		level = slog.LevelWarn
 	case e.Kind == PartEnded:
@@ -227,7 +230,7 @@ func (r *run) commit(ctx context.Context) error {
 	if committed != nil {
 		err = errors.Join(err, <-committed)
 	}
-	return errors.Join(err, thawErr)
+	return errors.Join(thawErr, err)
 }
 
 // expose makes shares of the copies and asks for their names.

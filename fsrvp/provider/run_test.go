@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,9 +194,15 @@ func TestWriterFailures(t *testing.T) {
 func TestEveryWriterIsThawed(t *testing.T) {
 	fs := startFileServer(t, "fs1", 1)
 	failed := make(chan struct{}, 2)
+	var once sync.Once
+	calls := 0
 	bad := Writer{
-		Name:  "bad",
-		Thaw:  func(context.Context) error { failed <- struct{}{}; return errInjected },
+		Name: "bad",
+		Thaw: func(context.Context) error {
+			calls++
+			once.Do(func() { failed <- struct{}{} })
+			return errInjected
+		},
 		Abort: func(context.Context, error) error { failed <- struct{}{}; return errInjected },
 	}
 	var app application
@@ -217,6 +224,9 @@ func TestEveryWriterIsThawed(t *testing.T) {
 	err := Run(t.Context(), &Config{Dial: newNetwork(fs).dial, Writers: []Writer{bad, good}}, []string{fs.unc(0)},
 		func(context.Context, *Set) error { t.Error("the backup was called"); return nil })
 	require.ErrorIs(t, err, errInjected)
+	require.ErrorIs(t, err, ErrStillFrozen)
+	require.True(t, strings.HasPrefix(err.Error(), "thaw, writer bad: THE APPLICATION MAY STILL BE FROZEN"), err)
+	require.Equal(t, 4, calls)
 	require.Equal(t, "thaw abort", app.story())
 	fs.requireClean(t)
 }

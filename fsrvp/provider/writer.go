@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -13,13 +16,18 @@ import (
 // its context has ended is left behind: the run does not wait for it.
 type Writer struct {
 	Name string
+	// Group says when the writer freezes and thaws: groups freeze in the order of their numbers, and thaw in
+	// the opposite order. Writers of one group do so at once. A database in a virtual machine, for
+	// example, has a lower number than the machine: it flushes into a file system that is not frozen yet.
+	Group int
 	// Prepare comes before any writer is frozen: time for what takes long. Shares are those of Run.
 	Prepare func(ctx context.Context, shares []string) error
 	// Freeze returns when everything is flushed and nothing is written any more.
 	Freeze func(ctx context.Context) error
 	// Thaw lets the application go on. It is called for every writer whose Freeze was called, whether
 	// that worked or not, and even while a Freeze that outlived its context still runs. Its
-	// context does not end with the run's.
+	// context does not end with the run's. A Thaw that fails is called again, up to three times
+	// within Timeout, unless its error is [ErrNotHeld].
 	Thaw func(ctx context.Context) error
 	// PostSnapshot is called with the exposed copies before they are recovered: with an
 	// AUTO_RECOVERY context the application may still change them.
@@ -30,6 +38,22 @@ type Writer struct {
 	// Timeout bounds each hook. Zero means 60 s.
 	Timeout time.Duration
 }
+
+// ErrNotHeld is what a Thaw returns when the application goes on already: it was thawed by its own
+// limit, or lost its connection, so nobody knows that it held still while the copies were taken.
+// The run fails.
+var ErrNotHeld = errors.New("the application went on before the copies were taken")
+
+// ErrStillFrozen is in the error of a run in which a Thaw failed for good.
+var ErrStillFrozen = errors.New("THE APPLICATION MAY STILL BE FROZEN, thaw it by hand")
+
+const (
+	// A Thaw that failed is called again after these waits.
+	thawWait, lastThawWait = 50 * time.Millisecond, 800 * time.Millisecond
+	// thawPatience is how long the groups that froze earlier wait for those that froze later.
+	// A writer that hangs must not keep others frozen.
+	thawPatience = 5 * time.Second
+)
 
 // call runs one hook within the writer's time limit and does not outlast it.
 func (w *Writer) call(ctx context.Context, hook func(context.Context) error) error {
@@ -65,6 +89,9 @@ func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writer
 		}
 		began := time.Now()
 		err := w.call(ctx, h)
+		if err != nil && phase == PhaseThaw && !errors.Is(err, ErrNotHeld) {
+			err = fmt.Errorf("%w: %w", ErrStillFrozen, err)
+		}
 		if err != nil {
 			err = &Error{Phase: phase, Writer: w.Name, Err: err}
 		}
@@ -84,13 +111,64 @@ func (r *run) prepareWriters(ctx context.Context) error {
 	})
 }
 
+// freeze freezes one group after another, and remembers whom it called.
 func (r *run) freeze(ctx context.Context) error {
-	return r.eachWriter(ctx, all, PhaseFreeze, r.writers, func(w *Writer) func(context.Context) error { return w.Freeze })
+	byGroup := make(map[int][]*Writer)
+	for _, w := range r.writers {
+		byGroup[w.Group] = append(byGroup[w.Group], w)
+	}
+	for _, number := range slices.Sorted(maps.Keys(byGroup)) {
+		if ctx.Err() != nil {
+			return &Error{Phase: PhaseFreeze, Err: context.Cause(ctx)}
+		}
+		group := byGroup[number]
+		r.frozen = append(r.frozen, group)
+		err := r.eachWriter(ctx, all, PhaseFreeze, group, func(w *Writer) func(context.Context) error { return w.Freeze })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // thaw does not end with the run's context, and no writer's failure ends that of another: whatever happened, all go on.
 func (r *run) thaw(ctx context.Context) error {
-	return r.eachWriter(context.WithoutCancel(ctx), allPatient, PhaseThaw, r.writers, func(w *Writer) func(context.Context) error { return w.Thaw })
+	ctx = context.WithoutCancel(ctx)
+	errs := make([]error, len(r.frozen))
+	var wg sync.WaitGroup
+	for i, group := range slices.Backward(r.frozen) {
+		ended := make(chan struct{})
+		wg.Go(func() {
+			defer close(ended)
+			errs[i] = r.eachWriter(ctx, allPatient, PhaseThaw, group, (*Writer).thaw)
+		})
+		select {
+		case <-ended:
+		case <-time.After(thawPatience):
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// thaw is Thaw, as often as it takes.
+func (w *Writer) thaw() func(context.Context) error {
+	if w.Thaw == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		for wait := thawWait; ; wait *= 4 {
+			err := w.Thaw(ctx)
+			if err == nil || errors.Is(err, ErrNotHeld) || ctx.Err() != nil || wait > lastThawWait {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return errors.Join(err, context.Cause(ctx))
+			case <-time.After(wait):
+			}
+		}
+	}
 }
 
 func (r *run) postSnapshot(ctx context.Context) error {
