@@ -1,0 +1,19 @@
+//go:build !linux
+
+package writer
+
+import (
+	"context"
+	"errors"
+)
+
+// noFreezer is FSFreeze where there is no FIFREEZE.
+type noFreezer struct{}
+
+func newFSFreezer(*fsFreezeSpec) holder { return noFreezer{} }
+
+func (noFreezer) open(context.Context) error   { return errors.ErrUnsupported }
+func (noFreezer) freeze(context.Context) error { return errors.ErrUnsupported }
+func (noFreezer) thaw(context.Context) error   { return nil }
+func (noFreezer) adopt()                       {}
+func (noFreezer) close()                       {}

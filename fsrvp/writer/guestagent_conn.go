@@ -1,0 +1,157 @@
+package writer
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+)
+
+const (
+	// maxAgentMessage bounds one message of an agent. Its longest here, guest-info, has some 10 KiB.
+	maxAgentMessage = 256 << 10
+	// maxAgentStale bounds what an earlier client may have left unread.
+	maxAgentStale = 16 << 20
+	// agentDelimiter is no byte of JSON: guest-sync-delimited puts it before its answer, and it
+	// makes the agent forget what it has of an unfinished request.
+	agentDelimiter = 0xFF
+)
+
+// An AgentError is what a guest's agent says of a command that failed, such as a hook's failure.
+type AgentError struct {
+	Command string
+	Class   string
+	Desc    string
+}
+
+func (e *AgentError) Error() string {
+	return fmt.Sprintf("the guest's agent refused %s: %.500q (%.40s)", e.Command, e.Desc, e.Class)
+}
+
+// An agentConn is a connection to a guest's agent, in step with it. An error other than an *AgentError is its end.
+type agentConn struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+// dialAgent connects and gets in step: the agent may still be sending what an earlier client had asked for.
+func dialAgent(ctx context.Context, socket string) (*agentConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the guest's agent: %w", err)
+	}
+	c := &agentConn{conn: conn, r: bufio.NewReader(conn)}
+	if err := c.sync(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no other program (libvirt) "+
+			"the socket? %w", socket, err)
+	}
+	return c, nil
+}
+
+func (c *agentConn) close() { c.conn.Close() }
+
+// sync sends guest-sync-delimited, and reads up to its answer.
+func (c *agentConn) sync(ctx context.Context) error {
+	defer c.bound(ctx)()
+	id := rand.Int64N(1 << 53)
+	if _, err := fmt.Fprintf(c.conn, "\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":%d}}\n", id); err != nil {
+		return explainContext(ctx, err)
+	}
+	for left := maxAgentStale; left > 0; {
+		stale, err := c.r.ReadSlice(agentDelimiter)
+		left -= len(stale)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil {
+			return explainContext(ctx, err)
+		}
+		line, err := c.readLine()
+		if err != nil {
+			return explainContext(ctx, err)
+		}
+		left -= len(line)
+		var answer struct {
+			Return int64 `json:"return"`
+		}
+		if json.Unmarshal(line, &answer) == nil && answer.Return == id {
+			return nil
+		}
+	}
+	return errors.New("it sends something else without end")
+}
+
+// execute runs one command, and stores what it returns in result.
+func (c *agentConn) execute(ctx context.Context, command string, args, result any) error {
+	defer c.bound(ctx)()
+	if n := c.r.Buffered(); n > 0 {
+		return fmt.Errorf("the guest's agent has sent %d bytes that nobody asked for", n)
+	}
+	request, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+	}{command, args})
+	if err != nil {
+		return err
+	}
+	if _, err := c.conn.Write(append(request, '\n')); err != nil {
+		return fmt.Errorf("the guest's agent did not answer %s: %w", command, explainContext(ctx, err))
+	}
+	line, err := c.readLine()
+	if err != nil {
+		return fmt.Errorf("the guest's agent did not answer %s: %w", command, explainContext(ctx, err))
+	}
+	var answer struct {
+		Return json.RawMessage `json:"return"`
+		Error  *struct {
+			Class string `json:"class"`
+			Desc  string `json:"desc"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(line, &answer); err != nil {
+		return fmt.Errorf("%s: the guest's agent sent no JSON object: %w", command, err)
+	}
+	if answer.Error != nil {
+		return &AgentError{Command: command, Class: answer.Error.Class, Desc: answer.Error.Desc}
+	}
+	if err := json.Unmarshal(answer.Return, result); err != nil {
+		return fmt.Errorf("%s: the guest's agent returned something else than it should: %w", command, err)
+	}
+	return nil
+}
+
+// readLine returns one line, which is valid until the next read.
+func (c *agentConn) readLine() ([]byte, error) {
+	var line []byte
+	for {
+		part, err := c.r.ReadSlice('\n')
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > maxAgentMessage {
+			return nil, fmt.Errorf("a message of the guest's agent is longer than %d bytes", maxAgentMessage)
+		}
+	}
+}
+
+// bound has the end of ctx end reads and writes, until the function that it returns is called.
+func (c *agentConn) bound(ctx context.Context) func() {
+	_ = c.conn.SetDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+// explainContext returns why ctx has ended, if that is what broke a read or write.
+func explainContext(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("no answer in time: %w", context.Cause(ctx))
+	}
+	return err
+}

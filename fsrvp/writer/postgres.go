@@ -1,0 +1,161 @@
+package writer
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
+)
+
+// Postgres is a server of PostgreSQL, 9.6 or later. One session is in backup mode while the copies are taken: from
+// pg_backup_start, with a checkpoint, in Prepare, to pg_backup_stop in Thaw. PostgreSQL has nothing that stops its writes, and does not
+// need it: the session keeps what a recovery of the copy needs.
+//
+// There are two ways to restore, for two kinds of copies.
+//
+//   - One moment of the data directory, with pg_wal and all tablespaces: start a server on it. It recovers as after a crash, and holds every
+//     transaction that was acknowledged before the freeze. The label is not needed and must not be put there: with it the
+//     server wants the log up to the end of the backup, which the copy does not have.
+//   - Any other copy, of several moments: put the label there as backup_label (and the tablespace map as tablespace_map), and have
+//     restore_command bring the log up to StopLSN from an archive.
+//
+// The server ends the backup mode when the connection breaks, or (from version 14 on) when nothing came on it for
+// Limit after the freeze. The role needs the right to execute the two functions.
+type Postgres struct {
+	// DB reaches the server with any driver, without a pooler that shares sessions. The writer takes one connection from Prepare to
+	// Thaw, and another one for a moment where it has to make sure that the first has ended.
+	DB *sql.DB
+	// Name is what the writer is called, also in the label. Empty means PostgreSQL.
+	Name string
+	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
+	Limit time.Duration
+	// WaitForArchive has Thaw wait until the log up to StopLSN is in the archive.
+	WaitForArchive bool
+	// Label is told what pg_backup_stop has returned, when the copies are exposed and not recovered yet: with a context for
+	// writable copies they may still be changed. Nil means that the label is not kept.
+	Label func(ctx context.Context, set *provider.Set, label PostgresLabel) error
+}
+
+// A PostgresLabel is what a recovery from a copy of several moments needs, besides the log.
+type PostgresLabel struct {
+	StartLSN      string `json:"start_lsn"`      // "0/2000028"
+	StopLSN       string `json:"stop_lsn"`       // the log up to here is needed
+	BackupLabel   string `json:"backup_label"`   // contents of the file backup_label
+	TablespaceMap string `json:"tablespace_map"` // contents of the file tablespace_map; empty: no file
+}
+
+// postgresWriter is Postgres in a run.
+type postgresWriter struct {
+	Postgres
+	session session
+	version int // server_version_num
+	label   *PostgresLabel
+	start   string
+}
+
+// Writer returns the writer, which serves one run at a time.
+func (p Postgres) Writer() (provider.Writer, error) {
+	if p.DB == nil {
+		return provider.Writer{}, errors.New("writer: Postgres has no DB")
+	}
+	if p.Name == "" {
+		p.Name = "PostgreSQL"
+	}
+	if p.Limit == 0 {
+		p.Limit = DefaultLimit
+	}
+	w := &postgresWriter{Postgres: p, session: session{db: p.DB, kill: killPostgres}}
+	return provider.Writer{
+		Name:    p.Name,
+		Prepare: func(ctx context.Context, _ []string) error { return w.prepare(ctx) },
+		Freeze:  w.freeze,
+		Thaw:    w.thaw,
+		PostSnapshot: func(ctx context.Context, set *provider.Set) error {
+			if w.label == nil || p.Label == nil {
+				return nil
+			}
+			return p.Label(ctx, set, *w.label)
+		},
+		Abort:   func(ctx context.Context, _ error) error { return w.session.abort(ctx) },
+		Timeout: p.Limit + 5*time.Second,
+	}, nil
+}
+
+// prepare puts a new session into backup mode. The checkpoint takes as long as the server has pages to write.
+func (w *postgresWriter) prepare(ctx context.Context) error {
+	return w.session.open(ctx, func(ctx context.Context, conn *sql.Conn) (sessionID, error) {
+		w.label = nil
+		var id sessionID
+		row := conn.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, pid, "+
+			"COALESCE(backend_start::text, '') FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+		if err := row.Scan(&w.version, &id.number, &id.since); err != nil {
+			return id, err
+		}
+		query := "SELECT pg_backup_start($1, true)::text"
+		if w.version < 150000 {
+			query = "SELECT pg_start_backup($1, true, false)::text"
+		}
+		if err := conn.QueryRowContext(ctx, query, w.Name).Scan(&w.start); err != nil {
+			return id, fmt.Errorf("start the backup mode: %w", err)
+		}
+		return id, nil
+	})
+}
+
+// freeze makes sure of the backup mode, and starts the server's clock.
+func (w *postgresWriter) freeze(ctx context.Context) error {
+	if !w.session.held() {
+		if err := w.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	err := w.session.use(ctx, func(ctx context.Context, conn *sql.Conn) error {
+		if w.version < 140000 {
+			return conn.PingContext(ctx)
+		}
+		_, err := conn.ExecContext(ctx, fmt.Sprintf("SET idle_session_timeout = %d", max(1, w.Limit.Milliseconds())))
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, w.session.end(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// thaw ends the backup mode. A session that cannot do so has ended it before, nobody knows when.
+func (w *postgresWriter) thaw(ctx context.Context) error {
+	if !w.session.held() {
+		return nil
+	}
+	err := w.session.use(ctx, func(ctx context.Context, conn *sql.Conn) error {
+		query := "SELECT lsn::text, labelfile, COALESCE(spcmapfile, '') FROM pg_backup_stop($1)"
+		args := []any{w.WaitForArchive}
+		if w.version < 150000 {
+			query = "SELECT lsn::text, labelfile, COALESCE(spcmapfile, '') FROM pg_stop_backup(false, $1)"
+		}
+		label := PostgresLabel{StartLSN: w.start}
+		if err := conn.QueryRowContext(ctx, query, args...).Scan(&label.StopLSN, &label.BackupLabel, &label.TablespaceMap); err != nil {
+			return err
+		}
+		w.label = &label
+		return nil
+	})
+	if err == nil {
+		w.session.leave()
+		return nil
+	}
+	if end := w.session.end(ctx); end != nil {
+		return errors.Join(err, end)
+	}
+	return fmt.Errorf("end the backup mode: %w (%w)", provider.ErrNotHeld, err)
+}
+
+// killPostgres ends a session that may have ended by itself.
+func killPostgres(ctx context.Context, db *sql.DB, id sessionID) error {
+	var n int
+	return db.QueryRowContext(ctx, "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity "+
+		"WHERE pid = $1 AND backend_start::text = $2", id.number, id.since).Scan(&n)
+}
