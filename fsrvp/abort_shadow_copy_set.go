@@ -29,35 +29,20 @@ func (m *AbortShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 }
 
 // AbortShadowCopySetResponse is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) returns.
-type AbortShadowCopySetResponse struct {
-	Return Status `json:"Return"`
-}
+type AbortShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpAbortShadowCopySet.
 func (*AbortShadowCopySetResponse) Opnum() Opnum { return OpAbortShadowCopySet }
 
-// Status returns m.Return.
-func (m *AbortShadowCopySetResponse) Status() Status { return m.Return }
-
-// Parse implements Message.
-func (m *AbortShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
-	d := ndr.NewDecoder(stub, s)
-	m.Return = Status(d.Uint32())
-	return d.Err()
-}
-
-// Append implements Message.
-func (m *AbortShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
-	e := ndr.NewEncoder(dst, s)
-	e.Uint32(uint32(m.Return))
-	return e.Bytes()
-}
-
-func (m *AbortShadowCopySetResponse) setStatus(s Status) { m.Return = s }
-
 // AbortShadowCopySet implements Service.
 func (c *Client) AbortShadowCopySet(ctx context.Context, set SetID) error {
-	return c.call(ctx, 0, &AbortShadowCopySetRequest{ShadowCopySetID: set}, new(AbortShadowCopySetResponse))
+	return c.serve.AbortShadowCopySet(ctx, set)
+}
+
+// AbortShadowCopySet implements Service.
+func (f ServiceFunc) AbortShadowCopySet(ctx context.Context, set SetID) error {
+	_, err := invoke[AbortShadowCopySetResponse](ctx, f, &AbortShadowCopySetRequest{ShadowCopySetID: set})
+	return err
 }
 
 func (m *AbortShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {

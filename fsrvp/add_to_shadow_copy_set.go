@@ -62,14 +62,19 @@ func (m *AddToShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	return e.Bytes()
 }
 
-func (m *AddToShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *AddToShadowCopySetResponse) SetStatus(s Status) { m.Return = s }
 
 // AddToShadowCopySet implements Service.
 func (c *Client) AddToShadowCopySet(ctx context.Context, client CopyID, set SetID, share string) (CopyID, error) {
-	var resp AddToShadowCopySetResponse
-	err := c.call(ctx, 0, &AddToShadowCopySetRequest{
+	return c.serve.AddToShadowCopySet(ctx, client, set, share)
+}
+
+// AddToShadowCopySet implements Service.
+func (f ServiceFunc) AddToShadowCopySet(ctx context.Context, client CopyID, set SetID, share string) (CopyID, error) {
+	resp, err := invoke[AddToShadowCopySetResponse](ctx, f, &AddToShadowCopySetRequest{
 		ClientShadowCopyID: client, ShadowCopySetID: set, ShareName: ndr.WTF8(share),
-	}, &resp)
+	})
 	return resp.ShadowCopyID, err
 }
 

@@ -58,6 +58,7 @@ type Client struct {
 	server  string
 	timeout time.Duration // not positive: none
 	logger  *slog.Logger
+	serve   ServiceFunc // call
 }
 
 var _ Service = (*Client)(nil)
@@ -100,6 +101,7 @@ func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
+	c.serve = c.call
 	return c
 }
 
@@ -110,11 +112,12 @@ func (c *Client) Close() error { return c.cc.Close() }
 // Conn returns the connection, for further interfaces on it (Alter) and for what was negotiated.
 func (c *Client) Conn() *dcerpc.ClientConn { return c.cc }
 
-// call sends req and reads the answer into resp. Wait is how long the method was told to wait.
-func (c *Client) call(ctx context.Context, wait time.Duration, req Message, resp Response) error {
+// call sends req and returns the answer to it.
+func (c *Client) call(ctx context.Context, req Message) (Response, error) {
 	op := req.Opnum()
 	began := time.Now()
-	err := c.exchange(ctx, wait, req, resp)
+	resp := NewResponse(op)
+	err := c.exchange(ctx, req, resp)
 	if err == nil {
 		if status := resp.Status(); !status.IsSuccess() {
 			err = &Error{Server: c.server, Op: op, Status: status}
@@ -125,10 +128,15 @@ func (c *Client) call(ctx context.Context, wait time.Duration, req Message, resp
 	c.logger.LogAttrs(ctx, slog.LevelDebug, "fsrvp: call",
 		slog.String("server", c.server), slog.String("op", op.String()),
 		slog.Duration("took", time.Since(began)), slog.Any("err", err))
-	return err
+	return resp, err
 }
 
-func (c *Client) exchange(ctx context.Context, wait time.Duration, req Message, resp Response) error {
+// exchange sends req and reads the answer into resp.
+func (c *Client) exchange(ctx context.Context, req Message, resp Response) error {
+	var wait time.Duration // that the method is told to wait
+	if w, ok := req.(interface{ wait() time.Duration }); ok {
+		wait = w.wait()
+	}
 	bounded := ctx
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
@@ -150,6 +158,12 @@ func (c *Client) exchange(ctx context.Context, wait time.Duration, req Message, 
 	}
 	if err := resp.Parse(call.ResponseSyntax, call.Response); err != nil {
 		return fmt.Errorf("%w: %w", dcerpc.ErrBadPeer, err)
+	}
+	if m, ok := resp.(*GetShareMappingResponse); ok && m.Return.IsSuccess() {
+		if asked := req.(*GetShareMappingRequest).Level; m.Level != asked {
+			m.ShareMapping1 = nil
+			return fmt.Errorf("%w: level %d asked for, %d answered", dcerpc.ErrBadPeer, asked, m.Level)
+		}
 	}
 	return nil
 }

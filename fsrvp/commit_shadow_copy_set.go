@@ -33,42 +33,30 @@ func (m *CommitShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 }
 
 // CommitShadowCopySetResponse is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) returns.
-type CommitShadowCopySetResponse struct {
-	Return Status `json:"Return"`
-}
+type CommitShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpCommitShadowCopySet.
 func (*CommitShadowCopySetResponse) Opnum() Opnum { return OpCommitShadowCopySet }
 
-// Status returns m.Return.
-func (m *CommitShadowCopySetResponse) Status() Status { return m.Return }
-
-// Parse implements Message.
-func (m *CommitShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
-	d := ndr.NewDecoder(stub, s)
-	m.Return = Status(d.Uint32())
-	return d.Err()
-}
-
-// Append implements Message.
-func (m *CommitShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
-	e := ndr.NewEncoder(dst, s)
-	e.Uint32(uint32(m.Return))
-	return e.Bytes()
-}
-
-func (m *CommitShadowCopySetResponse) setStatus(s Status) { m.Return = s }
-
 // CommitShadowCopySet implements Service.
 func (c *Client) CommitShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
+	return c.serve.CommitShadowCopySet(ctx, set, wait)
+}
+
+// CommitShadowCopySet implements Service.
+func (f ServiceFunc) CommitShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
 	ms, err := milliseconds(wait)
 	if err != nil {
 		return err
 	}
-	return c.call(ctx, wait, &CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms}, new(CommitShadowCopySetResponse))
+	_, err = invoke[CommitShadowCopySetResponse](ctx, f, &CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms})
+	return err
 }
 
 func (m *CommitShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
-	wait := time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
-	return new(CommitShadowCopySetResponse), s.CommitShadowCopySet(ctx, m.ShadowCopySetID, wait)
+	return new(CommitShadowCopySetResponse), s.CommitShadowCopySet(ctx, m.ShadowCopySetID, m.wait())
+}
+
+func (m *CommitShadowCopySetRequest) wait() time.Duration {
+	return time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
 }

@@ -35,37 +35,22 @@ func (m *DeleteShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 }
 
 // DeleteShareMappingResponse is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) returns.
-type DeleteShareMappingResponse struct {
-	Return Status `json:"Return"`
-}
+type DeleteShareMappingResponse struct{ StatusResponse }
 
 // Opnum returns OpDeleteShareMapping.
 func (*DeleteShareMappingResponse) Opnum() Opnum { return OpDeleteShareMapping }
 
-// Status returns m.Return.
-func (m *DeleteShareMappingResponse) Status() Status { return m.Return }
-
-// Parse implements Message.
-func (m *DeleteShareMappingResponse) Parse(s ndr.Syntax, stub []byte) error {
-	d := ndr.NewDecoder(stub, s)
-	m.Return = Status(d.Uint32())
-	return d.Err()
-}
-
-// Append implements Message.
-func (m *DeleteShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
-	e := ndr.NewEncoder(dst, s)
-	e.Uint32(uint32(m.Return))
-	return e.Bytes()
-}
-
-func (m *DeleteShareMappingResponse) setStatus(s Status) { m.Return = s }
-
 // DeleteShareMapping implements Service.
 func (c *Client) DeleteShareMapping(ctx context.Context, set SetID, cpy CopyID, share string) error {
-	return c.call(ctx, 0, &DeleteShareMappingRequest{
+	return c.serve.DeleteShareMapping(ctx, set, cpy, share)
+}
+
+// DeleteShareMapping implements Service.
+func (f ServiceFunc) DeleteShareMapping(ctx context.Context, set SetID, cpy CopyID, share string) error {
+	_, err := invoke[DeleteShareMappingResponse](ctx, f, &DeleteShareMappingRequest{
 		ShadowCopySetID: set, ShadowCopyID: cpy, ShareName: ndr.WTF8(share),
-	}, new(DeleteShareMappingResponse))
+	})
+	return err
 }
 
 func (m *DeleteShareMappingRequest) serve(ctx context.Context, s Service) (Response, error) {

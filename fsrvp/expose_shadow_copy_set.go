@@ -33,42 +33,30 @@ func (m *ExposeShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 }
 
 // ExposeShadowCopySetResponse is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) returns.
-type ExposeShadowCopySetResponse struct {
-	Return Status `json:"Return"`
-}
+type ExposeShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpExposeShadowCopySet.
 func (*ExposeShadowCopySetResponse) Opnum() Opnum { return OpExposeShadowCopySet }
 
-// Status returns m.Return.
-func (m *ExposeShadowCopySetResponse) Status() Status { return m.Return }
-
-// Parse implements Message.
-func (m *ExposeShadowCopySetResponse) Parse(s ndr.Syntax, stub []byte) error {
-	d := ndr.NewDecoder(stub, s)
-	m.Return = Status(d.Uint32())
-	return d.Err()
-}
-
-// Append implements Message.
-func (m *ExposeShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
-	e := ndr.NewEncoder(dst, s)
-	e.Uint32(uint32(m.Return))
-	return e.Bytes()
-}
-
-func (m *ExposeShadowCopySetResponse) setStatus(s Status) { m.Return = s }
-
 // ExposeShadowCopySet implements Service.
 func (c *Client) ExposeShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
+	return c.serve.ExposeShadowCopySet(ctx, set, wait)
+}
+
+// ExposeShadowCopySet implements Service.
+func (f ServiceFunc) ExposeShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error {
 	ms, err := milliseconds(wait)
 	if err != nil {
 		return err
 	}
-	return c.call(ctx, wait, &ExposeShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms}, new(ExposeShadowCopySetResponse))
+	_, err = invoke[ExposeShadowCopySetResponse](ctx, f, &ExposeShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms})
+	return err
 }
 
 func (m *ExposeShadowCopySetRequest) serve(ctx context.Context, s Service) (Response, error) {
-	wait := time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
-	return new(ExposeShadowCopySetResponse), s.ExposeShadowCopySet(ctx, m.ShadowCopySetID, wait)
+	return new(ExposeShadowCopySetResponse), s.ExposeShadowCopySet(ctx, m.ShadowCopySetID, m.wait())
+}
+
+func (m *ExposeShadowCopySetRequest) wait() time.Duration {
+	return time.Duration(m.TimeOutInMilliseconds) * time.Millisecond
 }

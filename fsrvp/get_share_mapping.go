@@ -3,9 +3,7 @@ package fsrvp
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
@@ -133,19 +131,20 @@ func (m *ShareMapping1) append(e *ndr.Encoder) {
 	}
 }
 
-func (m *GetShareMappingResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *GetShareMappingResponse) SetStatus(s Status) { m.Return = s }
 
 // GetShareMapping implements Service. An answer of another level than was asked for fails with
 // dcerpc.ErrBadPeer.
 func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
-	var resp GetShareMappingResponse
-	err := c.call(ctx, 0, &GetShareMappingRequest{
+	return c.serve.GetShareMapping(ctx, cpy, set, share, level)
+}
+
+// GetShareMapping implements Service.
+func (f ServiceFunc) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
+	resp, err := invoke[GetShareMappingResponse](ctx, f, &GetShareMappingRequest{
 		ShadowCopyID: cpy, ShadowCopySetID: set, ShareName: ndr.WTF8(share), Level: level,
-	}, &resp)
-	if err == nil && resp.Level != level {
-		err = fmt.Errorf("fsrvp: %v on %s: %w: level %d asked for, %d answered", OpGetShareMapping, c.server, dcerpc.ErrBadPeer, level, resp.Level)
-		return nil, err
-	}
+	})
 	m := resp.ShareMapping1
 	if m == nil {
 		return nil, err

@@ -49,12 +49,17 @@ func (m *GetSupportedVersionResponse) Append(dst []byte, s ndr.Syntax) ([]byte, 
 	return e.Bytes()
 }
 
-func (m *GetSupportedVersionResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *GetSupportedVersionResponse) SetStatus(s Status) { m.Return = s }
 
 // GetSupportedVersion implements Service.
 func (c *Client) GetSupportedVersion(ctx context.Context) (Versions, error) {
-	var resp GetSupportedVersionResponse
-	err := c.call(ctx, 0, &GetSupportedVersionRequest{}, &resp)
+	return c.serve.GetSupportedVersion(ctx)
+}
+
+// GetSupportedVersion implements Service.
+func (f ServiceFunc) GetSupportedVersion(ctx context.Context) (Versions, error) {
+	resp, err := invoke[GetSupportedVersionResponse](ctx, f, &GetSupportedVersionRequest{})
 	return Versions{Min: resp.MinVersion, Max: resp.MaxVersion}, err
 }
 

@@ -75,13 +75,12 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	if err != nil {
 		return err
 	}
-	req := m.(request)
 	peer, ok := dcerpc.PeerFromContext(ctx)
 	var resp Response
 	if ok && h.admits(&peer) {
-		resp, err = req.serve(ctx, h.service)
+		resp, err = Serve(ctx, h.service, m)
 	} else {
-		resp, err = denied(req), ErrAccessDenied
+		resp, err = denied(m), ErrAccessDenied
 		h.log(ctx, slog.LevelInfo, "fsrvp: call without the protection that is required", op, &peer, nil)
 	}
 	var status Status
@@ -94,7 +93,7 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 		}
 		h.log(ctx, slog.LevelError, "fsrvp: method failed without a status", op, &peer, err)
 	}
-	resp.setStatus(StatusOf(err))
+	resp.SetStatus(StatusOf(err))
 	b, err := resp.Append(call.Response, call.ResponseSyntax)
 	if err != nil {
 		return fmt.Errorf("fsrvp: %v response: %w", op, err)
@@ -113,7 +112,7 @@ func (h *handler) admits(p *dcerpc.Peer) bool {
 
 // denied returns the response to a request that nobody looked at.
 func denied(req Message) Response {
-	resp := newResponse(req.Opnum())
+	resp := NewResponse(req.Opnum())
 	if get, ok := req.(*GetShareMappingRequest); ok {
 		resp.(*GetShareMappingResponse).Level = get.Level
 	}

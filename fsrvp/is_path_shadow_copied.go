@@ -59,12 +59,17 @@ func (m *IsPathShadowCopiedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	return e.Bytes()
 }
 
-func (m *IsPathShadowCopiedResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *IsPathShadowCopiedResponse) SetStatus(s Status) { m.Return = s }
 
 // IsPathShadowCopied implements Service.
 func (c *Client) IsPathShadowCopied(ctx context.Context, share string) (PathShadowCopied, error) {
-	var resp IsPathShadowCopiedResponse
-	err := c.call(ctx, 0, &IsPathShadowCopiedRequest{ShareName: ndr.WTF8(share)}, &resp)
+	return c.serve.IsPathShadowCopied(ctx, share)
+}
+
+// IsPathShadowCopied implements Service.
+func (f ServiceFunc) IsPathShadowCopied(ctx context.Context, share string) (PathShadowCopied, error) {
+	resp, err := invoke[IsPathShadowCopiedResponse](ctx, f, &IsPathShadowCopiedRequest{ShareName: ndr.WTF8(share)})
 	return PathShadowCopied{Present: resp.ShadowCopyPresent != 0, Compatibility: resp.ShadowCopyCompatibility}, err
 }
 

@@ -65,12 +65,17 @@ func (m *IsPathSupportedResponse) Append(dst []byte, s ndr.Syntax) ([]byte, erro
 	return e.Bytes()
 }
 
-func (m *IsPathSupportedResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *IsPathSupportedResponse) SetStatus(s Status) { m.Return = s }
 
 // IsPathSupported implements Service.
 func (c *Client) IsPathSupported(ctx context.Context, share string) (PathSupport, error) {
-	var resp IsPathSupportedResponse
-	err := c.call(ctx, 0, &IsPathSupportedRequest{ShareName: ndr.WTF8(share)}, &resp)
+	return c.serve.IsPathSupported(ctx, share)
+}
+
+// IsPathSupported implements Service.
+func (f ServiceFunc) IsPathSupported(ctx context.Context, share string) (PathSupport, error) {
+	resp, err := invoke[IsPathSupportedResponse](ctx, f, &IsPathSupportedRequest{ShareName: ndr.WTF8(share)})
 	return PathSupport{Supported: resp.SupportedByThisProvider != 0, Owner: resp.OwnerMachineName.String}, err
 }
 

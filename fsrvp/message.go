@@ -26,13 +26,40 @@ type Response interface {
 	Message
 	// Status returns what the method returned.
 	Status() Status
-	setStatus(Status)
+	// SetStatus sets it.
+	SetStatus(Status)
 }
+
+// A StatusResponse is the whole response of the methods that return nothing but a status. It is embedded in the
+// structs of their responses.
+type StatusResponse struct {
+	Return Status `json:"Return"`
+}
+
+// Status returns m.Return.
+func (m *StatusResponse) Status() Status { return m.Return }
+
+// Parse implements Message.
+func (m *StatusResponse) Parse(s ndr.Syntax, stub []byte) error {
+	d := ndr.NewDecoder(stub, s)
+	m.Return = Status(d.Uint32())
+	return d.Err()
+}
+
+// Append implements Message.
+func (m *StatusResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
+	e := ndr.NewEncoder(dst, s)
+	e.Uint32(uint32(m.Return))
+	return e.Bytes()
+}
+
+// SetStatus sets m.Return.
+func (m *StatusResponse) SetStatus(s Status) { m.Return = s }
 
 // ParseRequest reads the request of a method from its stub. It fails with an error that wraps
 // ndr.ErrBadStub, or with another where there is no such method.
 func ParseRequest(op Opnum, s ndr.Syntax, stub []byte) (Message, error) {
-	m := newRequest(op)
+	m := NewRequest(op)
 	if m == nil {
 		return nil, fmt.Errorf("fsrvp: no method has %v", op)
 	}
@@ -44,7 +71,7 @@ func ParseRequest(op Opnum, s ndr.Syntax, stub []byte) (Message, error) {
 
 // ParseResponse reads the response of a method from its stub. It fails as ParseRequest does.
 func ParseResponse(op Opnum, s ndr.Syntax, stub []byte) (Response, error) {
-	m := newResponse(op)
+	m := NewResponse(op)
 	if m == nil {
 		return nil, fmt.Errorf("fsrvp: no method has %v", op)
 	}
@@ -54,7 +81,8 @@ func ParseResponse(op Opnum, s ndr.Syntax, stub []byte) (Response, error) {
 	return m, nil
 }
 
-func newRequest(op Opnum) Message {
+// NewRequest returns an empty request of a method, nil if there is no such method.
+func NewRequest(op Opnum) Message {
 	switch op {
 	case OpGetSupportedVersion:
 		return new(GetSupportedVersionRequest)
@@ -86,7 +114,8 @@ func newRequest(op Opnum) Message {
 	return nil
 }
 
-func newResponse(op Opnum) Response {
+// NewResponse returns an empty response of a method, nil if there is no such method.
+func NewResponse(op Opnum) Response {
 	switch op {
 	case OpGetSupportedVersion:
 		return new(GetSupportedVersionResponse)

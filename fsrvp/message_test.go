@@ -54,9 +54,9 @@ func randomMessage(t *rapid.T) Message {
 	status := func() Status { return Status(u32()) }
 
 	op := Opnum(rapid.Uint16Range(0, uint16(opnums)-1).Draw(t, "op"))
-	var m Message = newRequest(op)
+	var m Message = NewRequest(op)
 	if rapid.Bool().Draw(t, "response") {
-		m = newResponse(op)
+		m = NewResponse(op)
 	}
 	switch m := m.(type) {
 	case *GetSupportedVersionRequest:

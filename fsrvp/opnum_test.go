@@ -12,8 +12,8 @@ func TestOpnum(t *testing.T) {
 	for op := range opnums {
 		require.True(t, op.Valid())
 		require.False(t, strings.HasPrefix(op.String(), "opnum"))
-		require.Equal(t, op, newRequest(op).Opnum())
-		require.Equal(t, op, newResponse(op).Opnum())
+		require.Equal(t, op, NewRequest(op).Opnum())
+		require.Equal(t, op, NewResponse(op).Opnum())
 	}
 	require.False(t, opnums.Valid())
 	require.Equal(t, "opnum 13", opnums.String())

@@ -56,12 +56,17 @@ func (m *StartShadowCopySetResponse) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	return e.Bytes()
 }
 
-func (m *StartShadowCopySetResponse) setStatus(s Status) { m.Return = s }
+// SetStatus sets m.Return.
+func (m *StartShadowCopySetResponse) SetStatus(s Status) { m.Return = s }
 
 // StartShadowCopySet implements Service.
 func (c *Client) StartShadowCopySet(ctx context.Context, client SetID) (SetID, error) {
-	var resp StartShadowCopySetResponse
-	err := c.call(ctx, 0, &StartShadowCopySetRequest{ClientShadowCopySetID: client}, &resp)
+	return c.serve.StartShadowCopySet(ctx, client)
+}
+
+// StartShadowCopySet implements Service.
+func (f ServiceFunc) StartShadowCopySet(ctx context.Context, client SetID) (SetID, error) {
+	resp, err := invoke[StartShadowCopySetResponse](ctx, f, &StartShadowCopySetRequest{ClientShadowCopySetID: client})
 	return resp.ShadowCopySetID, err
 }
 

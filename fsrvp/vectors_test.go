@@ -91,9 +91,9 @@ func TestVectors(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, v.Hex, hex.EncodeToString(stub))
 
-			var fromValues Message = newRequest(v.Opnum)
+			var fromValues Message = NewRequest(v.Opnum)
 			if v.Direction == "response" {
-				fromValues = newResponse(v.Opnum)
+				fromValues = NewResponse(v.Opnum)
 			}
 			require.NoError(t, json.Unmarshal(v.Values, fromValues))
 			require.Equal(t, m, fromValues)

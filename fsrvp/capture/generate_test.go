@@ -233,7 +233,7 @@ func genMessages(id int) (fsrvp.Message, fsrvp.Response) {
 			&fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set, Return: fsrvp.Status(id)}
 	}
 	return &fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: uint32(id)},
-		&fsrvp.CommitShadowCopySetResponse{Return: fsrvp.Status(id)}
+		&fsrvp.CommitShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.Status(id)}}
 }
 
 // genID returns the number of a call from its request.

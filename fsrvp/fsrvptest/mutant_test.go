@@ -13,90 +13,47 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
 // A mutant is a server that does one thing wrong.
 type mutant struct {
-	fsrvp.Service
-	status func(op fsrvp.Opnum, err error) error // changes what methods answer
-	lies   bool                                  // results are wrong
+	fsrvp.ServiceFunc
+	service fsrvp.Service
+	status  func(op fsrvp.Opnum, err error) error // changes what methods answer
+	lies    bool                                  // results are wrong
 }
 
-func (m *mutant) answer(op fsrvp.Opnum, err error) error {
-	if m.status == nil {
-		return err
-	}
-	return m.status(op, err)
-}
-
-func (m *mutant) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error) {
-	v, err := m.Service.GetSupportedVersion(ctx)
+func (m *mutant) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
+	resp, err := fsrvp.Serve(ctx, m.service, req)
 	if m.lies {
-		v.Max++
+		switch r := resp.(type) {
+		case *fsrvp.GetSupportedVersionResponse:
+			r.MaxVersion++
+		case *fsrvp.IsPathSupportedResponse:
+			r.OwnerMachineName = ndr.NullString{}
+		case *fsrvp.IsPathShadowCopiedResponse:
+			r.ShadowCopyCompatibility = 4
+		case *fsrvp.GetShareMappingResponse:
+			if a := r.ShareMapping1; a != nil {
+				a.ShadowCopySetID, a.ShadowCopyID = fsrvp.NewSetID(), fsrvp.NewCopyID()
+				a.ShadowCopyShareName.String = "lie" + a.ShadowCopyShareName.String[:1]
+				a.CreationTimestamp += 1e7
+			}
+		}
 	}
-	return v, m.answer(fsrvp.OpGetSupportedVersion, err)
-}
-
-func (m *mutant) SetContext(ctx context.Context, c fsrvp.ContextValue) error {
-	return m.answer(fsrvp.OpSetContext, m.Service.SetContext(ctx, c))
-}
-
-func (m *mutant) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsrvp.SetID, error) {
-	id, err := m.Service.StartShadowCopySet(ctx, client)
-	return id, m.answer(fsrvp.OpStartShadowCopySet, err)
-}
-
-func (m *mutant) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
-	id, err := m.Service.AddToShadowCopySet(ctx, client, set, share)
-	return id, m.answer(fsrvp.OpAddToShadowCopySet, err)
-}
-
-func (m *mutant) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return m.answer(fsrvp.OpCommitShadowCopySet, m.Service.CommitShadowCopySet(ctx, set, wait))
-}
-
-func (m *mutant) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return m.answer(fsrvp.OpExposeShadowCopySet, m.Service.ExposeShadowCopySet(ctx, set, wait))
-}
-
-func (m *mutant) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
-	return m.answer(fsrvp.OpRecoveryCompleteShadowCopySet, m.Service.RecoveryCompleteShadowCopySet(ctx, set))
-}
-
-func (m *mutant) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
-	return m.answer(fsrvp.OpAbortShadowCopySet, m.Service.AbortShadowCopySet(ctx, set))
-}
-
-func (m *mutant) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
-	p, err := m.Service.IsPathSupported(ctx, share)
-	if m.lies {
-		p.Owner = ""
+	if m.status != nil {
+		err = m.status(req.Opnum(), err)
+		resp.SetStatus(fsrvp.StatusOf(err))
 	}
-	return p, m.answer(fsrvp.OpIsPathSupported, err)
+	return resp, err
 }
 
-func (m *mutant) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.PathShadowCopied, error) {
-	p, err := m.Service.IsPathShadowCopied(ctx, share)
-	if m.lies {
-		p.Compatibility = 4
-	}
-	return p, m.answer(fsrvp.OpIsPathShadowCopied, err)
-}
-
-func (m *mutant) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
-	a, err := m.Service.GetShareMapping(ctx, copy, set, share, level)
-	if m.lies && a != nil {
-		a.SetID, a.CopyID, a.Exposed, a.Created = fsrvp.NewSetID(), fsrvp.NewCopyID(), "lie"+a.Exposed[:1], time.Now()
-	}
-	return a, m.answer(fsrvp.OpGetShareMapping, err)
-}
-
-func (m *mutant) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
-	return m.answer(fsrvp.OpDeleteShareMapping, m.Service.DeleteShareMapping(ctx, set, copy, share))
-}
-
-func (m *mutant) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return m.answer(fsrvp.OpPrepareShadowCopySet, m.Service.PrepareShadowCopySet(ctx, set, wait))
+// mutate returns s with one thing wrong, or nothing yet.
+func mutate(s fsrvp.Service, status func(op fsrvp.Opnum, err error) error) *mutant {
+	m := &mutant{service: s, status: status}
+	m.ServiceFunc = m.call
+	return m
 }
 
 // breeds are the mutants, by what they do wrong.
@@ -140,12 +97,12 @@ var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant)
 		restart := t.Restart
 		t.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
 			next, err := restart(ctx)
-			next.Client = &mutant{Service: next.Client, status: func(op fsrvp.Opnum, err error) error {
+			next.Client = mutate(next.Client, func(op fsrvp.Opnum, err error) error {
 				if op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet {
 					return fsrvp.ErrObjectNotFound
 				}
 				return err
-			}}
+			})
 			return next, err
 		}
 	},
@@ -167,12 +124,12 @@ func TestLateDeletionFails(t *testing.T) {
 			continue
 		}
 		target, late := whole, 0
-		target.Client = &mutant{Service: whole.Client, status: func(op fsrvp.Opnum, err error) error {
+		target.Client = mutate(whole.Client, func(op fsrvp.Opnum, err error) error {
 			if op == ends {
 				late = 1 // for the next one who counts
 			}
 			return err
-		}}
+		})
 		target.Held = func(ctx context.Context) (int, int, error) {
 			snapshots, shares, err := whole.Held(ctx)
 			snapshots, late = snapshots+late, 0
@@ -230,7 +187,7 @@ func finds(c fsrvptest.Case, whole *fsrvptest.Target) bool {
 		target := *whole
 		breed(&target, func(change func(*mutant)) {
 			for _, s := range []*fsrvp.Service{&target.Client, &target.Other, &target.SameHost, &target.Unprivileged, &target.Unprotected} {
-				m := &mutant{Service: *s}
+				m := mutate(*s, nil)
 				change(m)
 				*s = m
 			}
@@ -252,7 +209,7 @@ func failsWithout(c fsrvptest.Case, whole *fsrvptest.Target) bool {
 		return err
 	}
 	target := *whole
-	target.Client, target.Other = &mutant{Service: whole.Client, status: broken}, &mutant{Service: whole.Other, status: broken}
+	target.Client, target.Other = mutate(whole.Client, broken), mutate(whole.Other, broken)
 	return c.Run(context.Background(), &target).Verdict == fsrvptest.Failed
 }
 
@@ -268,7 +225,7 @@ func takeServices(whole, target *fsrvptest.Target) {
 			if !ok {
 				break
 			}
-			service = m.Service
+			service = m.service
 		}
 		*s.to = service
 	}

@@ -24,7 +24,7 @@ func TestRunLeavesNothing(t *testing.T) {
 				dials++
 				s, err := fs.dial(ctx, c)
 				if err == nil && dials == 1 {
-					s = &dying{Client: s.(*fsrvp.Client), at: int64(stop), after: after}
+					s = newDying(s.(*fsrvp.Client), int64(stop), after)
 				}
 				return s, err
 			}})
@@ -41,74 +41,34 @@ func TestRunLeavesNothing(t *testing.T) {
 
 // A dying client breaks its connection at one of its calls: before it, or when the answer is there.
 type dying struct {
-	*fsrvp.Client
+	fsrvp.ServiceFunc
+	client    *fsrvp.Client
 	calls, at int64
 	after     bool
 }
 
+func newDying(c *fsrvp.Client, at int64, after bool) *dying {
+	d := &dying{client: c, at: at, after: after}
+	d.ServiceFunc = d.call
+	return d
+}
+
+// Close closes the connection, as the replay does with Services that can be closed.
+func (d *dying) Close() error { return d.client.Close() }
+
 // call makes a call, unless it is the one that breaks.
-func (d *dying) call(f func() error) error {
+func (d *dying) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
+	if req.Opnum() == fsrvp.OpAbortShadowCopySet { // the replay's own, to clean up
+		return fsrvp.Serve(ctx, d.client, req)
+	}
 	d.calls++
 	if d.calls-1 != d.at {
-		return f()
+		return fsrvp.Serve(ctx, d.client, req)
 	}
 	if d.after {
-		_ = f()
+		_, _ = fsrvp.Serve(ctx, d.client, req)
 	}
-	return errors.Join(net.ErrClosed, d.Close())
-}
-
-func (d *dying) GetSupportedVersion(ctx context.Context) (v fsrvp.Versions, err error) {
-	return v, d.call(func() error { v, err = d.Client.GetSupportedVersion(ctx); return err })
-}
-
-func (d *dying) SetContext(ctx context.Context, c fsrvp.ContextValue) error {
-	return d.call(func() error { return d.Client.SetContext(ctx, c) })
-}
-
-func (d *dying) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (id fsrvp.SetID, err error) {
-	err = d.call(func() error { id, err = d.Client.StartShadowCopySet(ctx, client); return err })
-	return id, err
-}
-
-func (d *dying) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (id fsrvp.CopyID, err error) {
-	err = d.call(func() error { id, err = d.Client.AddToShadowCopySet(ctx, client, set, share); return err })
-	return id, err
-}
-
-func (d *dying) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return d.call(func() error { return d.Client.CommitShadowCopySet(ctx, set, wait) })
-}
-
-func (d *dying) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return d.call(func() error { return d.Client.ExposeShadowCopySet(ctx, set, wait) })
-}
-
-func (d *dying) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
-	return d.call(func() error { return d.Client.RecoveryCompleteShadowCopySet(ctx, set) })
-}
-
-func (d *dying) IsPathSupported(ctx context.Context, share string) (p fsrvp.PathSupport, err error) {
-	err = d.call(func() error { p, err = d.Client.IsPathSupported(ctx, share); return err })
-	return p, err
-}
-
-func (d *dying) IsPathShadowCopied(ctx context.Context, share string) (p fsrvp.PathShadowCopied, err error) {
-	err = d.call(func() error { p, err = d.Client.IsPathShadowCopied(ctx, share); return err })
-	return p, err
-}
-
-func (d *dying) GetShareMapping(ctx context.Context, id fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (m *fsrvp.ShareMapping, err error) {
-	err = d.call(func() error { m, err = d.Client.GetShareMapping(ctx, id, set, share, level); return err })
-	return m, err
-}
-
-func (d *dying) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, id fsrvp.CopyID, share string) error {
-	return d.call(func() error { return d.Client.DeleteShareMapping(ctx, set, id, share) })
-}
-
-func (d *dying) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return d.call(func() error { return d.Client.PrepareShadowCopySet(ctx, set, wait) })
+	return nil, errors.Join(net.ErrClosed, d.client.Close())
 }
 
 // TestRunCancelled ends the context at each call.

@@ -76,6 +76,6 @@ func (e *Exchange) check() error {
 
 // isRequest tells a request from a response, which is a Message too, and from a type that is not the package's.
 func isRequest(m fsrvp.Message) bool {
-	req, _ := newMessages(m.Opnum())
+	req := fsrvp.NewRequest(m.Opnum())
 	return reflect.TypeOf(m) == reflect.TypeOf(req)
 }

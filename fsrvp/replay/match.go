@@ -138,7 +138,7 @@ func (s *Service) sameCopy(recorded, now fsrvp.CopyID, share ndr.WTF8) bool {
 // response returns what a step answers to a call, and notes the ids that it hands out.
 func (s *Service) response(st *step, req fsrvp.Message) fsrvp.Response {
 	if st.Response == nil {
-		_, resp := newMessages(req.Opnum())
+		resp := fsrvp.NewResponse(req.Opnum())
 		return resp
 	}
 	if st.succeeded() {

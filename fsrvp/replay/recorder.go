@@ -29,6 +29,8 @@ type RecorderConfig struct {
 // answers for an error without a Status: a *dcerpc.Fault, or E_FAIL. Elsewhere such an error is a call without an answer, or one with a Fault.
 // The text of the error is written in both cases.
 type Recorder struct {
+	fsrvp.ServiceFunc // the methods
+
 	service fsrvp.Service
 	self    Connection
 
@@ -45,6 +47,7 @@ var _ fsrvp.Service = (*Recorder)(nil)
 // file that holds a transcript, open it for appending. A nil cfg means its zero value.
 func NewRecorder(s fsrvp.Service, w io.Writer, cfg *RecorderConfig) *Recorder {
 	r := &Recorder{service: s, w: NewWriter(w)}
+	r.ServiceFunc = r.call
 	if cfg != nil {
 		r.self = cfg.Connection
 	}
@@ -70,6 +73,14 @@ func (r *Recorder) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	return r.Err()
+}
+
+// call passes a call on and writes it.
+func (r *Recorder) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
+	begun := time.Now()
+	resp, err := fsrvp.Serve(ctx, r.service, req)
+	r.record(ctx, begun, req, resp, err)
+	return resp, err
 }
 
 // record writes one call that has just returned err, with the response that status is in.
@@ -110,14 +121,6 @@ func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Messag
 			r.err = err
 		}
 	}
-}
-
-// status returns what is answered on the wire for err.
-func (r *Recorder) status(ctx context.Context, err error) fsrvp.Status {
-	if _, serving := dcerpc.PeerFromContext(ctx); serving {
-		return fsrvp.StatusOf(err)
-	}
-	return status(err)
 }
 
 // connectionOf is what a Peer says of a connection.

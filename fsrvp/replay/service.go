@@ -53,6 +53,8 @@ type ServiceConfig struct {
 //
 // The methods may be called by several goroutines at once.
 type Service struct {
+	fsrvp.ServiceFunc // the methods
+
 	cfg ServiceConfig
 
 	mu         sync.Mutex
@@ -82,6 +84,7 @@ func NewService(recording []*Exchange, cfg *ServiceConfig) (*Service, error) {
 		lives:   map[fsrvp.SetID][]*step{},
 		copies:  map[fsrvp.CopyID]bool{},
 	}
+	s.ServiceFunc = s.answer
 	if cfg != nil {
 		s.cfg = *cfg
 	}
@@ -182,7 +185,7 @@ func (d *Departure) Unwrap() error { return fsrvp.ErrBadState }
 func (s *Service) answer(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 	e, resp, departure := s.match(req)
 	if departure != nil {
-		_, resp := newMessages(req.Opnum())
+		resp := fsrvp.NewResponse(req.Opnum())
 		if s.cfg.OnDeparture != nil {
 			if err := s.cfg.OnDeparture(ctx, departure); err != nil {
 				return resp, err

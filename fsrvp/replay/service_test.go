@@ -106,12 +106,12 @@ func TestServiceOrder(t *testing.T) {
 		return call(&fsrvp.GetShareMappingRequest{ShadowCopyID: id, ShadowCopySetID: set, ShareName: `\\fs1\s`, Level: 1}, resp)
 	}
 	commit := func(s fsrvp.Status) *Exchange {
-		return call(&fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.CommitShadowCopySetResponse{Return: s})
+		return call(&fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.CommitShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: s}})
 	}
 	recording := []*Exchange{
 		call(&fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 1}),
 		call(&fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 2}),
-		call(&fsrvp.SetContextRequest{Context: 7}, &fsrvp.SetContextResponse{Return: fsrvp.ErrUnsupportedContext}),
+		call(&fsrvp.SetContextRequest{Context: 7}, &fsrvp.SetContextResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrUnsupportedContext}}),
 		call(&fsrvp.SetContextRequest{Context: 9}, &fsrvp.SetContextResponse{}),
 		call(&fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: fsrvp.SetID{8}}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set}),
 		call(&fsrvp.AddToShadowCopySetRequest{ShadowCopySetID: set, ShareName: `\\fs1\s`}, &fsrvp.AddToShadowCopySetResponse{ShadowCopyID: a}),
@@ -192,7 +192,7 @@ func TestServiceIDs(t *testing.T) {
 			&fsrvp.GetShareMappingResponse{Level: 1, Return: fsrvp.ErrInvalidArg}),
 		exchange(5, 5, &fsrvp.GetShareMappingRequest{ShadowCopyID: myCopy, ShadowCopySetID: mine, ShareName: `\\fs1\s`, Level: 1},
 			&fsrvp.GetShareMappingResponse{Level: 1, ShareMapping1: &fsrvp.ShareMapping1{ShadowCopySetID: mine, ShadowCopyID: myCopy}}),
-		exchange(6, 6, &fsrvp.PrepareShadowCopySetRequest{ShadowCopySetID: fsrvp.SetID{44}}, &fsrvp.PrepareShadowCopySetResponse{Return: fsrvp.ErrBadID}),
+		exchange(6, 6, &fsrvp.PrepareShadowCopySetRequest{ShadowCopySetID: fsrvp.SetID{44}}, &fsrvp.PrepareShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrBadID}}),
 	}
 	for _, e := range recording[4:5] {
 		e.Response.(*fsrvp.GetShareMappingResponse).ShareMapping1.ShadowCopyShareName.String = fsrvp.ExposedName("s", myCopy)

@@ -147,7 +147,7 @@ func (l *line) exchange() (*Exchange, error) {
 	case l.Method != "" && l.Method != fsrvp.Opnum(*l.Opnum).String():
 		return nil, fmt.Errorf("opnum %d is %v, not %q", *l.Opnum, fsrvp.Opnum(*l.Opnum), l.Method)
 	}
-	req, resp := newMessages(fsrvp.Opnum(*l.Opnum))
+	req, resp := fsrvp.NewRequest(fsrvp.Opnum(*l.Opnum)), fsrvp.NewResponse(fsrvp.Opnum(*l.Opnum))
 	e := &Exchange{
 		Time:       l.Time.UTC(),
 		Connection: Connection{l.Client, l.Server, l.User, l.Mechanism, dcerpc.AuthLevel(l.AuthLevel)},

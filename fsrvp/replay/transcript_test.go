@@ -49,7 +49,7 @@ func example() []*Exchange {
 		&fsrvp.GetShareMappingResponse{Level: 1, ShareMapping1: &fsrvp.ShareMapping1{
 			ShadowCopySetID: set, ShadowCopyID: cpy, ShareNameUNC: ndr.StringOf(`\\fs\data`), CreationTimestamp: 134397840000000000,
 		}})
-	failed := exchange(6*time.Second, 7*time.Second, &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.AbortShadowCopySetResponse{Return: fsrvp.ErrBadState})
+	failed := exchange(6*time.Second, 7*time.Second, &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.AbortShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrBadState}})
 	return []*Exchange{start, refused, lost, mapping, failed}
 }
 
@@ -90,7 +90,8 @@ func messages(t *rapid.T) (fsrvp.Message, fsrvp.Response) {
 		}
 		return ndr.StringOf(text().Draw(t, "string"))
 	}
-	req, resp := newMessages(fsrvp.Opnum(rapid.IntRange(0, 12).Draw(t, "opnum")))
+	op := fsrvp.Opnum(rapid.IntRange(0, 12).Draw(t, "opnum"))
+	req, resp := fsrvp.NewRequest(op), fsrvp.NewResponse(op)
 	status := fsrvp.Status(number())
 	switch m := req.(type) {
 	case *fsrvp.SetContextRequest:
