@@ -22,7 +22,9 @@ var layers = map[string][]string{
 	"dcerpc":     {"ndr", "dcerpc/pdu"},
 	"fsrvp":      {"ndr", "dcerpc/pdu", "dcerpc"},
 
-	"fsrvp/backend": {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp"},
+	"fsrvp/backend":    {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp"},
+	"fsrvp/transcript": {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp"},
+	"fsrvp/replay":     {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp", "fsrvp/transcript"},
 }
 
 // leaves are what the layers above may not pull in, however indirectly: who embeds ndr, dcerpc or fsrvp

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // A callSummary says how a replay against a server went.
@@ -40,7 +41,7 @@ func (s *callSummary) String() string {
 }
 
 // call replays against the server. One connection stands for each of the recording's.
-func (o *options) call(ctx context.Context, recording []*replay.Exchange, out io.Writer, p *printer) (differs bool, err error) {
+func (o *options) call(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
 	cfg, dialer, err := o.cred.Config()
 	if err != nil {
 		return false, err
@@ -48,9 +49,9 @@ func (o *options) call(ctx context.Context, recording []*replay.Exchange, out io
 	if dialer != nil {
 		defer func() { err = errors.Join(err, dialer.Close()) }()
 	}
-	recorders := &recorders{out: replay.NewWriter(out)}
+	recorders := &recorders{out: transcript.NewWriter(out)}
 	report, err := replay.Run(ctx, recording, &replay.Config{
-		Dial: func(ctx context.Context, _ replay.Connection) (fsrvp.Service, error) {
+		Dial: func(ctx context.Context, _ transcript.Connection) (fsrvp.Service, error) {
 			return fsrvp.Dial(ctx, o.server, cfg)
 		},
 		Shares:       o.shares.Rewrite,
@@ -73,12 +74,12 @@ func (o *options) call(ctx context.Context, recording []*replay.Exchange, out io
 
 // recorders writes what a replay was answered.
 type recorders struct {
-	out *replay.Writer
+	out *transcript.Writer
 	err error
 }
 
 func (r *recorders) write(server string, res *replay.Result) {
-	e := &replay.Exchange{
+	e := &transcript.Exchange{
 		Time: res.Time, ResponseTime: res.ResponseTime, Connection: res.Exchange.Connection,
 		Request: res.Request, Response: res.Response, Fault: res.Fault,
 	}

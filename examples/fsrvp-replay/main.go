@@ -33,6 +33,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 const usage = `usage: fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X]
@@ -159,7 +160,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case o.serve != "":
 		return o.answer(ctx, recording, out, &p)
 	}
-	w := replay.NewWriter(out)
+	w := transcript.NewWriter(out)
 	for _, e := range recording {
 		if err := w.Write(e); err != nil {
 			return false, fmt.Errorf("-out: %w", err)

@@ -12,11 +12,11 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // read reads the recording, and checks that it has one server.
-func (o *options) read(stdin io.Reader, stderr io.Writer) ([]*replay.Exchange, error) {
+func (o *options) read(stdin io.Reader, stderr io.Writer) ([]*transcript.Exchange, error) {
 	in := stdin
 	if o.in != "-" {
 		f, err := os.Open(o.in)
@@ -31,9 +31,9 @@ func (o *options) read(stdin io.Reader, stderr io.Writer) ([]*replay.Exchange, e
 	if err != nil {
 		return nil, fmt.Errorf("-in: %s is empty, or cannot be read: %w", o.in, err)
 	}
-	var recording []*replay.Exchange
+	var recording []*transcript.Exchange
 	if first[0] == '{' {
-		recording, err = replay.ReadTranscript(b)
+		recording, err = transcript.ReadAll(b)
 	} else {
 		recording, err = o.readCapture(b, stderr)
 	}
@@ -44,7 +44,7 @@ func (o *options) read(stdin io.Reader, stderr io.Writer) ([]*replay.Exchange, e
 }
 
 // readCapture takes the calls of a packet capture whose requests can be read.
-func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*replay.Exchange, error) {
+func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*transcript.Exchange, error) {
 	sum := new(capture.Summary)
 	cfg := &capture.Config{Summary: sum}
 	if o.inKeytab != "" {
@@ -53,13 +53,13 @@ func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*replay.Exchang
 			return nil, fmt.Errorf("-in-keytab: %w", err)
 		}
 	}
-	var recording []*replay.Exchange
+	var recording []*transcript.Exchange
 	var unreadable error
 	lost := 0
 	for call, err := range capture.Calls(in, cfg) {
 		switch {
 		case errors.Is(err, capture.ErrNotCapture):
-			return nil, fmt.Errorf("-in: %s is neither a transcript nor a packet capture: record one with tcpdump -w, or with replay.Recorder", o.in)
+			return nil, fmt.Errorf("-in: %s is neither a transcript nor a packet capture: record one with tcpdump -w, or with transcript.Recorder", o.in)
 		case err != nil && len(recording) == 0:
 			return nil, err
 		case err != nil:
@@ -70,7 +70,7 @@ func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*replay.Exchang
 				unreadable = call.RequestErr
 			}
 		default:
-			recording = append(recording, exchange(call))
+			recording = append(recording, call.Exchange())
 		}
 	}
 	if lost > 0 {
@@ -87,27 +87,8 @@ func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*replay.Exchang
 	return recording, nil
 }
 
-// exchange makes an Exchange of a Call whose request was read.
-func exchange(c *capture.Call) *replay.Exchange {
-	e := &replay.Exchange{
-		Time:         c.Time,
-		ResponseTime: c.ResponseTime,
-		Connection: replay.Connection{
-			Client: c.Client.String(), Server: c.Server.String(),
-			User: c.User(), Mechanism: c.Peer.Mechanism, Level: c.Peer.Level,
-		},
-		Request:  c.Request,
-		Response: c.Response,
-		Fault:    c.Fault,
-	}
-	if c.ResponseErr != nil {
-		e.Error = c.ResponseErr.Error()
-	}
-	return e
-}
-
 // oneServer returns the calls of the server that is chosen, or of the only one.
-func (o *options) oneServer(recording []*replay.Exchange) ([]*replay.Exchange, error) {
+func (o *options) oneServer(recording []*transcript.Exchange) ([]*transcript.Exchange, error) {
 	var servers []string
 	for _, e := range recording {
 		if s := host(e.Server); !slices.Contains(servers, s) {
@@ -115,7 +96,7 @@ func (o *options) oneServer(recording []*replay.Exchange) ([]*replay.Exchange, e
 		}
 	}
 	if o.inServer != "" {
-		recording = slices.DeleteFunc(recording, func(e *replay.Exchange) bool { return host(e.Server) != host(o.inServer) })
+		recording = slices.DeleteFunc(recording, func(e *transcript.Exchange) bool { return host(e.Server) != host(o.inServer) })
 	}
 	switch {
 	case len(servers) == 0:

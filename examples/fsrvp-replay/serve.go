@@ -18,6 +18,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // A departure is a call that the recording does not answer.
@@ -66,7 +67,7 @@ func (s *serveSummary) String() string {
 }
 
 // answer serves clients until ctx ends. It tells whether they made calls that the recording does not answer.
-func (o *options) answer(ctx context.Context, recording []*replay.Exchange, out io.Writer, p *printer) (differs bool, err error) {
+func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
 	service, err := replay.NewService(recording, &replay.ServiceConfig{
 		Shares: o.shares.Rewrite,
 		Speed:  o.speed,
@@ -91,7 +92,7 @@ func (o *options) answer(ctx context.Context, recording []*replay.Exchange, out 
 	if err != nil {
 		return false, fmt.Errorf("-serve: %w", err)
 	}
-	recorder := replay.NewRecorder(service, out, &replay.RecorderConfig{Connection: replay.Connection{Server: l.Addr().String()}})
+	recorder := transcript.NewRecorder(service, out, &transcript.RecorderConfig{Connection: transcript.Connection{Server: l.Addr().String()}})
 	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
 	handler := &fsrvp.HandlerConfig{AllowSMBSessionAlone: true, Logger: log}
 	if o.anonymous {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // made is what a replay has made on servers and not yet removed.
@@ -18,12 +19,12 @@ type made struct {
 
 // A madeSet is a set that was started.
 type madeSet struct {
-	Connection // that it was started on
-	id         fsrvp.SetID
-	shares     []madeShare // that were added and not deleted
-	committed  bool        // a commit was tried
-	recovered  bool
-	aborted    bool
+	transcript.Connection // that it was started on
+	id                    fsrvp.SetID
+	shares                []madeShare // that were added and not deleted
+	committed             bool        // a commit was tried
+	recovered             bool
+	aborted               bool
 }
 
 type madeShare struct {
@@ -33,12 +34,12 @@ type madeShare struct {
 
 // A madeContext is a context that was set, and no set with an id that is known was started with it since.
 type madeContext struct {
-	Connection
+	transcript.Connection
 	value fsrvp.ContextValue
 }
 
 // note takes the outcome of a call. One that was not answered may have had its effect.
-func (m *made) note(e *Exchange, res *Result) {
+func (m *made) note(e *transcript.Exchange, res *Result) {
 	ok := res.Response != nil && res.Response.Status().IsSuccess()
 	doubtful := res.Err != nil
 	switch req := res.Request.(type) {
@@ -78,14 +79,14 @@ func (m *made) note(e *Exchange, res *Result) {
 }
 
 // samePlace tells whether a server that has one creation per client takes both for the same client.
-func samePlace(a, b *Connection) bool { return a.Server == b.Server && a.host() == b.host() }
+func samePlace(a, b *transcript.Connection) bool { return a.Server == b.Server && a.Host() == b.Host() }
 
-func (m *made) contextSet(c Connection, v fsrvp.ContextValue) {
+func (m *made) contextSet(c transcript.Connection, v fsrvp.ContextValue) {
 	m.contextUsed(c)
 	m.contexts = append(m.contexts, madeContext{c, v})
 }
 
-func (m *made) contextUsed(c Connection) {
+func (m *made) contextUsed(c transcript.Connection) {
 	m.contexts = slices.DeleteFunc(m.contexts, func(o madeContext) bool { return samePlace(&o.Connection, &c) })
 }
 
@@ -113,13 +114,13 @@ func (s *madeSet) gone() bool {
 
 // cleanUp removes what was made, the last first.
 func (r *run) cleanUp(ctx context.Context) error {
-	conns := map[Connection]*connection{}
+	conns := map[transcript.Connection]*connection{}
 	defer func() {
 		for _, conn := range conns {
 			conn.close()
 		}
 	}()
-	service := func(c Connection) (fsrvp.Service, error) {
+	service := func(c transcript.Connection) (fsrvp.Service, error) {
 		if conn, ok := conns[c]; ok {
 			return conn.service, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // TestRunLeavesNothing stops a replay before each of its calls, and in each.
@@ -20,7 +21,7 @@ func TestRunLeavesNothing(t *testing.T) {
 		for stop := range recording {
 			fs := newFileServer(t)
 			dials := 0
-			report, err := Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c Connection) (fsrvp.Service, error) {
+			report, err := Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c transcript.Connection) (fsrvp.Service, error) {
 				dials++
 				s, err := fs.dial(ctx, c)
 				if err == nil && dials == 1 {
@@ -136,7 +137,7 @@ func TestRunLeft(t *testing.T) {
 		start: func() (fsrvp.SetID, error) { return set, nil },
 		abort: func(fsrvp.SetID) error { return fsrvp.ErrFail },
 	}
-	recording := []*Exchange{exchange(0, 0, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: fsrvp.SetID{1}})}
+	recording := []*transcript.Exchange{exchange(0, 0, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: fsrvp.SetID{1}})}
 	report, err := Run(t.Context(), recording, &Config{Service: s})
 	require.ErrorIs(t, err, fsrvp.ErrFail)
 	require.ErrorContains(t, err, set.String())
@@ -168,7 +169,7 @@ func TestRunLyingServer(t *testing.T) {
 	for _, last := range []fsrvp.Opnum{fsrvp.OpAddToShadowCopySet, fsrvp.OpCommitShadowCopySet, fsrvp.OpExposeShadowCopySet} {
 		for _, abort := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, abort %v", last, abort), func(t *testing.T) {
-				var recording []*Exchange
+				var recording []*transcript.Exchange
 				for i, e := range whole {
 					if e.Opnum() == last {
 						recording = whole[: i+1 : i+1]
@@ -177,7 +178,7 @@ func TestRunLyingServer(t *testing.T) {
 				if abort {
 					end := recording[len(recording)-1]
 					req := &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: setOf(end.Request)}
-					recording = append(recording, &Exchange{Time: end.end(), Connection: end.Connection, Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
+					recording = append(recording, &transcript.Exchange{Time: end.End(), Connection: end.Connection, Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
 				}
 				fs := newFileServer(t)
 				s := &lying{Client: fs.client(t, "a")}
@@ -192,19 +193,19 @@ func TestRunLyingServer(t *testing.T) {
 
 // TestRunResetsContext has clients that set a context and start no set.
 func TestRunResetsContext(t *testing.T) {
-	set := func(client string) *Exchange {
+	set := func(client string) *transcript.Exchange {
 		e := exchange(0, 0, &fsrvp.SetContextRequest{Context: fsrvp.ContextAppRollback}, &fsrvp.SetContextResponse{})
 		e.Client = client
 		return e
 	}
 	fs := newFileServer(t)
-	report, err := Run(t.Context(), []*Exchange{set("10.0.0.1:1"), set("10.0.0.1:2")}, &Config{Service: fs.client(t, "a")})
+	report, err := Run(t.Context(), []*transcript.Exchange{set("10.0.0.1:1"), set("10.0.0.1:2")}, &Config{Service: fs.client(t, "a")})
 	require.NoError(t, err)
 	require.Equal(t, 2, report.Same)
 	require.NoError(t, fs.client(t, "b").SetContext(t.Context(), fsrvp.ContextBackup))
 
 	// Those of another client are let alone.
-	report, err = Run(t.Context(), []*Exchange{set("10.0.0.1:1")}, &Config{Service: fs.client(t, "c")})
+	report, err = Run(t.Context(), []*transcript.Exchange{set("10.0.0.1:1")}, &Config{Service: fs.client(t, "c")})
 	require.NoError(t, err)
 	require.Len(t, report.Differences, 1)
 	require.ErrorIs(t, fs.client(t, "d").SetContext(t.Context(), fsrvp.ContextBackup), fsrvp.ErrShadowCopySetInProgress)
@@ -212,7 +213,7 @@ func TestRunResetsContext(t *testing.T) {
 	// Of two that a recording has, one may be in doubt.
 	errBroken := errors.New("broken")
 	s := &fake{context: func(fsrvp.ContextValue) error { return errBroken }}
-	_, err = Run(t.Context(), []*Exchange{set("10.0.0.1:1")}, &Config{Service: s})
+	_, err = Run(t.Context(), []*transcript.Exchange{set("10.0.0.1:1")}, &Config{Service: s})
 	require.ErrorIs(t, err, errBroken)
 	require.ErrorContains(t, err, "resetting the context")
 }
@@ -228,8 +229,8 @@ func TestRunTouchesNothingElse(t *testing.T) {
 	recording := fs.recording(t)
 	last := recording[len(recording)-1]
 	// The recording goes on with what the server has not seen yet.
-	recording = append(recording, &Exchange{
-		Time: last.end(), Connection: last.Connection,
+	recording = append(recording, &transcript.Exchange{
+		Time: last.End(), Connection: last.Connection,
 		Request:  &fsrvp.DeleteShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: id, ShareName: `\\fs1\data`},
 		Response: &fsrvp.DeleteShareMappingResponse{},
 	})

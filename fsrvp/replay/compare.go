@@ -8,12 +8,13 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // A Difference is one thing that a server answered otherwise than the recording has it.
 type Difference struct {
-	Index    int       // of the Exchange in the recording that Run was given
-	Exchange *Exchange // as it was recorded
+	Index    int                  // of the Exchange in the recording that Run was given
+	Exchange *transcript.Exchange // as it was recorded
 	// Field is the result that differs, by its name in the IDL; "Return" for the status, "Fault" where one of
 	// both was a fault.
 	Field string
@@ -50,7 +51,7 @@ func describe(v any) string {
 	case *dcerpc.Fault:
 		return fmt.Sprintf("0x%08X %v", uint32(v.Status), v.Status)
 	case fsrvp.Filetime:
-		return v.Time().Format(timestampForm)
+		return v.Time().Format(transcript.TimestampForm)
 	case string:
 		if v == ownID {
 			return v
@@ -78,20 +79,20 @@ func quote(s string) string {
 // recorded_text and now_text, for people.
 func (d *Difference) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Call         int         `json:"call"`
-		Time         timestamp   `json:"time"`
-		Client       string      `json:"client"`
-		Server       string      `json:"server"`
-		Opnum        fsrvp.Opnum `json:"opnum"`
-		Method       string      `json:"method"`
-		Share        string      `json:"share,omitempty"`
-		Field        string      `json:"field"`
-		Recorded     any         `json:"recorded"`
-		Now          any         `json:"now"`
-		RecordedText string      `json:"recorded_text"`
-		NowText      string      `json:"now_text"`
+		Call         int                  `json:"call"`
+		Time         transcript.Timestamp `json:"time"`
+		Client       string               `json:"client"`
+		Server       string               `json:"server"`
+		Opnum        fsrvp.Opnum          `json:"opnum"`
+		Method       string               `json:"method"`
+		Share        string               `json:"share,omitempty"`
+		Field        string               `json:"field"`
+		Recorded     any                  `json:"recorded"`
+		Now          any                  `json:"now"`
+		RecordedText string               `json:"recorded_text"`
+		NowText      string               `json:"now_text"`
 	}{
-		d.Index + 1, timestamp{d.Exchange.Time}, d.Exchange.Client, d.Exchange.Server, d.Exchange.Opnum(), d.Exchange.Opnum().String(),
+		d.Index + 1, transcript.Timestamp{Time: d.Exchange.Time}, d.Exchange.Client, d.Exchange.Server, d.Exchange.Opnum(), d.Exchange.Opnum().String(),
 		d.Share(), d.Field, number(d.Recorded), number(d.Now), describe(d.Recorded), describe(d.Now),
 	})
 }
@@ -125,7 +126,7 @@ func shareOf(m fsrvp.Message) string {
 type comparison struct {
 	*translation
 	index    int
-	recorded *Exchange
+	recorded *transcript.Exchange
 	found    []Difference
 }
 

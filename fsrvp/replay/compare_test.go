@@ -11,6 +11,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
@@ -89,7 +90,7 @@ func TestRunResults(t *testing.T) {
 func TestRunComparison(t *testing.T) {
 	req, resp := version()
 	set := func(b byte) fsrvp.SetID { return fsrvp.SetID{b} }
-	start := func(b byte) *Exchange {
+	start := func(b byte) *transcript.Exchange {
 		return exchange(0, 0, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set(b)})
 	}
 	fault := exchange(0, 0, req, nil)
@@ -106,27 +107,27 @@ func TestRunComparison(t *testing.T) {
 	}
 	null := exchange(0, 0, &fsrvp.IsPathSupportedRequest{ShareName: `\\fs1\x`}, &fsrvp.IsPathSupportedResponse{SupportedByThisProvider: 7})
 	for name, test := range map[string]struct {
-		recording []*Exchange
+		recording []*transcript.Exchange
 		service   *fake
 		want      []string
 	}{
-		"versions": {[]*Exchange{exchange(0, 0, req, resp)}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{Min: 0, Max: 2}, nil }),
+		"versions": {[]*transcript.Exchange{exchange(0, 0, req, resp)}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{Min: 0, Max: 2}, nil }),
 			[]string{"call 1 GetSupportedVersion: MinVersion: recorded 1, now 0", "call 1 GetSupportedVersion: MaxVersion: recorded 1, now 2"}},
-		"fault now": {[]*Exchange{exchange(0, 0, req, resp)}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrAccessDenied }),
+		"fault now": {[]*transcript.Exchange{exchange(0, 0, req, resp)}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrAccessDenied }),
 			[]string{"call 1 GetSupportedVersion: Fault: recorded none, now 0x00000005 " + pdu.FaultAccessDenied.String()}},
-		"fault then": {[]*Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, nil }),
+		"fault then": {[]*transcript.Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, nil }),
 			[]string{"call 1 GetSupportedVersion: Fault: recorded 0x1C010014 " + pdu.FaultServerTooBusy.String() + ", now none"}},
-		"another fault": {[]*Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrAccessDenied }),
+		"another fault": {[]*transcript.Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrAccessDenied }),
 			[]string{"call 1 GetSupportedVersion: Fault: recorded 0x1C010014 " + pdu.FaultServerTooBusy.String() + ", now 0x00000005 " + pdu.FaultAccessDenied.String()}},
-		"same fault":       {[]*Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrServerTooBusy }), nil},
-		"ids differ":       {[]*Exchange{start(1), start(2)}, starts(set(7), set(8)), nil},
-		"one id for two":   {[]*Exchange{start(1), start(2)}, starts(set(7), set(7)), []string{"call 2 StartShadowCopySet: pShadowCopySetId: recorded an id of its own, now " + set(7).String()}},
-		"two ids for one":  {[]*Exchange{start(1), start(1)}, starts(set(7), set(8)), []string{"call 2 StartShadowCopySet: pShadowCopySetId: recorded " + set(7).String() + ", now " + set(8).String()}},
-		"no id then":       {[]*Exchange{start(0)}, starts(set(7)), []string{"call 1 StartShadowCopySet: pShadowCopySetId: recorded " + set(0).String() + ", now " + set(7).String()}},
-		"no id at all":     {[]*Exchange{start(0)}, starts(set(0)), nil},
-		"truth and NULL":   {[]*Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{Supported: true}, nil }}, nil},
-		"no truth":         {[]*Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{}, nil }}, []string{`call 1 IsPathSupported \\fs1\x: SupportedByThisProvider: recorded true, now false`}},
-		"owner out of NUL": {[]*Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{Supported: true, Owner: "fs2"}, nil }}, []string{`call 1 IsPathSupported \\fs1\x: OwnerMachineName: recorded "", now "fs2"`}},
+		"same fault":       {[]*transcript.Exchange{fault}, answers(func() (fsrvp.Versions, error) { return fsrvp.Versions{}, dcerpc.ErrServerTooBusy }), nil},
+		"ids differ":       {[]*transcript.Exchange{start(1), start(2)}, starts(set(7), set(8)), nil},
+		"one id for two":   {[]*transcript.Exchange{start(1), start(2)}, starts(set(7), set(7)), []string{"call 2 StartShadowCopySet: pShadowCopySetId: recorded an id of its own, now " + set(7).String()}},
+		"two ids for one":  {[]*transcript.Exchange{start(1), start(1)}, starts(set(7), set(8)), []string{"call 2 StartShadowCopySet: pShadowCopySetId: recorded " + set(7).String() + ", now " + set(8).String()}},
+		"no id then":       {[]*transcript.Exchange{start(0)}, starts(set(7)), []string{"call 1 StartShadowCopySet: pShadowCopySetId: recorded " + set(0).String() + ", now " + set(7).String()}},
+		"no id at all":     {[]*transcript.Exchange{start(0)}, starts(set(0)), nil},
+		"truth and NULL":   {[]*transcript.Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{Supported: true}, nil }}, nil},
+		"no truth":         {[]*transcript.Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{}, nil }}, []string{`call 1 IsPathSupported \\fs1\x: SupportedByThisProvider: recorded true, now false`}},
+		"owner out of NUL": {[]*transcript.Exchange{null}, &fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{Supported: true, Owner: "fs2"}, nil }}, []string{`call 1 IsPathSupported \\fs1\x: OwnerMachineName: recorded "", now "fs2"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report, err := Run(t.Context(), test.recording, &Config{Service: test.service, Keep: true})
@@ -156,7 +157,7 @@ func TestDifferenceJSON(t *testing.T) {
 // TestRunMappings is about GetShareMapping, whose answers have ids, names and times.
 func TestRunMappings(t *testing.T) {
 	set, cpy := fsrvp.SetID{1}, fsrvp.CopyID{2}
-	mapping := func(change func(*fsrvp.ShareMapping1)) *Exchange {
+	mapping := func(change func(*fsrvp.ShareMapping1)) *transcript.Exchange {
 		m := &fsrvp.ShareMapping1{
 			ShadowCopySetID: set, ShadowCopyID: cpy, ShareNameUNC: ndr.StringOf(`\\fs1\data`),
 			ShadowCopyShareName: ndr.StringOf(fsrvp.ExposedName("data", cpy)), CreationTimestamp: 1,
@@ -170,19 +171,19 @@ func TestRunMappings(t *testing.T) {
 	none := mapping(nothing)
 	none.Response = &fsrvp.GetShareMappingResponse{Level: 1}
 	for name, test := range map[string]struct {
-		recording, now []*Exchange // now is what the Service says
-		want           []string    // fields
+		recording, now []*transcript.Exchange // now is what the Service says
+		want           []string               // fields
 	}{
-		"same":               {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(nothing)}, nil},
-		"other time":         {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(later)}, nil},
-		"no time":            {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(func(m *fsrvp.ShareMapping1) { m.CreationTimestamp = 0 })}, []string{"CreationTimestamp"}},
-		"time moves":         {[]*Exchange{mapping(nothing), mapping(nothing)}, []*Exchange{mapping(nothing), mapping(later)}, []string{"CreationTimestamp"}},
-		"time moved then":    {[]*Exchange{mapping(nothing), mapping(later)}, []*Exchange{mapping(nothing), mapping(nothing)}, nil},
-		"none now":           {[]*Exchange{mapping(nothing)}, []*Exchange{none}, []string{"ShareMapping1"}},
-		"none then":          {[]*Exchange{none}, []*Exchange{mapping(nothing)}, []string{"ShareMapping1"}},
-		"none":               {[]*Exchange{none}, []*Exchange{none}, nil},
-		"everything":         {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(func(m *fsrvp.ShareMapping1) { *m = fsrvp.ShareMapping1{} })}, []string{"ShadowCopySetId", "ShadowCopyId", "ShareNameUNC", "ShadowCopyShareName", "CreationTimestamp"}},
-		"spelled other ways": {[]*Exchange{mapping(nothing)}, []*Exchange{mapping(func(m *fsrvp.ShareMapping1) { m.ShareNameUNC.String = `\\FS1\data` })}, []string{"ShareNameUNC"}},
+		"same":               {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{mapping(nothing)}, nil},
+		"other time":         {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{mapping(later)}, nil},
+		"no time":            {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{mapping(func(m *fsrvp.ShareMapping1) { m.CreationTimestamp = 0 })}, []string{"CreationTimestamp"}},
+		"time moves":         {[]*transcript.Exchange{mapping(nothing), mapping(nothing)}, []*transcript.Exchange{mapping(nothing), mapping(later)}, []string{"CreationTimestamp"}},
+		"time moved then":    {[]*transcript.Exchange{mapping(nothing), mapping(later)}, []*transcript.Exchange{mapping(nothing), mapping(nothing)}, nil},
+		"none now":           {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{none}, []string{"ShareMapping1"}},
+		"none then":          {[]*transcript.Exchange{none}, []*transcript.Exchange{mapping(nothing)}, []string{"ShareMapping1"}},
+		"none":               {[]*transcript.Exchange{none}, []*transcript.Exchange{none}, nil},
+		"everything":         {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{mapping(func(m *fsrvp.ShareMapping1) { *m = fsrvp.ShareMapping1{} })}, []string{"ShadowCopySetId", "ShadowCopyId", "ShareNameUNC", "ShadowCopyShareName", "CreationTimestamp"}},
+		"spelled other ways": {[]*transcript.Exchange{mapping(nothing)}, []*transcript.Exchange{mapping(func(m *fsrvp.ShareMapping1) { m.ShareNameUNC.String = `\\FS1\data` })}, []string{"ShareNameUNC"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := exchange(-1, -1, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // DefaultCleanUpLimit is how long Run takes at most to remove what it has made.
@@ -21,7 +22,7 @@ type Config struct {
 	// Dial connects for one Connection of the recording, when its first call is due; the context bounds that alone. A
 	// Service that is an io.Closer is closed after its last call. What was made is removed over
 	// connections of their own. Dial is called by one goroutine at a time.
-	Dial func(ctx context.Context, recorded Connection) (fsrvp.Service, error)
+	Dial func(ctx context.Context, recorded transcript.Connection) (fsrvp.Service, error)
 
 	// Shares says what a host and a share of the recording are called today. The path below a share is kept, and not
 	// given to it. It is given exposed shares by the name of the share that was copied ("vms" for "vms@{id}"), and the
@@ -47,8 +48,8 @@ type Config struct {
 
 // A Result is what became of one call of a replay.
 type Result struct {
-	Index    int       // of the Exchange in the recording that Run was given
-	Exchange *Exchange // as it was recorded
+	Index    int                  // of the Exchange in the recording that Run was given
+	Exchange *transcript.Exchange // as it was recorded
 	// Request is what was sent: the recorded one in today's ids and names, with its time-out scaled.
 	Request fsrvp.Message
 	// One of these is what came of it: a response, a fault, or an error, which ends the replay.

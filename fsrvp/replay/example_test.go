@@ -9,10 +9,11 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // What a customer's server answered.
-const transcript = `{"format":"fsrvp-transcript","version":1}
+const customers = `{"format":"fsrvp-transcript","version":1}
 {"time":"2026-03-01T10:00:00Z","opnum":0,"request":{},"response":{"MinVersion":1,"MaxVersion":1,"Return":0}}
 {"time":"2026-03-01T10:00:01Z","opnum":8,"request":{"ShareName":"\\\\fs1\\data"},"response":{"SupportedByThisProvider":1,"OwnerMachineName":"NODE2","Return":0}}
 {"time":"2026-03-01T10:00:02Z","opnum":9,"request":{"ShareName":"\\\\fs1\\data"},"response":{"Return":2147754764}}
@@ -35,7 +36,7 @@ func (server) IsPathShadowCopied(context.Context, string) (fsrvp.PathShadowCopie
 
 // A recording is played against another server, which calls the share by another name.
 func ExampleRun() {
-	recording, err := replay.ReadTranscript(strings.NewReader(transcript))
+	recording, err := transcript.ReadAll(strings.NewReader(customers))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func ExampleRun() {
 
 // A client is tested with the answers of a server that nobody has here.
 func ExampleNewService() {
-	recording, err := replay.ReadTranscript(strings.NewReader(transcript))
+	recording, err := transcript.ReadAll(strings.NewReader(customers))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -89,14 +90,14 @@ func ExampleNewService() {
 // All that goes through a Service is written down.
 func ExampleRecorder() {
 	var file bytes.Buffer
-	recorder := replay.NewRecorder(server{}, &file, nil)
+	recorder := transcript.NewRecorder(server{}, &file, nil)
 	if _, err := recorder.GetSupportedVersion(context.Background()); err != nil {
 		log.Fatal(err)
 	}
 	if err := recorder.Close(); err != nil {
 		log.Fatal(err)
 	}
-	for e, err := range replay.Transcript(&file) {
+	for e, err := range transcript.Read(&file) {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -40,7 +41,7 @@ type fileServer struct {
 	snapshots *snapmemory.Snapshots
 	shares    *sharememory.Shares
 	listener  *dcerpctest.Listener
-	recorder  *Recorder
+	recorder  *transcript.Recorder
 	buffer    bytes.Buffer
 }
 
@@ -67,7 +68,7 @@ func newFileServer(t testing.TB, change ...func(*agent.Config)) *fileServer {
 	var err error
 	fs.agent, err = agent.New(t.Context(), cfg)
 	require.NoError(t, err)
-	fs.recorder = NewRecorder(fs.agent, &fs.buffer, &RecorderConfig{Connection: Connection{Server: "fs1"}})
+	fs.recorder = transcript.NewRecorder(fs.agent, &fs.buffer, &transcript.RecorderConfig{Connection: transcript.Connection{Server: "fs1"}})
 	serve(t, fs.listener, fs.recorder)
 	t.Cleanup(func() { require.NoError(t, fs.agent.Close()) })
 	return fs
@@ -115,15 +116,15 @@ func (fs *fileServer) client(t testing.TB, address string) *fsrvp.Client {
 }
 
 // dial is a Config.Dial with the addresses of the recording.
-func (fs *fileServer) dial(ctx context.Context, c Connection) (fsrvp.Service, error) {
+func (fs *fileServer) dial(ctx context.Context, c transcript.Connection) (fsrvp.Service, error) {
 	return dialFrom(ctx, fs.listener, c.Client)
 }
 
 // recording returns what was recorded so far.
-func (fs *fileServer) recording(t testing.TB) []*Exchange {
+func (fs *fileServer) recording(t testing.TB) []*transcript.Exchange {
 	t.Helper()
 	require.NoError(t, fs.recorder.Err())
-	all, err := ReadTranscript(bytes.NewReader(fs.buffer.Bytes()))
+	all, err := transcript.ReadAll(bytes.NewReader(fs.buffer.Bytes()))
 	require.NoError(t, err)
 	return all
 }

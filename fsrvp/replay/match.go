@@ -53,7 +53,7 @@ func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step,
 		}
 		if matches && !blocked {
 			st.asked = true
-			if st.succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
+			if st.Succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
 				skip(steps[:i])
 			}
 			return st, nil, nil
@@ -78,7 +78,7 @@ func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step,
 
 // optional tells whether a client may leave the call out.
 func (st *step) optional() bool {
-	return st.Opnum() == fsrvp.OpGetShareMapping || !st.succeeded()
+	return st.Opnum() == fsrvp.OpGetShareMapping || !st.Succeeded()
 }
 
 // skip marks what was left out.
@@ -141,7 +141,7 @@ func (s *Service) response(st *step, req fsrvp.Message) fsrvp.Response {
 		resp := fsrvp.NewResponse(req.Opnum())
 		return resp
 	}
-	if st.succeeded() {
+	if st.Succeeded() {
 		switch r := st.Response.(type) {
 		case *fsrvp.StartShadowCopySetResponse:
 			now := r.ShadowCopySetID

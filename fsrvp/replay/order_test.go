@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // TestRunOrder has calls that overlap in the recording, and tells when they begin now.
 func TestRunOrder(t *testing.T) {
 	const sec = time.Second
-	var recording []*Exchange
+	var recording []*transcript.Exchange
 	add := func(begin, end time.Duration) {
 		i := fsrvp.ContextValue(len(recording))
 		recording = append(recording, exchange(begin, end, &fsrvp.SetContextRequest{Context: i}, &fsrvp.SetContextResponse{}))
@@ -73,7 +74,7 @@ func TestRunOrder(t *testing.T) {
 func TestRunManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, resp := version()
-		var recording []*Exchange
+		var recording []*transcript.Exchange
 		for i := range 500 {
 			recording = append(recording, exchange(time.Duration(i), time.Hour, req, resp))
 		}
@@ -109,7 +110,7 @@ func TestRunTimeouts(t *testing.T) {
 		var got time.Duration
 		s := &fake{commit: func(_ context.Context, wait time.Duration) error { got = wait; return nil }}
 		req := &fsrvp.CommitShadowCopySetRequest{TimeOutInMilliseconds: test.recorded}
-		recording := []*Exchange{exchange(0, 0, req, &fsrvp.CommitShadowCopySetResponse{})}
+		recording := []*transcript.Exchange{exchange(0, 0, req, &fsrvp.CommitShadowCopySetResponse{})}
 		_, err := Run(t.Context(), recording, &Config{Service: s, TimeoutScale: test.scale})
 		require.NoError(t, err)
 		require.Equal(t, test.want, got, "%+v", test)
@@ -130,7 +131,7 @@ func TestRunStopsOthers(t *testing.T) {
 			<-ctx.Done()
 			return fsrvp.Versions{}, context.Cause(ctx)
 		}}
-		recording := []*Exchange{exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(9, 10, req, resp)}
+		recording := []*transcript.Exchange{exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(9, 10, req, resp)}
 		report, err := Run(t.Context(), recording, &Config{Service: s})
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorContains(t, err, "call ")

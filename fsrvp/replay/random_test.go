@@ -13,6 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // as calls s as the backup operator from an address, within this process.
@@ -103,13 +104,13 @@ func TestRandomCalls(t *testing.T) {
 			}
 			recording := first.recording(t)
 			for _, e := range recording {
-				if e.succeeded() {
+				if e.Succeeded() {
 					succeeded[e.Opnum()]++
 				}
 			}
 
 			second := newFileServer(t)
-			report, err := Run(t.Context(), recording, &Config{Dial: func(_ context.Context, c Connection) (fsrvp.Service, error) {
+			report, err := Run(t.Context(), recording, &Config{Dial: func(_ context.Context, c transcript.Connection) (fsrvp.Service, error) {
 				return as(second.agent, c.Client), nil
 			}})
 			require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // Run makes the calls of a recording, and compares what is answered with what was. The Exchanges, in any order, are
@@ -46,13 +47,13 @@ import (
 // that the recording has aborted after a commit mappings are deleted too: a server is known that keeps them.) A
 // context that was set for a set that never came, or whose id never did, is removed by a set that is started and
 // aborted. All of this is bounded by Config.CleanUpLimit, and not by ctx; its failures are part of the error.
-func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, error) {
+func Run(ctx context.Context, recording []*transcript.Exchange, cfg *Config) (*Report, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
 		return &Report{}, err
 	}
 	for i, e := range recording {
-		if err := e.check(); err != nil {
+		if err := e.Check(); err != nil {
 			return &Report{}, fmt.Errorf("replay: call %d %w", i+1, err)
 		}
 	}
@@ -60,7 +61,7 @@ func Run(ctx context.Context, recording []*Exchange, cfg *Config) (*Report, erro
 		Config:      c,
 		recording:   recording,
 		translation: newTranslation(c.Shares),
-		conns:       map[Connection]*connection{},
+		conns:       map[transcript.Connection]*connection{},
 		made:        new(made),
 		report:      &Report{},
 	}
@@ -82,10 +83,10 @@ const maxAtWork = 64
 // A run is one call of Run.
 type run struct {
 	*Config
-	recording   []*Exchange
+	recording   []*transcript.Exchange
 	translation *translation
-	conns       map[Connection]*connection // of the one goroutine that begins calls
-	cancel      context.CancelCauseFunc    // of calls at work
+	conns       map[transcript.Connection]*connection // of the one goroutine that begins calls
+	cancel      context.CancelCauseFunc               // of calls at work
 
 	mu     sync.Mutex // what follows
 	made   *made
@@ -147,7 +148,7 @@ func (r *run) play(ctx context.Context) error {
 			r.stop(fmt.Errorf("replay: call %d (%v): %w", i+1, e.Opnum(), err))
 			break
 		}
-		call := pendingCall{e.end(), make(chan struct{})}
+		call := pendingCall{e.End(), make(chan struct{})}
 		atWork = append(atWork, call)
 		conn.calls.Add(1)
 		go func() {
@@ -168,7 +169,7 @@ func (r *run) play(ctx context.Context) error {
 }
 
 // byTime returns the indices of a recording in the order in which its calls began.
-func byTime(recording []*Exchange) []int {
+func byTime(recording []*transcript.Exchange) []int {
 	order := make([]int, len(recording))
 	for i := range order {
 		order[i] = i
@@ -236,7 +237,7 @@ func (r *run) stopped() error {
 }
 
 // connect returns the connection of an Exchange.
-func (r *run) connect(ctx context.Context, e *Exchange) (*connection, error) {
+func (r *run) connect(ctx context.Context, e *transcript.Exchange) (*connection, error) {
 	conn := r.conns[e.Connection]
 	if conn.service != nil {
 		return conn, nil
@@ -247,7 +248,7 @@ func (r *run) connect(ctx context.Context, e *Exchange) (*connection, error) {
 }
 
 // dial returns a Service for a Connection, and how to close it.
-func (r *run) dial(ctx context.Context, c Connection) (fsrvp.Service, io.Closer, error) {
+func (r *run) dial(ctx context.Context, c transcript.Connection) (fsrvp.Service, io.Closer, error) {
 	if r.Service != nil {
 		return r.Service, nil, nil
 	}
@@ -272,7 +273,7 @@ func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
 	if errors.As(res.Err, &res.Fault) {
 		res.Err = nil
 	}
-	if res.Err == nil && e.answered() {
+	if res.Err == nil && e.Answered() {
 		c := comparison{translation: r.translation, index: i, recorded: e}
 		c.compare(res.Response, res.Fault)
 		res.Differences = c.found
@@ -284,7 +285,7 @@ func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
 	switch {
 	case res.Err != nil:
 		r.stopLocked(fmt.Errorf("replay: call %d (%v): %w", i+1, e.Opnum(), res.Err))
-	case !e.answered():
+	case !e.Answered():
 		rep.Unanswered++
 	case len(res.Differences) > 0:
 		rep.Different++

@@ -14,10 +14,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // recorded is the recording of a life.
-func recorded(t testing.TB, name string) []*Exchange {
+func recorded(t testing.TB, name string) []*transcript.Exchange {
 	t.Helper()
 	i := slices.IndexFunc(lives, func(l life) bool { return l.name == name })
 	require.GreaterOrEqual(t, i, 0)
@@ -79,11 +80,11 @@ func TestRunOtherNames(t *testing.T) {
 
 func TestRunConfig(t *testing.T) {
 	s := &fake{}
-	good := []*Exchange{exchange(0, 0, &fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{})}
-	dial := func(context.Context, Connection) (fsrvp.Service, error) { return s, nil }
+	good := []*transcript.Exchange{exchange(0, 0, &fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{})}
+	dial := func(context.Context, transcript.Connection) (fsrvp.Service, error) { return s, nil }
 	for name, test := range map[string]struct {
 		cfg       *Config
-		recording []*Exchange
+		recording []*transcript.Exchange
 	}{
 		"nil":                 {nil, good},
 		"neither":             {&Config{}, good},
@@ -91,11 +92,11 @@ func TestRunConfig(t *testing.T) {
 		"negative speed":      {&Config{Service: s, Speed: -1}, good},
 		"endless time-outs":   {&Config{Service: s, TimeoutScale: math.Inf(1)}, good},
 		"no number":           {&Config{Service: s, TimeoutScale: math.NaN()}, good},
-		"nil exchange":        {&Config{Service: s}, []*Exchange{nil}},
-		"no request":          {&Config{Service: s}, []*Exchange{{}}},
-		"response as request": {&Config{Service: s}, []*Exchange{{Request: &fsrvp.AddToShadowCopySetResponse{}, Response: &fsrvp.AddToShadowCopySetResponse{}}}},
-		"another's response":  {&Config{Service: s}, []*Exchange{exchange(0, 0, &fsrvp.SetContextRequest{}, &fsrvp.StartShadowCopySetResponse{})}},
-		"response and fault":  {&Config{Service: s}, []*Exchange{{Request: &fsrvp.SetContextRequest{}, Response: &fsrvp.SetContextResponse{}, Fault: dcerpc.ErrAccessDenied}}},
+		"nil exchange":        {&Config{Service: s}, []*transcript.Exchange{nil}},
+		"no request":          {&Config{Service: s}, []*transcript.Exchange{{}}},
+		"response as request": {&Config{Service: s}, []*transcript.Exchange{{Request: &fsrvp.AddToShadowCopySetResponse{}, Response: &fsrvp.AddToShadowCopySetResponse{}}}},
+		"another's response":  {&Config{Service: s}, []*transcript.Exchange{exchange(0, 0, &fsrvp.SetContextRequest{}, &fsrvp.StartShadowCopySetResponse{})}},
+		"response and fault":  {&Config{Service: s}, []*transcript.Exchange{{Request: &fsrvp.SetContextRequest{}, Response: &fsrvp.SetContextResponse{}, Fault: dcerpc.ErrAccessDenied}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report, err := Run(t.Context(), test.recording, test.cfg)
@@ -110,8 +111,8 @@ func TestRunConfig(t *testing.T) {
 var epoch = time.Date(2026, 11, 22, 20, 21, 20, 0, time.UTC)
 
 // exchange is one that begins and ends so long after epoch.
-func exchange(begin, end time.Duration, req fsrvp.Message, resp fsrvp.Response) *Exchange {
-	return &Exchange{Time: epoch.Add(begin), ResponseTime: epoch.Add(end), Request: req, Response: resp}
+func exchange(begin, end time.Duration, req fsrvp.Message, resp fsrvp.Response) *transcript.Exchange {
+	return &transcript.Exchange{Time: epoch.Add(begin), ResponseTime: epoch.Add(end), Request: req, Response: resp}
 }
 
 // A fake is a Service of the methods that it needs.
@@ -171,10 +172,10 @@ func TestRunUnanswered(t *testing.T) {
 // TestRunDial has one connection for each of the recording's, closed after its last call.
 func TestRunDial(t *testing.T) {
 	req, resp := version()
-	var recording []*Exchange
+	var recording []*transcript.Exchange
 	for i := range 6 {
 		e := exchange(time.Duration(i), time.Duration(i), req, resp)
-		e.Connection = Connection{Client: []string{"10.0.0.1:1000", "10.0.0.1:1001", "10.0.0.2:1000"}[i/2], User: "backup"}
+		e.Connection = transcript.Connection{Client: []string{"10.0.0.1:1000", "10.0.0.1:1001", "10.0.0.2:1000"}[i/2], User: "backup"}
 		recording = append(recording, e)
 	}
 	type conn struct {
@@ -183,8 +184,8 @@ func TestRunDial(t *testing.T) {
 	}
 	var open atomic.Int64
 	s := &fake{versions: func(context.Context, int64) (fsrvp.Versions, error) { return fsrvp.Versions{Min: 1, Max: 1}, nil }}
-	var seen []Connection
-	dial := func(_ context.Context, c Connection) (fsrvp.Service, error) {
+	var seen []transcript.Connection
+	dial := func(_ context.Context, c transcript.Connection) (fsrvp.Service, error) {
 		open.Add(1)
 		seen = append(seen, c)
 		return conn{s, func() error { open.Add(-1); return errors.New("not of interest") }}, nil
@@ -193,10 +194,10 @@ func TestRunDial(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 6, report.Same)
 	require.Zero(t, open.Load())
-	require.Equal(t, []Connection{recording[0].Connection, recording[2].Connection, recording[4].Connection}, seen)
+	require.Equal(t, []transcript.Connection{recording[0].Connection, recording[2].Connection, recording[4].Connection}, seen)
 
 	errRefused := errors.New("refused")
-	report, err = Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c Connection) (fsrvp.Service, error) {
+	report, err = Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c transcript.Connection) (fsrvp.Service, error) {
 		if c.Client == "10.0.0.2:1000" {
 			return nil, errRefused
 		}
@@ -206,7 +207,7 @@ func TestRunDial(t *testing.T) {
 	require.Equal(t, 4, report.Calls)
 	require.Zero(t, open.Load())
 
-	_, err = Run(t.Context(), recording, &Config{Dial: func(context.Context, Connection) (fsrvp.Service, error) { return nil, nil }})
+	_, err = Run(t.Context(), recording, &Config{Dial: func(context.Context, transcript.Connection) (fsrvp.Service, error) { return nil, nil }})
 	require.ErrorContains(t, err, "no Service was dialled")
 }
 

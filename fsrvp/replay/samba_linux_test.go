@@ -20,6 +20,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 	sharememory "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // TestRunAgainstSamba replays what rpcclient and smbtorture did with Samba's server against Samba's server, and what
@@ -36,7 +37,7 @@ func TestRunAgainstSamba(t *testing.T) {
 		return n.Host("cl").Dial(ctx, network, address)
 	}}
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
-	dial := func(ctx context.Context, _ Connection) (fsrvp.Service, error) {
+	dial := func(ctx context.Context, _ transcript.Connection) (fsrvp.Service, error) {
 		return fsrvp.Dial(ctx, server.FQDN, &fsrvp.Config{Transport: d, Auth: auth})
 	}
 	names, err := NewShareMap(map[string]string{`\\fs1\data`: `\\` + server.FQDN + `\fsrvp_share`, `\\fs1`: `\\` + server.FQDN})
@@ -52,11 +53,11 @@ func TestRunAgainstSamba(t *testing.T) {
 		require.NotContains(t, server.Output(t, "net", "conf", "listshares"), "@{")
 		require.Eventually(t, func() bool { return len(snapshots(t)) == 0 }, 5*time.Second, 50*time.Millisecond)
 	}
-	read := func(t *testing.T, name string) []*Exchange {
+	read := func(t *testing.T, name string) []*transcript.Exchange {
 		f, err := os.Open(filepath.Join("testdata", name))
 		require.NoError(t, err)
 		defer f.Close()
-		recording, err := ReadTranscript(f)
+		recording, err := transcript.ReadAll(f)
 		require.NoError(t, err)
 		return recording
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // ServiceConfig says how a Service answers. Nil means its zero value.
@@ -71,14 +72,14 @@ var _ fsrvp.Service = (*Service)(nil)
 
 // A step is one recorded call.
 type step struct {
-	*Exchange
+	*transcript.Exchange
 	asked   bool // it has answered a call
 	skipped bool // it was left out
 }
 
 // NewService returns a Service that answers as a recording has it. The Exchanges may be in any order, and must not be
 // changed any more. It fails where one of them is not fit to be replayed.
-func NewService(recording []*Exchange, cfg *ServiceConfig) (*Service, error) {
+func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service, error) {
 	s := &Service{
 		queries: map[fsrvp.Opnum][]*step{},
 		lives:   map[fsrvp.SetID][]*step{},
@@ -93,7 +94,7 @@ func NewService(recording []*Exchange, cfg *ServiceConfig) (*Service, error) {
 	}
 	s.names = newTranslation(s.cfg.Shares)
 	for i, e := range recording {
-		if err := e.check(); err != nil {
+		if err := e.Check(); err != nil {
 			return nil, fmt.Errorf("replay: call %d %w", i+1, err)
 		}
 		switch r := e.Response.(type) {
@@ -132,10 +133,10 @@ func (s *Service) add(st *step) {
 
 // Unasked returns the recorded calls that no client has made, in the order in which they began. Those that a
 // client need not make are among them.
-func (s *Service) Unasked() []*Exchange {
+func (s *Service) Unasked() []*transcript.Exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var rest []*Exchange
+	var rest []*transcript.Exchange
 	collect := func(steps []*step) {
 		for _, st := range steps {
 			if !st.asked {
@@ -151,7 +152,7 @@ func (s *Service) Unasked() []*Exchange {
 		collect(life)
 	}
 	collect(s.foreign)
-	sorted := make([]*Exchange, len(rest))
+	sorted := make([]*transcript.Exchange, len(rest))
 	for i, j := range byTime(rest) {
 		sorted[i] = rest[j]
 	}
@@ -170,7 +171,7 @@ type Departure struct {
 	Request fsrvp.Message // as the client made it
 	// Expected is the first recorded call about the same set, or of the same sequence, that is still to come and
 	// may not be left out. Nil: none.
-	Expected *Exchange
+	Expected *transcript.Exchange
 	Reason   string
 }
 
@@ -203,11 +204,11 @@ func (s *Service) answer(ctx context.Context, req fsrvp.Message) (fsrvp.Response
 }
 
 // wait waits as long as the recorded call took.
-func (s *Service) wait(ctx context.Context, e *Exchange) error {
+func (s *Service) wait(ctx context.Context, e *transcript.Exchange) error {
 	if s.cfg.Speed == 0 {
 		return nil
 	}
-	timer := time.NewTimer(divide(e.end().Sub(e.Time), s.cfg.Speed))
+	timer := time.NewTimer(divide(e.End().Sub(e.Time), s.cfg.Speed))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -218,7 +219,7 @@ func (s *Service) wait(ctx context.Context, e *Exchange) error {
 }
 
 // match finds the recorded call that answers a request, and what it answers.
-func (s *Service) match(req fsrvp.Message) (*Exchange, fsrvp.Response, *Departure) {
+func (s *Service) match(req fsrvp.Message) (*transcript.Exchange, fsrvp.Response, *Departure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var st *step
@@ -232,7 +233,7 @@ func (s *Service) match(req fsrvp.Message) (*Exchange, fsrvp.Response, *Departur
 	default:
 		st, expected, err = s.next(s.life(setOf(req)), req)
 	}
-	if err == nil && !st.answered() {
+	if err == nil && !st.Answered() {
 		err = errors.New("the recording has no answer to it")
 		if st.Error != "" {
 			err = fmt.Errorf("%w: %s", err, st.Error)

@@ -15,10 +15,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // newService is NewService for recordings that are good.
-func newService(t testing.TB, recording []*Exchange, cfg *ServiceConfig) *Service {
+func newService(t testing.TB, recording []*transcript.Exchange, cfg *ServiceConfig) *Service {
 	t.Helper()
 	s, err := NewService(recording, cfg)
 	require.NoError(t, err)
@@ -94,21 +95,21 @@ func TestServiceOrder(t *testing.T) {
 	ctx := t.Context()
 	set, a, b := fsrvp.SetID{1}, fsrvp.CopyID{2}, fsrvp.CopyID{3}
 	var at time.Duration
-	call := func(req fsrvp.Message, resp fsrvp.Response) *Exchange {
+	call := func(req fsrvp.Message, resp fsrvp.Response) *transcript.Exchange {
 		at += time.Second
 		return exchange(at, at, req, resp)
 	}
-	get := func(id fsrvp.CopyID, s fsrvp.Status) *Exchange {
+	get := func(id fsrvp.CopyID, s fsrvp.Status) *transcript.Exchange {
 		resp := &fsrvp.GetShareMappingResponse{Level: 1, Return: s}
 		if s == 0 {
 			resp.ShareMapping1 = &fsrvp.ShareMapping1{ShadowCopySetID: set, ShadowCopyID: id}
 		}
 		return call(&fsrvp.GetShareMappingRequest{ShadowCopyID: id, ShadowCopySetID: set, ShareName: `\\fs1\s`, Level: 1}, resp)
 	}
-	commit := func(s fsrvp.Status) *Exchange {
+	commit := func(s fsrvp.Status) *transcript.Exchange {
 		return call(&fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.CommitShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: s}})
 	}
-	recording := []*Exchange{
+	recording := []*transcript.Exchange{
 		call(&fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 1}),
 		call(&fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 2}),
 		call(&fsrvp.SetContextRequest{Context: 7}, &fsrvp.SetContextResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrUnsupportedContext}}),
@@ -126,7 +127,7 @@ func TestServiceOrder(t *testing.T) {
 	}
 	var last *Departure
 	s := newService(t, recording, &ServiceConfig{OnDeparture: func(_ context.Context, d *Departure) error { last = d; return nil }})
-	departs := func(err error, expected *Exchange) {
+	departs := func(err error, expected *transcript.Exchange) {
 		t.Helper()
 		require.ErrorIs(t, err, fsrvp.ErrBadState)
 		require.Same(t, last, err)
@@ -175,14 +176,14 @@ func TestServiceOrder(t *testing.T) {
 	_, err = s.GetShareMapping(ctx, b, set, `\\fs1\s`, 1)
 	departs(err, recording[13])
 	require.NoError(t, s.RecoveryCompleteShadowCopySet(ctx, set))
-	require.Equal(t, []*Exchange{recording[2], recording[6], recording[8]}, s.Unasked())
+	require.Equal(t, []*transcript.Exchange{recording[2], recording[6], recording[8]}, s.Unasked())
 }
 
 // TestServiceIDs is about ids: of clients, and those that nobody has given.
 func TestServiceIDs(t *testing.T) {
 	ctx := t.Context()
 	mine, myCopy := fsrvp.SetID{1}, fsrvp.CopyID{2}
-	recording := []*Exchange{
+	recording := []*transcript.Exchange{
 		exchange(1, 1, &fsrvp.SetContextRequest{}, &fsrvp.SetContextResponse{}),
 		// This server uses the ids of its client.
 		exchange(2, 2, &fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: mine}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: mine}),
@@ -227,15 +228,15 @@ func TestServiceAnswers(t *testing.T) {
 	fault.Fault = dcerpc.ErrServerTooBusy
 	chosen := errors.New("as I like")
 	for name, test := range map[string]struct {
-		recording []*Exchange
+		recording []*transcript.Exchange
 		cfg       *ServiceConfig
 		want      error
 		says      string
 	}{
-		"answer":       {[]*Exchange{exchange(0, 0, req, resp)}, nil, nil, ""},
+		"answer":       {[]*transcript.Exchange{exchange(0, 0, req, resp)}, nil, nil, ""},
 		"nothing":      {nil, nil, fsrvp.ErrBadState, "the recording has no such call"},
-		"fault":        {[]*Exchange{fault}, nil, dcerpc.ErrServerTooBusy, ""},
-		"unanswered":   {[]*Exchange{lost}, nil, fsrvp.ErrBadState, "no answer to it: cut off"},
+		"fault":        {[]*transcript.Exchange{fault}, nil, dcerpc.ErrServerTooBusy, ""},
+		"unanswered":   {[]*transcript.Exchange{lost}, nil, fsrvp.ErrBadState, "no answer to it: cut off"},
 		"of choice":    {nil, &ServiceConfig{OnDeparture: func(context.Context, *Departure) error { return fsrvp.ErrOutOfMemory }}, fsrvp.ErrOutOfMemory, ""},
 		"any error":    {nil, &ServiceConfig{OnDeparture: func(context.Context, *Departure) error { return chosen }}, chosen, ""},
 		"of no choice": {nil, &ServiceConfig{OnDeparture: func(context.Context, *Departure) error { return nil }}, fsrvp.ErrBadState, ""},
@@ -252,7 +253,7 @@ func TestServiceAnswers(t *testing.T) {
 			require.Zero(t, v)
 		})
 	}
-	_, err := NewService([]*Exchange{{}}, nil)
+	_, err := NewService([]*transcript.Exchange{{}}, nil)
 	require.Error(t, err)
 	_, err = NewService(nil, &ServiceConfig{Speed: -1})
 	require.Error(t, err)
@@ -260,7 +261,7 @@ func TestServiceAnswers(t *testing.T) {
 
 func TestServiceLatency(t *testing.T) {
 	req, resp := version()
-	recording := []*Exchange{exchange(0, 40*time.Second, req, resp)}
+	recording := []*transcript.Exchange{exchange(0, 40*time.Second, req, resp)}
 	for speed, want := range map[float64]time.Duration{0: 0, 1: 40 * time.Second, 4: 10 * time.Second, 0.5: 80 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
@@ -282,13 +283,13 @@ func TestServiceDeterministic(t *testing.T) {
 	recording := recorded(t, "two shares of a volume")
 	var transcripts [2]bytes.Buffer
 	for i := range transcripts {
-		r := NewRecorder(newService(t, recording, nil), &transcripts[i], nil)
+		r := transcript.NewRecorder(newService(t, recording, nil), &transcripts[i], nil)
 		_, err := Run(t.Context(), recording, &Config{Service: r, Keep: true})
 		require.NoError(t, err)
 	}
-	a, err := ReadTranscript(&transcripts[0])
+	a, err := transcript.ReadAll(&transcripts[0])
 	require.NoError(t, err)
-	b, err := ReadTranscript(&transcripts[1])
+	b, err := transcript.ReadAll(&transcripts[1])
 	require.NoError(t, err)
 	require.Len(t, b, len(a))
 	for i := range a {
@@ -300,7 +301,7 @@ func TestServiceDeterministic(t *testing.T) {
 
 // TestServiceAtOnce has several clients, each with a share of its own.
 func TestServiceAtOnce(t *testing.T) {
-	var recording []*Exchange
+	var recording []*transcript.Exchange
 	for i := range 400 {
 		recording = append(recording, exchange(time.Duration(i), time.Duration(i),
 			&fsrvp.IsPathShadowCopiedRequest{ShareName: `\\fs1\s`},
@@ -334,7 +335,7 @@ func TestServiceFaultOverWire(t *testing.T) {
 	fault := exchange(0, 0, req, nil)
 	fault.Fault = dcerpc.ErrServerTooBusy
 	l := dcerpctest.Listen()
-	serve(t, l, newService(t, []*Exchange{fault}, nil))
+	serve(t, l, newService(t, []*transcript.Exchange{fault}, nil))
 	c, err := dialFrom(t.Context(), l, "a")
 	require.NoError(t, err)
 	defer c.Close()

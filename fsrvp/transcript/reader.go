@@ -1,4 +1,4 @@
-package replay
+package transcript
 
 import (
 	"bufio"
@@ -18,31 +18,31 @@ import (
 // 1 MiB each.
 const MaxLine = 16 << 20
 
-// Errors that a *TranscriptError may wrap.
+// Errors that a *Error may wrap.
 var (
 	ErrNotTranscript = errors.New(`the first line is not the header of a transcript, {"format":"fsrvp-transcript","version":1}`)
 	ErrVersion       = errors.New("the transcript is of a version that is not known")
 	ErrLineTooLong   = fmt.Errorf("the line has more than %d bytes", MaxLine)
 )
 
-// A TranscriptError says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
+// A Error says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
 // ErrLineTooLong, io.ErrUnexpectedEOF for a last line that is cut off, the error of the reader, or another error.
-type TranscriptError struct {
+type Error struct {
 	Line int // from 1
 	Err  error
 }
 
-func (e *TranscriptError) Error() string {
-	return fmt.Sprintf("replay: transcript, line %d: %v", e.Line, e.Err)
+func (e *Error) Error() string {
+	return fmt.Sprintf("transcript: line %d: %v", e.Line, e.Err)
 }
 
-func (e *TranscriptError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the caller's. An error, a
-// *TranscriptError, comes alone and last; the calls before it are good. Memory is that of one line.
+// *Error, comes alone and last; the calls before it are good. Memory is that of one line.
 //
 // The sequence can be used once. Empty lines are passed over.
-func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
+func Read(r io.Reader) iter.Seq2[*Exchange, error] {
 	return func(yield func(*Exchange, error) bool) {
 		in := bufio.NewReaderSize(r, 64<<10)
 		begun := false
@@ -50,7 +50,7 @@ func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
 			b, err := readLine(in)
 			end := errors.Is(err, io.EOF)
 			if err != nil && !end {
-				yield(nil, &TranscriptError{n, err})
+				yield(nil, &Error{n, err})
 				return
 			}
 			if b = bytes.TrimSpace(b); len(b) > 0 {
@@ -59,7 +59,7 @@ func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
 					if end && begun && !json.Valid(b) {
 						err = fmt.Errorf("it is cut off: %w", io.ErrUnexpectedEOF)
 					}
-					yield(nil, &TranscriptError{n, err})
+					yield(nil, &Error{n, err})
 					return
 				}
 				begun = true
@@ -69,7 +69,7 @@ func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
 			}
 			if end {
 				if !begun {
-					yield(nil, &TranscriptError{n, ErrNotTranscript})
+					yield(nil, &Error{n, ErrNotTranscript})
 				}
 				return
 			}
@@ -77,10 +77,10 @@ func Transcript(r io.Reader) iter.Seq2[*Exchange, error] {
 	}
 }
 
-// ReadTranscript reads a whole transcript. With an error it returns the calls before it too.
-func ReadTranscript(r io.Reader) ([]*Exchange, error) {
+// ReadAll reads a whole transcript. With an error it returns the calls before it too.
+func ReadAll(r io.Reader) ([]*Exchange, error) {
 	var all []*Exchange
-	for e, err := range Transcript(r) {
+	for e, err := range Read(r) {
 		if err != nil {
 			return all, err
 		}
@@ -178,7 +178,7 @@ func (l *line) exchange() (*Exchange, error) {
 	case l.Status != nil && fsrvp.Status(*l.Status) != e.Response.Status():
 		return nil, fmt.Errorf("the status is 0x%08X, and 0x%08X in the response", *l.Status, uint32(e.Response.Status()))
 	}
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("the call %w", err)
 	}
 	return e, nil

@@ -1,4 +1,4 @@
-package replay
+package transcript
 
 import (
 	"bytes"
@@ -19,34 +19,6 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
-
-// TestRecorderBothSides records the same calls in front of the agent and behind the client.
-func TestRecorderBothSides(t *testing.T) {
-	fs := newFileServer(t)
-	var b bytes.Buffer
-	self := Connection{Client: "a", Server: "fs1", User: "backup@EXAMPLE.TEST", Mechanism: "krb5", Level: dcerpc.LevelPrivacy}
-	r := NewRecorder(fs.client(t, "a"), &b, &RecorderConfig{Connection: self})
-	backup(t, r, fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, `\\fs1\vms$`, `\\fs1\logs`)
-	_, err := r.GetShareMapping(t.Context(), fsrvp.CopyID{}, fsrvp.SetID{}, `\\fs1\logs`, 1)
-	require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
-	var fromServer *fsrvp.Error
-	require.ErrorAs(t, err, &fromServer, "errors are passed on as they are")
-	require.NoError(t, r.Close())
-
-	client, err := ReadTranscript(&b)
-	require.NoError(t, err)
-	server := fs.recording(t)
-	require.Len(t, client, len(server))
-	for i, e := range client {
-		require.Equal(t, self, e.Connection)
-		require.Equal(t, server[i].Connection, e.Connection)
-		require.Equal(t, server[i].Request, e.Request)
-		require.Equal(t, server[i].Response, e.Response)
-		require.False(t, server[i].Time.Before(e.Time), "the server comes later")
-		require.False(t, e.ResponseTime.Before(server[i].ResponseTime))
-		require.WithinDuration(t, time.Now(), e.Time, time.Minute)
-	}
-}
 
 // failing is a Service whose methods fail, or not.
 type failing struct {
@@ -95,7 +67,7 @@ func TestRecorderErrors(t *testing.T) {
 			v, err := r.GetSupportedVersion(test.ctx)
 			require.Equal(t, test.err, err)
 			require.Equal(t, fsrvp.Versions{Min: 1, Max: 2}, v)
-			all, err := ReadTranscript(&b)
+			all, err := ReadAll(&b)
 			require.NoError(t, err)
 			require.Len(t, all, 1)
 			got := all[0]
@@ -105,7 +77,7 @@ func TestRecorderErrors(t *testing.T) {
 			require.Equal(t, test.want.Response, got.Response)
 			require.Equal(t, test.want.Fault, got.Fault)
 			require.Equal(t, test.want.Error, got.Error)
-			require.Equal(t, got.answered(), !got.ResponseTime.IsZero())
+			require.Equal(t, got.Answered(), !got.ResponseTime.IsZero())
 		})
 	}
 }
@@ -117,7 +89,7 @@ func TestRecorderMappingOutOfRange(t *testing.T) {
 	m, err := r.GetShareMapping(dcerpc.WithPeer(t.Context(), dcerpc.Peer{}), fsrvp.CopyID{}, fsrvp.SetID{}, "", 1)
 	require.Error(t, err)
 	require.Nil(t, m)
-	all, err := ReadTranscript(&b)
+	all, err := ReadAll(&b)
 	require.NoError(t, err)
 	require.Equal(t, &fsrvp.GetShareMappingResponse{Level: 1, Return: fsrvp.ErrFail}, all[0].Response)
 	require.NotEmpty(t, all[0].Error)
@@ -144,7 +116,7 @@ func TestRecorderDuration(t *testing.T) {
 		s := &fake{commit: func(context.Context, time.Duration) error { time.Sleep(90 * time.Second); return nil }}
 		begun := time.Now().UTC()
 		require.NoError(t, NewRecorder(s, &b, nil).CommitShadowCopySet(t.Context(), fsrvp.SetID{}, time.Minute))
-		all, err := ReadTranscript(&b)
+		all, err := ReadAll(&b)
 		require.NoError(t, err)
 		require.Equal(t, begun, all[0].Time)
 		require.Equal(t, begun.Add(90*time.Second), all[0].ResponseTime)
@@ -190,7 +162,7 @@ func TestRecorderWriteErrors(t *testing.T) {
 	require.ErrorContains(t, r.Close(), "1 calls")
 	_, err = r.IsPathSupported(t.Context(), `\\fs1\after the end`)
 	require.NoError(t, err)
-	all, err := ReadTranscript(&b)
+	all, err := ReadAll(&b)
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.Equal(t, &fsrvp.IsPathSupportedRequest{ShareName: ndr.WTF8(`\\fs1\x`)}, all[0].Request)
@@ -212,7 +184,7 @@ func TestRecorderAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	require.NoError(t, r.Close())
-	all, err := ReadTranscript(&b)
+	all, err := ReadAll(&b)
 	require.NoError(t, err)
 	require.Len(t, all, 1600)
 }
@@ -225,7 +197,7 @@ func TestRecorderHeader(t *testing.T) {
 	r := NewRecorder(&failing{}, &b, nil)
 	_, err := r.GetSupportedVersion(t.Context())
 	require.NoError(t, err)
-	all, err := ReadTranscript(&b)
+	all, err := ReadAll(&b)
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 }
@@ -245,7 +217,7 @@ func BenchmarkTranscript(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ReadTranscript(bytes.NewReader(text)); err != nil {
+		if _, err := ReadAll(bytes.NewReader(text)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package replay
+package transcript
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ type header struct {
 
 // A line is one call of a transcript.
 type line struct {
-	Time          timestamp       `json:"time"`
-	ResponseTime  *timestamp      `json:"response_time"`
+	Time          Timestamp       `json:"time"`
+	ResponseTime  *Timestamp      `json:"response_time"`
 	Client        string          `json:"client"`
 	Server        string          `json:"server"`
 	User          string          `json:"user"`
@@ -52,17 +52,19 @@ func (f *faultLine) fault() *dcerpc.Fault {
 	return &dcerpc.Fault{Status: pdu.FaultStatus(f.Status), DidNotExecute: f.DidNotExecute}
 }
 
-// A timestamp is a time in JSON, always with nine digits of a second.
-type timestamp struct{ time.Time }
+// A Timestamp is a time in JSON, always with nine digits of a second.
+type Timestamp struct{ time.Time }
 
-const timestampForm = "2006-01-02T15:04:05.000000000Z07:00"
+// TimestampForm is the form of a Timestamp, for time.Format.
+const TimestampForm = "2006-01-02T15:04:05.000000000Z07:00"
 
-func (t timestamp) MarshalJSON() ([]byte, error) {
+// MarshalJSON fails for a year that has no four digits.
+func (t Timestamp) MarshalJSON() ([]byte, error) {
 	u := t.UTC()
 	if y := u.Year(); y < 0 || y > 9999 {
 		return nil, fmt.Errorf("year %d is out of the range of RFC 3339", y)
 	}
-	return append(u.AppendFormat([]byte{'"'}, timestampForm), '"'), nil
+	return append(u.AppendFormat([]byte{'"'}, TimestampForm), '"'), nil
 }
 
 // A Writer writes a transcript. It is not safe for concurrent use.
@@ -87,7 +89,7 @@ func (w *Writer) Write(e *Exchange) error {
 		appendHeader(&b)
 	}
 	if err := appendExchange(&b, e); err != nil {
-		return fmt.Errorf("replay: exchange cannot be written: %w", err)
+		return fmt.Errorf("transcript: exchange cannot be written: %w", err)
 	}
 	w.write(b.Bytes())
 	return w.err
@@ -111,7 +113,7 @@ func (w *Writer) write(b []byte) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		w.err = fmt.Errorf("replay: writing the transcript: %w", err)
+		w.err = fmt.Errorf("transcript: writing the transcript: %w", err)
 	}
 }
 
@@ -120,16 +122,16 @@ func appendHeader(b *bytes.Buffer) {
 }
 
 func appendExchange(b *bytes.Buffer, e *Exchange) error {
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return err
 	}
 	op := uint16(e.Opnum())
 	l := line{
-		Time: timestamp{e.Time}, Client: e.Client, Server: e.Server, User: e.User, Mechanism: e.Mechanism,
+		Time: Timestamp{e.Time}, Client: e.Client, Server: e.Server, User: e.User, Mechanism: e.Mechanism,
 		AuthLevel: uint8(e.Level), Opnum: &op, Method: e.Opnum().String(), ResponseError: e.Error,
 	}
 	if !e.ResponseTime.IsZero() {
-		l.ResponseTime = &timestamp{e.ResponseTime}
+		l.ResponseTime = &Timestamp{e.ResponseTime}
 	}
 	var err error
 	if l.Request, err = message(e.Request); err != nil {

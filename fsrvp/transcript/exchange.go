@@ -1,4 +1,4 @@
-package replay
+package transcript
 
 import (
 	"errors"
@@ -34,8 +34,8 @@ type Connection struct {
 	Level          dcerpc.AuthLevel
 }
 
-// host returns the client without its port.
-func (c *Connection) host() string {
+// Host returns the client without its port.
+func (c *Connection) Host() string {
 	if host, _, err := net.SplitHostPort(c.Client); err == nil {
 		return host
 	}
@@ -45,22 +45,22 @@ func (c *Connection) host() string {
 // Opnum returns the method.
 func (e *Exchange) Opnum() fsrvp.Opnum { return e.Request.Opnum() }
 
-// succeeded tells whether the method is known to have done its work.
-func (e *Exchange) succeeded() bool { return e.Response != nil && e.Response.Status().IsSuccess() }
+// Succeeded reports whether the method is known to have done its work.
+func (e *Exchange) Succeeded() bool { return e.Response != nil && e.Response.Status().IsSuccess() }
 
-// answered tells whether it is known what the answer was.
-func (e *Exchange) answered() bool { return e.Response != nil || e.Fault != nil }
+// Answered reports whether it is known what the answer was.
+func (e *Exchange) Answered() bool { return e.Response != nil || e.Fault != nil }
 
-// end returns when the answer came; of a call without one, when it began: others are not known to have waited for it.
-func (e *Exchange) end() time.Time {
+// End returns when the answer came; of a call without one, when it began: others are not known to have waited for it.
+func (e *Exchange) End() time.Time {
 	if e.ResponseTime.Before(e.Time) {
 		return e.Time
 	}
 	return e.ResponseTime
 }
 
-// check returns what makes an Exchange unfit to be replayed or written.
-func (e *Exchange) check() error {
+// Check returns what makes an Exchange unfit to be replayed or written.
+func (e *Exchange) Check() error {
 	switch {
 	case e == nil || e.Request == nil:
 		return errors.New("has no request")

@@ -1,4 +1,4 @@
-package replay
+package transcript
 
 import (
 	"context"
@@ -96,10 +96,11 @@ func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Messag
 		e.Connection = connectionOf(&peer)
 		e.Server = r.self.Server
 	}
-	_, unanswered := answer(resp, err)
+	var status fsrvp.Status // zero: err is nil, or has none
+	errors.As(err, &status)
 	fault, isFault := err.(*dcerpc.Fault) // as fsrvp.NewHandler looks at it
 	switch {
-	case unanswered == nil:
+	case err == nil || !status.IsSuccess():
 		e.Response = resp
 	case serving && ctx.Err() == nil && isFault:
 		e.Fault = fault
