@@ -18,23 +18,27 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/writer"
 )
 
-const usage = `usage: fsrvp-backup -local DIR -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-json]
-       fsrvp-backup -share '\\host\share' [-share ...] -out FILE.tar [-freeze PROGRAM] [-thaw PROGRAM] [-journal FILE] [-json]
+const usage = `usage: fsrvp-backup -local DIR -out FILE.tar [-writer KIND:ARGUMENT ...] [-freeze PROGRAM] [-thaw PROGRAM] [-json]
+       fsrvp-backup -share '\\host\share' [-share ...] -out FILE.tar [-writer KIND:ARGUMENT ...] [-journal FILE] [-json]
               ` + credentials.Usage + `
        fsrvp-backup -recover -journal FILE CREDENTIALS
 
+` + writersUsage + `
 `
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == guardArg {
+		program.Main("fsrvp-backup: guard", func(context.Context, []string) error { return writer.GuardMain() })
+	}
 	program.Main("fsrvp-backup", func(ctx context.Context, args []string) error {
 		return credentials.Explain(run(ctx, args, os.Stdout, os.Stderr, nil))
 	})
@@ -44,8 +48,7 @@ type options struct {
 	local   string
 	shares  repeated.Strings
 	out     string
-	freeze  string
-	thaw    string
+	writers writerFlags
 	journal string
 	recover bool
 	json    bool
@@ -59,8 +62,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.StringVar(&o.local, "local", "", "back up this `directory` through an agent inside the program")
 	flags.Var(&o.shares, "share", `back up this share, \\host\share; may be given several times`)
 	flags.StringVar(&o.out, "out", "", "write the tar `file`, which appears when it is complete; - is standard output")
-	flags.StringVar(&o.freeze, "freeze", "", "run this `program` before the copies are taken: the application has to hold still when it ends")
-	flags.StringVar(&o.thaw, "thaw", "", "run this `program` when the copies are taken, or could not be")
+	o.writers.register(flags)
 	flags.StringVar(&o.journal, "journal", "", "remember in this `file` what exists on the servers, for -recover")
 	flags.BoolVar(&o.recover, "recover", false, "remove what a crashed backup with this -journal has left on servers")
 	flags.BoolVar(&o.json, "json", false, "print a summary as JSON on standard output")
@@ -91,17 +93,22 @@ func (o *options) check(flags *flag.FlagSet) error {
 	return nil
 }
 
-// run is the program. Writers are what has to hold still, beside those that the flags name.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, writers []provider.Writer) (err error) {
+// run is the program. More is what has to hold still, beside those that the flags name.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, more []provider.Writer) (err error) {
 	o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}
 	rep := newReport(stderr)
-	cfg := &provider.Config{Progress: rep.event, Writers: writers}
-	if o.freeze != "" || o.thaw != "" {
-		cfg.Writers = append(cfg.Writers, programs(o.freeze, o.thaw, stderr))
+	ws, err := newWriters(&o.writers, rep)
+	if err != nil {
+		return program.Usage(err)
 	}
+	defer func() { err = errors.Join(err, ws.close()) }()
+	if err := ws.check(o.local); err != nil {
+		return program.Usage(err)
+	}
+	cfg := &provider.Config{Progress: rep.event, Writers: append(more, ws.list...), FreezeLimit: o.writers.limit}
 	if o.journal != "" {
 		if cfg.Journal, err = provider.OpenJournal(o.journal); err != nil {
 			return err
@@ -132,6 +139,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, writers [
 	if err != nil {
 		return err
 	}
+	if err := ws.writeLabels(o.out); err != nil {
+		return err
+	}
 	if err := out.commit(); err != nil {
 		return err
 	}
@@ -149,24 +159,6 @@ type source interface {
 	prefix(share string) string
 	open(ctx context.Context, c provider.Copy) (fs.FS, io.Closer, error)
 	close() error
-}
-
-// programs is an application that two programs freeze and thaw.
-func programs(freeze, thaw string, stderr io.Writer) provider.Writer {
-	call := func(flag, program string) func(context.Context) error {
-		if program == "" {
-			return nil
-		}
-		return func(ctx context.Context) error {
-			cmd := exec.CommandContext(ctx, program)
-			cmd.Stdout, cmd.Stderr = stderr, stderr
-			if err := cmd.Run(); err != nil {
-				return fmt.Errorf("%s %s: %w", flag, program, err)
-			}
-			return nil
-		}
-	}
-	return provider.Writer{Name: "programs", Freeze: call("-freeze", freeze), Thaw: call("-thaw", thaw)}
 }
 
 // output is a file that appears under its name when it is complete.

@@ -19,7 +19,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/writer"
 )
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == guardArg {
+		if err := writer.GuardMain(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // contents is what a directory or an archive holds: for files their data, for links "-> target", for directories "/".
 func contents(t testing.TB, dir string) map[string]string {
@@ -169,7 +181,15 @@ func TestRefuses(t *testing.T) {
 		{"no SMB", `-share \\a\b -user u -mechanism ntlm -transport tcp:1 -password-file ` + os.Args[0] + " -out " + out, "-transport has to be smb"},
 		{"out in no directory", "-local " + dir + " -out " + dir + "/no/out.tar", "-out: "},
 		{"recover without journal", "-recover", "-recover takes -journal"},
-		{"failing program", "-local " + dir + " -out " + out + " -freeze " + dir + "/no-program", "-freeze " + dir + "/no-program"},
+		{"missing program", "-local " + dir + " -out " + out + " -freeze " + dir + "/no-program", "-freeze " + dir + "/no-program"},
+		{"failing program", "-local " + dir + " -out " + out + " -freeze /bin/false", "the freeze program /bin/false: exit status 1"},
+		{"writer without kind", "-local " + dir + " -out " + out + " -writer /run/s", "is not KIND:ARGUMENT"},
+		{"unknown kind", "-local " + dir + " -out " + out + " -writer oracle:x", `there is no kind "oracle"`},
+		{"bad group", "-local " + dir + " -out " + out + " -writer qga@x:/run/s", `the group is "x"`},
+		{"bad connection", "-local " + dir + " -out " + out + " -writer mysql:u:secret@nowhere", "-writer mysql:...: "},
+		{"missing connection file", "-local " + dir + " -out " + out + " -writer postgres:@" + dir + "/no.conn", "no.conn"},
+		{"freeze of what is copied", "-local " + dir + " -out " + out + " -writer fsfreeze:" + dir, "is written to the same file system"},
+		{"no limit", "-local " + dir + " -out " + out + " -freeze-limit 0s", "-freeze-limit is 0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

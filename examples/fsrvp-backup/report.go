@@ -30,14 +30,15 @@ type report struct {
 
 // summary is what -json prints.
 type summary struct {
-	Out           string         `json:"out"`
-	Shares        []shareSummary `json:"shares"`
-	Files         int64          `json:"files"`
-	Bytes         int64          `json:"bytes"`
-	Skipped       []string       `json:"skipped,omitempty"`
-	FreezeSeconds float64        `json:"freeze_seconds"`
-	Phases        []phaseSummary `json:"phases"`
-	Seconds       float64        `json:"seconds"`
+	Out           string          `json:"out"`
+	Shares        []shareSummary  `json:"shares"`
+	Files         int64           `json:"files"`
+	Bytes         int64           `json:"bytes"`
+	Skipped       []string        `json:"skipped,omitempty"`
+	FreezeSeconds float64         `json:"freeze_seconds"`
+	Phases        []phaseSummary  `json:"phases"`
+	Writers       []writerSummary `json:"writers,omitempty"`
+	Seconds       float64         `json:"seconds"`
 }
 
 type shareSummary struct {
@@ -77,6 +78,10 @@ func (r *report) event(e provider.Event) {
 		}
 		if e.Phase == provider.PhaseThaw {
 			r.summary.FreezeSeconds = e.Time.Sub(r.frozen).Seconds()
+		}
+	case provider.PartEnded:
+		if e.Writer != "" {
+			r.writerPartLocked(e)
 		}
 	case provider.PhaseEnded:
 		r.summary.Phases = append(r.summary.Phases, phaseSummary{e.Phase, e.Elapsed.Seconds()})
