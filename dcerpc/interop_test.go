@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	ours "github.com/go-fsrvp/go-fsrvp/dcerpc"
+	mapper "github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 )
 
 // TestMSRPC lets the client of another library, go-msrpc, call our server over TCP: mgmt and the endpoint mapper, in NDR 2.0
@@ -23,10 +24,11 @@ import (
 func TestMSRPC(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := serveMapper(&ours.EndpointMapper{Entries: []ours.MapperEntry{
+	srv := &ours.Server{}
+	srv.Handle(mapper.Interface(), &mapper.Mapper{Entries: []mapper.Entry{
 		{Interface: fsrvpInterface(), Port: 5555, Addr: netip.MustParseAddr("10.99.0.4"), Annotation: "agent"},
 		{Interface: otherInterface(), Port: 49152},
-	}})
+	}}, &ours.InterfaceOptions{MinLevel: ours.LevelInsecureNone})
 	srv.Handle(fsrvpInterface(), &echo{}, nil)
 	done := make(chan error)
 	go func() { done <- srv.Serve(l) }()

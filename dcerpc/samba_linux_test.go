@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 )
 
 // inNamespace is the environment variable that tells a test that it runs again, in a network of its own.
@@ -87,7 +88,7 @@ func TestSamba(t *testing.T) {
 	const port = 5599
 	srv := &dcerpc.Server{MinLevel: dcerpc.LevelInsecureNone, Logger: slog.New(slog.DiscardHandler)}
 	srv.Handle(fsrvpInterface(), versionHandler{}, nil)
-	srv.Handle(dcerpc.EndpointMapperInterface(), &dcerpc.EndpointMapper{Entries: []dcerpc.MapperEntry{
+	srv.Handle(epm.Interface(), &epm.Mapper{Entries: []epm.Entry{
 		{Interface: fsrvpInterface(), Port: port, Annotation: "first"},
 		{Interface: echoInterface(), Port: port, Annotation: "second"},
 	}}, nil)

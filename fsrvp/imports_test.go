@@ -20,6 +20,7 @@ var layers = map[string][]string{
 	"ndr":        {},
 	"dcerpc/pdu": {"ndr"},
 	"dcerpc":     {"ndr", "dcerpc/pdu"},
+	"dcerpc/epm": {"ndr", "dcerpc/pdu", "dcerpc"},
 	"fsrvp":      {"ndr", "dcerpc/pdu", "dcerpc"},
 
 	"fsrvp/backend":    {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp"},

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/sambapipe"
@@ -81,7 +82,7 @@ func (o *options) acceptors(ctx context.Context) (list []dcerpc.Acceptor, closeA
 
 // serve opens the listeners, serves them until ctx ends, and drains.
 func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger) (err error) {
-	mapper := &dcerpc.EndpointMapper{}
+	mapper := &epm.Mapper{}
 	type server struct {
 		*dcerpc.Server
 		net.Listener
@@ -99,7 +100,7 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 			return fmt.Errorf("-listen %s: %w", name, err)
 		}
 		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
-			mapper.Entries = append(mapper.Entries, dcerpc.MapperEntry{
+			mapper.Entries = append(mapper.Entries, epm.Entry{
 				Interface: fsrvp.Interface(), Port: uint16(tcp.Port), Annotation: "File Server VSS Agent",
 			})
 			name = "tcp:" + net.JoinHostPort(tcp.IP.String(), strconv.Itoa(tcp.Port))
@@ -109,8 +110,8 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 	all := []*dcerpc.Server{srv}
 	if o.epmapper != "" {
 		// A server of its own: who asks for a port is not authenticated, and sees nothing but ports.
-		epm := &dcerpc.Server{Logger: log}
-		epm.Handle(dcerpc.EndpointMapperInterface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
+		ports := &dcerpc.Server{Logger: log}
+		ports.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 		addr, ok := strings.CutPrefix(o.epmapper, "tcp:")
 		if !ok {
 			return fmt.Errorf("-epmapper is %q; it has to be tcp:HOST:PORT", o.epmapper)
@@ -119,8 +120,8 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 		if err != nil {
 			return fmt.Errorf("-epmapper: %w", err)
 		}
-		servers = append(servers, server{epm, l, "epmapper " + o.epmapper})
-		all = append(all, epm)
+		servers = append(servers, server{ports, l, "epmapper " + o.epmapper})
+		all = append(all, ports)
 	}
 	ended := make(chan error, len(servers))
 	for _, s := range servers {

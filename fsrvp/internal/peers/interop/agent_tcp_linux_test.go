@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -157,12 +158,12 @@ func TestRpcclientOverTCP(t *testing.T) {
 	host.Claim(t)
 	port, err := strconv.Atoi(startAgent(t, n))
 	require.NoError(t, err)
-	mapper := &dcerpc.EndpointMapper{Entries: []dcerpc.MapperEntry{{
+	mapper := &epm.Mapper{Entries: []epm.Entry{{
 		Interface: fsrvp.Interface(), Port: uint16(port), Annotation: "File Server VSS Agent",
 	}}}
-	epm := &dcerpc.Server{}
-	epm.Handle(dcerpc.EndpointMapperInterface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
-	listenOn(t, host, epm, fmt.Sprintf(":%d", dcerpc.EndpointMapperPort))
+	ports := &dcerpc.Server{}
+	ports.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
+	listenOn(t, host, ports, fmt.Sprintf(":%d", epm.Port))
 	admin := n.User("Administrator")
 	for _, security := range []string{"sign", "seal", "spnego,sign", "spnego,seal", "krb5,sign", "krb5,seal"} {
 		for login, args := range map[string][]string{

@@ -1,4 +1,6 @@
-package dcerpc
+// Package epm serves the endpoint mapper (ept, C706 appendix O, MS-RPCE 2.2.1.2): clients that know an
+// interface, but not the TCP port that it is served on, ask it at a well-known port.
+package epm
 
 import (
 	"context"
@@ -7,33 +9,34 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// EndpointMapperPort is the well-known TCP port of endpoint mappers (MS-RPCE 2.1.1.1).
-const EndpointMapperPort = 135
+// Port is the well-known TCP port of endpoint mappers (MS-RPCE 2.1.1.1).
+const Port = 135
 
-// EndpointMapperInterface returns the interface that an EndpointMapper serves (ept, C706 appendix O).
-func EndpointMapperInterface() SyntaxID {
-	return SyntaxID{UUID: uuid.MustParse("e1af8308-5d1f-11c9-91a4-08002b14a0fa"), Major: 3}
+// Interface returns the interface that a Mapper serves (ept, C706 appendix O).
+func Interface() dcerpc.SyntaxID {
+	return dcerpc.SyntaxID{UUID: uuid.MustParse("e1af8308-5d1f-11c9-91a4-08002b14a0fa"), Major: 3}
 }
 
-// An EndpointMapper tells clients which TCP port an interface has. It is the Handler of
-// EndpointMapperInterface, usually on a listener of its own at EndpointMapperPort, and has to be registered with
-// LevelInsecureNone, since clients ask without security:
+// A Mapper says which TCP port an interface has. It is the [dcerpc.Handler] of [Interface], usually on a
+// listener of its own at [Port], and must be registered with LevelInsecureNone, since clients ask without
+// security:
 //
-//	srv.Handle(dcerpc.EndpointMapperInterface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
+//	srv.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 //
 // It answers ept_map, ept_lookup and ept_lookup_handle_free from a fixed list; nobody can register by ept_insert.
-type EndpointMapper struct {
+type Mapper struct {
 	// Entries must not be changed while the mapper serves.
-	Entries []MapperEntry
+	Entries []Entry
 }
 
-// A MapperEntry says where an interface is served.
-type MapperEntry struct {
-	Interface SyntaxID
+// An Entry says where an interface is served.
+type Entry struct {
+	Interface dcerpc.SyntaxID
 	Object    uuid.UUID // zero means any
 	Port      uint16
 	// Addr is the server's IPv4 address; the zero value lets clients use the one they asked.
@@ -49,8 +52,11 @@ const (
 	eptLookupHandleFree = 4
 )
 
-// eptNotRegistered is the status for no, or no more, entries (C706 appendix E).
-const eptNotRegistered = 0x16C9A0D6
+// Statuses of ept, as error_status_t (C706 appendix E).
+const (
+	statusOK         = 0
+	eptNotRegistered = 0x16C9A0D6 // no, or no more, entries
+)
 
 // maxMapped is the range of max_ents and max_towers (MS-RPCE 2.2.1.2.4).
 const maxMapped = 500
@@ -70,7 +76,7 @@ const (
 )
 
 // ServeRPC answers one operation.
-func (m *EndpointMapper) ServeRPC(_ context.Context, call *Call) error {
+func (m *Mapper) ServeRPC(_ context.Context, call *dcerpc.Call) error {
 	d := ndr.NewDecoder(call.Stub, call.Syntax)
 	e := ndr.NewEncoder(call.Response, call.ResponseSyntax)
 	var err error
@@ -84,7 +90,7 @@ func (m *EndpointMapper) ServeRPC(_ context.Context, call *Call) error {
 		encodeLookupHandle(&e, 0)
 		e.Uint32(statusOK)
 	default:
-		return ErrOpnumRange
+		return dcerpc.ErrOpnumRange
 	}
 	if d.Err() != nil {
 		return d.Err()
@@ -101,7 +107,7 @@ func (m *EndpointMapper) ServeRPC(_ context.Context, call *Call) error {
 //	[in,ptr] uuid_t *object, [in,ptr] twr_t *map_tower, [in,out] ept_lookup_handle_t *entry_handle,
 //	[in,range(0,500)] unsigned32 max_towers, [out] unsigned32 *num_towers,
 //	[out,length_is(*num_towers),size_is(max_towers)] twr_t *towers[], [out] error_status_t *status
-func (m *EndpointMapper) mapTower(d *ndr.Decoder, e *ndr.Encoder) error {
+func (m *Mapper) mapTower(d *ndr.Decoder, e *ndr.Encoder) error {
 	var object uuid.UUID
 	if d.Pointer() {
 		object = d.GUID()
@@ -128,7 +134,7 @@ func (m *EndpointMapper) mapTower(d *ndr.Decoder, e *ndr.Encoder) error {
 		}
 	}
 	if start > len(found) {
-		return ErrContextMismatch
+		return dcerpc.ErrContextMismatch
 	}
 	found, next := page(found, start, int(limit))
 	encodeLookupHandle(e, next)
@@ -154,7 +160,7 @@ func (m *EndpointMapper) mapTower(d *ndr.Decoder, e *ndr.Encoder) error {
 //	[out,length_is(*num_ents),size_is(max_ents)] ept_entry_t entries[], [out] error_status_t *status
 //
 //	ept_entry_t: object 16 | tower's referent | annotation: offset, actual_count, bytes with NUL
-func (m *EndpointMapper) lookup(d *ndr.Decoder, e *ndr.Encoder) error {
+func (m *Mapper) lookup(d *ndr.Decoder, e *ndr.Encoder) error {
 	q := mapperQuery{inquiry: d.Uint32()}
 	if d.Pointer() {
 		q.object = d.GUID()
@@ -171,14 +177,14 @@ func (m *EndpointMapper) lookup(d *ndr.Decoder, e *ndr.Encoder) error {
 	if d.Err() != nil {
 		return d.Err()
 	}
-	var found []*MapperEntry
+	var found []*Entry
 	for i := range m.Entries {
 		if entry := &m.Entries[i]; entry.matches(&q) {
 			found = append(found, entry)
 		}
 	}
 	if start > len(found) {
-		return ErrContextMismatch
+		return dcerpc.ErrContextMismatch
 	}
 	found, next := page(found, start, int(limit))
 	if next == 0 && len(found) > 0 {
@@ -228,11 +234,11 @@ func page[T any](all []T, start, limit int) ([]T, int) {
 type mapperQuery struct {
 	inquiry  uint32
 	object   uuid.UUID
-	iface    SyntaxID
+	iface    dcerpc.SyntaxID
 	versions uint32
 }
 
-func (en *MapperEntry) matches(q *mapperQuery) bool {
+func (en *Entry) matches(q *mapperQuery) bool {
 	object := en.Object == q.object
 	iface := en.Interface.UUID == q.iface.UUID && en.versionMatches(q)
 	switch q.inquiry {
@@ -248,7 +254,7 @@ func (en *MapperEntry) matches(q *mapperQuery) bool {
 	return false
 }
 
-func (en *MapperEntry) versionMatches(q *mapperQuery) bool {
+func (en *Entry) versionMatches(q *mapperQuery) bool {
 	have, want := &en.Interface, &q.iface
 	switch q.versions {
 	case versionsAll:
@@ -266,14 +272,14 @@ func (en *MapperEntry) versionMatches(q *mapperQuery) bool {
 }
 
 // matchesTower tells whether the entry is what ept_map asks for: the interface in a compatible version, for this object or any.
-func (en *MapperEntry) matchesTower(want *tower, object uuid.UUID) bool {
+func (en *Entry) matchesTower(want *tower, object uuid.UUID) bool {
 	id := &en.Interface
 	return id.UUID == want.iface.UUID && id.Major == want.iface.Major && id.Minor >= want.iface.Minor &&
 		(en.Object == uuid.Nil || en.Object == object) &&
 		(want.transfer == pdu.NDR20() || want.transfer == pdu.NDR64())
 }
 
-func (en *MapperEntry) tower(transfer SyntaxID) tower {
+func (en *Entry) tower(transfer dcerpc.SyntaxID) tower {
 	return tower{iface: en.Interface, transfer: transfer, port: en.Port, addr: ipv4(en.Addr)}
 }
 

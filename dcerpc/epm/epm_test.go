@@ -1,37 +1,67 @@
-package dcerpc_test
+package epm_test
 
 import (
+	"context"
 	"encoding/hex"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-func mapper() *dcerpc.EndpointMapper {
-	return &dcerpc.EndpointMapper{Entries: []dcerpc.MapperEntry{
+func mapper() *epm.Mapper {
+	return &epm.Mapper{Entries: []epm.Entry{
 		{Interface: fsrvpInterface(), Port: 5555, Addr: netip.MustParseAddr("10.99.0.4"), Annotation: "File Server VSS Agent"},
 		{Interface: otherInterface(), Object: otherInterface().UUID, Port: 49152},
-		{Interface: mgmtInterface(), Port: 5555, Annotation: strings.Repeat("too long ", 20)},
+		{Interface: epm.Interface(), Port: 5555, Annotation: strings.Repeat("too long ", 20)},
 	}}
 }
 
 // serveMapper registers m with a server that asks for integrity otherwise.
-func serveMapper(m *dcerpc.EndpointMapper) *dcerpc.Server {
+func serveMapper(m *epm.Mapper) *dcerpc.Server {
 	srv := &dcerpc.Server{}
-	srv.Handle(dcerpc.EndpointMapperInterface(), m, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
+	srv.Handle(epm.Interface(), m, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 	return srv
 }
 
-func mapperClient(t *testing.T, m *dcerpc.EndpointMapper, syntaxes ...ndr.Syntax) *dcerpc.ClientConn {
+// fsrvpInterface is what rpcclient asks for in the request below.
+func fsrvpInterface() dcerpc.SyntaxID {
+	return dcerpc.SyntaxID{UUID: uuid.MustParse("a8e0653c-2744-4389-a61d-7373df8b2292"), Major: 1}
+}
+
+func otherInterface() dcerpc.SyntaxID {
+	return dcerpc.SyntaxID{UUID: uuid.MustParse("0e0c0a08-0604-0201-8899-aabbccddeeff"), Major: 1}
+}
+
+func serve(t testing.TB, srv *dcerpc.Server) *dcerpctest.Listener {
+	l := dcerpctest.Listen()
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		require.NoError(t, srv.Close())
+		require.ErrorIs(t, <-done, dcerpc.ErrServerClosed)
+	})
+	return l
+}
+
+func invoke(ctx context.Context, cc *dcerpc.ClientConn, opnum uint16, stub []byte) ([]byte, error) {
+	call := dcerpc.Call{Opnum: opnum, Syntax: cc.Syntax(), Stub: stub}
+	err := cc.Call(ctx, &call)
+	return call.Response, err
+}
+
+func mapperClient(t *testing.T, m *epm.Mapper, syntaxes ...ndr.Syntax) *dcerpc.ClientConn {
 	conn, err := serve(t, serveMapper(m)).Dial(t.Context())
 	require.NoError(t, err)
-	cc, err := dcerpc.NewClientConn(t.Context(), conn, dcerpc.EndpointMapperInterface(),
+	cc, err := dcerpc.NewClientConn(t.Context(), conn, epm.Interface(),
 		&dcerpc.Config{Level: dcerpc.LevelInsecureNone, Syntaxes: syntaxes})
 	require.NoError(t, err)
 	t.Cleanup(func() { cc.Close() })
@@ -176,7 +206,7 @@ func TestMapperInquiries(t *testing.T) {
 		id.Major, id.Minor = major, minor
 		return id
 	}
-	m := &dcerpc.EndpointMapper{Entries: []dcerpc.MapperEntry{
+	m := &epm.Mapper{Entries: []epm.Entry{
 		{Interface: version(1, 0)},
 		{Interface: version(1, 2), Object: otherInterface().UUID},
 		{Interface: version(2, 0)},
@@ -213,7 +243,7 @@ func TestMapperInquiries(t *testing.T) {
 func TestMapperFreesHandles(t *testing.T) {
 	got, err := invoke(t.Context(), mapperClient(t, mapper(), ndr.NDR20), 4, []byte("\x00\x00\x00\x00 sixteen bytes.."))
 	require.NoError(t, err)
-	require.Equal(t, zeros(24), got)
+	require.Equal(t, make([]byte, 24), got)
 }
 
 // FuzzMapper gives any stub to the endpoint mapper, in all syntaxes. What it answers must not depend on numbers that the
@@ -226,7 +256,7 @@ func FuzzMapper(f *testing.F) {
 	f.Add(byte(3), byte(0), request)
 	f.Add(byte(2), byte(0), lookupStub(ndr.NDR20, 0, 1, fsrvpInterface(), 0, 500))
 	f.Add(byte(2), byte(1), lookupStub(ndr.NDR64, 3, 2, otherInterface(), 1, 1))
-	f.Add(byte(4), byte(2), zeros(20))
+	f.Add(byte(4), byte(2), make([]byte, 20))
 	m := mapper()
 	f.Fuzz(func(t *testing.T, opnum, syntax byte, stub []byte) {
 		call := dcerpc.Call{Opnum: uint16(opnum % 8), Syntax: ndr.Syntax(syntax % 3), Stub: stub}

@@ -1,9 +1,11 @@
-package dcerpc
+package epm
 
 import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
 // A tower names an interface at an endpoint, as the endpoint mapper's protocol does (C706 appendix
@@ -17,8 +19,8 @@ import (
 //	1 | 07 TCP | 2 | port 2, big-endian
 //	1 | 09 IP | 4 | address
 type tower struct {
-	iface    SyntaxID
-	transfer SyntaxID
+	iface    dcerpc.SyntaxID
+	transfer dcerpc.SyntaxID
 	port     uint16
 	addr     [4]byte
 }
@@ -31,7 +33,7 @@ const (
 	floorIP   = 0x09
 )
 
-var errTower = errors.New("dcerpc: not a tower of ncacn_ip_tcp")
+var errTower = errors.New("epm: not a tower of ncacn_ip_tcp")
 
 // parseTower reads a tower. Bytes after it are ignored.
 func parseTower(b []byte) (tower, error) {
@@ -50,12 +52,12 @@ func parseTower(b []byte) (tower, error) {
 			return t, errTower
 		}
 	}
-	for i, id := range []*SyntaxID{&t.iface, &t.transfer} {
+	for i, id := range []*dcerpc.SyntaxID{&t.iface, &t.transfer} {
 		l, r := left[i], right[i]
 		if len(l) != 19 || l[0] != floorUUID || len(r) != 2 {
 			return t, errTower
 		}
-		*id = SyntaxID{Major: binary.LittleEndian.Uint16(l[17:]), Minor: binary.LittleEndian.Uint16(r)}
+		*id = dcerpc.SyntaxID{Major: binary.LittleEndian.Uint16(l[17:]), Minor: binary.LittleEndian.Uint16(r)}
 		id.UUID = littleEndianUUID([16]byte(l[1:17]))
 	}
 	for i, id := range []byte{floorCORP, floorTCP, floorIP} {
@@ -83,7 +85,7 @@ func cutSide(b []byte) (side, rest []byte, ok bool) {
 
 func (t *tower) append(b []byte) []byte {
 	b = append(b, 5, 0)
-	for _, id := range []SyntaxID{t.iface, t.transfer} {
+	for _, id := range []dcerpc.SyntaxID{t.iface, t.transfer} {
 		u := littleEndianUUID(id.UUID)
 		b = append(b, 19, 0, floorUUID)
 		b = append(b, u[:]...)
