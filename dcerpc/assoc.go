@@ -3,7 +3,6 @@ package dcerpc
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"net"
 	"sync"
 )
 
@@ -35,7 +34,7 @@ func (a *associations) join(id uint32, endpoint, host string) *association {
 		g.members++
 		return g
 	}
-	g := &association{id: a.newID(), endpoint: endpoint, host: host, members: 1}
+	g := &association{id: a.newIDLocked(), endpoint: endpoint, host: host, members: 1}
 	if a.groups == nil {
 		a.groups = make(map[uint32]*association)
 	}
@@ -43,8 +42,8 @@ func (a *associations) join(id uint32, endpoint, host string) *association {
 	return g
 }
 
-// newID returns an id that is free and cannot be guessed.
-func (a *associations) newID() uint32 {
+// newIDLocked returns an id that is free and cannot be guessed.
+func (a *associations) newIDLocked() uint32 {
 	for {
 		var b [4]byte
 		rand.Read(b[:]) // never fails
@@ -62,23 +61,4 @@ func (a *associations) leave(g *association) {
 	if g.members == 0 {
 		delete(a.groups, g.id)
 	}
-}
-
-// hostOf returns the part of an address that tells hosts apart, without the port. It is empty
-// where the transport knows no address.
-func hostOf(addr net.Addr) string {
-	switch a := addr.(type) {
-	case nil:
-		return ""
-	case *net.TCPAddr:
-		return a.IP.String()
-	}
-	s := addr.String()
-	if host, _, err := net.SplitHostPort(s); err == nil {
-		return host
-	}
-	if s == "@" { // an unnamed Unix socket
-		return ""
-	}
-	return s
 }

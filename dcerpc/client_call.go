@@ -21,7 +21,7 @@ func (l *link) call(ctx context.Context, cc *ClientConn, call *Call) error {
 	p, err := l.register(cc, call.Response)
 	if err != nil {
 		if turn != nil {
-			turn <- struct{}{}
+			turn.release()
 		}
 		return err
 	}
@@ -41,7 +41,7 @@ func (l *link) unsent(p *pending) {
 	defer l.mu.Unlock()
 	if l.waiting[p.id] == p {
 		p.abandoned = true
-		l.complete(p, nil)
+		l.completeLocked(p, nil)
 	}
 }
 
@@ -64,7 +64,7 @@ func (l *link) wait(ctx context.Context, p *pending, call *Call) error {
 		call.Response = p.response
 		call.ResponseSyntax, _ = transferSyntax(p.cc.syntax).NDR(p.dataRep)
 	}
-	l.recycle(p)
+	l.recycleLocked(p)
 	return err
 }
 
@@ -86,7 +86,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 	}
 	l.describe(sec, &f)
 	if err := l.appendVerification(p.cc, &f); err != nil {
-		l.sending <- struct{}{}
+		l.sending.release()
 		l.unsent(p)
 		return err
 	}
@@ -95,7 +95,7 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 		b, err := l.out.next(&f, sec)
 		if err != nil {
 			stop()
-			l.sending <- struct{}{}
+			l.sending.release()
 			l.fail(err)
 			return nil // wait says why
 		}
@@ -108,12 +108,12 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 			l.finishLater(p, f, b[n:])
 			return ctx.Err()
 		}
-		l.sending <- struct{}{}
+		l.sending.release()
 		l.writeFailed(err)
 		return nil // wait says why, or what the server has answered nevertheless
 	}
 	stop()
-	l.sending <- struct{}{}
+	l.sending.release()
 	return nil
 }
 
@@ -155,7 +155,7 @@ func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
 	_, _ = l.abandon(p)
 	spawned := l.spawn(func() {
 		err := l.finish(&f, sec, rest)
-		l.sending <- struct{}{}
+		l.sending.release()
 		if err != nil {
 			l.writeFailed(err)
 			return
@@ -163,7 +163,7 @@ func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
 		l.cancel(id, false)
 	})
 	if !spawned {
-		l.sending <- struct{}{}
+		l.sending.release()
 	}
 }
 
@@ -191,7 +191,7 @@ func (l *link) cancel(id uint32, begun bool) {
 	case <-l.ended:
 		return
 	}
-	defer func() { l.sending <- struct{}{} }()
+	defer l.sending.release()
 	h := pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: l.dataRep, CallID: id}
 	if !begun {
 		l.tell(&pdu.CoCancel{Header: h})

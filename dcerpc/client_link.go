@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
@@ -30,11 +31,11 @@ type link struct {
 	group       uint32
 
 	// sending holds the right to use out.
-	sending chan struct{}
+	sending token
 	out     sender
 	// turn, where the server does not multiplex, holds the right to have a call underway. It
 	// is set by the bind, under mu, and nil with multiplexing.
-	turn chan struct{}
+	turn token
 
 	mu       sync.Mutex
 	waiting  map[uint32]*pending // by call id
@@ -73,17 +74,14 @@ type pending struct {
 func newLink(conn net.Conn, cfg *Config) *link {
 	l := &link{
 		framer:      pdu.NewFramer(conn, 0),
-		logger:      cfg.Logger,
+		logger:      logs.OrDiscard(cfg.Logger),
 		trace:       cfg.Trace,
 		maxResponse: cfg.MaxResponse,
-		sending:     make(chan struct{}, 1),
+		sending:     newToken(),
 		out:         sender{conn: conn, trace: cfg.Trace},
 		waiting:     make(map[uint32]*pending),
 		security:    make(map[uint32]*securityContext),
 		ended:       make(chan struct{}),
-	}
-	if l.logger == nil {
-		l.logger = slog.New(slog.DiscardHandler)
 	}
 	if l.maxResponse == 0 {
 		l.maxResponse = defaultResponse
@@ -93,7 +91,6 @@ func newLink(conn net.Conn, cfg *Config) *link {
 			l.dataRep = pdu.BigEndian
 		}
 	}
-	l.sending <- struct{}{}
 	l.workers.Go(l.read)
 	return l
 }
@@ -111,8 +108,7 @@ func (l *link) opened(ack *pdu.BindAck, asked pdu.Flags, offered int) error {
 	defer l.mu.Unlock()
 	l.signed = l.out.signHeader
 	if !ack.Flags.Has(pdu.ConcMPX) || !asked.Has(pdu.ConcMPX) {
-		l.turn = make(chan struct{}, 1)
-		l.turn <- struct{}{}
+		l.turn = newToken()
 	}
 	return nil
 }
@@ -165,15 +161,15 @@ func (l *link) signHeaders(ctx context.Context) error {
 		return err
 	}
 	l.out.signHeader = true
-	l.sending <- struct{}{}
+	l.sending.release()
 	l.mu.Lock()
 	l.signed = true
 	l.mu.Unlock()
 	return nil
 }
 
-// acquire takes the value out of a channel that holds a right.
-func (l *link) acquire(ctx context.Context, right chan struct{}) error {
+// acquire takes a right, unless the context or the link ends first.
+func (l *link) acquire(ctx context.Context, right token) error {
 	select {
 	case <-right:
 		return nil
@@ -234,22 +230,22 @@ func (l *link) newPending() *pending {
 	return &pending{ready: make(chan struct{}, 1), interrupt: newInterruption(l.out.conn)}
 }
 
-// complete ends p and wakes who waits for it. It is called with mu.
-func (l *link) complete(p *pending, err error) {
+// completeLocked ends p and wakes the goroutine that waits for it.
+func (l *link) completeLocked(p *pending, err error) {
 	p.err = err
 	delete(l.waiting, p.id)
 	if l.turn != nil {
-		l.turn <- struct{}{}
+		l.turn.release()
 	}
 	if p.abandoned {
-		l.recycle(p)
+		l.recycleLocked(p)
 		return
 	}
 	p.ready <- struct{}{}
 }
 
-// recycle is called with mu.
-func (l *link) recycle(p *pending) {
+// recycleLocked keeps p for a later call.
+func (l *link) recycleLocked(p *pending) {
 	p.response, p.cc, p.answer = nil, nil, nil
 	if len(l.free) < 64 {
 		l.free = append(l.free, p)
@@ -271,7 +267,7 @@ func (l *link) abandon(p *pending) (begun, ok bool) {
 		// The answer may never come (C706 12.6.4.8: an orphaned call needs none), and is recognised
 		// as late by its id.
 		delete(l.waiting, p.id)
-		l.recycle(p)
+		l.recycleLocked(p)
 	}
 	return begun, true
 }
@@ -292,7 +288,7 @@ func (l *link) fail(err error) {
 	l.err = err
 	close(l.ended)
 	for _, p := range l.waiting {
-		l.complete(p, err)
+		l.completeLocked(p, err)
 	}
 	l.mu.Unlock()
 	_ = l.out.conn.Close() // err says more
@@ -350,7 +346,7 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	p, err := l.register(nil, nil)
 	if err != nil {
 		if turn != nil {
-			turn <- struct{}{}
+			turn.release()
 		}
 		return nil, err
 	}
@@ -370,7 +366,7 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	answer, err := p.answer, p.err
-	l.recycle(p)
+	l.recycleLocked(p)
 	return answer, err
 }
 
@@ -384,7 +380,7 @@ func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	if err := l.acquire(ctx, l.sending); err != nil {
 		return err
 	}
-	defer func() { l.sending <- struct{}{} }()
+	defer l.sending.release()
 	l.out.traced(b)
 	stop := newInterruption(l.out.conn).watch(ctx)
 	n, err := l.out.conn.Write(b)

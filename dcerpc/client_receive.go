@@ -68,19 +68,19 @@ func (l *link) answer(p pdu.PDU) error {
 	h := p.Head()
 	w := l.waiting[h.CallID]
 	if w == nil {
-		return l.late(h)
+		return l.lateLocked(h)
 	}
 	if w.cc != nil {
 		return badPeer("%v in answer to a request", h.Type)
 	}
 	w.answer = p
-	l.complete(w, nil)
+	l.completeLocked(w, nil)
 	return nil
 }
 
-// late tells what to make of an answer that nobody waits for: it is dropped where the id was given to
+// lateLocked says what to make of an answer that nobody waits for: it is dropped where the id was given to
 // a call that was abandoned since.
-func (l *link) late(h *pdu.Header) error {
+func (l *link) lateLocked(h *pdu.Header) error {
 	if h.CallID == 0 || h.CallID > l.topID {
 		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
 	}
@@ -110,7 +110,7 @@ func (l *link) receiveResponse(b []byte) error {
 	defer l.mu.Unlock()
 	p := l.waiting[resp.CallID]
 	if p == nil {
-		return l.late(&resp.Header)
+		return l.lateLocked(&resp.Header)
 	}
 	switch {
 	case p.cc == nil:
@@ -132,7 +132,7 @@ func (l *link) receiveResponse(b []byte) error {
 		p.response = append(p.response, resp.Stub...)
 	}
 	if resp.Flags.Has(pdu.LastFrag) {
-		l.complete(p, nil)
+		l.completeLocked(p, nil)
 	}
 	return nil
 }
@@ -151,15 +151,15 @@ func (l *link) receiveFault(b []byte) error {
 	defer l.mu.Unlock()
 	p := l.waiting[fault.CallID]
 	if p == nil {
-		return l.late(&fault.Header)
+		return l.lateLocked(&fault.Header)
 	}
 	if p.cc == nil {
 		fault.Stub, fault.Auth = nil, pdu.Auth{} // they alias b
 		p.answer = &fault
-		l.complete(p, nil)
+		l.completeLocked(p, nil)
 		return nil
 	}
-	l.complete(p, &Fault{Status: fault.Status, DidNotExecute: fault.Flags.Has(pdu.DidNotExecute)})
+	l.completeLocked(p, &Fault{Status: fault.Status, DidNotExecute: fault.Flags.Has(pdu.DidNotExecute)})
 	return nil
 }
 

@@ -54,3 +54,16 @@ func (s *sender) traced(b []byte) {
 		s.trace(TracedPDU{Local: s.conn.LocalAddr(), Remote: s.conn.RemoteAddr(), Sent: true, PDU: b})
 	}
 }
+
+// A token is a right that one goroutine has at a time. A goroutine may wait for it long, and for other events
+// besides, which a mutex is not made for.
+type token chan struct{}
+
+func newToken() token {
+	t := make(token, 1)
+	t.release()
+	return t
+}
+
+func (t token) acquire() { <-t }
+func (t token) release() { t <- struct{}{} }

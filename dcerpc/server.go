@@ -83,15 +83,15 @@ func (s *Server) Handle(iface SyntaxID, h Handler, opts *InterfaceOptions) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin()
+	s.beginLocked()
 	if s.interfaces[iface] != nil {
 		panic(fmt.Sprintf("dcerpc: interface %v is registered twice", iface))
 	}
 	s.interfaces[iface] = &serverInterface{id: iface, handler: h, opnums: opts.Opnums, minLevel: opts.MinLevel}
 }
 
-// begin makes what the zero value lacks. It is called with mu.
-func (s *Server) begin() {
+// beginLocked makes what the zero value lacks.
+func (s *Server) beginLocked() {
 	if s.begun {
 		return
 	}
@@ -162,7 +162,7 @@ func (s *Server) minLevel(i *serverInterface) AuthLevel {
 // leaves it open. An accept that fails for want of resources is tried again.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
-	s.begin()
+	s.beginLocked()
 	if s.closing {
 		s.mu.Unlock()
 		return ErrServerClosed
@@ -220,7 +220,7 @@ func (s *Server) isClosing() bool {
 func (s *Server) admit(conn net.Conn) *serverConn {
 	c := newServerConn(s, conn)
 	s.mu.Lock()
-	s.begin()
+	s.beginLocked()
 	if s.limits == nil {
 		s.limits = s.Limits.filled()
 	}
@@ -314,7 +314,7 @@ func (s *Server) Close() error {
 func (s *Server) stop() []*serverConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin()
+	s.beginLocked()
 	s.closing = true
 	for l := range s.listeners {
 		_ = l.Close() // Serve returns ErrServerClosed

@@ -59,12 +59,12 @@ func (c *serverConn) receiveAlter(b []byte) bool {
 	} else {
 		sec = nil
 	}
-	c.lockOut()
+	c.sending.acquire()
 	if h.Flags.Has(pdu.SupportHeaderSign) {
 		c.signing, c.out.signHeader = true, true
 	}
 	size := uint16(c.out.maxXmit)
-	c.unlockOut()
+	c.sending.release()
 	c.send(&pdu.AlterContextResp{
 		Header: pdu.Header{
 			Flags:  pdu.FirstFrag | pdu.LastFrag | h.Flags&(pdu.ConcMPX|pdu.SupportHeaderSign),

@@ -44,10 +44,10 @@ func (c *serverConn) receiveBind(b []byte) bool {
 	c.bound = true
 	c.mpx = h.Flags.Has(pdu.ConcMPX)
 	c.signing = h.Flags.Has(pdu.SupportHeaderSign)
-	c.lockOut()
+	c.sending.acquire()
 	c.out.maxXmit = c.fragmentSize(&bind)
 	c.out.signHeader = c.signing
-	c.unlockOut()
+	c.sending.release()
 	if sec != nil {
 		c.security[sec.id] = sec
 	}

@@ -242,8 +242,8 @@ func (c *serverConn) respond(call *serverCall) {
 		sec = &call.sec.securityContext
 	}
 	sec.describe(&f)
-	c.lockOut()
-	defer c.unlockOut()
+	c.sending.acquire()
+	defer c.sending.release()
 	f.MaxXmit = c.out.maxXmit
 	for f.More() {
 		b, err := c.out.next(&f, sec)

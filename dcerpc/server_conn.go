@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
@@ -35,7 +35,7 @@ const (
 )
 
 // A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines
-// of their own and write with out locked.
+// of their own and write with the token of sending.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
@@ -64,7 +64,7 @@ type serverConn struct {
 	anonymous    context.Context // of calls without a security context
 	ends         string          // why the connection ends, for the log
 
-	sending     chan struct{} // full while somebody uses out; a mutex would not be for waiting that long
+	sending     token // the right to use out
 	out         sender
 	outDeadline time.Time
 
@@ -90,7 +90,7 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 	c := &serverConn{
 		server: s,
 		conn:   conn,
-		host:   hostOf(conn.RemoteAddr()),
+		host:   netaddr.Host(conn.RemoteAddr()),
 	}
 	if sc, ok := conn.(SessionConn); ok {
 		c.session = sc.Session()
@@ -99,24 +99,13 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 		c.session.MaxFragment = tcpFragment
 	}
 	if c.session.Endpoint == "" {
-		c.session.Endpoint = endpointOf(conn.LocalAddr())
+		c.session.Endpoint = netaddr.Endpoint(conn.LocalAddr())
 	}
 	if addr := conn.LocalAddr(); addr != nil {
 		c.network = addr.Network()
 	}
 	c.known = c.session.Authenticated
 	return c
-}
-
-// endpointOf returns the endpoint that a local address stands for: the port, where it has one.
-func endpointOf(addr net.Addr) string {
-	switch a := addr.(type) {
-	case nil:
-		return ""
-	case *net.TCPAddr:
-		return strconv.Itoa(a.Port)
-	}
-	return addr.String()
 }
 
 // start makes what an admitted connection needs.
@@ -126,7 +115,7 @@ func (c *serverConn) start() {
 	c.framer = pdu.NewFramer(c.conn, 0)
 	c.framer.Shrink()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.sending = make(chan struct{}, 1)
+	c.sending = newToken()
 	c.out = sender{conn: c.conn, trace: c.server.Trace, maxXmit: leastNegotiated}
 	c.anonymous = WithPeer(c.ctx, c.peer(nil))
 	c.inFlight = make(map[uint32]*serverCall)
@@ -352,13 +341,10 @@ func (c *serverConn) fault(callID uint32, contextID uint16, status pdu.FaultStat
 	})
 }
 
-func (c *serverConn) lockOut()   { c.sending <- struct{}{} }
-func (c *serverConn) unlockOut() { <-c.sending }
-
 // send writes one PDU that is not protected.
 func (c *serverConn) send(p pdu.PDU) {
-	c.lockOut()
-	defer c.unlockOut()
+	c.sending.acquire()
+	defer c.sending.release()
 	b, err := p.AppendBinary(c.out.buf[:0])
 	if err != nil { // no PDU of ours is too long
 		c.logger.Error("dcerpc: cannot encode", "type", p.Head().Type, "err", err)
@@ -369,7 +355,7 @@ func (c *serverConn) send(p pdu.PDU) {
 	c.write(b)
 }
 
-// write writes one PDU, which the peer has WriteTime to read, and tells whether it could. It is called with out locked.
+// write writes one PDU, which the peer has WriteTime to read, and tells whether it could. It is called with the token of sending.
 func (c *serverConn) write(b []byte) bool {
 	if limit := c.limits.WriteTime; limit > 0 {
 		// Most writes find a deadline that is far enough away.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
 // A Config says which pipe is served, and where. A nil Config is the zero Config, for FssagentRpc on Debian's paths.
@@ -50,9 +52,7 @@ func (c *Config) filled() Config {
 	if f.LibexecDirs == nil {
 		f.LibexecDirs = defaultLibexecDirs
 	}
-	if f.Logger == nil {
-		f.Logger = slog.New(slog.DiscardHandler)
-	}
+	f.Logger = logs.OrDiscard(f.Logger)
 	return f
 }
 
