@@ -90,7 +90,7 @@ func (n *negotiation) bind(ctx context.Context, l *link) (*ClientConn, error) {
 	}
 	ack, ok := answer.(*pdu.BindAck)
 	if !ok {
-		return nil, refusal(answer)
+		return nil, refusedBy(answer)
 	}
 	if err := l.opened(ack, flags, size); err != nil {
 		return nil, err
@@ -250,7 +250,7 @@ func (n *negotiation) exchangeAlter(ctx context.Context, req *pdu.AlterContext) 
 	}
 	resp, ok := answer.(*pdu.AlterContextResp)
 	if !ok {
-		return nil, refusal(answer)
+		return nil, refusedBy(answer)
 	}
 	return resp, nil
 }
@@ -267,8 +267,8 @@ func (n *negotiation) sendAuth3(ctx context.Context, callID uint32, token []byte
 	})
 }
 
-// refusal is the error for an answer that is none of those hoped for.
-func refusal(answer pdu.PDU) error {
+// refusedBy returns the error for an answer that is none of those hoped for.
+func refusedBy(answer pdu.PDU) error {
 	switch p := answer.(type) {
 	case *pdu.BindNak:
 		return &BindError{Reason: p.Reason}

@@ -81,6 +81,7 @@ func TestLongCall(t *testing.T) {
 			time.Sleep(15 * time.Second)
 			return ctx.Err()
 		}})
+		srv.Limits.UnauthenticatedIdleTime = -1
 		l := serve(t, srv)
 		conn, err := l.Dial(t.Context())
 		require.NoError(t, err)
@@ -273,7 +274,7 @@ func TestCloseWhileWriting(t *testing.T) {
 func TestManyCancellations(t *testing.T) {
 	for _, noMPX := range []bool{false, true} {
 		t.Run(fmt.Sprintf("noMPX %v", noMPX), func(t *testing.T) {
-			mech := &dcerpctest.Mechanism{}
+			mech := &dcerpctest.Mechanism{Account: "backup"}
 			cc := dial(t, serve(t, echoServer(mech, &echo{})), &dcerpc.Config{Auth: mech.Initiator(), NoMultiplexing: noMPX})
 			var wg sync.WaitGroup
 			for caller := range 8 {

@@ -223,14 +223,14 @@ func TestConversationsAlter(t *testing.T) {
 
 func TestConversationsAuth3(t *testing.T) {
 	// An auth3 in due time, with a changed trailer.
-	changed := func(rule string, status pdu.FaultStatus, f pdu.Flags, change func(*pdu.Auth3)) conversation {
+	changed := func(rule string, status pdu.FaultStatus, change func(*pdu.Auth3)) conversation {
 		return conversation{rule: rule, talk: func(r *raw) {
 			sec, token := r.initiate(1, dcerpc.LevelIntegrity)
 			ack := r.bound(withAuth(sec.auth(token)))
 			p := auth3(sec.auth(r.step(sec, ack.Auth.Token)))
 			change(p)
 			r.send(p)
-			r.fatal(1, 0, status, f)
+			r.fatal(1, 0, status, dne)
 		}}
 	}
 	converse(t, []conversation{
@@ -247,21 +247,21 @@ func TestConversationsAuth3(t *testing.T) {
 			r.send(auth3(sec.auth([]byte("x"))))
 			r.fatal(1, 0, pdu.FaultProtocolError, dne)
 		}},
-		changed("MS-RPCE 3.3.1.5.4: an auth3 for an unknown context: nca_s_proto_error, end (Windows)", pdu.FaultProtocolError, 0,
+		changed("MS-RPCE 3.3.1.5.4: an auth3 for an unknown context: nca_s_proto_error, DNE, end (Windows)", pdu.FaultProtocolError,
 			func(p *pdu.Auth3) { p.Auth.ContextID = 2 }),
-		changed("Windows: an auth3 token of more than 4096 bytes: nca_s_proto_error, end", pdu.FaultProtocolError, 0,
+		changed("Windows: an auth3 token of more than 4096 bytes: nca_s_proto_error, DNE, end", pdu.FaultProtocolError,
 			func(p *pdu.Auth3) { p.Auth.Token = zeros(4100) }),
-		changed("Windows: an auth3 without a token: 0x1C00001B, end", pdu.FaultRemoteNoMemory, 0,
+		changed("Windows: an auth3 without a token: 0x1C00001B, DNE, end", pdu.FaultRemoteNoMemory,
 			func(p *pdu.Auth3) { p.Auth = pdu.Auth{} }),
-		changed("Windows: an auth3 of another type: 0x1C00001B, end", pdu.FaultRemoteNoMemory, 0,
+		changed("Windows: an auth3 of another type: 0x1C00001B, DNE, end", pdu.FaultRemoteNoMemory,
 			func(p *pdu.Auth3) { p.Auth.Type = 9 }),
-		changed("Windows: an auth3 of another level: 0x1C00001B, end", pdu.FaultRemoteNoMemory, 0,
+		changed("Windows: an auth3 of another level: 0x1C00001B, DNE, end", pdu.FaultRemoteNoMemory,
 			func(p *pdu.Auth3) { p.Auth.Level = 6 }),
-		changed("Windows: auth padding in an auth3: 0x1C00001B, end", pdu.FaultRemoteNoMemory, 0,
+		changed("Windows: auth padding in an auth3: 0x1C00001B, DNE, end", pdu.FaultRemoteNoMemory,
 			func(p *pdu.Auth3) { p.Auth.Padding, p.Auth.PadLength = zeros(4), 4 }),
-		changed("Windows: trailer of an auth3 not at a multiple of 4: nca_s_proto_error, DNE, end", pdu.FaultProtocolError, dne,
+		changed("Windows: trailer of an auth3 not at a multiple of 4: nca_s_proto_error, DNE, end", pdu.FaultProtocolError,
 			func(p *pdu.Auth3) { p.Auth.Padding = zeros(1) }),
-		changed("Windows: an auth3 larger than the transport's fragment: nca_s_proto_error, end", pdu.FaultProtocolError, 0,
+		changed("Windows: an auth3 larger than the transport's fragment: nca_s_proto_error, DNE, end", pdu.FaultProtocolError,
 			func(p *pdu.Auth3) { p.Auth.Padding = zeros(5840) }),
 		{rule: "Windows: a token that the mechanism refuses in an auth3 is not answered; the next request is: access denied, end", talk: func(r *raw) {
 			sec, token := r.initiate(1, dcerpc.LevelIntegrity)

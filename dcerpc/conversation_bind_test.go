@@ -216,9 +216,9 @@ func TestConversationsBind(t *testing.T) {
 			withAuth(pdu.Auth{Type: 10, Level: 5, Token: []byte("toy"), Padding: zeros(2)})),
 		refuses("MS-RPCE 2.2.2.11: auth padding in a bind: bind_nak 4 (Windows)", pdu.NakProtocolVersionNotSupported,
 			withAuth(pdu.Auth{Type: 10, Level: 5, Token: []byte("toy"), Padding: zeros(4), PadLength: 4})),
-		{rule: "C706 13.2.6.1: no room for the auth trailer of a bind: bind_nak 0", talk: func(r *raw) {
+		{rule: "C706 13.2.6.1: no room for the auth trailer of a bind: bind_nak 4 (Windows)", talk: func(r *raw) {
 			r.sendEdited(bind(), func(b []byte) { b[10] = 60 })
-			r.nak(pdu.NakReasonNotSpecified)
+			r.nak(pdu.NakProtocolVersionNotSupported)
 		}},
 		{rule: "Windows: bytes between the contexts and the trailer are ignored where auth_pad_length is 0 (reused buffers)", talk: func(r *raw) {
 			sec, token := r.initiate(1, dcerpc.LevelPrivacy)

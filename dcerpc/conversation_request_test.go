@@ -23,6 +23,9 @@ func hint(n uint32) func(*pdu.Request) {
 }
 
 // waitingEcho makes opWait of the echo interface tell that it has begun.
+// manyCalls has the calls of peers without security limited as those of others.
+func manyCalls(s *setup) { s.server.Limits.UnauthenticatedCallsPerConnection = -1 }
+
 func waitingEcho(s *setup) { s.echo.waiting = make(chan struct{}, 16) }
 
 func TestConversationsRequest(t *testing.T) {
@@ -145,51 +148,20 @@ func TestConversationsRequest(t *testing.T) {
 		},
 
 		{
-			rule:  "stubs of all connections beyond Limits: nca_s_server_too_busy, DNE, alive, and not kept",
-			setup: func(s *setup) { s.server.Limits.HeldBytes = 1000 },
+			rule:  "a stub beyond the share of a peer that has not authenticated: nca_s_server_too_busy, DNE, alive, and not kept",
+			setup: func(s *setup) { s.server.Limits.UnauthenticatedBytes = 64 * 16 << 10 },
 			talk: func(r *raw) {
 				r.bound()
-				r.send(fragment(2, pdu.FirstFrag, string(zeros(900))))
-				holder := r.Peer
-				r.connect()
-				r.bound()
-				for {
-					r.send(request(3, opEcho, zeros(200)))
-					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeFault {
-						break // the first connection's fragment has arrived
-					}
-				}
-				r.send(request(4, opFault, zeros(100)))
-				r.fault(4, 0, pdu.FaultContextMismatch, 0)
-				r.send(fragment(5, pdu.FirstFrag, string(zeros(99))), fragment(5, 0, string(zeros(99))), fragment(5, pdu.LastFrag, "x"))
-				r.fault(5, 0, pdu.FaultServerTooBusy, dne)
-				waiting := r.Peer
-				r.Peer = holder
-				r.send(fragment(2, pdu.LastFrag, "", func(p *pdu.Request) { p.Stub = zeros(1) }))
-				r.response(2)
-				r.Peer = waiting
-				for { // the bytes are given back after the response
-					r.send(request(6, opEcho, zeros(1000)))
-					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeResponse {
-						break
-					}
-				}
-			},
-		},
-		{
-			rule:  "the end of a connection gives back what its unfinished request held",
-			setup: func(s *setup) { s.server.Limits.HeldBytes = 1000 },
-			talk: func(r *raw) {
-				r.bound()
-				r.send(fragment(2, pdu.FirstFrag, string(zeros(900))))
-				r.Close()
-				r.connect()
-				r.bound()
-				for {
-					r.send(request(3, opEcho, zeros(1000)))
-					if p, err := r.Receive(); err == nil && p.Head().Type == pdu.TypeResponse {
-						break
-					}
+				part := string(zeros(5000))
+				for id := uint32(2); id < 5; id++ {
+					r.send(fragment(id, pdu.FirstFrag, part), fragment(id, 0, part), fragment(id, 0, part), fragment(id, pdu.LastFrag, part))
+					r.fault(id, 0, pdu.FaultServerTooBusy, dne)
+					r.send(fragment(id, pdu.FirstFrag, part), fragment(id, pdu.LastFrag, part, func(p *pdu.Request) { p.Opnum = opFault }))
+					_, err := r.Receive() // in two fragments
+					require.NoError(r.t, err)
+					_, err = r.Receive()
+					require.NoError(r.t, err)
+					r.alive()
 				}
 			},
 		},
@@ -445,7 +417,7 @@ func TestConversationsMultiplexing(t *testing.T) {
 			r.send(request(2, opEcho, nil))
 			r.fault(2, 0, pdu.FaultServerTooBusy, dne)
 		}},
-		{rule: "C706 12.6.2: fragments of a response follow each other, whatever else is answered", talk: func(r *raw) {
+		{rule: "C706 12.6.2: fragments of a response follow each other, whatever else is answered", setup: manyCalls, talk: func(r *raw) {
 			r.bound(flags(pdu.ConcMPX), func(p *pdu.Bind) { p.MaxRecv = 2048 })
 			stub := zeros(5000)
 			for id := range uint32(20) {

@@ -78,6 +78,15 @@ type Context interface {
 	Identity() Identity
 }
 
+// A PartialContext is a Context whose exchange may succeed with less protection than its level needs, because the peer
+// did not ask for more. A Server refuses such a context as Windows does: not the exchange, but its end at the
+// privacy level, and the calls at the others.
+type PartialContext interface {
+	Context
+	// Protection reports, once Step has said done, whether the peers have agreed to sign and to seal.
+	Protection() (sign, seal bool)
+}
+
 // A Message is one PDU as a security context sees it, in three adjacent ranges
 // that alias the PDU's buffer:
 //

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
 // ErrServerClosed is what Serve returns after Shutdown or Close. It matches net.ErrClosed.
@@ -42,20 +44,24 @@ type Server struct {
 	interfaces map[SyntaxID]*serverInterface
 	listeners  map[net.Listener]struct{}
 	conns      map[*serverConn]struct{}
-	perHost    map[string]int
-	unknown    int            // connections whose peer is not authenticated
+	admitted   int // connections but those that have been evicted
+	blocks     map[string]*block
+	shares     map[string]*share // by account
+	strangers  int
+	pooled     int64          // bytes that strangers hold beyond what each is granted
 	serving    sync.WaitGroup // connections, with their calls
 
-	groups associations
-	calls  sync.Pool // of *serverCall
-	stats  statistics
+	groups   associations
+	refusals logs.Refusals
+	calls    sync.Pool // of *serverCall
+	stats    statistics
 }
 
 // statistics are what mgmt reports (C706, rpc_mgmt_inq_stats), and what Limits bound.
 type statistics struct {
 	callsIn, callsOut, pduIn, pduOut atomic.Uint32
-	inFlight                         atomic.Int64 // calls
-	held                             atomic.Int64 // bytes of stubs
+	inFlight, strange                atomic.Int64 // calls, of known peers and of strangers
+	held                             atomic.Int64 // bytes of large stubs of known peers
 }
 
 // A serverInterface is one registered interface.
@@ -106,7 +112,8 @@ func (s *Server) beginLocked() {
 	}
 	s.listeners = make(map[net.Listener]struct{})
 	s.conns = make(map[*serverConn]struct{})
-	s.perHost = make(map[string]int)
+	s.blocks = make(map[string]*block)
+	s.shares = make(map[string]*share)
 	s.calls.New = func() any { return new(serverCall) }
 }
 
@@ -216,66 +223,6 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// admit makes a serverConn of a connection, or closes it where there are too many.
-func (s *Server) admit(conn net.Conn) *serverConn {
-	c := newServerConn(s, conn)
-	s.mu.Lock()
-	s.beginLocked()
-	if s.limits == nil {
-		s.limits = s.Limits.filled()
-	}
-	refused := ""
-	switch {
-	case s.closing:
-		refused = "the server is closing"
-	case len(s.conns) >= s.limits.Connections:
-		refused = "too many connections"
-	case c.host != "" && s.perHost[c.host] >= s.limits.ConnectionsPerAddress:
-		refused = "too many connections of this address"
-	case !c.known && s.unknown >= s.limits.UnauthenticatedConnections:
-		refused = "too many unauthenticated connections"
-	}
-	if refused != "" {
-		s.mu.Unlock()
-		s.logger().Info("dcerpc: connection refused", "peer", conn.RemoteAddr(), "reason", refused)
-		_ = conn.Close()
-		return nil
-	}
-	c.start() // before Close can find it
-	s.conns[c] = struct{}{}
-	s.perHost[c.host]++
-	if !c.known {
-		s.unknown++
-	}
-	s.serving.Add(1)
-	s.mu.Unlock()
-	return c
-}
-
-// dismiss forgets a connection that has ended.
-func (s *Server) dismiss(c *serverConn) {
-	s.mu.Lock()
-	delete(s.conns, c)
-	if s.perHost[c.host]--; s.perHost[c.host] == 0 {
-		delete(s.perHost, c.host)
-	}
-	if !c.known {
-		s.unknown--
-	}
-	s.mu.Unlock()
-	s.serving.Done()
-}
-
-// authenticated notes that it is known who is behind c.
-func (s *Server) authenticated(c *serverConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !c.known {
-		c.known = true
-		s.unknown--
-	}
-}
-
 // Shutdown closes the listeners, lets the calls in flight come to their end and closes each connection
 // then; connections without a call are closed at once, and further requests on the others are answered
 // nca_s_server_too_busy. When the context ends first, it closes what is left, without waiting
@@ -291,11 +238,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		s.refusals.Close()
 		return nil
 	case <-ctx.Done():
 		for _, c := range s.stop() {
-			c.abort("server closed")
+			c.abort(reason("server closed"))
 		}
+		s.refusals.Close()
 		return ctx.Err()
 	}
 }
@@ -304,9 +253,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // handlers have returned; Shutdown with an ended context does not wait for them.
 func (s *Server) Close() error {
 	for _, c := range s.stop() {
-		c.abort("server closed")
+		c.abort(reason("server closed"))
 	}
 	s.serving.Wait()
+	s.refusals.Close()
 	return nil
 }
 

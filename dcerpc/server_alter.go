@@ -7,54 +7,57 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A refusedAlter is why an alter_context ends the connection.
-type refusedAlter struct {
-	status pdu.FaultStatus
-	why    string
+// receiveAlter answers an alter_context (C706 12.6.4.1, MS-RPCE 3.3.1.5.4 and 3.3.1.5.6). All of its faults name context 0, say
+// that nothing was executed, and end the connection. The order of the checks is that of Windows 2022.
+func (c *serverConn) receiveAlter(h *pdu.Header, b []byte) *refusal {
+	r := c.answerAlter(h, b)
+	if r != nil && r.answer == pdu.TypeFault {
+		r.notExecuted()
+	}
+	return r
 }
 
-// receiveAlter answers an alter_context (C706 12.6.4.1, MS-RPCE 3.3.1.5.4 and 3.3.1.5.6). All of its faults end
-// the connection.
-func (c *serverConn) receiveAlter(b []byte) bool {
+func (c *serverConn) answerAlter(h *pdu.Header, b []byte) *refusal {
 	alter, err := pdu.ParseAlterContext(b)
-	h, _ := pdu.ParseHeader(b) // the Framer has read it
 	if errors.Is(err, pdu.ErrBody) {
-		return c.end(err.Error())
-	}
-	refuse := func(status pdu.FaultStatus, why string) bool {
-		return c.fatal(&h, 0, status, pdu.DidNotExecute, why)
+		return silence(err)
 	}
 	if err != nil {
-		return refuse(pdu.FaultProtocolError, err.Error())
+		return fatal(pdu.FaultProtocolError, err)
 	}
 	trailer := &alter.Auth
-	if trailer.Present() && (misaligned(&h) || trailer.PadLength != 0) {
-		return refuse(pdu.FaultProtocolError, "auth trailer not aligned, or padded")
-	}
+	secured := trailer.Present()
 	sec := c.security[trailer.ContextID]
-	if trailer.Present() && sec != nil && sec.done {
-		return refuse(pdu.FaultAccessDenied, "security exchange was over")
+	if secured {
+		switch {
+		case sec != nil && sec.done:
+			return fatal(pdu.FaultAccessDenied, reason("security exchange was over"))
+		case misaligned(h) || trailer.PadLength != 0:
+			return fatal(pdu.FaultProtocolError, reason("auth trailer not aligned, or padded"))
+		case trailer.Type == 0:
+			return fatal(pdu.FaultAccessDenied, reason("auth type 0"))
+		}
 	}
 	if len(alter.Contexts) == 0 {
-		return refuse(pdu.FaultProtocolError, "no presentation context")
+		return fatal(pdu.FaultProtocolError, reason("no presentation context"))
 	}
 	for _, e := range alter.Contexts {
 		if len(e.Transfer) == 0 {
-			return refuse(pdu.FaultProtocolError, "no transfer syntax")
+			return fatal(pdu.FaultProtocolError, reason("no transfer syntax"))
 		}
 	}
 	results, problem := c.negotiate(alter.Contexts, true)
 	switch problem {
 	case contextConflict:
-		return refuse(pdu.FaultProtocolError, "presentation context changes its interface or syntax")
+		return fatal(pdu.FaultProtocolError, problem)
 	case tooManyContexts:
-		return c.nak(&h, pdu.NakLocalLimitExceeded, "too many presentation contexts")
+		return nak(pdu.NakLocalLimitExceeded, problem)
 	}
 	var token []byte
-	if trailer.Present() {
-		var refused *refusedAlter
-		if sec, token, refused = c.alterSecurity(sec, trailer); refused != nil {
-			return refuse(refused.status, refused.why)
+	if secured {
+		var r *refusal
+		if sec, token, r = c.alterSecurity(sec, trailer); r != nil {
+			return r
 		}
 	} else {
 		sec = nil
@@ -65,110 +68,127 @@ func (c *serverConn) receiveAlter(b []byte) bool {
 	}
 	size := uint16(c.out.maxXmit)
 	c.sending.release()
+	flags := pdu.FirstFrag | pdu.LastFrag | h.Flags&pdu.SupportHeaderSign
+	if c.mpx {
+		flags |= h.Flags & pdu.ConcMPX
+	}
+	c.exchanging(c.unfinished() > 0)
 	c.send(&pdu.AlterContextResp{
-		Header: pdu.Header{
-			Flags:  pdu.FirstFrag | pdu.LastFrag | h.Flags&(pdu.ConcMPX|pdu.SupportHeaderSign),
-			CallID: h.CallID,
-		},
+		Header:     pdu.Header{Flags: flags, CallID: h.CallID},
 		MaxXmit:    size,
 		MaxRecv:    size,
 		AssocGroup: c.group.id,
 		Results:    results,
 		Auth:       answerTrailer(sec, token),
 	})
-	c.settleIfDone()
-	return true
+	return nil
 }
 
 // alterSecurity takes the next token of the exchange of sec, or with a nil one begins another.
-func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*serverSecurity, []byte, *refusedAlter) {
+func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*serverSecurity, []byte, *refusal) {
 	if sec == nil {
-		var refused *refusedAlter
-		if sec, refused = c.furtherSecurity(trailer); refused != nil {
-			return nil, nil, refused
+		var r *refusal
+		if sec, r = c.furtherSecurity(trailer); r != nil {
+			return nil, nil, r
 		}
 	}
 	switch {
 	case c.lostExchange:
-		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, "the security exchange has failed"}
-	case trailer.Type == 0:
-		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, "auth type 0"}
+		return nil, nil, fatal(pdu.FaultAccessDenied, reason("the security exchange has failed"))
 	case trailer.Type != uint8(sec.typ):
-		return nil, nil, &refusedAlter{pdu.FaultSecPkgError, "auth type changed"}
+		return nil, nil, fatal(pdu.FaultSecPkgError, reason("auth type changed"))
 	case trailer.Level != uint8(sec.level):
-		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, "auth level changed"}
+		return nil, nil, fatal(pdu.FaultAccessDenied, reason("auth level changed"))
 	}
 	token, err := c.step(sec, trailer.Token)
-	if err != nil {
-		c.logger.Info("dcerpc: authentication failed", "err", err)
-		return nil, nil, &refusedAlter{pdu.FaultAccessDenied, err.Error()}
+	switch {
+	case err != nil:
+		return nil, nil, fatal(pdu.FaultAccessDenied, err).noted()
+	case sec.lacking && sec.level == LevelPrivacy:
+		return nil, nil, fatal(pdu.FaultSecPkgError, errLacking).noted()
 	}
 	return sec, token, nil
 }
 
-// furtherSecurity opens a security context beside those that the connection has.
-func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refusedAlter) {
-	denied := func(why string) (*serverSecurity, *refusedAlter) {
-		return nil, &refusedAlter{pdu.FaultAccessDenied, why}
-	}
+// furtherSecurity opens a security context besides those that the connection has.
+func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refusal) {
+	denied := func(why error) (*serverSecurity, *refusal) { return nil, fatal(pdu.FaultAccessDenied, why) }
 	multiplexing := c.features&pdu.SecurityContextMultiplexing != 0
-	switch level := AuthLevel(trailer.Level); {
-	case c.unfinished() != nil && !multiplexing:
-		if trailer.Type != 0 && trailer.Type != uint8(c.unfinished().typ) {
-			return nil, &refusedAlter{pdu.FaultSecPkgError, "auth type changed"}
+	switch level, open := AuthLevel(trailer.Level), c.unfinished(); {
+	case open > 0 && !multiplexing:
+		for _, sec := range c.security {
+			if !sec.done && trailer.Type != uint8(sec.typ) {
+				return nil, fatal(pdu.FaultSecPkgError, reason("auth type changed"))
+			}
 		}
-		return denied("auth context changed in the middle of an exchange")
-	case len(c.security) >= c.limits.SecurityContexts:
-		return nil, &refusedAlter{pdu.FaultProtocolError, "too many security contexts"}
+		return denied(reason("auth context changed in the middle of an exchange"))
+	case len(c.security) >= c.limits.SecurityContexts || open >= unfinishedContexts:
+		return nil, fatal(pdu.FaultProtocolError, reason("too many security contexts"))
 	case level <= LevelInsecureNone || level == levelCall || level > LevelPrivacy:
-		return denied("no such auth level")
+		return denied(reason("no such auth level"))
 	}
 	acceptor := c.server.acceptor(AuthType(trailer.Type))
 	if acceptor == nil {
-		return denied(fmt.Sprintf("no auth type %d", trailer.Type))
+		return denied(fmt.Errorf("no auth type %d", trailer.Type))
 	}
 	sec, err := c.open(acceptor, trailer)
 	if err != nil {
-		return denied(err.Error())
+		return denied(err)
 	}
-	c.security[sec.id] = sec
+	c.keep(sec)
 	return sec, nil
 }
 
 // receiveAuth3 takes the last token of an exchange, which nothing answers (MS-RPCE 3.3.1.5.4). Where the mechanism refuses
-// it, the next request learns that.
-func (c *serverConn) receiveAuth3(h *pdu.Header, b []byte) bool {
+// it, or would answer it, the next request learns that. All of its faults name context 0, say that nothing was
+// executed, and end the connection, as those of Windows 2022.
+func (c *serverConn) receiveAuth3(h *pdu.Header, b []byte) *refusal {
+	r := c.takeAuth3(h, b)
+	if r != nil && r.answer == pdu.TypeFault {
+		r.notExecuted()
+	}
+	return r
+}
+
+func (c *serverConn) takeAuth3(h *pdu.Header, b []byte) *refusal {
 	if int(h.FragLength) > c.session.MaxFragment {
-		return c.fatal(h, 0, pdu.FaultProtocolError, 0, "auth3 larger than a fragment")
+		return fatal(pdu.FaultProtocolError, reason("auth3 larger than a fragment"))
 	}
 	p, err := pdu.ParseAuth3(b)
 	trailer := &p.Auth
 	sec := c.security[trailer.ContextID]
 	switch {
 	case errors.Is(err, pdu.ErrBody):
-		return c.end(err.Error())
+		return silence(err)
 	case len(c.security) == 0:
-		return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, "auth3 without an exchange")
+		return fatal(pdu.FaultProtocolError, reason("auth3 without an exchange"))
 	case err != nil || !trailer.Present():
-		return c.fatal(h, 0, pdu.FaultRemoteNoMemory, 0, "auth3 without a token")
+		return fatal(pdu.FaultRemoteNoMemory, reason("auth3 without a token"))
 	case misaligned(h):
-		return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, "auth trailer not aligned")
+		return fatal(pdu.FaultProtocolError, reason("auth trailer not aligned"))
 	case trailer.PadLength != 0:
-		return c.fatal(h, 0, pdu.FaultRemoteNoMemory, 0, "auth padding in an auth3")
+		return fatal(pdu.FaultRemoteNoMemory, reason("auth padding in an auth3"))
 	case len(trailer.Token) > largestAuth3Token:
-		return c.fatal(h, 0, pdu.FaultProtocolError, 0, "auth3 token too long")
+		return fatal(pdu.FaultProtocolError, reason("auth3 token too long"))
 	case sec == nil:
-		return c.fatal(h, 0, pdu.FaultProtocolError, 0, "auth3 for an unknown security context")
+		return fatal(pdu.FaultProtocolError, reason("auth3 for an unknown security context"))
 	case sec.done || c.lostExchange:
-		return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, "security exchange was over")
+		return fatal(pdu.FaultProtocolError, reason("security exchange was over"))
 	case trailer.Type != uint8(sec.typ) || trailer.Level != uint8(sec.level):
-		return c.fatal(h, 0, pdu.FaultRemoteNoMemory, 0, "auth type or level changed")
+		return fatal(pdu.FaultRemoteNoMemory, reason("auth type or level changed"))
 	}
-	if _, err := c.step(sec, trailer.Token); err != nil || !sec.done {
-		c.logger.Info("dcerpc: authentication failed", "err", err)
-		c.lostExchange = true
-		return true
+	token, err := c.step(sec, trailer.Token)
+	switch {
+	case err != nil:
+	case !sec.done:
+		err = reason("the security exchange was not over with an auth3")
+	case len(token) > 0:
+		err = reason("an auth3 cannot be answered, and the mechanism has an answer")
+	default:
+		c.exchanging(c.unfinished() > 0)
+		return nil
 	}
-	c.settleIfDone()
-	return true
+	c.server.refusals.Note(c.logger(), c.block, err)
+	c.lostExchange = true
+	return nil
 }

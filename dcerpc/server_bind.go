@@ -10,35 +10,33 @@ import (
 // supportedFeatures are granted in bind-time feature negotiation (MS-RPCE 3.3.1.5.3).
 const supportedFeatures = pdu.SecurityContextMultiplexing | pdu.KeepConnectionOnOrphan
 
-// receiveBind answers a bind with a bind_ack or bind_nak (C706 12.6.4.3 to 12.6.4.5).
-func (c *serverConn) receiveBind(b []byte) bool {
+// receiveBind answers a bind with a bind_ack (C706 12.6.4.3 to 12.6.4.5).
+func (c *serverConn) receiveBind(h *pdu.Header, b []byte) *refusal {
 	bind, err := pdu.ParseBind(b)
-	h, _ := pdu.ParseHeader(b) // the Framer has read it
 	switch {
 	case errors.Is(err, pdu.ErrBody):
-		return c.end(err.Error())
+		return silence(err)
 	case err != nil:
-		return c.nak(&h, pdu.NakReasonNotSpecified, err.Error())
+		return nak(pdu.NakProtocolVersionNotSupported, err)
 	case c.bound:
-		return c.nak(&h, pdu.NakReasonNotSpecified, "second bind")
+		return nak(pdu.NakReasonNotSpecified, reason("second bind"))
 	case c.session.Refuse != nil:
-		c.logger.Info("dcerpc: bind refused", "reason", c.session.Refuse)
-		return c.nak(&h, pdu.NakReasonNotSpecified, "refused by the transport")
+		return nak(pdu.NakReasonNotSpecified, c.session.Refuse).noted()
 	}
-	if reason, why := checkBind(&bind); why != "" {
-		return c.nak(&h, reason, why)
+	if r := checkBind(&bind); r != nil {
+		return r
 	}
 	results, problem := c.negotiate(bind.Contexts, false)
 	if problem == tooManyContexts {
-		return c.nak(&h, pdu.NakLocalLimitExceeded, "too many presentation contexts")
+		return nak(pdu.NakLocalLimitExceeded, problem)
 	}
-	sec, token, reason, why := c.bindSecurity(&bind.Auth)
-	if why != "" {
-		return c.nak(&h, reason, why)
+	sec, token, r := c.bindSecurity(&bind.Auth)
+	if r != nil {
+		return r
 	}
 	c.group = c.server.groups.join(bind.AssocGroup, c.network+" "+c.session.Endpoint, c.host)
 	if c.group == nil {
-		return c.nak(&h, pdu.NakReasonNotSpecified, "unknown association group")
+		return nak(pdu.NakReasonNotSpecified, reason("unknown association group"))
 	}
 
 	c.bound = true
@@ -49,8 +47,9 @@ func (c *serverConn) receiveBind(b []byte) bool {
 	c.out.signHeader = c.signing
 	c.sending.release()
 	if sec != nil {
-		c.security[sec.id] = sec
+		c.keep(sec)
 	}
+	c.exchanging(c.unfinished() > 0)
 	c.send(&pdu.BindAck{
 		Header: pdu.Header{
 			Flags:  pdu.FirstFrag | pdu.LastFrag | h.Flags&(pdu.ConcMPX|pdu.SupportHeaderSign),
@@ -63,8 +62,7 @@ func (c *serverConn) receiveBind(b []byte) bool {
 		Results:          results,
 		Auth:             answerTrailer(sec, token),
 	})
-	c.settleIfDone()
-	return true
+	return nil
 }
 
 // fragmentSize is what a bind_ack says in both directions: what both of the client's numbers allow, but within what
@@ -74,78 +72,72 @@ func (c *serverConn) fragmentSize(bind *pdu.Bind) int {
 	return min(size, c.session.MaxFragment, pdu.MaxFragment) &^ 7
 }
 
-// checkBind checks the form of a bind. why is empty where there is nothing wrong.
-func checkBind(bind *pdu.Bind) (reason pdu.NakReason, why string) {
+// checkBind checks the form of a bind.
+func checkBind(bind *pdu.Bind) *refusal {
 	if bind.Auth.Present() {
 		if misaligned(&bind.Header) {
-			return pdu.NakReasonNotSpecified, "auth trailer not aligned"
+			return nak(pdu.NakReasonNotSpecified, reason("auth trailer not aligned"))
 		}
 		// Whatever lies before the trailer is ignored: Windows reuses the buffers of its binds.
 		if bind.Auth.PadLength != 0 {
-			return pdu.NakProtocolVersionNotSupported, "auth padding in a bind"
+			return nak(pdu.NakProtocolVersionNotSupported, reason("auth padding in a bind"))
 		}
 	}
 	if len(bind.Contexts) == 0 {
-		return pdu.NakProtocolVersionNotSupported, "no presentation context"
+		return nak(pdu.NakProtocolVersionNotSupported, reason("no presentation context"))
 	}
 	features := 0
 	for _, e := range bind.Contexts {
 		if len(e.Transfer) == 0 {
-			return pdu.NakReasonNotSpecified, "no transfer syntax"
+			return nak(pdu.NakReasonNotSpecified, reason("no transfer syntax"))
 		}
 		if _, ok := e.Transfer[0].Features(); ok {
 			features++
 		}
 	}
 	if features > 1 {
-		return pdu.NakReasonNotSpecified, "two feature negotiations"
+		return nak(pdu.NakReasonNotSpecified, reason("two feature negotiations"))
 	}
-	return 0, ""
+	return nil
 }
 
-// misaligned tells whether the auth trailer of a PDU is not where it may be, at a multiple of 4.
+// misaligned reports whether the auth trailer of a PDU is not where it may be, at a multiple of 4.
 func misaligned(h *pdu.Header) bool {
 	off, ok := h.AuthOffset()
 	return ok && off%4 != 0
 }
 
-// bindSecurity starts the security context of a bind. why is empty where there is nothing wrong.
-func (c *serverConn) bindSecurity(trailer *pdu.Auth) (sec *serverSecurity, token []byte, reason pdu.NakReason, why string) {
+// bindSecurity starts the security context of a bind.
+func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *refusal) {
 	if !trailer.Present() {
-		return nil, nil, 0, ""
+		return nil, nil, nil
 	}
-	switch level := AuthLevel(trailer.Level); {
-	case level <= LevelInsecureNone || level > LevelPrivacy:
-		return nil, nil, pdu.NakReasonNotSpecified, "no such auth level"
-	case level == levelCall:
-		return nil, nil, pdu.NakInvalidChecksum, "auth level call"
+	level := AuthLevel(trailer.Level)
+	if level <= LevelInsecureNone || level > LevelPrivacy {
+		return nil, nil, nak(pdu.NakReasonNotSpecified, reason("no such auth level"))
 	}
 	acceptor := c.server.acceptor(AuthType(trailer.Type))
-	if acceptor == nil {
-		return nil, nil, pdu.NakAuthTypeNotRecognized, "no such auth type"
+	switch {
+	case acceptor == nil:
+		return nil, nil, nak(pdu.NakAuthTypeNotRecognized, reason("no such auth type"))
+	case level == levelCall:
+		return nil, nil, nak(pdu.NakInvalidChecksum, reason("auth level call"))
 	}
 	sec, err := c.open(acceptor, trailer)
-	if err == nil {
-		token, err = c.step(sec, trailer.Token)
-	}
 	if err != nil {
-		c.logger.Info("dcerpc: authentication failed", "err", err)
-		return nil, nil, pdu.NakInvalidChecksum, err.Error()
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).noted()
 	}
-	return sec, token, 0, ""
+	token, err := c.step(sec, trailer.Token)
+	if err != nil {
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).noted()
+	}
+	return sec, token, nil
 }
 
 // levelCall protects the beginning of each call, of connectionless RPC alone. Windows takes it for none that it knows.
 const levelCall AuthLevel = 3
 
-// settleIfDone ends the time that a peer has for its bind.
-func (c *serverConn) settleIfDone() {
-	if c.unfinished() == nil {
-		c.settle()
-	}
-}
-
-// A contextProblem is why an offer of presentation contexts cannot be answered context by context.
+// A contextProblem, as an error, is why an offer of presentation contexts cannot be answered context by context.
 type contextProblem int
 
 const (
@@ -153,6 +145,13 @@ const (
 	contextConflict
 	tooManyContexts
 )
+
+func (p contextProblem) Error() string {
+	if p == tooManyContexts {
+		return "too many presentation contexts"
+	}
+	return "presentation context changes its interface or syntax"
+}
 
 // negotiate answers each of the contexts that a bind or alter_context offers, and keeps the one that it
 // accepts: at most one, with NDR64 before NDR 2.0 wherever in the list it stands (MS-RPCE 3.3.1.5.6, Windows).
@@ -185,6 +184,9 @@ func (c *serverConn) negotiate(offered []pdu.ContextElement, alter bool) ([]pdu.
 			case have == nil && len(c.presentation) >= c.limits.PresentationContexts:
 				return nil, tooManyContexts
 			case have == nil:
+				if c.presentation == nil {
+					c.presentation = make(map[uint16]*presentation)
+				}
 				c.presentation[e.ID] = &presentation{iface: ifaces[i], syntax: syntax}
 			}
 			results[i] = pdu.ContextResult{Result: pdu.Acceptance, Transfer: syntax}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
-	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
@@ -26,11 +26,12 @@ type serverCall struct {
 	pres      *presentation
 	sec       *serverSecurity // nil without security
 	peer      context.Context // carries the Peer
-	refused   *rejection      // why no handler will see it; its stub is not kept then
+	share     *share          // of the caller's account; nil for a stranger
+	refused   *refusal        // why no handler will see it; its stub is not kept then
 
 	stub      []byte
 	size      int   // of the stub, kept or not
-	held      int64 // of the stub, as the server counts it
+	held      int64 // of the stub, as hold has counted it
 	fragments int
 	response  []byte // room for a short one
 	call      Call
@@ -45,7 +46,7 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 	call := c.server.calls.Get().(*serverCall)
 	*call = serverCall{
 		id: req.CallID, contextID: req.ContextID, dataRep: req.DataRep, opnum: req.Opnum,
-		pres: pres, sec: sec, peer: peer,
+		pres: pres, sec: sec, peer: peer, share: c.share,
 		stub: call.stub[:0], response: call.response[:0],
 	}
 	level := LevelInsecureNone
@@ -56,14 +57,15 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 		level = LevelIntegrity // it is signed just so
 	}
 	if level < c.server.minLevel(pres.iface) {
-		call.refused = &rejection{status: pdu.FaultAccessDenied, drop: !c.strong, why: "protection below the interface's least"}
+		call.refused = fault(pdu.FaultAccessDenied, 0, reason("protection below the interface's least"))
+		call.refused.lives = c.strong
 	}
 	return call
 }
 
 // release gives a call back once nobody uses it.
 func (c *serverConn) release(call *serverCall) {
-	c.server.stats.held.Add(-call.held)
+	c.unhold(call)
 	if cap(call.stub) > keptBuffer {
 		call.stub = nil
 	}
@@ -71,29 +73,30 @@ func (c *serverConn) release(call *serverCall) {
 	c.server.calls.Put(call)
 }
 
-// dispatch runs a complete call, or refuses it, and tells whether the connection goes on.
-func (c *serverConn) dispatch(call *serverCall) bool {
-	if call.refused == nil {
-		call.refused = c.check(call)
+// dispatch runs a complete call, or refuses it.
+func (c *serverConn) dispatch(call *serverCall) *refusal {
+	r := call.refused
+	if r == nil {
+		r = c.check(call)
 	}
-	if call.refused == nil {
-		call.refused = c.admitCall(call)
+	if r == nil {
+		r = c.admitCall(call)
 	}
-	if r := call.refused; r != nil {
-		req := pdu.Request{Header: pdu.Header{CallID: call.id}, ContextID: call.contextID}
+	if r != nil {
+		r.on(call.contextID)
 		c.release(call)
-		return c.reject(&req, r)
+		return r
 	}
 	c.server.stats.callsIn.Add(1)
 	go c.run(call)
-	return true
+	return nil
 }
 
 // check looks at what is the same for all handlers, and fills in what they see.
-func (c *serverConn) check(call *serverCall) *rejection {
+func (c *serverConn) check(call *serverCall) *refusal {
 	iface := call.pres.iface
 	if iface.opnums > 0 && int(call.opnum) >= iface.opnums {
-		return &rejection{status: pdu.FaultOpRange, flags: pdu.DidNotExecute, why: "no such opnum"}
+		return fault(pdu.FaultOpRange, pdu.DidNotExecute, reason("no such opnum"))
 	}
 	stub, trailer, ok := pdu.CutVerificationTrailer(call.stub)
 	if ok {
@@ -103,7 +106,7 @@ func (c *serverConn) check(call *serverCall) *rejection {
 			Opnum:     call.opnum,
 		}
 		if err := trailer.Verify(&req, iface.id, call.pres.syntax, c.signing); err != nil {
-			return &rejection{status: pdu.FaultAccessDenied, why: err.Error()}
+			return fault(pdu.FaultAccessDenied, 0, err)
 		}
 	}
 	call.call.Opnum, call.call.Stub = call.opnum, stub
@@ -116,33 +119,34 @@ func (c *serverConn) check(call *serverCall) *rejection {
 	return nil
 }
 
-func tooBusy(why string) *rejection {
-	return &rejection{status: pdu.FaultServerTooBusy, flags: pdu.DidNotExecute, why: why}
-}
+func tooBusy(why reason) *refusal { return fault(pdu.FaultServerTooBusy, pdu.DidNotExecute, why) }
 
 // admitCall counts a call in, unless there are too many.
-func (c *serverConn) admitCall(call *serverCall) *rejection {
+func (c *serverConn) admitCall(call *serverCall) *refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.draining:
 		return tooBusy("server shutting down")
-	case c.busy >= c.limits.CallsPerConnection:
+	case c.busy >= c.limits.CallsPerConnection || call.share == nil && c.busy >= c.limits.UnauthenticatedCallsPerConnection:
 		return tooBusy("too many calls on the connection")
 	case c.inFlight[call.id] != nil:
-		return &rejection{status: pdu.FaultProtocolError, drop: true, why: "call id in use"}
-	case c.server.stats.inFlight.Add(1) > int64(c.limits.Calls):
-		c.server.stats.inFlight.Add(-1)
-		return tooBusy("too many calls on the server")
+		return fatal(pdu.FaultProtocolError, reason("call id in use"))
+	}
+	if r := c.countIn(call); r != nil {
+		return r
 	}
 	call.ctx, call.cancel = context.WithCancel(call.peer)
+	if c.inFlight == nil {
+		c.inFlight = make(map[uint32]*serverCall)
+	}
 	c.inFlight[call.id] = call
 	c.busy++
 	c.tasks.Add(1)
 	return nil
 }
 
-// isBusy tells whether a handler has a call of this connection.
+// isBusy reports whether a handler has a call of this connection.
 func (c *serverConn) isBusy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +169,8 @@ func (c *serverConn) run(call *serverCall) {
 	defer c.over(call)
 	defer func() {
 		if p := recover(); p != nil { // of a mechanism, that is to say, as serveCall has the handler's
-			c.logger.Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
-			c.abort("panic")
+			c.logger().Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
+			c.abort(reason("panic"))
 		}
 	}()
 	err := c.serveCall(call)
@@ -182,15 +186,15 @@ func (c *serverConn) run(call *serverCall) {
 	if f.DidNotExecute {
 		flags = pdu.DidNotExecute
 	}
-	c.fault(call.id, call.contextID, f.Status, flags)
+	_ = c.refuse(call.id, fault(f.Status, flags, err).on(call.contextID))
 }
 
 // over ends a call that was answered.
 func (c *serverConn) over(call *serverCall) {
 	call.cancel()
 	c.server.stats.callsOut.Add(1)
-	c.server.stats.inFlight.Add(-1)
-	c.active.Store(time.Now().UnixNano())
+	c.countOut(call)
+	c.clock.touch()
 	c.release(call)
 
 	c.mu.Lock()
@@ -206,7 +210,7 @@ func (c *serverConn) over(call *serverCall) {
 func (c *serverConn) serveCall(call *serverCall) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.logger.Error("dcerpc: handler panicked", "opnum", call.opnum, "panic", p, "stack", string(debug.Stack()))
+			c.logger().Error("dcerpc: handler panicked", "opnum", call.opnum, "panic", p, "stack", string(debug.Stack()))
 			err = ErrUnspecified
 		}
 	}()
@@ -220,12 +224,12 @@ func (c *serverConn) faultOf(call *serverCall, err error) *Fault {
 	case errors.As(err, &f) && f.sendable():
 		return f
 	case errors.Is(err, ndr.ErrBadStub):
-		c.logger.Debug("dcerpc: bad stub", "opnum", call.opnum, "err", err)
+		c.logger().Debug("dcerpc: bad stub", "opnum", call.opnum, "err", logs.Error(err))
 		return ErrBadStub
 	case errors.Is(err, context.Canceled) && call.ctx.Err() != nil:
 		return ErrCancelled
 	}
-	c.logger.Warn("dcerpc: handler failed", "opnum", call.opnum, "err", err)
+	c.logger().Warn("dcerpc: handler failed", "opnum", call.opnum, "err", logs.Error(err))
 	return ErrUnspecified
 }
 
@@ -248,8 +252,8 @@ func (c *serverConn) respond(call *serverCall) {
 	for f.More() {
 		b, err := c.out.next(&f, sec)
 		if err != nil {
-			c.logger.Error("dcerpc: cannot protect a response", "err", err)
-			c.abort("response: " + err.Error())
+			c.logger().Error("dcerpc: cannot protect a response", "err", logs.Error(err))
+			c.abort(err)
 			return
 		}
 		if !c.write(b) {

@@ -1,6 +1,7 @@
 package dcerpc
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
@@ -24,8 +26,12 @@ const (
 	largestNTLMToken  = 2888
 )
 
-// A read buffer larger than this, which only a bind or alter_context can need, is not kept.
-const largeBuffer = 8 << 10
+// A read buffer larger than largeBuffer, which only a bind or alter_context can need, is not kept, nor for a stranger
+// one larger than smallBuffer, with which every connection begins.
+const (
+	largeBuffer = 8 << 10
+	smallBuffer = 1 << 10
+)
 
 // How long, and over how many bytes, a connection is read after its last PDU was sent, so that the peer
 // sees the end and no reset.
@@ -34,25 +40,33 @@ const (
 	lingerBytes = 4 << 20 // the rest of a request that was refused: less would reset the connection, and the fault be lost
 )
 
-// A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines
-// of their own and write with the token of sending.
+// A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines of their own and
+// write with the token of sending.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
 	session Session
 	host    string // of the peer; empty where that is not known
+	block   string // under what the host is counted
 	network string // of the own address
-	known   bool   // under server.mu: who is behind is authenticated
 	limits  *Limits
-	logger  *slog.Logger
 	framer  *pdu.Framer
 	ctx     context.Context // of all calls; ends with the connection
 	cancel  context.CancelFunc
+	held    atomic.Int64 // bytes, of a stranger
+
+	// Under server.mu.
+	counted  bool
+	stranger *list.Element // in its block, as long as it is one
+	pooled   int64         // of held, what counts against the strangers' pool
 
 	// What follows belongs to the goroutine that reads.
+	known        bool   // who is behind is authenticated; changes under server.mu
+	share        *share // of the account; nil for a stranger
 	bound        bool
 	mpx          bool
 	signing      bool // header signing is negotiated, for what is received
+	shown        bool // the PDU has been traced
 	features     pdu.Features
 	group        *association
 	presentation map[uint16]*presentation
@@ -61,21 +75,23 @@ type serverConn struct {
 	explicit     bool            // a request named its security context
 	lostExchange bool            // an auth3 failed: the next request learns it
 	current      *serverCall     // the request that is being received
-	anonymous    context.Context // of calls without a security context
-	ends         string          // why the connection ends, for the log
+	anonymous    context.Context // of calls without a security context; nil before the first
+	ends         error           // why the connection ends, for the log
+	buffered     int             // bytes of the framer's buffer that are charged
 
 	sending     token // the right to use out
 	out         sender
 	outDeadline time.Time
 
-	mu       sync.Mutex
-	inFlight map[uint32]*serverCall // calls that the handler has, by call id
-	busy     int                    // calls that are not answered to the end
-	draining bool
-	hungUp   bool
-	settled  bool // the first bind is through, with its security legs
-	timer    *time.Timer
-	active   atomic.Int64 // when there was something last, in Unix nanoseconds
+	clock clock
+
+	mu        sync.Mutex
+	inFlight  map[uint32]*serverCall // calls that the handler has, by call id
+	busy      int                    // calls that are not answered to the end
+	draining  bool
+	hungUp    bool
+	ended     bool // no timer is set any more
+	knownPeer bool // known, for the clock
 
 	tasks sync.WaitGroup // calls
 }
@@ -91,6 +107,7 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 		server: s,
 		conn:   conn,
 		host:   netaddr.Host(conn.RemoteAddr()),
+		block:  blockOf(conn.RemoteAddr()),
 	}
 	if sc, ok := conn.(SessionConn); ok {
 		c.session = sc.Session()
@@ -111,21 +128,17 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 // start makes what an admitted connection needs.
 func (c *serverConn) start() {
 	c.limits = c.server.limits
-	c.logger = c.server.logger().With("peer", c.conn.RemoteAddr())
-	c.framer = pdu.NewFramer(c.conn, 0)
-	c.framer.Shrink()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.sending = newToken()
 	c.out = sender{conn: c.conn, trace: c.server.Trace, maxXmit: leastNegotiated}
-	c.anonymous = WithPeer(c.ctx, c.peer(nil))
-	c.inFlight = make(map[uint32]*serverCall)
-	c.presentation = make(map[uint16]*presentation)
-	c.security = make(map[uint32]*serverSecurity)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.limits.BindTime > 0 {
-		c.timer = time.AfterFunc(c.limits.BindTime, c.expire)
-	}
+	c.clock.begin = time.Now()
+	c.clock.touch()
+	c.exchanging(true)
+}
+
+// logger returns the server's logger with the peer's address.
+func (c *serverConn) logger() *slog.Logger {
+	return c.server.logger().With("peer", c.conn.RemoteAddr())
 }
 
 // serve is the goroutine that reads.
@@ -133,34 +146,74 @@ func (c *serverConn) serve() {
 	defer c.finish()
 	defer func() {
 		if p := recover(); p != nil {
-			c.logger.Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
+			c.logger().Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
+	c.framer = pdu.NewFramer(c, 0)
+	c.framer.Shrink()
+	c.framer.OnGrow(c.grow)
 	for {
 		h, b, err := c.framer.Next()
 		if err != nil {
 			c.readFailed(err)
 			return
 		}
+		c.clock.partial.Store(0)
 		c.server.stats.pduIn.Add(1)
-		c.active.Store(time.Now().UnixNano())
-		if c.isHungUp() || !c.receive(&h, b) {
+		c.clock.touch()
+		if c.isHungUp() || !c.take(&h, b) {
 			c.hangUp()
 			c.discard()
 			return
 		}
-		if len(b) > largeBuffer {
+		if len(b) > largeBuffer || !c.known {
 			c.framer.Shrink()
 		}
+		if c.buffered > 0 {
+			c.ungrow()
+		}
 	}
+}
+
+// grow charges a stranger for a larger buffer.
+func (c *serverConn) grow(by int) error {
+	if c.known {
+		return nil
+	}
+	c.buffered += by
+	return c.charge(by)
+}
+
+// ungrow gives back what grow has charged and Shrink has made unneeded.
+func (c *serverConn) ungrow() {
+	now := max(0, c.framer.Size()-smallBuffer)
+	if c.known {
+		now = 0
+	}
+	if now < c.buffered {
+		_ = c.charge(now - c.buffered)
+		c.buffered = now
+	}
+}
+
+// take judges one PDU, answers it where it is refused, and reports whether the connection goes on.
+func (c *serverConn) take(h *pdu.Header, b []byte) bool {
+	if h.Type != pdu.TypeRequest { // which traces itself
+		c.traced(b, false)
+	}
+	r := c.receive(h, b)
+	if r == nil {
+		return true
+	}
+	return c.refuse(h.CallID, r)
 }
 
 // finish ends everything that belongs to the connection.
 func (c *serverConn) finish() {
 	c.mu.Lock()
-	c.draining = true
-	if c.timer != nil {
-		c.timer.Stop()
+	c.draining, c.ended = true, true
+	if c.clock.timer != nil {
+		c.clock.timer.Stop()
 	}
 	c.mu.Unlock()
 	_ = c.conn.Close()
@@ -172,7 +225,9 @@ func (c *serverConn) finish() {
 	if c.group != nil {
 		c.server.groups.leave(c.group)
 	}
-	c.logger.Debug("dcerpc: connection ended", "reason", c.ends)
+	if c.server.logger().Enabled(context.Background(), slog.LevelDebug) {
+		c.logger().Debug("dcerpc: connection ended", "reason", logs.Error(c.ends))
+	}
 	c.server.dismiss(c)
 }
 
@@ -181,11 +236,11 @@ func (c *serverConn) readFailed(err error) {
 	var netErr net.Error
 	switch {
 	case errors.Is(err, io.EOF):
-		c.ends = "closed by the peer"
+		c.ends = reason("closed by the peer")
 	case errors.As(err, &netErr) && netErr.Timeout():
-		c.ends = "closed after the last answer"
+		c.ends = reason("closed after the last answer")
 	default:
-		c.ends = err.Error()
+		c.ends = err
 	}
 }
 
@@ -217,8 +272,8 @@ func (c *serverConn) discard() {
 }
 
 // abort breaks the connection off.
-func (c *serverConn) abort(reason string) {
-	c.logger.Debug("dcerpc: connection broken off", "reason", reason)
+func (c *serverConn) abort(why error) {
+	c.logger().Debug("dcerpc: connection broken off", "reason", logs.Error(why))
 	_ = c.conn.Close() // before handlers can answer that they were cancelled
 	c.cancel()
 }
@@ -234,111 +289,37 @@ func (c *serverConn) drain() {
 	}
 }
 
-// settle notes that the first bind is through, security legs included: from now on idleness counts.
-func (c *serverConn) settle() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.settled {
-		return
-	}
-	c.settled = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	if c.limits.IdleTime > 0 {
-		c.timer = time.AfterFunc(c.limits.IdleTime, c.expire)
-	}
-}
-
-// expire runs when the time for the bind is over, or perhaps that of an idle connection.
-func (c *serverConn) expire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.settled {
-		go c.abort("no bind in time")
-		return
-	}
-	left := c.limits.IdleTime - time.Since(time.Unix(0, c.active.Load()))
-	switch {
-	case c.busy > 0:
-		c.timer.Reset(c.limits.IdleTime)
-	case left > 0:
-		c.timer.Reset(left)
-	default:
-		go c.hangUp()
-	}
-}
-
-// receive judges one PDU, and tells whether the connection goes on.
+// receive judges one PDU.
 //
 // The order of the checks is that of Windows and Samba: what cannot be a PDU at all is not
 // answered; then version and data representation; then the state of the connection.
-func (c *serverConn) receive(h *pdu.Header, b []byte) bool {
+func (c *serverConn) receive(h *pdu.Header, b []byte) *refusal {
 	if !h.Type.Known() {
-		c.traced(b, false)
-		return c.end("unknown type")
+		return silence(reason("unknown type"))
 	}
 	err := h.Check()
 	switch {
 	case err != nil && h.Type == pdu.TypeBind:
-		c.traced(b, false)
-		return c.nak(h, pdu.NakProtocolVersionNotSupported, err.Error())
+		return nak(pdu.NakProtocolVersionNotSupported, err)
 	case err != nil:
-		c.traced(b, false)
-		return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, err.Error())
+		return fatal(pdu.FaultProtocolError, err).notExecuted()
 	case !c.bound && h.Type != pdu.TypeBind:
-		c.traced(b, false)
-		return c.nak(h, pdu.NakProtocolVersionNotSupported, h.Type.String()+" before bind")
+		return nak(pdu.NakProtocolVersionNotSupported, reason(h.Type.String()+" before bind"))
 	}
 	switch h.Type {
 	case pdu.TypeRequest:
 		return c.receiveRequest(h, b)
 	case pdu.TypeBind:
-		c.traced(b, false)
-		return c.receiveBind(b)
+		return c.receiveBind(h, b)
 	case pdu.TypeAlterContext:
-		c.traced(b, false)
-		return c.receiveAlter(b)
+		return c.receiveAlter(h, b)
 	case pdu.TypeAuth3:
-		c.traced(b, false)
 		return c.receiveAuth3(h, b)
 	case pdu.TypeCoCancel, pdu.TypeOrphaned:
-		c.traced(b, false)
 		c.cancelCall(h.CallID)
-		return true
+		return nil
 	}
-	c.traced(b, false)
-	return c.fatal(h, 0, pdu.FaultProtocolError, pdu.DidNotExecute, h.Type.String()+" sent to a server")
-}
-
-// end ends the connection without an answer.
-func (c *serverConn) end(reason string) bool {
-	c.ends = reason
-	return false
-}
-
-// nak refuses a bind and ends the connection (MS-RPCE 2.2.2.9).
-func (c *serverConn) nak(h *pdu.Header, reason pdu.NakReason, why string) bool {
-	p := pdu.NewBindNak(h.CallID, reason)
-	c.send(&p)
-	return c.end("bind_nak, " + reason.String() + ": " + why)
-}
-
-// fatal answers with a fault and ends the connection.
-func (c *serverConn) fatal(h *pdu.Header, contextID uint16, status pdu.FaultStatus, flags pdu.Flags, why string) bool {
-	c.fault(h.CallID, contextID, status, flags)
-	return c.end("fault " + status.String() + ": " + why)
-}
-
-// fault sends a fault. It is never signed, whatever the level. Its alloc_hint is that of Windows, which counts extended
-// error information from 32.
-func (c *serverConn) fault(callID uint32, contextID uint16, status pdu.FaultStatus, flags pdu.Flags) {
-	c.send(&pdu.Fault{
-		Header:    pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag | flags, CallID: callID},
-		AllocHint: 32,
-		ContextID: contextID,
-		Status:    status,
-	})
+	return fatal(pdu.FaultProtocolError, reason(h.Type.String()+" sent to a server")).notExecuted()
 }
 
 // send writes one PDU that is not protected.
@@ -347,7 +328,7 @@ func (c *serverConn) send(p pdu.PDU) {
 	defer c.sending.release()
 	b, err := p.AppendBinary(c.out.buf[:0])
 	if err != nil { // no PDU of ours is too long
-		c.logger.Error("dcerpc: cannot encode", "type", p.Head().Type, "err", err)
+		c.logger().Error("dcerpc: cannot encode", "type", p.Head().Type, "err", err)
 		return
 	}
 	c.out.buf = b
@@ -365,7 +346,7 @@ func (c *serverConn) write(b []byte) bool {
 		}
 	}
 	if _, err := c.conn.Write(b); err != nil {
-		c.abort("write: " + err.Error())
+		c.abort(err)
 		return false
 	}
 	c.server.stats.pduOut.Add(1)
@@ -374,6 +355,7 @@ func (c *serverConn) write(b []byte) bool {
 
 // traced shows a received PDU to the trace.
 func (c *serverConn) traced(b []byte, sealed bool) {
+	c.shown = true
 	if c.server.Trace != nil {
 		c.server.Trace(TracedPDU{Local: c.conn.LocalAddr(), Remote: c.conn.RemoteAddr(), Sealed: sealed, PDU: b})
 	}

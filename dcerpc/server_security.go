@@ -10,8 +10,22 @@ import (
 // A serverSecurity is one security context of a connection. Requests name it by its id.
 type serverSecurity struct {
 	securityContext
-	done bool
-	peer context.Context // of its calls, once done
+	done    bool
+	lacking bool            // done, but the mechanism cannot protect as the level demands
+	peer    context.Context // of its calls, once done
+}
+
+// unfinishedContexts is how many exchanges of tokens may be underway at once on a connection.
+const unfinishedContexts = 2
+
+const errLacking = reason("the security exchange has agreed on less than the auth level needs")
+
+// keep adds a security context to the connection.
+func (c *serverConn) keep(sec *serverSecurity) {
+	if c.security == nil {
+		c.security = make(map[uint32]*serverSecurity)
+	}
+	c.security[sec.id] = sec
 }
 
 // peer returns who makes the calls of a security context, which may be nil.
@@ -43,15 +57,26 @@ func (c *serverConn) step(sec *serverSecurity, token []byte) ([]byte, error) {
 		return out, nil
 	}
 	sec.done = true
+	sec.lacking = !provides(sec.Context, sec.level)
 	p := c.peer(sec)
 	sec.peer = WithPeer(c.ctx, p)
 	if sec.protects() {
 		c.strong = true
 	}
 	if p.Account != "" || p.Principal != "" {
-		c.server.authenticated(c)
+		c.server.authenticated(c, &p.Identity)
 	}
 	return out, nil
+}
+
+// provides reports whether a finished exchange has agreed on what a level needs.
+func provides(ctx Context, level AuthLevel) bool {
+	partial, ok := ctx.(PartialContext)
+	if !ok || level < LevelPacket {
+		return true
+	}
+	sign, seal := partial.Protection()
+	return sign && (seal || level != LevelPrivacy)
 }
 
 // open starts a security context.
@@ -66,14 +91,14 @@ func (c *serverConn) open(a Acceptor, trailer *pdu.Auth) (*serverSecurity, error
 	}}, nil
 }
 
-// unfinished returns a security context whose exchange of tokens is not over, or nil.
-func (c *serverConn) unfinished() *serverSecurity {
+// unfinished returns how many exchanges of tokens are not over.
+func (c *serverConn) unfinished() (n int) {
 	for _, sec := range c.security {
 		if !sec.done {
-			return sec
+			n++
 		}
 	}
-	return nil
+	return n
 }
 
 // only returns the connection's security context where it has just one.

@@ -141,8 +141,15 @@ func TestHandleTwice(t *testing.T) {
 	require.Panics(t, func() { srv.Handle(mgmtInterface(), &echo{}, nil) })
 }
 
-// refused tells whether the server closes a new connection at once.
+// refused reports whether the server closes a new connection at once.
 func refused(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) bool {
+	t.Helper()
+	p, err := connectFrom(t, l, from)
+	return p == nil || err != nil
+}
+
+// connectFrom binds without security.
+func connectFrom(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) (*dcerpctest.Peer, error) {
 	t.Helper()
 	conn, err := l.DialFrom(t.Context(), from)
 	require.NoError(t, err)
@@ -150,45 +157,105 @@ func refused(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) bool {
 	p := dcerpctest.NewPeer(conn)
 	_ = p.Send(bind()) // fails where the connection is closed already
 	_, err = p.Receive()
-	return err != nil
+	return p, err
+}
+
+// ended reports whether the server has closed a connection. It waits for that, but not long.
+func ended(p *dcerpctest.Peer) bool {
+	p.Timeout = 50 * time.Millisecond
+	_, err := p.Receive()
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func TestConnectionLimits(t *testing.T) {
-	t.Run("connections", func(t *testing.T) {
-		srv := echoServer(nil, &echo{})
-		srv.Limits.Connections = 3
-		l := serve(t, srv)
-		for i := range 3 {
-			require.False(t, refused(t, l, dcerpctest.Addr(fmt.Sprint("host", i))))
+	mech := &dcerpctest.Mechanism{Account: "backup"}
+	// known connects and authenticates.
+	known := func(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) error {
+		conn, err := l.DialFrom(t.Context(), from)
+		require.NoError(t, err)
+		cc, err := dcerpc.NewClientConn(t.Context(), conn, echoInterface(), &dcerpc.Config{Auth: mech.Initiator()})
+		if err != nil {
+			return err
 		}
-		require.True(t, refused(t, l, "host4"))
-	})
-	t.Run("of an address", func(t *testing.T) {
-		srv := echoServer(nil, &echo{})
-		srv.Limits.ConnectionsPerAddress = 2
-		l := serve(t, srv)
-		require.False(t, refused(t, l, "10.0.0.1:1111"))
-		require.False(t, refused(t, l, "10.0.0.1:2222"))
-		require.True(t, refused(t, l, "10.0.0.1:3333"))
-		require.False(t, refused(t, l, "10.0.0.2:1111"))
-	})
-	t.Run("unauthenticated", func(t *testing.T) {
-		mech := &dcerpctest.Mechanism{Account: "backup"}
+		t.Cleanup(func() { cc.Close() })
+		_, err = invoke(t.Context(), cc, opEcho, nil)
+		return err
+	}
+	stranger := func(t *testing.T, l *dcerpctest.Listener, from dcerpctest.Addr) *dcerpctest.Peer {
+		p, err := connectFrom(t, l, from)
+		require.NoError(t, err)
+		return p
+	}
+	for _, test := range []struct {
+		name    string
+		limit   func(*dcerpc.Limits)
+		another dcerpctest.Addr // of the one that is too many
+	}{
+		{"connections", func(l *dcerpc.Limits) { l.Connections = 3 }, "host9:1"},
+		{"of an address", func(l *dcerpc.Limits) { l.ConnectionsPerAddress = 3 }, "host:9"},
+	} {
+		t.Run(test.name+", all authenticated: the new one goes", func(t *testing.T) {
+			srv := echoServer(mech, &echo{})
+			test.limit(&srv.Limits)
+			l := serve(t, srv)
+			for range 3 {
+				require.NoError(t, known(t, l, "host:1"))
+			}
+			require.Error(t, known(t, l, test.another))
+			require.True(t, refused(t, l, test.another))
+		})
+		t.Run(test.name+", some not authenticated: the oldest of those goes", func(t *testing.T) {
+			srv := echoServer(mech, &echo{})
+			test.limit(&srv.Limits)
+			l := serve(t, srv)
+			require.NoError(t, known(t, l, "host:1"))
+			first, second := stranger(t, l, "host:2"), stranger(t, l, "host:3")
+			require.NoError(t, known(t, l, test.another))
+			require.True(t, ended(first))
+			require.NoError(t, known(t, l, test.another))
+			require.True(t, ended(second))
+			require.Error(t, known(t, l, test.another))
+		})
+	}
+	t.Run("not authenticated, of an address: its oldest goes", func(t *testing.T) {
 		srv := echoServer(mech, &echo{})
-		srv.Limits.UnauthenticatedConnections = 2
+		srv.Limits.UnauthenticatedPerAddress = 2
 		l := serve(t, srv)
-		for range 5 { // do not count
-			cc := dial(t, l, &dcerpc.Config{Auth: mech.Initiator()})
-			_, err := invoke(t.Context(), cc, opEcho, nil)
-			require.NoError(t, err)
+		other := stranger(t, l, "other:1")
+		var all []*dcerpctest.Peer
+		for i := range 5 {
+			all = append(all, stranger(t, l, dcerpctest.Addr(fmt.Sprint("host:", i))))
+			if i >= 2 {
+				require.True(t, ended(all[i-2]))
+			}
 		}
-		require.False(t, refused(t, l, "host1"))
-		last := dial(t, l, insecure())
-		require.True(t, refused(t, l, "host3"))
-		require.NoError(t, last.Close())
-		for refused(t, l, "host4") { // until the server has noticed the end
-			runtime.Gosched()
+		require.False(t, ended(all[3]))
+		require.False(t, ended(all[4]))
+		require.False(t, ended(other))
+	})
+	t.Run("not authenticated: the oldest of the address with most goes", func(t *testing.T) {
+		srv := echoServer(mech, &echo{})
+		srv.Limits.UnauthenticatedConnections = 4
+		l := serve(t, srv)
+		few := stranger(t, l, "few:1")
+		first, second, third := stranger(t, l, "most:1"), stranger(t, l, "most:2"), stranger(t, l, "most:3")
+		for range 5 { // do not count for longer than their bind takes
+			require.NoError(t, known(t, l, "few:2"))
 		}
+		require.True(t, ended(first))
+		last := stranger(t, l, "most:4")
+		for _, p := range []*dcerpctest.Peer{few, second, third, last} {
+			require.False(t, ended(p))
+		}
+	})
+	t.Run("of an IPv6 network", func(t *testing.T) {
+		srv := echoServer(mech, &echo{})
+		srv.Limits.UnauthenticatedPerAddress = 1
+		l := serve(t, srv)
+		first, other := stranger(t, l, "[2001:db8::1]:1"), stranger(t, l, "[2001:db8:0:1::1]:1")
+		stranger(t, l, "[2001:db8::ffff:1]:1")
+		require.True(t, ended(first))
+		require.False(t, ended(other))
 	})
 	t.Run("none", func(t *testing.T) {
 		srv := echoServer(nil, &echo{})
@@ -216,6 +283,7 @@ func TestTimeLimits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := new(setup)
 				s.server.Logger = slog.New(slog.DiscardHandler)
+				s.mech.Account = "backup"
 				s.server.Limits = limits
 				f(t, newRaw(t, s))
 			})
@@ -264,7 +332,7 @@ func TestTimeLimits(t *testing.T) {
 		r.send(fragment(2, pdu.FirstFrag, "ab"))
 		require.Equal(t, time.Minute, lives(t, r.Peer))
 	})
-	bubble("no limits", dcerpc.Limits{BindTime: -1, IdleTime: -1, WriteTime: -1}, func(t *testing.T, r *raw) {
+	bubble("no limits", dcerpc.Limits{BindTime: -1, IdleTime: -1, UnauthenticatedIdleTime: -1, ReceiveTime: -1, WriteTime: -1}, func(t *testing.T, r *raw) {
 		time.Sleep(24 * time.Hour)
 		r.bound()
 		time.Sleep(24 * time.Hour)

@@ -27,6 +27,9 @@ func parseAPReq(token []byte) (*receivedAPReq, error) {
 	if id != tokAPReq {
 		return nil, fmt.Errorf("krb5: %w: token id %04x where an AP-REQ was due", ErrToken, uint16(id))
 	}
+	if err := checkAPReqSizes(msg); err != nil {
+		return nil, err
+	}
 	r := &receivedAPReq{}
 	if err := r.Unmarshal(msg); err != nil {
 		return nil, fmt.Errorf("krb5: %w: AP-REQ: %w", ErrToken, err)
@@ -97,6 +100,7 @@ func (o *openedAPReq) client() Principal {
 func (o *openedAPReq) agreement() agreement {
 	return agreement{
 		dceStyle:        o.flags&flagDCEStyle != 0,
+		flags:           o.flags,
 		sessionKey:      o.ticket.Key,
 		initiatorSubkey: o.auth.SubKey,
 		initiatorSeq:    wireSequence(o.auth.SeqNumber),
@@ -143,6 +147,9 @@ func (k *Keytab) openTicket(t *messages.Ticket, only func(Principal) bool, allow
 				continue
 			}
 			best = max(best, want)
+			if !mayOpen(t.EncPart.Cipher, e.key) {
+				continue
+			}
 			if plain, err := decrypt(t.EncPart, e.key.wire(), keyusage.KDC_REP_TICKET); err == nil {
 				return plain, e.key, nil
 			}

@@ -152,6 +152,12 @@ func (c *Context) VerifyMIC(data, mic []byte) error {
 	return c.Verify(dcerpc.Message{Body: data}, mic)
 }
 
+// Protection reports, once the exchange is over, whether the initiator has asked for integrity and for confidentiality
+// (GSS_C_INTEG_FLAG and GSS_C_CONF_FLAG of its checksum, RFC 4121 section 4.1.1).
+func (c *Context) Protection() (sign, seal bool) {
+	return c.agreement.flags&flagInteg != 0, c.agreement.flags&(flagInteg|flagConf) == flagInteg|flagConf
+}
+
 // Identity is the client's principal and, with a PAC, its SIDs, on an acceptor; on an initiator the service's principal.
 func (c *Context) Identity() dcerpc.Identity { return c.identity }
 

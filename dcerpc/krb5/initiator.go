@@ -76,7 +76,7 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 		return nil, fmt.Errorf("%w; a service principal name is needed, as in host/fs1.example.com", err)
 	}
 	c := &Context{}
-	c.agreement.dceStyle = flags&flagDCEStyle != 0
+	c.agreement.dceStyle, c.agreement.flags = flags&flagDCEStyle != 0, flags
 	x := &initiation{initiator: i, c: c, target: target, flags: flags}
 	c.step = x.request
 	return c, nil

@@ -169,6 +169,7 @@ func parseAPRep(token []byte, sessionKey types.EncryptionKey) (messages.EncAPRep
 // agreement is what both sides know when the exchange is over, and an observer with the service's key.
 type agreement struct {
 	dceStyle        bool
+	flags           uint32              // of the initiator
 	sessionKey      types.EncryptionKey // the ticket's
 	initiatorSubkey types.EncryptionKey // empty where there is none
 	acceptorSubkey  types.EncryptionKey // likewise

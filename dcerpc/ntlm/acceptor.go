@@ -108,7 +108,7 @@ type acceptorContext struct {
 	established
 	acceptor             *Acceptor
 	need                 ssp.Flag
-	flags                ssp.Flag // of the CHALLENGE_MESSAGE
+	flags                ssp.Flag // of the CHALLENGE_MESSAGE; once done, what both sides agree on
 	negotiate, challenge []byte   // as they went over the wire; the MIC covers them
 	serverChallenge      [8]byte
 	done                 bool
@@ -132,14 +132,11 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 	return out, done, err
 }
 
-// missing tells what of need is not in flags. Weaker keys than ours are missed too where
-// messages can be signed at all.
-func (c *acceptorContext) missing(flags ssp.Flag) ssp.Flag {
-	need := c.need
-	if flags&(ssp.NegotiateSign|ssp.NegotiateSeal) != 0 {
-		need |= strongFlags
-	}
-	return need &^ flags
+// Protection reports, once the exchange is over, whether messages can be signed and sealed: whether the client has
+// asked for it, and for keys as strong as ours. A client that has not may log on all the same, as on Windows.
+func (c *acceptorContext) Protection() (sign, seal bool) {
+	sign = c.flags&(strongFlags|ssp.NegotiateSign) == strongFlags|ssp.NegotiateSign
+	return sign, sign && c.flags.IsSet(ssp.NegotiateSeal)
 }
 
 // challengeClient answers a NEGOTIATE_MESSAGE (MS-NLMP 3.2.5.1.1).
@@ -148,7 +145,11 @@ func (c *acceptorContext) challengeClient(ctx context.Context, in []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if missing := c.missing(offered); missing != 0 {
+	need := ssp.Flag(baseFlags)
+	if offered&(ssp.NegotiateSign|ssp.NegotiateSeal) != 0 {
+		need |= strongFlags // messages that anybody can sign are worse than none
+	}
+	if missing := need &^ offered; missing != 0 {
 		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered), uint32(missing))
 	}
 	c.flags = offered&(baseFlags|strongFlags|ssp.NegotiateSign|ssp.NegotiateSeal|ssp.Negotiate56|ssp.NegotiateVersion) |
@@ -185,7 +186,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 		return ErrNTLMv1
 	}
 	flags := m.flags & c.flags
-	if missing := c.missing(flags); missing != 0 {
+	if missing := (c.need & c.flags) &^ flags; missing != 0 {
 		return fmt.Errorf("ntlm: the client took back what it offered (NegotiateFlags %#08x lack %#08x)", uint32(m.flags), uint32(missing))
 	}
 	pairs, err := parseClientChallenge(m.nt)
@@ -225,6 +226,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	if err := c.checkTarget(pairs); err != nil {
 		return err
 	}
+	c.flags = flags
 	c.session = newSession(exported, keyExchange, false)
 	c.identity = result.Identity
 	c.identity.Mechanism = mechanismName

@@ -36,7 +36,7 @@ func ParseBind(b []byte) (Bind, error) { return parseBind(b, TypeBind) }
 func (p *Bind) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBind) }
 
 func parseBind(b []byte, t Type) (Bind, error) {
-	h, b, err := openType(b, t, HeaderSize+12)
+	h, b, err := openType(b, t, HeaderSize+9)
 	if err != nil {
 		return Bind{}, err
 	}
@@ -49,7 +49,9 @@ func parseBind(b []byte, t Type) (Bind, error) {
 	p.MaxXmit, p.MaxRecv = r.uint16(), r.uint16()
 	p.AssocGroup = r.uint32()
 	n := int(r.uint8())
-	p.Reserved = [3]byte(r.take(3))
+	if n > 0 || r.left() >= len(p.Reserved) { // Windows wants them before a list alone
+		copy(p.Reserved[:], r.take(len(p.Reserved)))
+	}
 	if n*contextElementSize > r.left() {
 		return Bind{}, fail(ErrBody, t, "%d contexts in %d bytes", n, r.left())
 	}

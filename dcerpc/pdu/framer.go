@@ -14,15 +14,23 @@ type Framer struct {
 	start, end int   // what has been read and not yet given out is buf[start:end]
 	err        error // from r; due once the bytes before it are used up
 	max        int
+	grow       func(by int) error
 }
 
-// NewFramer returns a Framer for PDUs of at most max bytes; zero means 65535, the most that there
+// OnGrow has f called before the buffer grows, with the number of bytes; where it returns an error, the buffer
+// stays, and Next returns the error.
+func (f *Framer) OnGrow(grow func(by int) error) { f.grow = grow }
+
+// Size returns the size of the buffer in bytes.
+func (f *Framer) Size() int { return len(f.buf) }
+
+// NewFramer returns a Framer for PDUs of at most limit bytes; zero means 65535, the most that there
 // can be.
-func NewFramer(r io.Reader, max int) *Framer {
-	if max <= 0 || max > MaxFragment {
-		max = MaxFragment
+func NewFramer(r io.Reader, limit int) *Framer {
+	if limit <= 0 || limit > MaxFragment {
+		limit = MaxFragment
 	}
-	return &Framer{r: r, buf: make([]byte, min(framerSize, max+HeaderSize)), max: max}
+	return &Framer{r: r, buf: make([]byte, min(framerSize, limit+HeaderSize)), max: limit}
 }
 
 // Next returns the next PDU: its header, not checked, and all of its bytes, header included. The bytes may
@@ -70,7 +78,9 @@ func (f *Framer) fill(n int) error {
 			}
 			return f.err
 		}
-		f.room(n)
+		if err := f.room(n); err != nil {
+			return err
+		}
 		got, err := f.r.Read(f.buf[f.end:])
 		f.end += got
 		f.err = err
@@ -85,15 +95,25 @@ func (f *Framer) fill(n int) error {
 
 // room makes sure that something can be read: towards n bytes in all, of which at least half
 // are there when the buffer has to grow.
-func (f *Framer) room(n int) {
+func (f *Framer) room(n int) error {
 	if f.end < len(f.buf) && f.start+n <= len(f.buf) {
-		return
+		return nil
 	}
 	if f.start > 0 {
 		f.end = copy(f.buf, f.buf[f.start:f.end])
 		f.start = 0
 	}
-	if f.end == len(f.buf) {
-		f.buf = append(f.buf, make([]byte, len(f.buf))...)
+	if f.end < len(f.buf) {
+		return nil
 	}
+	by := max(min(len(f.buf), HeaderSize+f.max-len(f.buf)), HeaderSize)
+	if f.grow != nil {
+		if err := f.grow(by); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, len(f.buf)+by)
+	copy(buf, f.buf)
+	f.buf = buf
+	return nil
 }

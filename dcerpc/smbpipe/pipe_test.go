@@ -45,6 +45,7 @@ func newRPCServer(t *testing.T) *rpcServer {
 	t.Helper()
 	r := &rpcServer{waiting: make(chan struct{}, 64), ended: make(chan struct{}, 64)}
 	r.srv.Logger = slog.New(slog.DiscardHandler)
+	r.srv.Limits.UnauthenticatedBytes = -1 // the tests call without security
 	r.srv.Handle(testInterface, r, &dcerpc.InterfaceOptions{Opnums: opCount, MinLevel: dcerpc.LevelInsecureNone})
 	t.Cleanup(func() { require.NoError(t, r.srv.Close()) })
 	return r

@@ -83,7 +83,7 @@ func (c *acceptorContext) begin(ctx context.Context, in []byte) (*NegTokenResp, 
 	}
 	mech, name, first := c.choose(offer.MechTypes)
 	if mech == nil {
-		return nil, fmt.Errorf("%w: the client offers %v", ErrNoMechanism, offer.MechTypes)
+		return nil, fmt.Errorf("%w: the client offers %d, %v first", ErrNoMechanism, len(offer.MechTypes), offer.MechTypes[:min(4, len(offer.MechTypes))])
 	}
 	if c.mech, err = mech.NewContext(c.level); err != nil {
 		return nil, err

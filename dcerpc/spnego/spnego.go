@@ -189,6 +189,14 @@ func (n *negotiation) Unseal(m dcerpc.Message, token []byte) error {
 	return n.mech.Unseal(m, token)
 }
 
+// Protection is the mechanism's.
+func (n *negotiation) Protection() (sign, seal bool) {
+	if p, ok := n.mech.(dcerpc.PartialContext); ok && n.done {
+		return p.Protection()
+	}
+	return n.done, n.done
+}
+
 // Identity is what the mechanism says, its name included.
 func (n *negotiation) Identity() dcerpc.Identity {
 	if !n.done {

@@ -95,10 +95,16 @@ func ParseNegTokenInit(b []byte) (*NegTokenInit, error) {
 	return t, nil
 }
 
+// maxMechList is how many bytes of a MechTypeList are read. Windows offers less than 200.
+const maxMechList = 1 << 10
+
 // readMechTypes reads the MechTypeList out of its field.
 func (t *NegTokenInit) readMechTypes(field cryptobyte.String) bool {
 	var element, list cryptobyte.String
 	if !field.ReadASN1Element(&element, der.SEQUENCE) || !field.Empty() {
+		return false
+	}
+	if len(element) > maxMechList {
 		return false
 	}
 	t.MechList = element

@@ -1,0 +1,31 @@
+package logs
+
+import (
+	"log/slog"
+	"unicode/utf8"
+)
+
+// MaxText is how many bytes of what a peer has said go into one log line or error.
+const MaxText = 256
+
+// Cut returns the first bytes of a text that a peer has a say in, at most MaxText of them, and no half of a
+// character. Where something was cut off, it ends in "...".
+func Cut(s string) string {
+	if len(s) <= MaxText {
+		return s
+	}
+	const more = "..."
+	n := MaxText - len(more)
+	for i := 0; i < utf8.UTFMax && n > 0 && !utf8.RuneStart(s[n]); i++ {
+		n--
+	}
+	return s[:n] + more
+}
+
+// Error is an attribute's value for an error whose text may be a peer's. The text is made, and cut, only when
+// the line is written.
+func Error(err error) slog.LogValuer { return cutError{err} }
+
+type cutError struct{ error }
+
+func (e cutError) LogValue() slog.Value { return slog.StringValue(Cut(e.Error())) }

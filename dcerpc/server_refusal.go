@@ -1,0 +1,114 @@
+package dcerpc
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+)
+
+// A refusal is why the server does not take a PDU or a call: what goes on the wire, and whether the connection
+// goes on. Every receive step returns one, or nil; [serverConn.refuse] alone writes and logs it.
+type refusal struct {
+	answer    pdu.Type // TypeFault, TypeBindNak, or TypeShutdown for no answer at all
+	reason    pdu.NakReason
+	status    pdu.FaultStatus
+	flags     pdu.Flags // DidNotExecute or none
+	contextID uint16
+	callID    uint32 // of another call than the PDU's, where not zero
+	lives     bool   // the connection goes on
+	notable   bool   // an administrator may want to know: logged at level info
+	why       error
+}
+
+// reason is a why that is the same for all peers.
+type reason string
+
+func (r reason) Error() string { return string(r) }
+
+func (r *refusal) Error() string {
+	switch r.answer {
+	case pdu.TypeFault:
+		return fmt.Sprintf("fault %v: %v", r.status, r.why)
+	case pdu.TypeBindNak:
+		return fmt.Sprintf("bind_nak, %v: %v", r.reason, r.why)
+	}
+	return r.why.Error()
+}
+
+func (r *refusal) Unwrap() error { return r.why }
+
+// silence ends the connection without an answer.
+func silence(why error) *refusal { return &refusal{answer: pdu.TypeShutdown, why: why} }
+
+// nak refuses a bind and ends the connection (MS-RPCE 2.2.2.9).
+func nak(r pdu.NakReason, why error) *refusal {
+	return &refusal{answer: pdu.TypeBindNak, reason: r, why: why}
+}
+
+// fatal answers with a fault of presentation context 0 and ends the connection.
+func fatal(status pdu.FaultStatus, why error) *refusal {
+	return &refusal{answer: pdu.TypeFault, status: status, why: why}
+}
+
+// fault answers with a fault and lets the connection live.
+func fault(status pdu.FaultStatus, flags pdu.Flags, why error) *refusal {
+	return &refusal{answer: pdu.TypeFault, status: status, flags: flags, lives: true, why: why}
+}
+
+// notExecuted sets DidNotExecute.
+func (r *refusal) notExecuted() *refusal {
+	r.flags |= pdu.DidNotExecute
+	return r
+}
+
+// on names a presentation context in the fault.
+func (r *refusal) on(contextID uint16) *refusal {
+	r.contextID = contextID
+	return r
+}
+
+// of answers another call than that of the PDU.
+func (r *refusal) of(callID uint32) *refusal {
+	r.callID = callID
+	return r
+}
+
+// noted has the refusal logged at level info.
+func (r *refusal) noted() *refusal {
+	r.notable = true
+	return r
+}
+
+// refuse writes and logs a refusal of a PDU of the given call, and reports whether the connection goes on. It is
+// the only place that does.
+func (c *serverConn) refuse(callID uint32, r *refusal) bool {
+	if r.callID != 0 {
+		callID = r.callID
+	}
+	switch log := c.server.logger(); {
+	case r.notable:
+		c.server.refusals.Note(c.logger(), c.block, r)
+	case log.Enabled(c.ctx, slog.LevelDebug):
+		c.logger().Debug("dcerpc: PDU refused", "call", callID, "err", logs.Error(r))
+	}
+	switch r.answer {
+	case pdu.TypeBindNak:
+		p := pdu.NewBindNak(callID, r.reason)
+		c.send(&p)
+	case pdu.TypeFault:
+		// Never signed, whatever the level. The alloc_hint is that of Windows, which counts extended error
+		// information from 32.
+		c.send(&pdu.Fault{
+			Header:    pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag | r.flags, CallID: callID},
+			AllocHint: 32,
+			ContextID: r.contextID,
+			Status:    r.status,
+		})
+	}
+	if !r.lives {
+		c.ends = r
+	}
+	return r.lives
+}
