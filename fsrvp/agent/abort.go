@@ -13,7 +13,7 @@ import (
 func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return a.call(ctx, fsrvp.OpAbortShadowCopySet, func(c *call) error {
 		c.set(set)
-		w, err := a.beginAbort(set)
+		w, err := a.beginAbort(c.ctx, set)
 		if err != nil {
 			return err
 		}
@@ -26,41 +26,51 @@ func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	})
 }
 
-func (a *Agent) beginAbort(id fsrvp.SetID) (*work, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (a *Agent) beginAbort(ctx context.Context, id fsrvp.SetID) (*work, error) {
+	t, err := a.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer t.give()
 	if e := a.sets[id]; e != nil && e.set.Removing {
 		if e.work == nil {
-			return a.beginRemoval("abort", e), nil
+			return t.beginRemoval("abort", e), nil
 		}
 		return e.work, nil
 	}
-	e, err := a.find(id)
+	e, err := a.findLocked(id)
 	if err != nil {
 		return nil, err
 	}
 	if e.set.Status == Recovered {
 		return nil, badState(e.set)
 	}
-	works, err := a.abort(e)
+	w, err := t.abort("abort", e)
 	if err != nil {
 		return nil, fmt.Errorf("agent: abort of shadow copy set %s: %w", id, err)
 	}
-	return works[0], nil
+	return w, nil
 }
 
-// abort removes a set; with it ends the creation, if it is this set's. The lock is held.
-func (a *Agent) abort(e *entry) ([]*work, error) {
-	const why = "abort"
+// abort removes a set; with it ends the creation, if it is this set's.
+func (a turn) abort(why string, e *entry) (*work, error) {
 	if !a.inCreation(e.set) {
-		return a.remove(why, nil, []*entry{e})
+		return one(a.remove(why, nil, []*entry{e}))
 	}
 	epoch := a.sequence.stop()
-	works, err := a.remove(why, &creation{}, []*entry{e})
+	w, err := one(a.remove(why, &creation{}, []*entry{e}))
 	if err != nil {
 		a.sequence.start(epoch, a.cfg.Timers.Failure)
 		return nil, err
 	}
 	a.sequence.reset()
-	return works, nil
+	return w, nil
+}
+
+// one returns the work of a removal of one set.
+func one(works []*work, err error) (*work, error) {
+	if err != nil {
+		return nil, err
+	}
+	return works[0], nil
 }

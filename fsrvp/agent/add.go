@@ -9,30 +9,30 @@ import (
 
 // AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is ignored, but for the
 // Strict profile, where it must not be null.
-func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (id fsrvp.CopyID, err error) {
-	err = a.call(ctx, fsrvp.OpAddToShadowCopySet, func(c *call) error {
+func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+	return answer(ctx, a, fsrvp.OpAddToShadowCopySet, func(c *call) (id fsrvp.CopyID, err error) {
 		c.set(set)
 		c.share(share)
 		if a.cfg.Profile == Strict && client == (fsrvp.CopyID{}) {
-			return fmt.Errorf("agent: the client's copy id is null: %w", fsrvp.ErrInvalidArg)
+			return id, fmt.Errorf("agent: the client's copy id is null: %w", fsrvp.ErrInvalidArg)
 		}
 		target, err := a.resolve(c.ctx, share)
 		if err != nil {
-			return err
+			return id, err
 		}
 		if target.foreign != "" {
-			return a.notHere(share, target.foreign)
+			return id, a.notHere(share, target.foreign)
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		id, err = a.addShare(set, target)
+		t, err := a.take(c.ctx)
 		if err != nil {
-			return err
+			return id, err
 		}
-		c.copy(id)
-		return nil
+		defer t.give()
+		if id, err = t.addShare(set, target); err == nil {
+			c.copy(id)
+		}
+		return id, err
 	})
-	return id, err
 }
 
 // notHere is the answer to a share that another machine has.
@@ -44,14 +44,11 @@ func (a *Agent) notHere(share, machine string) error {
 	return fmt.Errorf("agent: %s belongs to %s: %w", share, machine, s)
 }
 
-// addShare adds a share to a set. The lock is held.
-func (a *Agent) addShare(id fsrvp.SetID, t target) (fsrvp.CopyID, error) {
-	e, err := a.find(id)
+// addShare adds a share to a set.
+func (a turn) addShare(id fsrvp.SetID, t target) (fsrvp.CopyID, error) {
+	e, err := a.findWith(id, Started, Added)
 	if err != nil {
 		return fsrvp.CopyID{}, err
-	}
-	if e.set.Status != Started && e.set.Status != Added {
-		return fsrvp.CopyID{}, badState(e.set)
 	}
 	epoch := a.sequence.stop()
 	next, copyID, err := a.joined(e.set, t)

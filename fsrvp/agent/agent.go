@@ -36,13 +36,19 @@ type Agent struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup // works and calls
 
-	// mu guards what follows. It is held over writes of the store, never over anything that a backend does.
+	// turns holds one value while somebody has the turn, see turn. Only with it are sets and creation
+	// changed, and the work of an entry read or changed.
+	turns chan struct{}
+
+	// mu guards what follows, for moments: never over a write of the store or a backend. Whoever has
+	// the turn reads sets and creation without it. Functions that want it held are called ...Locked.
 	mu       sync.Mutex
 	closed   bool
 	sets     map[fsrvp.SetID]*entry // GlobalShadowCopySetTable, and sets that are being removed
 	creation creation
-	sequence sequence
 	retry    *time.Timer // of removals that failed; nil: none is waiting
+
+	sequence sequence // has a lock of its own
 }
 
 var _ fsrvp.Service = (*Agent)(nil)
@@ -57,7 +63,7 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: c, log: c.Logger, sets: map[fsrvp.SetID]*entry{}}
+	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), sets: map[fsrvp.SetID]*entry{}}
 	if a.access, err = newAccess(&c); err != nil {
 		return nil, err
 	}
@@ -72,34 +78,40 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 		return nil, err
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
-	if err := a.recover(ctx); err != nil {
+	t, err := a.take(ctx)
+	if err == nil {
+		err = t.recover(ctx)
+		t.give()
+	}
+	if err != nil {
 		a.end()
 		return nil, errors.Join(err, a.store.close())
 	}
 	return a, nil
 }
 
-// Close ends all calls and works, deletes auto-release copies and closes the store. Sets of persistent contexts stay; New finds them.
+// Close ends all calls and works, deletes auto-release copies and closes the store. Sets of persistent
+// contexts stay; New finds them.
 //
-// It waits for backends for Config.CloseWait, and returns an error when that was not enough or
-// something could not be deleted. New does then what is left to do. A second Close returns nil at once.
+// It waits for backends and the store for Config.CloseWait, and returns an error when that was not
+// enough or something could not be deleted. New does then what is left to do. A second Close
+// returns nil at once.
 func (a *Agent) Close() error {
 	if !a.end() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.CloseWait)
 	defer cancel()
-	idle := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
 		a.running.Wait()
-		close(idle)
+		ended <- a.release(ctx)
 	}()
 	var err error
 	select {
-	case <-idle:
-		err = a.release(ctx)
+	case err = <-ended:
 	case <-ctx.Done():
-		err = fmt.Errorf("agent: a backend has not ended within %v", a.cfg.CloseWait)
+		err = fmt.Errorf("agent: a backend or the store has not ended within %v; the next start does what is left", a.cfg.CloseWait)
 	}
 	return errors.Join(err, a.store.close())
 }
@@ -129,13 +141,31 @@ func (a *Agent) release(ctx context.Context) error {
 		}
 		err := a.unmake(ctx, &set)
 		if err == nil {
-			a.mu.Lock()
-			err = a.apply("agent closed", change{drop: []fsrvp.SetID{set.ID}})
-			a.mu.Unlock()
+			err = a.forget(ctx, set.ID)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (a *Agent) forget(ctx context.Context, id fsrvp.SetID) error {
+	t, err := a.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.give()
+	return t.apply("agent closed", change{drop: []fsrvp.SetID{id}})
+}
+
+// enter counts a call or a timer's work as running, unless the agent is closed. Then it returns false.
+func (a *Agent) enter() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.running.Add(1)
+	return true
 }
 
 // Table returns the shadow copy sets, those that are being removed too, in no order. They are the caller's.
@@ -151,36 +181,54 @@ func (a *Agent) Table() []Set {
 
 // A call is one call of a method.
 type call struct {
-	ctx   context.Context // ends with the call, and with the agent
-	peer  dcerpc.Peer
+	ctx  context.Context // ends with the call, and with the agent
+	peer dcerpc.Peer
+
+	mu    sync.Mutex // a call that was given up goes on
 	event Event
 	attrs []any // of its line in the log
 }
 
+// note adds to the call's line in the log.
+func (c *call) note(attrs ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attrs = append(c.attrs, attrs...)
+}
+
 // set notes which set the call is about.
 func (c *call) set(id fsrvp.SetID) {
+	c.note("set", id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.event.Set = id
-	c.attrs = append(c.attrs, "set", id)
 }
 
 // copy notes which shadow copy the call is about.
 func (c *call) copy(id fsrvp.CopyID) {
+	c.note("copy", id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.event.Copy = id
-	c.attrs = append(c.attrs, "copy", id)
 }
 
 // share notes which share the call is about.
-func (c *call) share(unc string) { c.attrs = append(c.attrs, "share", unc) }
+func (c *call) share(unc string) { c.note("share", unc) }
 
-// call is what all methods have in common: the access check first, then the method, then a line in the log and an event.
+// call is answer for a method that returns nothing else.
 func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) error) error {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return fmt.Errorf("agent: %v: %w", op, net.ErrClosed)
+	_, err := answer(ctx, a, op, func(c *call) (struct{}, error) { return struct{}{}, method(c) })
+	return err
+}
+
+// answer is what all methods have in common: the access check first, then the method, then a line in
+// the log and an event. When the context ends it returns at once, and the method goes on until it
+// notices, or its write or its backend has ended.
+func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*call) (T, error)) (T, error) {
+	var none T
+	if !a.enter() {
+		return none, fmt.Errorf("agent: %v: %w", op, net.ErrClosed)
 	}
-	a.running.Add(1)
-	a.mu.Unlock()
 	defer a.running.Done()
 
 	begun := time.Now()
@@ -189,27 +237,31 @@ func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) err
 	defer context.AfterFunc(a.ctx, func() { cancel(net.ErrClosed) })()
 
 	c := &call{ctx: ctx}
-	var err error
-	if c.peer, err = a.access.check(ctx); err == nil {
-		err = method(c)
+	peer, err := a.access.check(ctx)
+	c.peer = peer
+	result := none
+	if err == nil {
+		result, err = detached(ctx, &a.running, func() (T, error) { return method(c) })
 	}
 	err = statusError(err, fsrvp.ErrFail)
 
-	c.event.Kind, c.event.Op = EventCall, op
-	c.event.Status, c.event.Duration = fsrvp.StatusOf(err), time.Since(begun)
-	a.cfg.Observe(c.event)
-	attrs := append([]any{"method", op.String()}, c.attrs...)
-	attrs = append(attrs, "client", clientAddress(c.peer.Addr), "caller", who(&c.peer), "duration", c.event.Duration)
+	c.mu.Lock()
+	event, attrs := c.event, append([]any{"method", op.String()}, c.attrs...)
+	c.mu.Unlock()
+	event.Kind, event.Op = EventCall, op
+	event.Status, event.Duration = fsrvp.StatusOf(err), time.Since(begun)
+	a.cfg.Observe(event)
+	attrs = append(attrs, "client", clientAddress(peer.Addr), "caller", who(&peer), "duration", event.Duration)
 	if err != nil {
-		a.log.Warn("call failed", append(attrs, "status", c.event.Status.Name(), "err", err)...)
-		return err
+		a.log.Warn("call failed", append(attrs, "status", event.Status.Name(), "err", err)...)
+		return none, err
 	}
 	a.log.Debug("call done", attrs...)
-	return nil
+	return result, nil
 }
 
-// apply writes a change to the store and then does it to the table, or fails and changes nothing. The lock is held.
-func (a *Agent) apply(why string, c change) error {
+// write stores a change.
+func (a turn) write(why string, c change) error {
 	begun := time.Now()
 	err := a.store.write(c)
 	a.cfg.Observe(Event{Kind: EventStep, Step: StepStore, Duration: time.Since(begun), Err: err})
@@ -217,53 +269,11 @@ func (a *Agent) apply(why string, c change) error {
 		a.log.Error("store not written", "why", why, "err", err)
 		return statusError(fmt.Errorf("agent: store: %w", err), fsrvp.ErrFail)
 	}
-	if c.creation != nil {
-		a.creation = *c.creation
-	}
-	for _, set := range c.put {
-		e := a.sets[set.ID]
-		var from SetStatus
-		if e == nil {
-			e = new(entry)
-			a.sets[set.ID] = e
-		} else {
-			from = e.set.shown()
-		}
-		e.set = set
-		if from != set.shown() {
-			a.noteStatus(why, set, from, set.shown())
-		}
-	}
-	for _, id := range c.drop {
-		if e := a.sets[id]; e != nil {
-			delete(a.sets, id)
-			a.noteStatus(why, e.set, e.set.shown(), "")
-		}
-	}
 	return nil
 }
 
-// noteStatus logs a change of a set's status and tells the observer.
-func (a *Agent) noteStatus(why string, set *Set, from, to SetStatus) {
-	ev := Event{Kind: EventStatus, Set: set.ID, From: from, To: to, Sets: len(a.sets)}
-	for _, e := range a.sets {
-		ev.Copies += len(e.set.Copies)
-		ev.Shares += e.set.shares()
-	}
-	a.cfg.Observe(ev)
-	a.log.Info("shadow copy set", "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to", string(to))
-}
-
-func copyIDs(set *Set) []string {
-	ids := make([]string, len(set.Copies))
-	for i := range set.Copies {
-		ids[i] = set.Copies[i].ID.String()
-	}
-	return ids
-}
-
-// find looks a set up in the table. The lock is held.
-func (a *Agent) find(id fsrvp.SetID) (*entry, error) {
+// findLocked finds a set in the table.
+func (a *Agent) findLocked(id fsrvp.SetID) (*entry, error) {
 	if id == (fsrvp.SetID{}) {
 		return nil, fmt.Errorf("agent: no shadow copy set given: %w", fsrvp.ErrInvalidArg)
 	}
@@ -287,13 +297,13 @@ func badState(set *Set) error {
 	return fmt.Errorf("agent: shadow copy set %s is %s: %w", set.ID, set.Status, fsrvp.ErrBadState)
 }
 
-// inCreation tells whether a set counts as unfinished.
+// inCreation reports whether a set counts as unfinished.
 func (a *Agent) inCreation(s *Set) bool {
-	return s.Status != Recovered && !s.Removing && !(s.Status == Exposed && a.cfg.KeepExposed)
+	return s.Status != Recovered && !s.Removing && !(s.Status == Exposed && (s.Kept || a.cfg.KeepExposed))
 }
 
-// unfinished returns the sets in creation: one at most, but for stores that somebody else has written. The lock is held.
-func (a *Agent) unfinished() []*entry {
+// unfinished returns the sets in creation: one at most, but for stores that somebody else has written.
+func (a turn) unfinished() []*entry {
 	var list []*entry
 	for _, e := range a.sets {
 		if a.inCreation(e.set) {

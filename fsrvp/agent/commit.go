@@ -15,30 +15,22 @@ import (
 // CreationInProgress: the work goes on, and another CommitShadowCopySet waits on and gives its result. After
 // any other failure the set is Added again, with nothing made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, []SetStatus{Added, CreationInProgress}, a.cfg.Timers.Commit,
-		func(c *call, e *entry) error { return a.commit(c, e, wait) })
+	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, wait, stage{
+		in: []SetStatus{Added, CreationInProgress}, after: a.cfg.Timers.Commit,
+		doing: "commit of", late: fsrvp.ErrTimeout, begin: turn.commit,
+		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, a.committed) },
+	})
 }
 
-// commit begins the creation of the snapshots, or joins the one that goes on, and waits for it. The lock is held,
-// but for the wait.
-func (a *Agent) commit(c *call, e *entry, wait time.Duration) error {
-	if e.set.Status == Added {
-		if err := a.apply("commit", change{put: []*Set{e.set.with(CreationInProgress)}}); err != nil {
-			return err
-		}
-		a.begin(e, StepCreate, a.create, nil)
+// commit begins the creation of the snapshots, or joins the one that goes on.
+func (a turn) commit(e *entry) (*work, error) {
+	if e.set.Status == CreationInProgress {
+		return e.work, nil
 	}
-	w := e.work
-	a.mu.Unlock()
-	err := await(c.ctx, w, wait)
-	a.mu.Lock()
-	switch {
-	case errors.Is(err, errStillWorking):
-		return fmt.Errorf("agent: commit of shadow copy set %s takes more than %v: %w", e.set.ID, wait, fsrvp.ErrTimeout)
-	case err != nil:
-		return statusError(err, fsrvp.ErrWaitFailed)
+	if err := a.apply("commit", change{put: []*Set{e.set.with(CreationInProgress)}}); err != nil {
+		return nil, err
 	}
-	return a.collect(e, w, a.committed)
+	return a.begin(e, StepCreate, a.create, nil), nil
 }
 
 // create has the snapshots of a set taken.
@@ -63,8 +55,8 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 	return nil
 }
 
-// committed puts the outcome of create in the table, and tells whether it could. The lock is held.
-func (a *Agent) committed(e *entry, w *work) (stored bool, err error) {
+// committed puts the outcome of create in the table, and reports whether it could.
+func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
 		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added)}}); err != nil {
 			return false, err
@@ -82,8 +74,8 @@ func (a *Agent) committed(e *entry, w *work) (stored bool, err error) {
 }
 
 // collect gives the result of a work of Commit or Expose to the calls that waited for it. The first one puts it in the table;
-// when the store fails then, the result waits for another call. The lock is held.
-func (a *Agent) collect(e *entry, w *work, put func(*entry, *work) (stored bool, err error)) error {
+// when the store fails then, the result waits for another call.
+func (a turn) collect(e *entry, w *work, put func(*entry, *work) (stored bool, err error)) error {
 	if w.collected {
 		return w.result
 	}

@@ -13,27 +13,20 @@ import (
 // work goes on, and another ExposeShadowCopySet waits on and gives its result. After any other failure no share is exposed.
 // In every case but success the set is still Committed.
 func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.advance(ctx, fsrvp.OpExposeShadowCopySet, set, []SetStatus{Committed}, a.cfg.Timers.Expose,
-		func(c *call, e *entry) error { return a.expose(c, e, wait) })
+	return a.advance(ctx, fsrvp.OpExposeShadowCopySet, set, wait, stage{
+		in: []SetStatus{Committed}, after: a.cfg.Timers.Expose,
+		doing: "exposing", late: fsrvp.ErrWaitTimeout, begin: turn.expose,
+		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, a.exposed) },
+	})
 }
 
-// expose begins to expose a set's shares, or joins the work that goes on, and waits for it. What may be
-// made is in the store: the names, in a set that is Committed. The lock is held, but for the wait.
-func (a *Agent) expose(c *call, e *entry, wait time.Duration) error {
+// expose begins to expose a set's shares, or joins the work that goes on. What may be made is in the
+// store: the names, in a set that is Committed.
+func (a turn) expose(e *entry) (*work, error) {
 	if e.work == nil {
 		a.begin(e, StepExpose, a.exposeAll, nil)
 	}
-	w := e.work
-	a.mu.Unlock()
-	err := await(c.ctx, w, wait)
-	a.mu.Lock()
-	switch {
-	case errors.Is(err, errStillWorking):
-		return fmt.Errorf("agent: exposing shadow copy set %s takes more than %v: %w", e.set.ID, wait, fsrvp.ErrWaitTimeout)
-	case err != nil:
-		return statusError(err, fsrvp.ErrWaitFailed)
-	}
-	return a.collect(e, w, a.exposed)
+	return e.work, nil
 }
 
 // exposeAll exposes all shares of a set, or none.
@@ -73,8 +66,8 @@ func (a *Agent) unexposeAll(ctx context.Context, set *Set) error {
 	return errors.Join(errs...)
 }
 
-// exposed puts the outcome of exposeAll in the table, and tells whether it could. The lock is held.
-func (a *Agent) exposed(e *entry, w *work) (stored bool, err error) {
+// exposed puts the outcome of exposeAll in the table, and reports whether it could.
+func (a turn) exposed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
 		return true, statusError(fmt.Errorf("agent: exposing shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
 	}
@@ -84,6 +77,7 @@ func (a *Agent) exposed(e *entry, w *work) (stored bool, err error) {
 			next.Copies[i].Shares[j].Exposed = true
 		}
 	}
+	next.Kept = a.cfg.KeepExposed
 	ch := change{put: []*Set{next}}
 	if a.cfg.KeepExposed {
 		ch.creation = &creation{}

@@ -10,39 +10,37 @@ import (
 // GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). Level has to be 1. The mapping's Share is the
 // path by which the client named it in AddToShadowCopySet.
 func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
-	var mapping *fsrvp.ShareMapping
-	err := a.call(ctx, fsrvp.OpGetShareMapping, func(c *call) error {
+	return answer(ctx, a, fsrvp.OpGetShareMapping, func(c *call) (*fsrvp.ShareMapping, error) {
 		c.set(set)
 		c.copy(copy)
 		c.share(share)
 		if level != 1 {
-			return fmt.Errorf("agent: level %d: %w", level, fsrvp.ErrInvalidArg)
+			return nil, fmt.Errorf("agent: level %d: %w", level, fsrvp.ErrInvalidArg)
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		e, err := a.find(set)
+		e, err := a.findLocked(set)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := a.mayGetMapping(e.set); err != nil {
-			return err
+			return nil, err
 		}
 		if !a.inCreation(e.set) { // no creation whose timer this could be
-			mapping, err = a.mappingOf(e.set, copy, share)
-			return err
+			return a.mappingOf(e.set, copy, share)
 		}
 		epoch := a.sequence.stop()
-		if mapping, err = a.mappingOf(e.set, copy, share); err != nil {
+		mapping, err := a.mappingOf(e.set, copy, share)
+		if err != nil {
 			a.sequence.start(epoch, a.cfg.Timers.Failure)
-			return err
+			return nil, err
 		}
 		a.sequence.start(epoch, a.cfg.Timers.GetShareMapping)
-		return nil
+		return mapping, nil
 	})
-	return mapping, err
 }
 
-// mayGetMapping tells whether a set's status lets GetShareMapping answer.
+// mayGetMapping reports whether a set's status lets GetShareMapping answer.
 func (a *Agent) mayGetMapping(set *Set) error {
 	switch {
 	case set.Status == Exposed:
@@ -113,9 +111,8 @@ func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share 
 	if a.cfg.Profile == Strict {
 		notFound = fsrvp.ErrObjectNotFound
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for {
+	var m *Mapping
+	t, e, err := a.takeIdle(c.ctx, func(turn) (*entry, error) {
 		e := a.sets[id]
 		if e == nil || e.set.Removing {
 			return nil, fmt.Errorf("agent: there is no shadow copy set %s: %w", id, fsrvp.ErrObjectNotFound)
@@ -123,34 +120,63 @@ func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share 
 		if e.set.Status != Exposed && e.set.Status != Recovered {
 			return nil, badState(e.set)
 		}
-		cp, m, err := a.findMapping(e.set, copy, share)
-		if err != nil {
+		var err error
+		if _, m, err = a.findMapping(e.set, copy, share); err != nil {
 			return nil, fmt.Errorf("%w: %w", notFound, err)
 		}
-		if e.work == nil {
-			return a.beginUnmapping(e, cp.ID, m.Share.Name)
-		}
-		if err := a.idle(c.ctx, e); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// beginUnmapping begins to delete a mapping, and with a copy's last one the snapshot. The lock is held.
-func (a *Agent) beginUnmapping(e *entry, id fsrvp.CopyID, share string) (*work, error) {
-	next := e.set.clone()
-	next.copy(id).mapping(share).Removing = true
-	if err := a.apply("deleting a share mapping", change{put: []*Set{next}}); err != nil {
+		return e, nil
+	})
+	if err != nil {
 		return nil, err
 	}
+	defer t.give()
+	next := e.set.clone()
+	next.copy(copy).mapping(m.Share.Name).Removing = true
+	if err := t.apply("deleting a share mapping", change{put: []*Set{next}}); err != nil {
+		return nil, err
+	}
+	return t.beginUnmapping(e, unmapping{copy, m.Share.Name}, nil), nil
+}
+
+// An unmapping is a mapping that is being deleted.
+type unmapping struct {
+	copy  fsrvp.CopyID
+	share string // its bare name
+}
+
+// unmappings returns the mappings of a set that are Removing.
+func (s *Set) unmappings() []unmapping {
+	var list []unmapping
+	for i := range s.Copies {
+		for _, m := range s.Copies[i].Shares {
+			if m.Removing {
+				list = append(list, unmapping{s.Copies[i].ID, m.Share.Name})
+			}
+		}
+	}
+	return list
+}
+
+// beginUnmapping begins to delete a mapping that is Removing, and with a copy's last one the snapshot;
+// then the others, one after the other. What fails is tried again later.
+func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 	return a.begin(e, StepUnexpose,
-		func(ctx context.Context, w *work) error { return a.unmap(ctx, w.set, id, share) },
-		func(err error) error {
-			if err != nil || e.set.Removing {
+		func(ctx context.Context, w *work) error { return a.unmap(ctx, w.set, u.copy, u.share) },
+		func(a turn, err error) error {
+			if e.set.Removing { // with it goes the mapping
 				return err
 			}
-			return a.unmapped(e, id, share)
-		}), nil
+			if err == nil {
+				err = a.unmapped(e, u.copy, u.share)
+			}
+			if err != nil {
+				a.retryLater()
+			}
+			if len(others) > 0 {
+				a.beginUnmapping(e, others[0], others[1:])
+			}
+			return err
+		})
 }
 
 func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share string) error {
@@ -161,8 +187,8 @@ func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share stri
 	return a.deleteSnapshot(ctx, set, c)
 }
 
-// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its last copy. The lock is held.
-func (a *Agent) unmapped(e *entry, id fsrvp.CopyID, share string) error {
+// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its last copy.
+func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string) error {
 	const why = "share mapping deleted"
 	next := e.set.without(id, share)
 	if len(next.Copies) > 0 {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,36 +11,33 @@ import (
 // PrepareShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.13). With a backend that has nothing to prepare it
 // succeeds at once.
 func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	return a.advance(ctx, fsrvp.OpPrepareShadowCopySet, set, []SetStatus{Added}, a.cfg.Timers.Prepare,
-		func(c *call, e *entry) error { return a.prepare(c, e, wait) })
+	return a.advance(ctx, fsrvp.OpPrepareShadowCopySet, set, wait, stage{
+		in: []SetStatus{Added}, after: a.cfg.Timers.Prepare,
+		doing: "preparing", late: fsrvp.ErrWaitTimeout, begin: turn.prepare, end: turn.prepared,
+	})
 }
 
-// prepare begins a preparation, or joins the one that goes on, and waits for it. The lock is held, but for the wait.
-func (a *Agent) prepare(c *call, e *entry, wait time.Duration) error {
+// prepare begins a preparation, or joins the one that goes on.
+func (a turn) prepare(e *entry) (*work, error) {
 	if a.preparer == nil {
-		return nil
+		return nil, nil
 	}
-	w := e.work
-	if w == nil || w.step != StepPrepare || w.set != e.set { // shares may have been added since it began
-		w = a.begin(e, StepPrepare,
-			func(ctx context.Context, w *work) error {
-				volumes := make([]Volume, len(w.set.Copies))
-				for i := range w.set.Copies {
-					volumes[i] = w.set.Copies[i].Volume
-				}
-				return a.step(StepPrepare, w.set, nil, "", func() error { return a.preparer.Prepare(ctx, volumes) })
-			},
-			func(err error) error { return err })
+	if w := e.work; w != nil && w.step == StepPrepare && w.set == e.set { // no share was added since it began
+		return w, nil
 	}
-	a.mu.Unlock()
-	err := await(c.ctx, w, wait)
-	a.mu.Lock()
-	switch {
-	case errors.Is(err, errStillWorking):
-		return fmt.Errorf("agent: preparing shadow copy set %s takes more than %v: %w", e.set.ID, wait, fsrvp.ErrWaitTimeout)
-	case err != nil:
-		return statusError(err, fsrvp.ErrWaitFailed)
-	case w.err != nil:
+	return a.begin(e, StepPrepare,
+		func(ctx context.Context, w *work) error {
+			volumes := make([]Volume, len(w.set.Copies))
+			for i := range w.set.Copies {
+				volumes[i] = w.set.Copies[i].Volume
+			}
+			return a.step(StepPrepare, w.set, nil, "", func() error { return a.preparer.Prepare(ctx, volumes) })
+		},
+		func(_ turn, err error) error { return err }), nil
+}
+
+func (a turn) prepared(e *entry, w *work) error {
+	if w.err != nil {
 		return statusError(fmt.Errorf("agent: preparing shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
 	}
 	return nil

@@ -24,7 +24,7 @@ import (
 //
 // Then snapshots and shares that the table does not know are deleted. An unfinished set stays with
 // its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs yet.
-func (a *Agent) recover(ctx context.Context) error {
+func (a turn) recover(ctx context.Context) error {
 	old, sets, err := a.store.load()
 	if err != nil {
 		return err
@@ -36,8 +36,6 @@ func (a *Agent) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, set := range sets {
 		if err := a.settle(ctx, set, held); err != nil {
 			return err
@@ -48,13 +46,21 @@ func (a *Agent) recover(ctx context.Context) error {
 	}
 	a.removeOrphans(ctx, held)
 	next := creation{}
+	ch := change{creation: &next}
+	for _, e := range a.sets {
+		if e.set.Status == Exposed && a.cfg.KeepExposed && !e.set.Kept && !e.set.Removing {
+			kept := e.set.clone()
+			kept.Kept = true
+			ch.put = append(ch.put, kept)
+		}
+	}
 	if list := a.unfinished(); len(list) > 0 {
 		if next = old; !old.ContextSet {
 			next = creation{ContextSet: true, Context: list[0].set.Context}
 		}
 		a.sequence.arm(a.cfg.Timers.Failure)
 	}
-	return a.apply("agent started", change{creation: &next})
+	return a.apply("agent started", ch)
 }
 
 // held is what the backends hold; a nil map where a backend cannot say.
@@ -102,7 +108,7 @@ func (h held) hasShare(name string) bool {
 
 // settle makes one set and the backends agree. What a backend fails to delete is tried again later; only a failure of the store
 // is returned.
-func (a *Agent) settle(ctx context.Context, set *Set, h held) error {
+func (a turn) settle(ctx context.Context, set *Set, h held) error {
 	lost := slices.ContainsFunc(set.Copies, func(c Copy) bool {
 		return set.Status.hasShares() && !c.removing() && a.isGone(ctx, &c, h)
 	})
@@ -135,7 +141,7 @@ func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
 }
 
 // settleRemoved deletes a set and what was made for it.
-func (a *Agent) settleRemoved(ctx context.Context, set *Set) error {
+func (a turn) settleRemoved(ctx context.Context, set *Set) error {
 	const why = "agent started"
 	if err := a.unmake(ctx, set); err == nil {
 		return a.apply(why, change{drop: []fsrvp.SetID{set.ID}})
@@ -147,7 +153,7 @@ func (a *Agent) settleRemoved(ctx context.Context, set *Set) error {
 }
 
 // settleExposed finishes deletions that had begun, forgets copies that are gone, and exposes shares that are gone again.
-func (a *Agent) settleExposed(ctx context.Context, set *Set, h held) error {
+func (a turn) settleExposed(ctx context.Context, set *Set, h held) error {
 	const why = "agent started"
 	next := set.clone()
 	for i := range set.Copies {
@@ -161,6 +167,8 @@ func (a *Agent) settleExposed(ctx context.Context, set *Set, h held) error {
 			if m.Removing || gone {
 				if err := a.unmap(ctx, next, c.ID, m.Share.Name); err == nil {
 					next = next.without(c.ID, m.Share.Name)
+				} else {
+					a.retryLater()
 				}
 				continue
 			}
@@ -177,7 +185,7 @@ func (a *Agent) settleExposed(ctx context.Context, set *Set, h held) error {
 
 // removeOrphans deletes what the backends hold and the table does not know. Failures are logged; what could not be
 // deleted is found again by the next New.
-func (a *Agent) removeOrphans(ctx context.Context, h held) {
+func (a turn) removeOrphans(ctx context.Context, h held) {
 	for _, e := range a.sets {
 		for i := range e.set.Copies {
 			c := &e.set.Copies[i]

@@ -26,33 +26,22 @@ func (a *Agent) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.Set
 }
 
 func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (*work, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for {
-		e, err := a.find(id)
-		if err != nil {
-			return nil, err
-		}
-		if e.set.Status != Exposed {
-			return nil, badState(e.set)
-		}
-		if e.work == nil {
-			return a.beginSealing(e), nil
-		}
-		if err := a.idle(c.ctx, e); err != nil {
-			return nil, err
-		}
+	t, e, err := a.takeIdle(c.ctx, func(t turn) (*entry, error) { return t.findWith(id, Exposed) })
+	if err != nil {
+		return nil, err
 	}
+	defer t.give()
+	return t.beginSealing(e), nil
 }
 
-// beginSealing begins the work of RecoveryComplete. The lock is held.
-func (a *Agent) beginSealing(e *entry) *work {
+// beginSealing begins the work of RecoveryComplete.
+func (a turn) beginSealing(e *entry) *work {
 	current := a.inCreation(e.set)
 	var epoch uint64
 	if current {
 		epoch = a.sequence.stop()
 	}
-	return a.begin(e, StepSeal, a.seal, func(err error) error {
+	return a.begin(e, StepSeal, a.seal, func(a turn, err error) error {
 		if e.set.Removing {
 			return a.unknownSet(e.set.ID)
 		}
@@ -69,9 +58,11 @@ func (a *Agent) beginSealing(e *entry) *work {
 	})
 }
 
-// recovered puts the end of RecoveryComplete in the table; with it ends the creation, if it is this set's. The lock is held.
-func (a *Agent) recovered(set *Set, current bool) error {
-	ch := change{put: []*Set{set.with(Recovered)}}
+// recovered puts the end of RecoveryComplete in the table; with it ends the creation, if it is this set's.
+func (a turn) recovered(set *Set, current bool) error {
+	next := set.with(Recovered)
+	next.Kept = false
+	ch := change{put: []*Set{next}}
 	if current {
 		ch.creation = &creation{}
 	}

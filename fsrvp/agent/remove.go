@@ -10,8 +10,8 @@ import (
 
 // remove takes sets out of the table, with a change of the creation in the same transaction, and begins to delete
 // what was made for them. What goes on for a set is cancelled first. When the removal
-// fails it is tried again, until it succeeds or the agent is closed. The lock is held.
-func (a *Agent) remove(why string, c *creation, list []*entry) ([]*work, error) {
+// fails it is tried again, until it succeeds or the agent is closed.
+func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	ch := change{creation: c}
 	for _, e := range list {
 		next := e.set.clone()
@@ -28,14 +28,14 @@ func (a *Agent) remove(why string, c *creation, list []*entry) ([]*work, error) 
 	return works, nil
 }
 
-// beginRemoval begins to delete what was made for a set that is Removing. The lock is held.
-func (a *Agent) beginRemoval(why string, e *entry) *work {
+// beginRemoval begins to delete what was made for a set that is Removing.
+func (a turn) beginRemoval(why string, e *entry) *work {
 	if e.work != nil {
 		e.work.cancel()
 	}
 	return a.begin(e, StepDelete,
 		func(ctx context.Context, w *work) error { return a.unmake(ctx, w.set) },
-		func(err error) error {
+		func(a turn, err error) error {
 			if err == nil {
 				err = a.apply(why, change{drop: []fsrvp.SetID{e.set.ID}})
 			}
@@ -76,41 +76,65 @@ func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy) error {
 	return a.step(StepDelete, set, c, "", func() error { return a.cfg.Snapshots.Delete(ctx, set.spec(c)) })
 }
 
-// retryLater has removals that failed tried again. The lock is held.
+// retryLater has removals that failed tried again.
 func (a *Agent) retryLater() {
-	if a.closed || a.retry != nil {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed && a.retry == nil {
+		a.retry = time.AfterFunc(a.cfg.RetryRemoval, a.retryRemovals)
+	}
+}
+
+// retryRemovals tries again to delete the sets and the mappings whose removal failed.
+func (a *Agent) retryRemovals() {
+	if !a.enter() {
 		return
 	}
-	a.retry = time.AfterFunc(a.cfg.RetryRemoval, func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.retry = nil
-		if a.closed {
-			return
+	defer a.running.Done()
+	t, err := a.take(a.ctx)
+	if err != nil {
+		return
+	}
+	defer t.give()
+	a.mu.Lock()
+	a.retry = nil
+	a.mu.Unlock()
+	for _, e := range a.sets {
+		list := e.set.unmappings()
+		switch {
+		case e.set.Removing && e.work == nil:
+			t.beginRemoval("removal tried again", e)
+		case e.set.Removing || len(list) == 0:
+		case e.work == nil:
+			t.beginUnmapping(e, list[0], list[1:])
+		default: // something else goes on for the set
+			a.retryLater()
 		}
-		for _, e := range a.sets {
-			if e.set.Removing && e.work == nil {
-				a.beginRemoval("removal tried again", e)
-			}
-		}
-	})
+	}
 }
 
 // sequenceElapsed is what happens when the Message Sequence Timer fires (MS-FSRVP 3.1.5).
 func (a *Agent) sequenceElapsed(armed uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed || armed != a.sequence.armed {
-		return // stopped in the moment in which it fired
+	if !a.enter() {
+		return
+	}
+	defer a.running.Done()
+	t, err := a.take(a.ctx)
+	if err != nil {
+		return
+	}
+	defer t.give()
+	if !a.sequence.fired(armed) {
+		return // a method has stopped it meanwhile
 	}
 	const why = "message sequence timer"
-	list := a.unfinished()
+	list := t.unfinished()
 	ev := Event{Kind: EventTimeout}
 	if len(list) > 0 {
 		ev.Set = list[0].set.ID
 	}
 	a.cfg.Observe(ev)
-	if _, err := a.remove(why, &creation{}, list); err != nil {
+	if _, err := t.remove(why, &creation{}, list); err != nil {
 		a.sequence.arm(a.cfg.Timers.Failure) // nothing has changed; try again
 		return
 	}

@@ -20,7 +20,7 @@ func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error)
 // in progress it starts over: the unfinished set is deleted, with all that was made for it, before SetContext returns.
 func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error {
 	return a.call(ctx, fsrvp.OpSetContext, func(c *call) error {
-		c.attrs = append(c.attrs, "context", value.String())
+		c.note("context", value.String())
 		if !value.Valid() {
 			return fmt.Errorf("agent: context %v: %w", value, fsrvp.ErrUnsupportedContext)
 		}
@@ -32,39 +32,44 @@ func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error 
 }
 
 func (a *Agent) setContext(c *call, value fsrvp.ContextValue) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	next := creation{ContextSet: true, Context: value, Address: clientAddress(c.peer.Addr)}
-	var old []*entry
-	var refused error
-	if a.creation.ContextSet {
-		if a.creation.Address != next.Address {
-			return fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
-		}
-		old = a.unfinished()
-		next.Retries = a.creation.Retries + 1
-		if a.cfg.MaxRetries >= 0 && next.Retries > a.cfg.MaxRetries {
-			refused = fmt.Errorf("agent: client %s has started over %d times: %w", next.Address, next.Retries, fsrvp.ErrShadowCopySetInProgress)
-			next = creation{Retries: next.Retries}
-		}
-	}
-	works, err := a.remove("started over", &next, old)
+	t, err := a.take(c.ctx)
 	if err != nil {
 		return err
 	}
-	a.sequence.reset()
-	epoch := a.sequence.stop()
-	a.mu.Unlock()
+	epoch, works, err := t.startOver(clientAddress(c.peer.Addr), value)
+	t.give()
 	for _, w := range works {
 		select {
 		case <-w.done: // a removal that failed goes on by itself
 		case <-c.ctx.Done():
 		}
 	}
-	a.mu.Lock()
-	if refused != nil {
-		return refused
+	if err == nil {
+		a.sequence.start(epoch, a.cfg.Timers.SetContext)
 	}
-	a.sequence.start(epoch, a.cfg.Timers.SetContext)
-	return nil
+	return err
+}
+
+// startOver begins a creation for a client, and to remove what its last one has left. The works are
+// those of the removal, also where the client is refused because it has started over too often.
+func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, works []*work, err error) {
+	next := creation{ContextSet: true, Context: value, Address: client}
+	var old []*entry
+	var refused error
+	if a.creation.ContextSet {
+		if a.creation.Address != client {
+			return 0, nil, fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
+		}
+		old = a.unfinished()
+		next.Retries = a.creation.Retries + 1
+		if a.cfg.MaxRetries >= 0 && next.Retries > a.cfg.MaxRetries {
+			refused = fmt.Errorf("agent: client %s has started over %d times: %w", client, next.Retries, fsrvp.ErrShadowCopySetInProgress)
+			next = creation{Retries: next.Retries}
+		}
+	}
+	if works, err = a.remove("started over", &next, old); err != nil {
+		return 0, nil, err
+	}
+	a.sequence.reset()
+	return a.sequence.stop(), works, refused
 }

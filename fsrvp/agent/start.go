@@ -8,27 +8,28 @@ import (
 )
 
 // StartShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.3).
-func (a *Agent) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (id fsrvp.SetID, err error) {
-	err = a.call(ctx, fsrvp.OpStartShadowCopySet, func(c *call) error {
-		c.attrs = append(c.attrs, "client set", client)
+func (a *Agent) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsrvp.SetID, error) {
+	return answer(ctx, a, fsrvp.OpStartShadowCopySet, func(c *call) (id fsrvp.SetID, err error) {
+		c.note("client set", client)
 		if client == (fsrvp.SetID{}) {
-			return fmt.Errorf("agent: the client's set id is null: %w", fsrvp.ErrInvalidArg)
+			return id, fmt.Errorf("agent: the client's set id is null: %w", fsrvp.ErrInvalidArg)
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		set, err := a.startSet(client)
+		t, err := a.take(c.ctx)
 		if err != nil {
-			return err
+			return id, err
 		}
-		id = set.ID
-		c.set(id)
-		return nil
+		defer t.give()
+		set, err := t.startSet(client)
+		if err != nil {
+			return id, err
+		}
+		c.set(set.ID)
+		return set.ID, nil
 	})
-	return id, err
 }
 
-// startSet makes a set. The lock is held.
-func (a *Agent) startSet(client fsrvp.SetID) (*Set, error) {
+// startSet makes a set.
+func (a turn) startSet(client fsrvp.SetID) (*Set, error) {
 	if !a.creation.ContextSet {
 		return nil, fmt.Errorf("agent: no context is set: %w", fsrvp.ErrBadState)
 	}

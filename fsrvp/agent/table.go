@@ -43,6 +43,8 @@ type Set struct {
 	Status  SetStatus          `json:"status"`
 	Context fsrvp.ContextValue `json:"context"`
 	Copies  []Copy             `json:"copies,omitempty"`
+	// Kept sets were exposed under Config.KeepExposed: their creation has ended.
+	Kept bool `json:"kept,omitempty"`
 	// Removing sets are being deleted: no method but AbortShadowCopySet finds them any more.
 	Removing bool `json:"removing,omitempty"`
 }

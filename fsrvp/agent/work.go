@@ -10,10 +10,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// An entry is a set in the table with what goes on for it. Agent.mu guards it.
+// An entry is a set in the table with what goes on for it.
 type entry struct {
-	set  *Set  // as it is in the store; never changed in place
-	work *work // the newest work of the set that has not been collected; nil: none
+	set  *Set  // as it is in the store; never changed in place. It changes with the turn and Agent.mu
+	work *work // the newest work of the set that has not been collected; nil: none. It is the turn's alone
 }
 
 // A work is what backends do for a set, in a goroutine of its own that outlives the call that began
@@ -32,9 +32,9 @@ type work struct {
 	result    error // what the call that collected it returned, for others that waited with it
 }
 
-// begin starts a work after those that the set has. It runs without the lock. Finish, if not nil, ends it with the lock
-// held and returns the work's error; a work without is collected later. The lock is held.
-func (a *Agent) begin(e *entry, step Step, run func(context.Context, *work) error, finish func(error) error) *work {
+// begin starts a work after those that the set has. It runs without the turn. Finish, if not nil, ends
+// it in a turn of its own and returns the work's error; a work without is collected later.
+func (a turn) begin(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error) *work {
 	prev := e.work
 	ctx, cancel := context.WithCancel(a.ctx)
 	w := &work{step: step, set: e.set, done: make(chan struct{})}
@@ -54,16 +54,19 @@ func (a *Agent) begin(e *entry, step Step, run func(context.Context, *work) erro
 		if err == nil {
 			err = run(ctx, w)
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if finish != nil {
-			if e.work == w {
-				e.work = nil
-			}
-			err = finish(err)
+		if finish == nil {
+			w.err = err
+			close(w.done)
+			return
 		}
-		w.err = err
+		a.turns <- struct{}{} // it ends, though its context may have ended
+		t := turn{a.Agent}
+		if e.work == w {
+			e.work = nil
+		}
+		w.err = finish(t, err)
 		close(w.done)
+		t.give()
 	})
 	return w
 }
@@ -71,7 +74,7 @@ func (a *Agent) begin(e *entry, step Step, run func(context.Context, *work) erro
 // errStillWorking is what await returns when the wait is over and the work is not.
 var errStillWorking = errors.New("agent: the work goes on")
 
-// await waits for a work's end, at most for wait. The lock is not held.
+// await waits for a work's end, at most for wait.
 func await(ctx context.Context, w *work, wait time.Duration) error {
 	t := time.NewTimer(wait)
 	defer t.Stop()
@@ -90,20 +93,6 @@ func await(ctx context.Context, w *work, wait time.Duration) error {
 		return context.Cause(ctx)
 	}
 	return errStillWorking
-}
-
-// idle waits until nothing goes on for the set. The lock is held, and given up while waiting: the caller
-// has to look at the set again.
-func (a *Agent) idle(ctx context.Context, e *entry) error {
-	w := e.work
-	a.mu.Unlock()
-	defer a.mu.Lock()
-	select {
-	case <-w.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // errDiskFull is ERROR_DISK_FULL as an HRESULT (MS-ERREF 2.1, which MS-FSRVP 2.2.4 takes in).
@@ -128,7 +117,7 @@ func statusError(err error, other fsrvp.Status) error {
 	return fmt.Errorf("%w: %w", s, err)
 }
 
-// step does one step of a backend for a set, logs it and tells the observer. The lock is not held.
+// step does one step of a backend for a set, logs it and tells the observer.
 func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error) error {
 	begun := time.Now()
 	err := f()

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"context"
+	"sync"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// A turn is the agent in the hands of the one goroutine that may change its table. What changes the
+// table, or begins a work, is a method of turn, so that nobody can call it without one.
+//
+// A turn lasts as long as a change takes to reach stable storage. It is no lock: readers of the
+// table do not wait for it, and whoever waits for it gives up when its context ends. Nobody waits
+// for a work, or calls a backend, during a turn; a work needs a turn to end. New is the exception:
+// nothing else runs yet.
+type turn struct{ *Agent }
+
+// take waits for the turn until ctx ends. Whoever has taken it calls give.
+func (a *Agent) take(ctx context.Context) (turn, error) {
+	select {
+	case a.turns <- struct{}{}:
+		return turn{a}, nil
+	default:
+	}
+	select {
+	case a.turns <- struct{}{}:
+		return turn{a}, nil
+	case <-ctx.Done():
+		return turn{}, context.Cause(ctx)
+	}
+}
+
+func (a turn) give() { <-a.turns }
+
+// takeIdle takes the turn at a moment at which nothing goes on for the set that find returns.
+func (a *Agent) takeIdle(ctx context.Context, find func(turn) (*entry, error)) (turn, *entry, error) {
+	for {
+		t, err := a.take(ctx)
+		if err != nil {
+			return t, nil, err
+		}
+		e, err := find(t)
+		if err == nil && e.work == nil {
+			return t, e, nil
+		}
+		var w *work
+		if err == nil {
+			w = e.work
+		}
+		t.give()
+		if err != nil {
+			return turn{}, nil, err
+		}
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return turn{}, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// apply stores a change and then does it to the table, or fails and changes nothing.
+func (a turn) apply(why string, c change) error {
+	if err := a.write(why, c); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.creation != nil {
+		a.creation = *c.creation
+	}
+	for _, set := range c.put {
+		e := a.sets[set.ID]
+		var from SetStatus
+		if e == nil {
+			e = new(entry)
+			a.sets[set.ID] = e
+		} else {
+			from = e.set.shown()
+		}
+		e.set = set
+		if from != set.shown() {
+			a.noteStatusLocked(why, set, from, set.shown())
+		}
+	}
+	for _, id := range c.drop {
+		if e := a.sets[id]; e != nil {
+			delete(a.sets, id)
+			a.noteStatusLocked(why, e.set, e.set.shown(), "")
+		}
+	}
+	return nil
+}
+
+// noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody can
+// see the change.
+func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
+	ev := Event{Kind: EventStatus, Set: set.ID, From: from, To: to, Sets: len(a.sets)}
+	for _, e := range a.sets {
+		ev.Copies += len(e.set.Copies)
+		ev.Shares += e.set.shares()
+	}
+	a.cfg.Observe(ev)
+	a.log.Info("shadow copy set", "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to", string(to))
+}
+
+func copyIDs(set *Set) []string {
+	ids := make([]string, len(set.Copies))
+	for i := range set.Copies {
+		ids[i] = set.Copies[i].ID.String()
+	}
+	return ids
+}
+
+// findWith finds a set in one of these statuses.
+func (a turn) findWith(id fsrvp.SetID, in ...SetStatus) (*entry, error) {
+	e, err := a.findLocked(id) // nobody else changes the table
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range in {
+		if e.set.Status == s {
+			return e, nil
+		}
+	}
+	return nil, badState(e.set)
+}
+
+// detached runs f in a goroutine of its own, and returns what f does or, when ctx ends before,
+// its cause. f then goes on, and running counts it.
+func detached[T any](ctx context.Context, running *sync.WaitGroup, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	running.Go(func() {
+		v, err := f()
+		done <- result{v, err}
+	})
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.v, r.err
+	default:
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
