@@ -176,17 +176,3 @@ func hostAddr(host string) (netip.Addr, bool) {
 	}
 	return addr.Unmap(), true
 }
-
-// ExposedName returns the bare name of the share that exposes a shadow copy of share, also a bare name:
-// "vms@{id}", and "vms$@{id}$" for a hidden share, as the standard has it (MS-FSRVP 3.1.4.6 and note 9).
-func ExposedName(share string, id CopyID) string {
-	name := ExposedNameNoDollar(share, id)
-	if strings.HasSuffix(share, "$") {
-		name += "$"
-	}
-	return name
-}
-
-// ExposedNameNoDollar is ExposedName without the dollar at the end, as Windows was seen to expose hidden
-// shares: it adds the dollar where the client named the share with a backslash at its end.
-func ExposedNameNoDollar(share string, id CopyID) string { return share + "@{" + id.String() + "}" }

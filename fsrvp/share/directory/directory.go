@@ -106,10 +106,10 @@ func (s *Shares) CheckName(name string) error {
 	return nil
 }
 
-// exposed tells whether a name is one that exposed shares have: name@{id}, or name$@{id}$.
+// exposed reports whether a name is one that exposed shares have: name@{id}, or name$@{id}$.
 func exposed(name string) bool {
-	i := strings.LastIndex(name, "@{")
-	return i > 0 && strings.HasSuffix(strings.TrimSuffix(name, "$"), "}")
+	_, _, ok := fsrvp.ParseExposedName(name)
+	return ok
 }
 
 // Expose makes the link, in place of one of the same name.

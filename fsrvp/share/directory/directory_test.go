@@ -91,8 +91,11 @@ func TestNewRefuses(t *testing.T) {
 func TestCheckName(t *testing.T) {
 	s, e := newShares(t)
 	require.NoError(t, s.CheckName(e.Name))
-	require.NoError(t, s.CheckName("a$@{0}$"))
-	for _, bad := range []string{"", "Data", "@{0}", "../a@{0}", `a\b@{0}`, "a@{0}\x00", strings.Repeat("a", 252) + "@{0}"} {
+	id := "@{" + fsrvp.NewCopyID().String() + "}"
+	require.NoError(t, s.CheckName("a$"+id+"$"))
+	for _, bad := range []string{
+		"", "Data", id, "a@{0}", "../a" + id, `a\b` + id, "a\x00" + id, strings.Repeat("a", 256-len(id)) + id,
+	} {
 		require.Error(t, s.CheckName(bad), "%q", bad)
 		e.Name = bad
 		require.Error(t, s.Expose(t.Context(), e), "%q", bad)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
@@ -51,12 +49,6 @@ func nameFault(name string) string {
 
 // exposedID returns the id in the name of an exposed share, "vms@{id}" or "vms$@{id}$".
 func exposedID(name string) (fsrvp.CopyID, bool) {
-	name = strings.TrimSuffix(name, "$")
-	i := strings.LastIndex(name, "@{")
-	id, ok := strings.CutSuffix(name[max(i, 0):], "}")
-	if i <= 0 || !ok || len(id) != len("@{")+36 {
-		return fsrvp.CopyID{}, false
-	}
-	u, err := uuid.Parse(id[len("@{"):])
-	return fsrvp.CopyID(u), err == nil
+	_, id, ok := fsrvp.ParseExposedName(name)
+	return id, ok
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
@@ -137,7 +138,8 @@ func (p *PreviousVersions) unlink(name string) error {
 
 // of returns the directory of the links for a base share, given the name of one that exposes a copy.
 func (p *PreviousVersions) of(exposed string) (string, error) {
-	base := strings.ToLower(exposed[:max(strings.LastIndex(exposed, "@{"), 0)])
+	base, _, _ := fsrvp.ParseExposedName(exposed)
+	base = strings.ToLower(base)
 	if base == "" || base == "." || base == ".." || strings.ContainsRune(base, filepath.Separator) {
 		return "", fmt.Errorf("share %q has no name for a directory", exposed)
 	}
