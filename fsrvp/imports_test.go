@@ -40,7 +40,6 @@ var backends = []string{"fsrvp/snapshot", "fsrvp/share/"}
 // soleImporters are the only packages that may import a dependency themselves.
 var soleImporters = map[string][]string{
 	"github.com/jcmturner/gokrb5": {"dcerpc/krb5", "dcerpc/krb5/krb5test"},
-	"github.com/oiweiwei/go-smb2": {"dcerpc/smbpipe"},
 	"github.com/gopacket/":        {"fsrvp/capture"},
 }
 

@@ -2,47 +2,44 @@ package smbpipe
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// A Dialect is a version of SMB (MS-SMB2 2.2.3).
-type Dialect uint16
+// What package smb2 has under these names too.
+type (
+	// A Dialect is a version of SMB.
+	Dialect = smb2.Dialect
+	// A Status is an NTSTATUS of an SMB server.
+	Status = smb2.Status
+	// An Error says what failed at which server, and what can be done about it.
+	Error = smb2.Error
+	// Attributes are what fs.FileInfo's Sys returns of a file of a share.
+	Attributes = sharefs.Attributes
+)
 
 // The dialects.
 const (
-	SMB210 Dialect = 0x0210 // SMB 2.1
-	SMB300 Dialect = 0x0300 // SMB 3.0
-	SMB302 Dialect = 0x0302 // SMB 3.0.2
-	SMB311 Dialect = 0x0311 // SMB 3.1.1
+	SMB210 = smb2.SMB210 // SMB 2.1
+	SMB300 = smb2.SMB300 // SMB 3.0
+	SMB302 = smb2.SMB302 // SMB 3.0.2
+	SMB311 = smb2.SMB311 // SMB 3.1.1
 )
 
-// String returns "SMB 3.1.1", and "SMB dialect 0x0202" for one that is not known.
-func (d Dialect) String() string {
-	switch d {
-	case SMB210:
-		return "SMB 2.1"
-	case SMB300:
-		return "SMB 3.0"
-	case SMB302:
-		return "SMB 3.0.2"
-	case SMB311:
-		return "SMB 3.1.1"
-	}
-	return fmt.Sprintf("SMB dialect 0x%04X", uint16(d))
-}
-
-// A Dialer opens named pipes, and shares, of SMB servers as one user. Its fields must not be changed once it is used; its methods may be called by
-// several goroutines at once.
+// A Dialer opens named pipes, and shares, of SMB servers as one user. Its fields must not be changed once it is used; its methods may
+// be called by several goroutines at once.
 //
-// It keeps a session to every server that it has dialled, for all pipes, and makes a new one where that has ended. Every share that is opened has a session
-// of its own, so that nothing waits for the transfer of files.
+// It keeps one session to every server that it has dialled, for all pipes and shares, and makes a new one where that has ended.
 type Dialer struct {
 	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then offers alone, or the several of a
 	// *spnego.Initiator. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the full DNS name. It is required.
@@ -50,26 +47,31 @@ type Dialer struct {
 	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used. Without it sessions are
 	// encrypted where the server demands it, and signed otherwise.
 	Encrypt bool
-	// Dialect is the only one to be used. Zero means the best that the server has, from SMB 2.1 to SMB 3.1.1.
+	// Dialect is the only one to be used. Zero means those of SMB, or the best that the server has, from SMB 2.1 to SMB 3.1.1.
 	Dialect Dialect
 	// Port is the TCP port. Empty means 445.
 	Port string
 	// Dial makes the TCP connections. Nil means that of a zero net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// PipeTimeout is how long a pipe whose service is not ready (STATUS_PIPE_NOT_AVAILABLE) is waited for: Windows starts services on
+	// demand. Zero means until the context's deadline, or 30 s where it has none.
+	PipeTimeout time.Duration
+	// SMB has what else can be set: algorithms, time-outs, a logger. The fields above come first where they are set. Nil means the defaults.
+	SMB *smb2.Config
 
 	mu      sync.Mutex
-	pipes   map[string]*entry     // by server
-	retired []*session            // that were in pipes before, and may have open ones
-	shares  map[*session]struct{} // that are open
+	servers map[string]*entry
+	retired []*smb2.Session // that were in servers before, and have something open
 	closed  bool
 }
 
 var _ dcerpc.Dialer = (*Dialer)(nil)
 
-// An entry is the place of the session for one server's pipes. Its token is the right to look at the session and to replace it.
+// An entry is the place of the session with one server. Its token is the right to look at the session and to replace it.
 type entry struct {
 	token   chan struct{}
-	session *session
+	session *smb2.Session
+	pipes   *smb2.Tree // IPC$ of the session; nil before it is needed
 }
 
 // DialRPC opens a pipe of server, a host name or an address. Endpoint is the pipe's name: `\PIPE\FssagentRpc`, `\pipe\fssagentrpc` and
@@ -79,9 +81,9 @@ type entry struct {
 // a later Write or Read. At the end that the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing
 // of what it does not count.
 //
-// Close ends pending calls at once, has the server free the pipe, and waits for its answer, ten seconds at most. Samba does not free a
-// pipe before the call that is pending on it is over: so a session whose only pipe is closed under a call ends with it, and one with
-// several is not used for new ones.
+// Close ends pending calls at once (SMB2 CANCEL), has the server free the pipe, and waits for its answer, ten seconds at most; the
+// session and its other pipes go on. Samba ends no call, and frees its pipe with the call's end or the connection's: a session with such a pipe
+// is not used for new ones, and ends with the last pipe and share that are open in it.
 //
 // Errors are *Errors, which say what can be done about them.
 func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
@@ -90,22 +92,54 @@ func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn
 		return nil, err
 	}
 	for {
-		s, fresh, err := d.session(ctx, server)
+		s, tree, fresh, err := d.session(ctx, server, true)
 		if err != nil {
 			return nil, err
 		}
-		p, err := s.openPipe(ctx, name)
+		f, err := d.openPipe(ctx, tree, name)
 		if err == nil {
-			return p, nil
+			return newPipe(s, f, `\\`+server+`\pipe\`+name), nil
 		}
-		var e *Error
-		if errors.As(err, &e) && e.Status == statusSessionExpired {
-			s.g.fail(fmt.Errorf("%w: %v", net.ErrClosed, e.Status))
-		}
-		if fresh || s.alive() || ctx.Err() != nil {
+		if fresh || !s.Retired() || ctx.Err() != nil {
 			return nil, err
 		}
-		// The session had ended since it was used last: once more with a new one.
+		// The session had ended since it was used last: again with a new one.
+	}
+}
+
+// pipeWait is how long the first of several tries to open a pipe is waited for; the waits double up to maxPipeWait.
+const (
+	pipeWait    = 100 * time.Millisecond
+	maxPipeWait = time.Second
+)
+
+// openPipe opens a pipe, and waits for its service to be there.
+func (d *Dialer) openPipe(ctx context.Context, tree *smb2.Tree, name string) (*smb2.File, error) {
+	var late <-chan time.Time
+	limit := d.PipeTimeout
+	if _, bounded := ctx.Deadline(); limit == 0 && !bounded {
+		limit = 30 * time.Second
+	}
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for wait := pipeWait; ; wait = min(2*wait, maxPipeWait) {
+		f, err := tree.OpenPipe(ctx, name)
+		if smb2.StatusOf(err) != smb2.StatusPipeNotAvailable {
+			return f, err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-late:
+			timer.Stop()
+			return nil, err
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
 	}
 }
 
@@ -121,37 +155,72 @@ func pipeName(endpoint string) (string, error) {
 	return name, nil
 }
 
-// session returns the session for the pipes of a server, and makes it where there is none that works. One more pipe is
-// counted in it.
-func (d *Dialer) session(ctx context.Context, server string) (s *session, fresh bool, err error) {
+// config returns how sessions are made.
+func (d *Dialer) config() *smb2.Config {
+	var c smb2.Config
+	if d.SMB != nil {
+		c = *d.SMB
+	}
+	if d.Auth != nil {
+		c.Auth = d.Auth
+	}
+	if d.Dialect != 0 {
+		c.Dialects = []smb2.Dialect{d.Dialect}
+	}
+	if d.Port != "" {
+		c.Port = d.Port
+	}
+	if d.Dial != nil {
+		c.Dial = d.Dial
+	}
+	c.Encrypt = c.Encrypt || d.Encrypt
+	return &c
+}
+
+// session returns the session with a server, and makes it where there is none that works; with pipes, also the tree of
+// its pipes.
+func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb2.Session, ipc *smb2.Tree, fresh bool, err error) {
 	e, err := d.entry(strings.ToLower(server))
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	select {
 	case <-e.token:
 		defer func() { e.token <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, false, &Error{Op: opConnect, Path: `\` + server, Err: ctx.Err()}
+		return nil, nil, false, &Error{Op: smb2.OpConnect, Path: `\\` + server, Err: context.Cause(ctx)}
 	}
-	if e.session != nil && e.session.acquire() {
-		return e.session, false, nil
+	for {
+		if e.session == nil || e.session.Retired() {
+			if s, err = smb2.Dial(ctx, server, d.config()); err != nil {
+				return nil, nil, false, err
+			}
+			if fresh = true; !d.keep(e, s) {
+				s.Close()
+				return nil, nil, false, errDialerClosed
+			}
+		}
+		if !pipes || e.pipes != nil {
+			return e.session, e.pipes, fresh, nil
+		}
+		e.pipes, err = e.session.TreeConnect(ctx, "IPC$")
+		if err != nil && (fresh || !e.session.Retired() || ctx.Err() != nil) {
+			return nil, nil, fresh, err
+		}
 	}
-	if s, err = d.connect(ctx, server, "IPC$"); err != nil {
-		return nil, false, err
-	}
+}
+
+// keep puts a session into its place, unless the Dialer is closed.
+func (d *Dialer) keep(e *entry, s *smb2.Session) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		s.close()
-		return nil, false, errDialerClosed
+	if !d.closed {
+		if old := e.session; old != nil {
+			d.retired = append(slices.DeleteFunc(d.retired, func(s *smb2.Session) bool { return !s.Alive() }), old)
+		}
+		e.session, e.pipes = s, nil
 	}
-	s.pipes = 1
-	if e.session != nil {
-		d.retired = append(slices.DeleteFunc(d.retired, func(s *session) bool { return !s.alive() }), e.session)
-	}
-	e.session = s
-	return s, true, nil
+	return !d.closed
 }
 
 var errDialerClosed = fmt.Errorf("smbpipe: the Dialer is closed: %w", net.ErrClosed)
@@ -162,33 +231,60 @@ func (d *Dialer) entry(server string) (*entry, error) {
 	if d.closed {
 		return nil, errDialerClosed
 	}
-	e := d.pipes[server]
+	e := d.servers[server]
 	if e == nil {
 		e = &entry{token: make(chan struct{}, 1)}
 		e.token <- struct{}{}
-		if d.pipes == nil {
-			d.pipes = make(map[string]*entry)
+		if d.servers == nil {
+			d.servers = make(map[string]*entry)
 		}
-		d.pipes[server] = e
+		d.servers[server] = e
 	}
 	return e, nil
+}
+
+// OpenTree connects to a share, `\\server\share`, in the session that the server's pipes have too. It is what
+// [sharefs.Open] needs of a Dialer. The context bounds the connecting alone.
+func (d *Dialer) OpenTree(ctx context.Context, unc string) (*smb2.Tree, error) {
+	server, share, err := smb2.SplitUNC(unc)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		s, _, fresh, err := d.session(ctx, server, false)
+		if err != nil {
+			return nil, err
+		}
+		tree, err := s.TreeConnect(ctx, share)
+		if err == nil || fresh || !s.Retired() || ctx.Err() != nil {
+			return tree, err
+		}
+	}
+}
+
+// OpenShare connects to a share, `\\server\share`, for reading; see [sharefs.Open]. The Closer ends everything that is open, with errors
+// that match net.ErrClosed; so does the Dialer's Close.
+func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, error) {
+	fsys, err := sharefs.Open(ctx, d, unc, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return fsys, fsys, nil
 }
 
 // Close ends all sessions. Pipes, shares and files that are open end with errors that match net.ErrClosed; so does what is dialled later.
 func (d *Dialer) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, e := range d.pipes {
+	d.closed = true
+	for _, e := range d.servers {
 		if e.session != nil {
-			e.session.close()
+			e.session.Close()
 		}
 	}
 	for _, s := range d.retired {
-		s.close()
+		s.Close()
 	}
-	for s := range d.shares {
-		s.close()
-	}
-	d.pipes, d.retired, d.shares, d.closed = nil, nil, nil, true
+	d.servers, d.retired = nil, nil
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
@@ -33,6 +34,7 @@ const (
 	cmdWrite
 	cmdLock
 	cmdIoctl
+	cmdCancel
 )
 
 const fsctlPipeTransceive = 0x11C017
@@ -133,7 +135,7 @@ func (s *fakeServer) dialer() *Dialer {
 func (s *fakeServer) newDialer() *Dialer {
 	auth, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "D", User: "backup", Password: fakePassword})
 	require.NoError(s.t, err)
-	return &Dialer{Auth: auth}
+	return &Dialer{Auth: auth, Dialect: SMB210}
 }
 
 // A fakeConn is one connection with one session.
@@ -211,8 +213,7 @@ func (f *fakeConn) answer(request []byte, status Status, body []byte, async bool
 	}
 	binary.LittleEndian.PutUint64(b[40:], 0x1234) // SessionId
 	b = append(b, body...)
-	cmd := binary.LittleEndian.Uint16(request[12:])
-	if f.key != nil && cmd != cmdSessionSetup && status != 0x103 {
+	if f.key != nil && status != 0x103 {
 		binary.LittleEndian.PutUint32(b[16:], flags|8)
 		h := hmac.New(sha256.New, f.key)
 		h.Write(b)
@@ -268,7 +269,7 @@ func (f *fakeConn) handle(cmd uint16, head, body []byte) {
 		data := body[off-64:][:n]
 		f.s.wg.Go(func() {
 			if _, err := p.c.Write(data); err != nil {
-				f.answer(head, statusPipeDisconnected, nil, false)
+				f.answer(head, smb2.StatusPipeDisconnected, nil, false)
 				return
 			}
 			out := make([]byte, 17)
@@ -288,13 +289,13 @@ func (f *fakeConn) handle(cmd uint16, head, body []byte) {
 		})
 	case cmdIoctl:
 		if le.Uint32(body[4:]) != fsctlPipeTransceive {
-			f.answer(head, statusNotSupported, nil, false)
+			f.answer(head, smb2.StatusNotSupported, nil, false)
 			return
 		}
 		p := f.file(body[8:])
 		off, n := le.Uint32(body[24:]), le.Uint32(body[28:])
 		if _, err := p.c.Write(body[off-64:][:n]); err != nil {
-			f.answer(head, statusConnDisconnected, nil, false)
+			f.answer(head, smb2.StatusConnDisconnected, nil, false)
 			return
 		}
 		f.s.wg.Go(func() {
@@ -307,8 +308,9 @@ func (f *fakeConn) handle(cmd uint16, head, body []byte) {
 				return append(out, b...)
 			})
 		})
+	case cmdCancel: // what it ends, the CLOSE behind it ends here
 	default:
-		f.answer(head, statusNotSupported, nil, false)
+		f.answer(head, smb2.StatusNotSupported, nil, false)
 	}
 }
 
@@ -325,7 +327,7 @@ func (f *fakeConn) read(p *fakePipe, head []byte, body func([]byte) []byte) {
 	defer p.mu.Unlock()
 	_, b, err := p.r.Next()
 	if err != nil {
-		f.answer(head, statusPipeDisconnected, nil, true)
+		f.answer(head, smb2.StatusPipeDisconnected, nil, true)
 		return
 	}
 	f.answer(head, 0, body(b), true)
@@ -343,7 +345,7 @@ func (f *fakeConn) sessionSetup(head, body []byte) {
 	off, n := binary.LittleEndian.Uint16(body[12:]), binary.LittleEndian.Uint16(body[14:])
 	token, done, err := f.auth.Step(context.Background(), body[off-64:][:n])
 	if err != nil {
-		f.answer(head, statusLogonFailure, nil, false)
+		f.answer(head, smb2.StatusLogonFailure, nil, false)
 		return
 	}
 	out := make([]byte, 8, 8+len(token))
@@ -352,10 +354,13 @@ func (f *fakeConn) sessionSetup(head, body []byte) {
 	binary.LittleEndian.PutUint16(out[6:], uint16(len(token)))
 	out = append(out, token...)
 	if !done {
-		f.answer(head, statusMoreProcessing, out, false)
+		f.answer(head, smb2.StatusMoreProcessing, out, false)
 		return
 	}
-	f.key = f.auth.(sessionKeyer).SessionKey()
+	if f.key == nil { // not when the session is logged in again
+		f.key = f.auth.(interface{ SessionKey() []byte }).SessionKey()[:16]
+	}
+	f.auth = nil
 	f.answer(head, 0, out, false)
 }
 

@@ -11,9 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/oiweiwei/go-smb2.fork"
-
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
 const (
@@ -21,9 +20,10 @@ const (
 	maxMessage = 65535
 	// maxUnread is how much is read ahead of the caller.
 	maxUnread = 4 * maxMessage
-	// busyTries and busyWait are how often, and after how long, a pipe whose server has no free instance is opened once more.
-	busyTries = 10
-	busyWait  = 200 * time.Millisecond
+	// closeTime is how long a server has to confirm that a pipe is closed.
+	closeTime = 10 * time.Second
+	// busyCloseTime is how long it has where a call was pending, which CANCEL ends at once, but not with Samba.
+	busyCloseTime = time.Second
 )
 
 // A pipe is one open handle.
@@ -32,12 +32,12 @@ const (
 // its first fragment; further fragments are read one by one. While something is being read for other PDUs, as
 // it happens with several calls at once, a PDU is sent by SMB2 WRITE.
 type pipe struct {
-	s    *session
-	path string
-	name pipeAddr
-	f    *smb2.File
-	ctx  *opContext
-	ops  sync.WaitGroup // operations underway; added to under mu while closed is not set
+	s      *smb2.Session
+	path   string
+	f      *smb2.File
+	ctx    context.Context // of the operations; ends with Close
+	cancel context.CancelFunc
+	ops    sync.WaitGroup // operations underway; added to under mu while closed is not set
 
 	// writing is held by Write.
 	writing  sync.Mutex
@@ -64,56 +64,16 @@ type pipe struct {
 
 var _ net.Conn = (*pipe)(nil)
 
-// openPipe opens a pipe, which is counted already. The context bounds that alone.
-func (s *session) openPipe(ctx context.Context, name string) (*pipe, error) {
-	path := `\\` + s.server + `\pipe\` + name
+// newPipe makes a net.Conn of a pipe that was opened.
+func newPipe(s *smb2.Session, f *smb2.File, path string) *pipe {
 	p := &pipe{
-		s: s, path: path, name: pipeAddr(path), ctx: newOpContext(),
+		s: s, f: f, path: path,
 		previous: make(chan struct{}, 1), closing: make(chan struct{}), changed: make(chan struct{}),
 		expected: make(map[uint32]struct{}), readDeadline: newDeadline(), writeDeadline: newDeadline(),
 	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.previous <- struct{}{}
-	opened := make(chan error, 1)
-	go func() {
-		err := p.open(ctx, name)
-		if err != nil {
-			s.release(false)
-		}
-		opened <- err
-	}()
-	select {
-	case err := <-opened:
-		if err != nil {
-			return nil, err
-		}
-		return p, nil
-	case <-ctx.Done():
-		go func() {
-			if <-opened == nil {
-				p.Close()
-			}
-		}()
-		return nil, &Error{Op: opOpenPipe, Path: path, Err: ctx.Err()}
-	}
-}
-
-// open opens the handle. What the server was asked for is waited for, or nobody would close it.
-func (p *pipe) open(ctx context.Context, name string) error {
-	for try := 1; ; try++ {
-		err := p.s.fault(opOpenPipe, p.path, p.s.do(func() (err error) {
-			p.f, err = p.s.tree.WithContext(p.ctx).OpenFile(name, os.O_RDWR, 0o666)
-			return err
-		}, nil))
-		var e *Error
-		if !errors.As(err, &e) || e.Status != statusPipeNotAvailable || try == busyTries {
-			return err
-		}
-		select {
-		case <-time.After(busyWait):
-		case <-ctx.Done():
-			return err
-		}
-	}
+	return p
 }
 
 // change wakes all who wait for a change. It is called with mu.
@@ -127,9 +87,11 @@ func (p *pipe) fail(op string, err error) {
 	if p.err != nil {
 		return
 	}
-	p.err = p.s.fault(op, p.path, err)
-	var e *Error
-	if errors.As(p.err, &e) && e.Status.isEnd() {
+	e := &Error{Op: op, Path: p.path, Err: err}
+	if e.Status = smb2.StatusOf(err); e.Status != 0 && p.s.Alive() {
+		e.Err = nil
+	}
+	if p.err = e; isEnd(e.Status) {
 		p.err = io.EOF
 	}
 	p.change()
@@ -166,14 +128,14 @@ func (p *pipe) send(message []byte) error {
 	select {
 	case <-p.previous:
 	case <-p.closing:
-		return p.closedError(opWritePipe)
+		return p.closedError(smb2.OpWritePipe)
 	case <-p.writeDeadline.wait():
 		return os.ErrDeadlineExceeded
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.s.alive() {
-		p.fail(opWritePipe, p.s.broken())
+	if err := p.s.Err(); err != nil {
+		p.fail(smb2.OpWritePipe, err)
 	}
 	if err := p.writeError(); err != nil {
 		p.previous <- struct{}{}
@@ -207,9 +169,9 @@ func (p *pipe) send(message []byte) error {
 func (p *pipe) writeError() error {
 	switch {
 	case p.closed:
-		return p.closedError(opWritePipe)
+		return p.closedError(smb2.OpWritePipe)
 	case errors.Is(p.err, io.EOF):
-		return &Error{Op: opWritePipe, Path: p.path, Err: fmt.Errorf("the server has closed the pipe: %w", io.ErrUnexpectedEOF)}
+		return &Error{Op: smb2.OpWritePipe, Path: p.path, Err: fmt.Errorf("the server has closed the pipe: %w", io.ErrUnexpectedEOF)}
 	}
 	return p.err
 }
@@ -218,21 +180,33 @@ func (p *pipe) closedError(op string) error {
 	return &Error{Op: op, Path: p.path, Err: net.ErrClosed}
 }
 
+// isEnd reports whether a status says that a pipe's other end is closed.
+func isEnd(s Status) bool {
+	switch s {
+	case smb2.StatusEndOfFile, smb2.StatusPipeDisconnected, smb2.StatusPipeClosing, smb2.StatusPipeBroken,
+		smb2.StatusConnDisconnected, smb2.StatusConnReset:
+		return true
+	}
+	return false
+}
+
+// onWay returns what lets the next message go, once.
+func (p *pipe) onWay() func() { return sync.OnceFunc(func() { p.previous <- struct{}{} }) }
+
 // transceive sends a message and reads what answers it.
 func (p *pipe) transceive(message []byte) {
 	defer p.ops.Done()
 	if p.buf == nil {
 		p.buf = make([]byte, maxMessage)
 	}
-	var n int
-	err := p.s.do(func() (err error) {
-		n, err = p.f.Transcieve(message, p.buf)
-		return err
-	}, func() { p.previous <- struct{}{} })
-	var e *smb2.ResponseError
-	if errors.As(err, &e) && (Status(e.Code) == statusNotSupported || Status(e.Code) == statusInvalidDevice) {
+	next := p.onWay()
+	n, err := p.f.Transceive(p.ctx, message, p.buf, next)
+	switch smb2.StatusOf(err) {
+	case smb2.StatusBufferOverflow: // the rest is read
+		err = nil
+	case smb2.StatusNotSupported, smb2.StatusInvalidDeviceRequest:
 		p.noTransceive.Store(true)
-		if err = p.s.do(func() error { return p.writeAll(message) }, nil); err == nil {
+		if err = p.f.WritePipe(p.ctx, message, nil); err == nil {
 			p.read()
 			return
 		}
@@ -245,10 +219,10 @@ func (p *pipe) transceive(message []byte) {
 // write sends a message, and reads what answers it where nobody else does.
 func (p *pipe) write(message []byte, read bool) {
 	defer p.ops.Done()
-	err := p.s.do(func() error { return p.writeAll(message) }, nil)
+	err := p.f.WritePipe(p.ctx, message, nil)
 	if err != nil {
 		p.mu.Lock()
-		p.fail(opWritePipe, err)
+		p.fail(smb2.OpWritePipe, err)
 		p.mu.Unlock()
 	}
 	p.previous <- struct{}{}
@@ -257,37 +231,25 @@ func (p *pipe) write(message []byte, read bool) {
 	}
 }
 
-func (p *pipe) writeAll(message []byte) error {
-	n, err := p.f.WriteAt(message, 0)
-	if err == nil && n != len(message) {
-		err = io.ErrShortWrite
-	}
-	return err
-}
-
 // read reads messages for as long as there is something to wait for.
 func (p *pipe) read() {
 	if p.buf == nil {
 		p.buf = make([]byte, maxMessage)
 	}
 	for {
-		var n int
-		err := p.s.do(func() (err error) {
-			n, err = p.f.ReadAt(p.buf, 0)
-			return err
-		}, nil)
-		if !p.deliver(p.buf[:max(n, 0)], err) {
+		n, err := p.f.ReadPipe(p.ctx, p.buf)
+		if !p.deliver(p.buf[:n], err) {
 			return
 		}
 	}
 }
 
-// deliver takes what was read, and tells whether there is more to wait for.
+// deliver takes what was read, and reports whether there is more to wait for.
 func (p *pipe) deliver(b []byte, err error) (more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
-		p.fail(opReadPipe, err)
+		p.fail(smb2.OpReadPipe, err)
 		return false
 	}
 	p.unread = append(p.unread, b...)
@@ -315,7 +277,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 		p.mu.Lock()
 		n, err := 0, p.err
 		if p.closed {
-			err = p.closedError(opReadPipe)
+			err = p.closedError(smb2.OpReadPipe)
 		} else {
 			n = p.take(b)
 		}
@@ -336,9 +298,9 @@ func (p *pipe) Read(b []byte) (int, error) {
 		select {
 		case <-changed:
 		case <-passed:
-		case <-p.s.g.failed:
+		case <-p.s.Done():
 			p.mu.Lock()
-			p.fail(opReadPipe, p.s.broken())
+			p.fail(smb2.OpReadPipe, p.s.Err())
 			p.mu.Unlock()
 		}
 	}
@@ -370,37 +332,25 @@ func (p *pipe) Close() error {
 	p.change()
 	p.mu.Unlock()
 
-	stalled := time.AfterFunc(closeTime, p.s.close) // a connection that takes no more bytes
-	p.ctx.cancel()
+	p.cancel()
 	p.ops.Wait()
-	p.ctx.renew()
-	sent, freed := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(freed)
-		_ = p.s.do(p.f.Close, func() { close(sent) }) // freed with the session at the latest
-	}()
-	<-sent
-	stalled.Stop()
+	wait := closeTime
 	if busy {
-		p.s.release(true)
-		return nil
+		wait = busyCloseTime
 	}
-	timer := time.NewTimer(closeTime)
-	defer timer.Stop()
-	select {
-	case <-freed:
-		p.s.release(false)
-	case <-timer.C:
-		p.s.release(true)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	if err := p.f.Close(ctx); errors.Is(err, context.DeadlineExceeded) {
+		p.s.Retire() // the pipe is freed with the session at the latest
 	}
 	return nil
 }
 
 // LocalAddr is that of the TCP connection.
-func (p *pipe) LocalAddr() net.Addr { return p.s.g.LocalAddr() }
+func (p *pipe) LocalAddr() net.Addr { return p.s.LocalAddr() }
 
 // RemoteAddr is the pipe's.
-func (p *pipe) RemoteAddr() net.Addr { return p.name }
+func (p *pipe) RemoteAddr() net.Addr { return pipeAddr(p.path) }
 
 // SetDeadline sets both.
 func (p *pipe) SetDeadline(t time.Time) error {

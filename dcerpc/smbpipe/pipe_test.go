@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
@@ -243,7 +244,7 @@ func TestConnectionLost(t *testing.T) {
 
 // TestNoTransceive goes on with writes and reads where the server knows nothing else.
 func TestNoTransceive(t *testing.T) {
-	for _, status := range []Status{statusNotSupported, statusInvalidDevice} {
+	for _, status := range []Status{smb2.StatusNotSupported, smb2.StatusInvalidDeviceRequest} {
 		rpc := newRPCServer(t)
 		s := newFakeServer(t, rpc.pipe)
 		s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) { return status, cmd == cmdIoctl })
@@ -262,7 +263,7 @@ func TestBusy(t *testing.T) {
 	var left atomic.Int32
 	left.Store(2)
 	s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (Status, bool) {
-		return statusPipeNotAvailable, cmd == cmdCreate && left.Add(-1) >= 0
+		return smb2.StatusPipeNotAvailable, cmd == cmdCreate && left.Add(-1) >= 0
 	})
 	cc, _ := bind(t, s.dialer(), nil)
 	require.NoError(t, echo(t.Context(), cc, []byte("12345678")))
@@ -302,7 +303,7 @@ func TestDialCancelled(t *testing.T) {
 	require.Eventually(t, func() bool { return s.count(cmdClose) == 1 }, 10*time.Second, time.Millisecond)
 }
 
-// TestSessionExpired makes a new session in place of one that the server has ended.
+// TestSessionExpired logs a session in again that has expired, on its connection.
 func TestSessionExpired(t *testing.T) {
 	rpc := newRPCServer(t)
 	s := newFakeServer(t, rpc.pipe)
@@ -311,13 +312,14 @@ func TestSessionExpired(t *testing.T) {
 	var expired sync.Once
 	s.intercept(func(_ *fakeConn, cmd uint16, _ []byte) (status Status, done bool) {
 		if cmd == cmdCreate {
-			expired.Do(func() { status, done = statusSessionExpired, true })
+			expired.Do(func() { status, done = smb2.StatusNetworkSessionExpired, true })
 		}
 		return status, done
 	})
 	cc, _ := bind(t, d, nil)
 	require.NoError(t, echo(t.Context(), cc, []byte("12345678")))
 	require.Equal(t, 4, s.count(cmdSessionSetup))
+	require.Equal(t, 1, s.count(cmdNegotiate))
 }
 
 // raw opens a pipe whose other end is a plain connection.

@@ -1,0 +1,350 @@
+package sharefs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
+)
+
+// A File is an open file or directory of a share.
+type File struct {
+	f    *smb2.File
+	fsys *FS
+	name string
+
+	mu     sync.Mutex
+	off    int64
+	ahead  *smb2.Reader // that Read goes on with; nil before, and after a Seek
+	piece  []byte       // of ahead's, not yet read
+	rest   []smb2.DirEntry
+	listed bool // the listing has begun
+	ended  bool // the listing has ended
+	empty  int  // pieces of the listing without an entry
+}
+
+var (
+	_ fs.ReadDirFile = (*File)(nil)
+	_ io.ReaderAt    = (*File)(nil)
+	_ io.Seeker      = (*File)(nil)
+	_ io.WriterTo    = (*File)(nil)
+)
+
+// fault makes an error of an operation on the file: fs.ErrClosed after its own Close.
+func (f *File) fault(op string, err error) error {
+	if errors.Is(err, net.ErrClosed) && f.fsys.t.Session().Alive() {
+		err = errors.Join(err, fs.ErrClosed)
+	}
+	return fault(op, f.name, err)
+}
+
+// SMB returns the file as package smb2 has it.
+func (f *File) SMB() *smb2.File { return f.f }
+
+// Close closes the file. The server is not waited for.
+func (f *File) Close() error {
+	f.mu.Lock()
+	f.drop()
+	f.mu.Unlock()
+	return f.fault("close", f.f.CloseLater())
+}
+
+// drop forgets what was read ahead. It is called with mu.
+func (f *File) drop() {
+	if f.ahead != nil {
+		f.ahead.Stop()
+	}
+	f.ahead, f.piece = nil, nil
+}
+
+// Stat asks the server.
+func (f *File) Stat() (fs.FileInfo, error) {
+	i, err := f.f.Stat(f.fsys.ctx)
+	if err != nil {
+		return nil, f.fault("stat", err)
+	}
+	return newInfo(f.name, i, 0, 0, true), nil
+}
+
+// ReadAt reads with several requests underway, where b is longer than one.
+func (f *File) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrInvalid}
+	}
+	n, err := f.f.ReadAt(f.fsys.ctx, b, off)
+	return n, f.fault("read", err)
+}
+
+// Read reads ahead.
+func (f *File) Read(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if len(f.piece) == 0 {
+		if f.ahead == nil {
+			f.ahead = f.f.NewReader(f.off, -1, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+		}
+		p, err := f.ahead.Next(f.fsys.ctx)
+		if err != nil {
+			f.ahead = nil
+			return 0, f.fault("read", err)
+		}
+		f.piece = p
+	}
+	n := copy(b, f.piece)
+	f.piece = f.piece[n:]
+	f.off += int64(n)
+	return n, nil
+}
+
+// WriteTo copies the file from its position to its end, reading ahead. Of a sparse file it reads the data alone, and writes
+// zeros for the rest; see also [File.DataTo].
+func (f *File) WriteTo(w io.Writer) (total int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop()
+	info := f.f.Info()
+	if end := int64(info.EndOfFile & (1<<63 - 1)); info.Attributes&smb2.AttributeSparse != 0 && end > f.off {
+		if total, err = f.writeSparse(w, end); err != nil {
+			return total, err
+		}
+	}
+	n, err := f.copyTo(w, -1) // what a sparse file has grown by is read, too
+	return total + n, err
+}
+
+// copyTo copies length bytes, or all, from the position on.
+func (f *File) copyTo(w io.Writer, length int64) (total int64, err error) {
+	r := f.f.NewReader(f.off, length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+	defer r.Stop()
+	for {
+		p, err := r.Next(f.fsys.ctx)
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, f.fault("read", err)
+		}
+		n, err := w.Write(p)
+		total += int64(n)
+		f.off += int64(n)
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// zeros are what holes read as.
+var zeros [1 << 20]byte
+
+// writeSparse copies up to end. A server that does not know the ranges is asked for everything.
+func (f *File) writeSparse(w io.Writer, end int64) (total int64, err error) {
+	ranges, err := f.f.AllocatedRanges(f.fsys.ctx, f.off, end-f.off)
+	if err != nil {
+		return 0, nil
+	}
+	for _, r := range append(ranges, smb2.Range{Offset: end}) {
+		for f.off < r.Offset {
+			n, err := w.Write(zeros[:min(int64(len(zeros)), r.Offset-f.off)])
+			total += int64(n)
+			f.off += int64(n)
+			if err != nil {
+				return total, err
+			}
+		}
+		if r.Length == 0 {
+			break
+		}
+		n, err := f.copyTo(w, r.Length)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		if n < r.Length {
+			return total, nil // the file was cut meanwhile
+		}
+	}
+	return total, nil
+}
+
+// Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. Of a server that does not know them it
+// is all of the file.
+func (f *File) Ranges() ([]smb2.Range, error) {
+	i, err := f.f.Stat(f.fsys.ctx)
+	if err != nil {
+		return nil, f.fault("ranges", err)
+	}
+	size := int64(i.EndOfFile & (1<<63 - 1))
+	if size == 0 {
+		return nil, nil
+	}
+	ranges, err := f.f.AllocatedRanges(f.fsys.ctx, 0, size)
+	switch smb2.StatusOf(err) {
+	case smb2.StatusInvalidDeviceRequest, smb2.StatusNotSupported, smb2.StatusNotImplemented, smb2.StatusInvalidParameter:
+		return []smb2.Range{{Offset: 0, Length: size}}, nil
+	}
+	return ranges, f.fault("ranges", err)
+}
+
+// DataTo copies the parts of the file that hold data to the same places of w, and returns how many bytes that were. The position
+// does not matter, and stays.
+func (f *File) DataTo(w io.WriterAt) (total int64, err error) {
+	ranges, err := f.Ranges()
+	if err != nil {
+		return 0, err
+	}
+	for _, part := range ranges {
+		r := f.f.NewReader(part.Offset, part.Length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+		for {
+			at := r.Offset()
+			p, err := r.Next(f.fsys.ctx)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return total, f.fault("read", err)
+			}
+			n, err := w.WriteAt(p, at)
+			if total += int64(n); err != nil {
+				r.Stop()
+				return total, err
+			}
+		}
+	}
+	return total, nil
+}
+
+// Seek moves the position.
+func (f *File) Seek(offset int64, whence int) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += f.off
+	case io.SeekEnd:
+		i, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		offset += i.Size()
+	default:
+		return 0, &fs.PathError{Op: "seek", Path: f.name, Err: fs.ErrInvalid}
+	}
+	if offset < 0 {
+		return 0, &fs.PathError{Op: "seek", Path: f.name, Err: fs.ErrInvalid}
+	}
+	if offset != f.off {
+		f.drop()
+		f.off = offset
+	}
+	return offset, nil
+}
+
+// ReadDir lists a directory, in the server's order. With n > 0 it keeps one piece of the listing at a time.
+func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	limit := f.fsys.cfg.MaxDirEntries
+	if limit == 0 {
+		limit = 1 << 20
+	}
+	var out []fs.DirEntry
+	for n <= 0 || len(out) < n {
+		if len(f.rest) == 0 {
+			if err := f.list(); err == io.EOF {
+				break
+			} else if err != nil {
+				return out, err
+			}
+		}
+		take := len(f.rest)
+		if n > 0 {
+			take = min(take, n-len(out))
+		} else if len(out)+take > limit {
+			return out, f.fault("readdir", tooMany(limit))
+		}
+		for _, e := range f.rest[:take] {
+			out = append(out, newInfo(e.Name, e.Info, e.ReparseTag, e.ID, false))
+		}
+		f.rest = f.rest[take:]
+	}
+	if n > 0 && len(out) == 0 {
+		return nil, io.EOF
+	}
+	return out, nil
+}
+
+// maxEmpty is how many pieces of a listing may have no entry: that with "." and ".." alone is one.
+const maxEmpty = 8
+
+var errEndless = errors.New("the server's listing has no end")
+
+// list gets the next piece of the listing. It is called with mu.
+func (f *File) list() error {
+	if f.ended {
+		return io.EOF
+	}
+	piece, err := f.f.List(f.fsys.ctx, !f.listed)
+	f.listed = true
+	if err == io.EOF {
+		f.ended = true
+		return io.EOF
+	}
+	if err != nil {
+		return f.fault("readdir", err)
+	}
+	if f.rest = piece; len(piece) == 0 {
+		if f.empty++; f.empty > maxEmpty {
+			return f.fault("readdir", errEndless)
+		}
+	}
+	return nil
+}
+
+// Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner|smb2.SecurityGroup|smb2.SecurityDACL, in its
+// self-relative form. The SACL needs a file that was opened with smb2.AccessSystemSecurity.
+func (f *File) Descriptor(parts uint32) ([]byte, error) {
+	d, err := f.f.Descriptor(f.fsys.ctx, parts)
+	return d, f.fault("descriptor", err)
+}
+
+// Streams returns the alternate streams of data: the file's own is left out.
+func (f *File) Streams() ([]smb2.Stream, error) {
+	all, err := f.f.Streams(f.fsys.ctx)
+	if err != nil {
+		return nil, f.fault("streams", err)
+	}
+	var list []smb2.Stream
+	for _, s := range all {
+		if s.Name != "" {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}
+
+// OpenStream opens an alternate stream of the file by its name, "Zone.Identifier".
+func (f *File) OpenStream(name string) (*File, error) {
+	if name == "" || strings.ContainsAny(name, "/\\:\x00") {
+		return nil, &fs.PathError{Op: "open", Path: f.name + ":" + name, Err: fs.ErrInvalid}
+	}
+	opened, err := f.fsys.t.Open(f.fsys.ctx, f.f.Name()+":"+name, f.fsys.options(0))
+	if err != nil {
+		return nil, fault("open", f.name+":"+name, err)
+	}
+	return &File{f: opened, fsys: f.fsys, name: f.name + ":" + name}, nil
+}
+
+// ReparsePoint returns the data of a reparse point, tag included, that was opened with smb2.OptionReparsePoint (MS-FSCC 2.1.2).
+func (f *File) ReparsePoint() ([]byte, error) {
+	b, err := f.f.ReparsePoint(f.fsys.ctx)
+	return bytes.Clone(b), f.fault("readlink", err)
+}
