@@ -29,9 +29,16 @@ type AcceptorConfig struct {
 	Etypes []Etype
 	// InsecureRC4 allows RC4-HMAC besides, for domains that know nothing better.
 	InsecureRC4 bool
+	// RequirePAC refuses tickets that say nothing of the client's SIDs, as those of MIT's KDC; in an Active Directory all have
+	// them, but for accounts that are marked otherwise.
+	RequirePAC bool
+	// InsecureLocalSIDs takes SIDs of a PAC that mean something on one host alone, such as BUILTIN\Administrators.
+	// Otherwise they are dropped: the domain's controllers, and those of every domain that they trust, have no say
+	// in who belongs to this host's own groups. It is for tests.
+	InsecureLocalSIDs bool
 	// ClockSkew is how far the client's clock may be off, and how long a ticket is taken after its end. Zero means 5 minutes.
 	ClockSkew time.Duration
-	// ReplayCacheSize is how many AP-REQs are remembered for twice the ClockSkew, to refuse them when they come once more;
+	// ReplayCacheSize is how many AP-REQs are remembered for twice the ClockSkew, to refuse them when they come again;
 	// beyond it the oldest are forgotten. Zero means 65536, some 10 MB at the most.
 	ReplayCacheSize int
 }
@@ -44,6 +51,7 @@ type AcceptorConfig struct {
 type Acceptor struct {
 	allowed []Etype
 	only    func(Principal) bool
+	rights  pacRules
 	skew    time.Duration
 	replays replayCache
 
@@ -63,6 +71,7 @@ func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	}
 	a := &Acceptor{
 		allowed: allowedEtypes(cfg.Etypes, cfg.InsecureRC4),
+		rights:  pacRules{require: cfg.RequirePAC, local: cfg.InsecureLocalSIDs},
 		skew:    cfg.ClockSkew,
 		replays: replayCache{limit: cfg.ReplayCacheSize},
 		file:    cfg.KeytabFile,
@@ -211,7 +220,7 @@ func (x *acceptance) accept(_ context.Context, in []byte) ([]byte, bool, error) 
 	if err := x.acceptor.checkTimes(opened, client, now); err != nil {
 		return nil, false, err
 	}
-	if x.c.identity, err = opened.identity(); err != nil {
+	if x.c.identity, err = opened.identity(x.acceptor.rights); err != nil {
 		return nil, false, fmt.Errorf("%w (of %v)", err, client)
 	}
 	if !x.acceptor.replays.add(req.EncryptedAuthenticator.Cipher, now, now.Add(2*x.acceptor.skew)) {
@@ -232,7 +241,7 @@ func (a *Acceptor) checkTimes(o *openedAPReq, client Principal, now time.Time) e
 	case start.Sub(now) > a.skew || bit(o.ticket.Flags, ticketFlagInvalid):
 		return fmt.Errorf("krb5: %w: that of %v begins at %v; set this host's clock", ErrNotYetValid, client, start)
 	case now.Sub(o.ticket.EndTime) > a.skew:
-		return fmt.Errorf("krb5: %w: that of %v ended at %v; its user has to log in once more", ErrExpired, client, o.ticket.EndTime)
+		return fmt.Errorf("krb5: %w: that of %v ended at %v; its user must log in again", ErrExpired, client, o.ticket.EndTime)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
+	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 
@@ -67,6 +68,13 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	if len(client.Name) == 0 || client.Realm == "" {
 		return nil, fmt.Errorf("krb5: %w: a ticket for nobody", ErrToken)
 	}
+	// A name of another type, such as an e-mail address or the well-known anonymous one, is not the account that is
+	// spelt likewise (RFC 4120 section 6.2).
+	switch t := o.ticket.CName.NameType; t {
+	case nametype.KRB_NT_UNKNOWN, nametype.KRB_NT_PRINCIPAL, nametype.KRB_NT_SRV_INST, nametype.KRB_NT_SRV_HST:
+	default:
+		return nil, fmt.Errorf("krb5: %w: the client %v has a name of type %d, which is no account's", ErrToken, client, t)
+	}
 	if err := checkKey(o.ticket.Key, allowed); err != nil {
 		return nil, fmt.Errorf("%w: the session key of %v", err, client)
 	}
@@ -108,9 +116,9 @@ func (o *openedAPReq) agreement() agreement {
 }
 
 // identity is the client's. With an error, which is of its PAC, it lacks the SIDs.
-func (o *openedAPReq) identity() (dcerpc.Identity, error) {
+func (o *openedAPReq) identity(rules pacRules) (dcerpc.Identity, error) {
 	client := o.client()
-	sids, err := ticketSIDs(&o.ticket, o.serviceKey)
+	sids, err := ticketSIDs(&o.ticket, o.serviceKey, rules)
 	return dcerpc.Identity{
 		Account:   client.name(),
 		Domain:    client.Realm,
@@ -157,10 +165,10 @@ func (k *Keytab) openTicket(t *messages.Ticket, only func(Principal) bool, allow
 	}
 	switch {
 	case best >= named+versioned:
-		return nil, Key{}, fmt.Errorf("krb5: %w: %v, %v, version %d; set the account's password or export its keytab once more",
+		return nil, Key{}, fmt.Errorf("krb5: %w: %v, %v, version %d; set the account's password or export its keytab again",
 			ErrWrongKey, service, etype, t.EncPart.KVNO)
 	case best >= named:
-		return nil, Key{}, fmt.Errorf("krb5: %w: %v, %v, version %d; export the keytab once more",
+		return nil, Key{}, fmt.Errorf("krb5: %w: %v, %v, version %d; export the keytab again",
 			ErrKeyVersion, service, etype, t.EncPart.KVNO)
 	}
 	return nil, Key{}, fmt.Errorf("krb5: %w: %v, %v, version %d; it holds keys of: %s",

@@ -53,7 +53,7 @@ func (o *Observer) APReq(token []byte) error {
 	}
 	o.protectors = [2]protector{}
 	o.agreement = opened.agreement()
-	o.identity, err = opened.identity()
+	o.identity, err = opened.identity(pacRules{local: true})
 	return err
 }
 

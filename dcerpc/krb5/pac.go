@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -26,12 +27,24 @@ const (
 	pacClientInfo      = 10
 )
 
+// pacRules are what an acceptor wants of PACs.
+type pacRules struct {
+	require bool // there must be one, with logon information
+	local   bool // SIDs that mean something on one host alone are taken
+}
+
 // ticketSIDs returns the SIDs of the ticket's PAC: the user's first, then the groups. Without a PAC, and with one that has no
 // logon information as those of MIT's KDC, there are none. A PAC that is not right is an error that matches ErrPAC.
-func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey) ([]dcerpc.SID, error) {
+func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey, rules pacRules) ([]dcerpc.SID, error) {
+	missing := func() error {
+		if rules.require {
+			return fmt.Errorf("krb5: %w: the ticket has none with logon information, and one is required", ErrPAC)
+		}
+		return nil
+	}
 	b := findPAC(t.AuthorizationData)
 	if b == nil {
-		return nil, nil
+		return nil, missing()
 	}
 	p, err := parsePAC(b)
 	if err != nil {
@@ -45,13 +58,26 @@ func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey) ([]dcerpc.SI
 	}
 	info, ok := p.buffer(pacLogonInfo)
 	if !ok {
-		return nil, nil
+		return nil, missing()
 	}
 	sids, err := parseLogonInfo(info)
 	if err != nil {
 		return nil, fmt.Errorf("krb5: %w: logon information: %w", ErrPAC, err)
 	}
-	return sids, nil
+	if rules.local {
+		return sids, nil
+	}
+	if isLocal(sids[0]) {
+		return nil, fmt.Errorf("krb5: %w: the user's SID %s is no domain's", ErrPAC, sids[0])
+	}
+	return slices.DeleteFunc(sids, isLocal), nil
+}
+
+// isLocal reports whether a SID means something on one host alone, or to its security authority, so that no KDC has a say in who
+// holds it: BUILTIN's groups, SYSTEM, Samba's Unix accounts, and all others but those of domains (S-1-5-21) and
+// what a KDC says of the way in which a user has logged on (S-1-18, MS-DTYP 2.4.2.4).
+func isLocal(sid dcerpc.SID) bool {
+	return !strings.HasPrefix(string(sid), "S-1-5-21-") && !strings.HasPrefix(string(sid), "S-1-18-")
 }
 
 // findPAC returns the first AD-WIN2K-PAC in an AD-IF-RELEVANT (MS-KILE 3.3.5.6.4.6).

@@ -94,9 +94,28 @@ func (p Principal) name() string {
 	return strings.Join(parts, "/")
 }
 
-// equalFold compares as Active Directory does, whose names have no case.
+// equalFold compares without regard to the case of ASCII's letters. Other letters have none here: by Unicode's rules the
+// Kelvin sign would be a k.
 func (p Principal) equalFold(q Principal) bool {
-	return strings.EqualFold(p.Realm, q.Realm) && slices.EqualFunc(p.Name, q.Name, strings.EqualFold)
+	return equalFoldASCII(p.Realm, q.Realm) && slices.EqualFunc(p.Name, q.Name, equalFoldASCII)
+}
+
+func equalFoldASCII(s, t string) bool {
+	lower := func(c byte) byte {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}
+	if len(s) != len(t) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != lower(t[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p Principal) equal(q Principal) bool {

@@ -36,7 +36,7 @@ func (o *options) acceptors(ctx context.Context) (list []dcerpc.Acceptor, closeA
 				hosts = append(hosts, p.Name[1])
 			}
 		}
-		mech, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: o.keytab})
+		mech, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: o.keytab, RequirePAC: o.requirePAC})
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("-keytab: %w", err)
 		}

@@ -50,6 +50,8 @@ type options struct {
 	ntlmUsers  string
 	winbind    bool
 	allow      repeated.Strings
+	exact      repeated.Strings
+	requirePAC bool
 	names      repeated.Strings
 	profile    string
 	timeout    time.Duration
@@ -75,7 +77,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.StringVar(&o.keytab, "keytab", "", "`file` of the service's Kerberos keys, host/ principals; none: no Kerberos")
 	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "`file` of lines DOMAIN\\user, tab, NT hash in hex; none: no NTLM")
 	flags.BoolVar(&o.winbind, "ntlm-winbind", false, "have NTLM checked by this machine's winbindd")
-	flags.Var(&o.allow, "allow", "an account (DOMAIN\\user, user@REALM) or SID that may call, beside BUILTIN\\Administrators and Backup Operators; may be given several times")
+	flags.Var(&o.allow, "allow", "an account (DOMAIN\\user, user@REALM) or SID that may call, besides BUILTIN\\Administrators and Backup Operators; in an Active Directory a SID is best; may be given several times")
+	flags.Var(&o.exact, "case-sensitive-realm", "a Kerberos `realm` whose names of accounts have case, as MIT's: -allow compares them exactly; may be given several times")
+	flags.BoolVar(&o.requirePAC, "require-pac", false, "refuse Kerberos tickets without SIDs; in an Active Directory all have them")
 	flags.Var(&o.names, "name", "a name or address of this server, beside the host's own and those in the keytab; may be given several times")
 	flags.StringVar(&o.profile, "profile", "windows", "answer as Windows does, or strictly as the standard is written: windows, strict")
 	flags.DurationVar(&o.timeout, "sequence-timeout", 0, "replaces every value of the Message Sequence Timer; for tests")
@@ -142,7 +146,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		StorePath: filepath.Join(o.state, "agent.db"),
 		Aliases:   append(hosts, o.names...),
 		Allow:     o.allow,
-		Logger:    log,
+
+		CaseSensitiveRealms: o.exact,
+
+		Logger: log,
 
 		KeepExposed: o.keep,
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -15,8 +16,9 @@ import (
 // the business of fsrvp.NewHandler.
 type access struct {
 	sids       map[dcerpc.SID]bool
-	principals map[string]bool // "backup@example.com", lower case
-	accounts   map[string]bool // `example\backup`, lower case
+	principals map[string]bool // "backup@example.com", in lower case where the realm has no case
+	accounts   map[string]bool // `example\backup`, likewise
+	exact      []string        // realms with case
 }
 
 func newAccess(cfg *Config) (*access, error) {
@@ -24,13 +26,15 @@ func newAccess(cfg *Config) (*access, error) {
 		sids:       map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
 		principals: map[string]bool{},
 		accounts:   map[string]bool{},
+		exact:      slices.Clone(cfg.CaseSensitiveRealms),
 	}
 	for _, who := range cfg.Allow {
 		switch {
 		case strings.Contains(who, `\`):
-			a.accounts[strings.ToLower(who)] = true
+			realm, _, _ := strings.Cut(who, `\`)
+			a.accounts[a.folded(who, realm)] = true
 		case strings.Contains(who, "@"):
-			a.principals[strings.ToLower(who)] = true
+			a.principals[a.folded(who, who[strings.LastIndexByte(who, '@')+1:])] = true
 		default:
 			sid, err := dcerpc.ParseSID(who)
 			if err != nil {
@@ -67,10 +71,25 @@ func (a *access) permits(id *dcerpc.Identity) bool {
 			return true
 		}
 	}
-	if id.Principal != "" && a.principals[strings.ToLower(id.Principal)] {
+	if id.Principal != "" && a.principals[a.folded(id.Principal, id.Domain)] {
 		return true
 	}
-	return id.Account != "" && a.accounts[strings.ToLower(id.Domain+`\`+id.Account)]
+	return id.Account != "" && a.accounts[a.folded(id.Domain+`\`+id.Account, id.Domain)]
+}
+
+// folded returns the form in which names of a realm are compared: in lower case, but for realms with case. Only ASCII's letters
+// have a case here, since by Unicode's rules other letters fold to them: the Kelvin sign is no k.
+func (a *access) folded(name, realm string) string {
+	if slices.Contains(a.exact, realm) {
+		return name
+	}
+	lower := func(c rune) rune {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}
+	return strings.Map(lower, name)
 }
 
 // sameUser tells whether two identities are one user, whose SID comes first.

@@ -41,6 +41,21 @@ func TestAccess(t *testing.T) {
 		{"principal of another realm", agent.Config{Allow: []string{"ann@EXAMPLE.ORG"}}, plain, false},
 		{"allowed account", agent.Config{Allow: []string{`example\ANN`}}, plain, true},
 		{"account of another domain", agent.Config{Allow: []string{`OTHER\ann`}}, plain, false},
+		{"the Kelvin sign is no k", agent.Config{Allow: []string{"kim@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "\u212Aim@EXAMPLE.COM" }), false},
+		{"nor is it one in an account", agent.Config{Allow: []string{`EXAMPLE\kim`}}, with(plain, func(p *dcerpc.Peer) { p.Account = "\u212Aim" }), false},
+		{"I with a dot is no i", agent.Config{Allow: []string{"admin@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "adm\u0130n@EXAMPLE.COM" }), false},
+		{"i without a dot is no i", agent.Config{Allow: []string{"admin@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "adm\u0131n@EXAMPLE.COM" }), false},
+		{"long s is no s", agent.Config{Allow: []string{"sam@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "\u017Fam@EXAMPLE.COM" }), false},
+		{"a letter beyond ASCII is itself", agent.Config{Allow: []string{"J\u00fcrg@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "j\u00fcrg@example.com" }), true},
+		{"and no other case of it", agent.Config{Allow: []string{"J\u00fcrg@EXAMPLE.COM"}}, with(plain, func(p *dcerpc.Peer) { p.Principal = "J\u00dcrg@EXAMPLE.COM" }), false},
+		{"a realm with case", agent.Config{Allow: []string{"Ann@EXAMPLE.COM"}, CaseSensitiveRealms: []string{"EXAMPLE.COM"}},
+			with(plain, func(p *dcerpc.Peer) { p.Domain = "EXAMPLE.COM" }), false},
+		{"a realm with case, exactly", agent.Config{Allow: []string{"ann@EXAMPLE.COM"}, CaseSensitiveRealms: []string{"EXAMPLE.COM"}},
+			with(plain, func(p *dcerpc.Peer) { p.Domain = "EXAMPLE.COM" }), true},
+		{"an account of a realm with case", agent.Config{Allow: []string{`EXAMPLE.COM\Ann`}, CaseSensitiveRealms: []string{"EXAMPLE.COM"}},
+			with(plain, func(p *dcerpc.Peer) { p.Domain = "EXAMPLE.COM" }), false},
+		{"a realm in other letters is another realm", agent.Config{Allow: []string{"ann@Example.com"}, CaseSensitiveRealms: []string{"EXAMPLE.COM"}},
+			with(plain, func(p *dcerpc.Peer) { p.Domain = "EXAMPLE.COM" }), false},
 		{"an empty account is nobody's", agent.Config{Allow: []string{`EXAMPLE\`}}, with(plain, func(p *dcerpc.Peer) { p.Account = "" }), false},
 
 		{"a session alone", agent.Config{}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
@@ -52,7 +67,7 @@ func TestAccess(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, func(r *rig) {
-				r.cfg.Allow = tc.cfg.Allow
+				r.cfg.Allow, r.cfg.CaseSensitiveRealms = tc.cfg.Allow, tc.cfg.CaseSensitiveRealms
 			})
 			_, err := r.GetSupportedVersion(dcerpc.WithPeer(context.Background(), tc.peer))
 			want := fsrvp.ErrAccessDenied

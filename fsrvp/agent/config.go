@@ -106,8 +106,12 @@ type Config struct {
 
 	// Allow lists who may call besides BUILTIN\Administrators, BUILTIN\Backup Operators and
 	// holders of SeBackupPrivilege: SIDs ("S-1-5-21-...-512"), Kerberos principals ("backup@EXAMPLE.COM")
-	// and accounts ("EXAMPLE\backup"), these without regard to case.
+	// and accounts ("EXAMPLE\backup"), these without regard to the case of ASCII's letters. In an Active Directory
+	// SIDs are best: names can be given anew, and its controllers take more spellings of them than this.
 	Allow []string
+	// CaseSensitiveRealms are Kerberos realms whose names of accounts have case, as MIT's and Heimdal's do
+	// ("EXAMPLE.COM"): Allow's entries of these are compared exactly. Nil means none.
+	CaseSensitiveRealms []string
 
 	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
 	Timers Timers

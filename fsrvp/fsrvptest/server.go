@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
@@ -64,10 +66,11 @@ func NewServer(cfg *ServerConfig) (*Server, error) {
 	if s.cfg.Logger == nil {
 		s.cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s.Realm.AddUser(Operator, dcerpc.SIDBuiltinBackupOperators)
+	operator := s.Realm.AddUser(Operator)
 	s.Realm.AddUser(Nobody)
 	s.Realm.AddService("host/" + ServerName)
 	a := &s.cfg.Agent
+	a.Allow = append(slices.Clip(a.Allow), string(operator)) // a ticket has no say in who is a BUILTIN\Backup Operator here
 	if a.Snapshots == nil && a.Shares == nil {
 		s.Memory = NewMemory()
 		a.Snapshots, a.Shares = s.Memory.Snapshots, s.Memory.Shares
@@ -103,7 +106,11 @@ func (s *Server) start(ctx context.Context) error {
 			return errors.Join(err, a.Close())
 		}
 	}
-	rpc := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{s.Realm.Acceptor("host/" + ServerName)}, Logger: s.cfg.Logger}
+	acceptor, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: s.Realm.Keytab("host/" + ServerName)})
+	if err != nil {
+		return errors.Join(err, l.Close(), a.Close())
+	}
+	rpc := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}, Logger: s.cfg.Logger}
 	fsrvp.Register(rpc, a, &fsrvp.HandlerConfig{Logger: s.cfg.Logger})
 	served := make(chan error, 1)
 	go func() { served <- rpc.Serve(l) }()

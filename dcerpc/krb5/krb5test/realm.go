@@ -123,9 +123,12 @@ func (r *Realm) InitiatorWith(user string, o *TicketOptions) *krb5.Initiator {
 	return krb5.NewInitiator(source{r, user, o}, &krb5.InitiatorConfig{InsecureRC4: r.etype == krb5.RC4HMAC})
 }
 
-// Acceptor returns the server's side for services, as Keytab has them.
+// Acceptor returns the server's side for services, as Keytab has them. Unlike others it takes the local groups that AddUser
+// gave to an account, BUILTIN\Backup Operators for instance, so that a test needs no domain's group.
 func (r *Realm) Acceptor(spns ...string) *krb5.Acceptor {
-	a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(spns...), InsecureRC4: r.etype == krb5.RC4HMAC})
+	a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{
+		Keytab: r.Keytab(spns...), InsecureRC4: r.etype == krb5.RC4HMAC, InsecureLocalSIDs: true,
+	})
 	if err != nil {
 		panic(err) // a keytab is all that it needs
 	}
@@ -154,6 +157,8 @@ type TicketOptions struct {
 	SpoilPAC int
 	// PACName is the client that the PAC says to be of; empty means the right one.
 	PACName string
+	// NameType is the type of the client's name; zero means NT-PRINCIPAL, 1.
+	NameType int32
 }
 
 type source struct {

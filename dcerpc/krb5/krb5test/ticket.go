@@ -1,6 +1,7 @@
 package krb5test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (r *Realm) Ticket(userName, service string, o *TicketOptions) (*krb5.Ticket
 		Flags:     types.NewKrbFlags(),
 		Key:       wire(session),
 		CRealm:    r.name,
-		CName:     types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, userName),
+		CName:     types.NewPrincipalName(cmp.Or(o.NameType, nametype.KRB_NT_PRINCIPAL), userName),
 		AuthTime:  start,
 		StartTime: start,
 		EndTime:   end,
