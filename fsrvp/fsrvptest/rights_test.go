@@ -25,7 +25,7 @@ func TestRights(t *testing.T) {
 		}
 		c, err := srv.Dial(t.Context(), name)
 		require.NoError(t, err, name)
-		err = c.SetContext(t.Context(), fsrvp.ContextBackup)
+		_, err = c.GetSupportedVersion(t.Context())
 		if may {
 			require.NoError(t, err, name)
 		} else {
