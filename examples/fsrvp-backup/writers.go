@@ -95,6 +95,11 @@ func newWriters(f *writerFlags, rep *report) (*writers, error) {
 			return nil, errors.Join(fmt.Errorf("-writer %s: %w", withoutPassword(spec), err), ws.close())
 		}
 	}
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	for _, w := range ws.list { // in their order, not that of their first event
+		rep.writerLocked(w.Name)
+	}
 	return ws, nil
 }
 
@@ -293,7 +298,7 @@ type writerSummary struct {
 	Binlog         *writer.BinlogPosition `json:"binlog,omitempty"`
 }
 
-// writer returns the summary of a writer; r.mu is held.
+// writerLocked returns the summary of a writer; r.mu is held.
 func (r *report) writerLocked(name string) *writerSummary {
 	for i := range r.summary.Writers {
 		if r.summary.Writers[i].Name == name {

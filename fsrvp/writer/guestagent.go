@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ func (q QEMUGuestAgent) Writer() (provider.Writer, error) {
 type guestAgent struct {
 	spec  agentSpec
 	conn  *agentConn // nil: to be made
+	late  int        // how often in a row it has not answered in time
 	asked bool       // a freeze was sent, and no thaw has been seen to work since
 	held  bool       // the freeze was seen to work, and no thaw was sent since
 	lost  bool       // it had ended when the thaw was to be sent
@@ -180,25 +182,45 @@ func (a *guestAgent) status(ctx context.Context) (string, error) {
 	return status, nil
 }
 
+// maxOutOfStep is how often in a row an agent may fail to answer in time before a new connection is tried.
+const maxOutOfStep = 5
+
+// connect makes a connection that is in step.
 func (a *guestAgent) connect(ctx context.Context) error {
-	if a.conn != nil {
-		return nil
+	if a.late >= maxOutOfStep {
+		a.close()
 	}
-	c, err := dialAgent(ctx, a.spec.Socket)
-	if err != nil {
-		return err
+	if a.conn == nil {
+		c, err := dialAgent(ctx, a.spec.Socket)
+		if err != nil {
+			return err
+		}
+		a.conn = c
 	}
-	a.conn = c
+	if err := a.keep(a.conn.sync(ctx)); err != nil {
+		return fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no other program (libvirt) "+
+			"the socket? %w", a.spec.Socket, err)
+	}
 	return nil
 }
 
-// execute runs a command. A connection on which one was not answered as it should be is not used again.
+// execute runs a command.
 func (a *guestAgent) execute(ctx context.Context, command string, args, result any) error {
 	if a.conn == nil {
 		return errors.New("no connection to the guest's agent")
 	}
-	err := a.conn.execute(ctx, command, args, result)
-	if refused := (*AgentError)(nil); err != nil && !errors.As(err, &refused) {
+	return a.keep(a.conn.execute(ctx, command, args, result))
+}
+
+// keep closes the connection if err, which it returns, has broken it.
+func (a *guestAgent) keep(err error) error {
+	refused := (*AgentError)(nil)
+	switch {
+	case err == nil || errors.As(err, &refused):
+		a.late = 0
+	case a.conn.outOfStep && errors.Is(err, os.ErrDeadlineExceeded):
+		a.late++
+	default:
 		a.close()
 	}
 	return err
@@ -209,6 +231,6 @@ func (a *guestAgent) adopt() { a.asked = true }
 func (a *guestAgent) close() {
 	if a.conn != nil {
 		a.conn.close()
-		a.conn = nil
+		a.conn, a.late = nil, 0
 	}
 }

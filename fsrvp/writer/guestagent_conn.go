@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"time"
 )
 
@@ -32,33 +33,36 @@ func (e *AgentError) Error() string {
 	return fmt.Sprintf("the guest's agent refused %s: %.500q (%.40s)", e.Command, e.Desc, e.Class)
 }
 
-// An agentConn is a connection to a guest's agent, in step with it. An error other than an *AgentError is its end.
+// An agentConn is a connection to a guest's agent. An error is its end, unless it is an *AgentError, or the connection is
+// out of step: then sync makes it usable again.
+//
+// It is better not to close a connection on which an answer is outstanding: a qemu-ga that listens by itself (unix-listen)
+// ends when it cannot send that, and leaves the guest frozen.
 type agentConn struct {
 	conn net.Conn
 	r    *bufio.Reader
+	// outOfStep tells that answers may come that nobody waits for: of an earlier client, or of what took too long.
+	outOfStep bool
 }
 
-// dialAgent connects and gets in step: the agent may still be sending what an earlier client had asked for.
+// dialAgent connects.
 func dialAgent(ctx context.Context, socket string) (*agentConn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the guest's agent: %w", err)
 	}
-	c := &agentConn{conn: conn, r: bufio.NewReader(conn)}
-	if err := c.sync(ctx); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no other program (libvirt) "+
-			"the socket? %w", socket, err)
-	}
-	return c, nil
+	return &agentConn{conn: conn, r: bufio.NewReader(conn), outOfStep: true}, nil
 }
 
 func (c *agentConn) close() { c.conn.Close() }
 
-// sync sends guest-sync-delimited, and reads up to its answer.
-func (c *agentConn) sync(ctx context.Context) error {
-	defer c.bound(ctx)()
+// sync sends guest-sync-delimited, and reads up to its answer, unless the connection is in step.
+func (c *agentConn) sync(ctx context.Context) (err error) {
+	if !c.outOfStep {
+		return nil
+	}
+	defer c.bound(ctx, &err)()
 	id := rand.Int64N(1 << 53)
 	if _, err := fmt.Fprintf(c.conn, "\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":%d}}\n", id); err != nil {
 		return explainContext(ctx, err)
@@ -81,15 +85,17 @@ func (c *agentConn) sync(ctx context.Context) error {
 			Return int64 `json:"return"`
 		}
 		if json.Unmarshal(line, &answer) == nil && answer.Return == id {
+			c.outOfStep = false
 			return nil
 		}
 	}
+	c.outOfStep = false // beyond help
 	return errors.New("it sends something else without end")
 }
 
 // execute runs one command, and stores what it returns in result.
-func (c *agentConn) execute(ctx context.Context, command string, args, result any) error {
-	defer c.bound(ctx)()
+func (c *agentConn) execute(ctx context.Context, command string, args, result any) (err error) {
+	defer c.bound(ctx, &err)()
 	if n := c.r.Buffered(); n > 0 {
 		return fmt.Errorf("the guest's agent has sent %d bytes that nobody asked for", n)
 	}
@@ -141,17 +147,23 @@ func (c *agentConn) readLine() ([]byte, error) {
 	}
 }
 
-// bound has the end of ctx end reads and writes, until the function that it returns is called.
-func (c *agentConn) bound(ctx context.Context) func() {
+// bound has the end of ctx end reads and writes, until the function that it returns is called. That puts the connection out of
+// step where *err is due to ctx.
+func (c *agentConn) bound(ctx context.Context, err *error) func() {
 	_ = c.conn.SetDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
+	return func() {
+		stop()
+		if errors.Is(*err, os.ErrDeadlineExceeded) {
+			c.outOfStep = true
+		}
+	}
 }
 
 // explainContext returns why ctx has ended, if that is what broke a read or write.
 func explainContext(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("no answer in time: %w", context.Cause(ctx))
+		return fmt.Errorf("no answer in time: %w (%w)", context.Cause(ctx), err)
 	}
 	return err
 }

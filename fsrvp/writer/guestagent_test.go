@@ -238,6 +238,7 @@ func TestGuestAgentThaw(t *testing.T) {
 			require.EqualValues(t, 3, calls.Load())
 		})
 		t.Run(name+" for longer than the program waits", func(t *testing.T) {
+			t.Parallel()
 			a := startFakeAgent(t)
 			k := a.keeper(time.Minute)
 			require.NoError(t, k.prepare(t.Context()))

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
@@ -106,4 +109,26 @@ func missing(tb testing.TB, format string, args ...any) {
 func timeoutContext(tb testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
 	tb.Helper()
 	return context.WithTimeout(tb.Context(), d)
+}
+
+func eventually(t *testing.T, within time.Duration, ok func() bool, msg string) {
+	t.Helper()
+	require.Eventually(t, ok, within, 5*time.Millisecond, msg)
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

@@ -31,7 +31,7 @@ func TestMySQL(t *testing.T) {
 	}
 	app, err := sql.Open("mysql", s.source(s.socketDir)+"app")
 	require.NoError(t, err)
-	defer app.Close()
+	t.Cleanup(func() { app.Close() })
 	l := startLoad(t, app, 2)
 	db := as("backup")
 	sessions := func() (n int) {

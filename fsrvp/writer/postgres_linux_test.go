@@ -18,7 +18,9 @@ func startPostgres(t *testing.T) (*server, *sql.DB) {
 	t.Helper()
 	dir := filepath.Join(mountImage(t, "ext4", 512), "data")
 	postgreSQL.create(t, dir)
-	return postgreSQL.start(t, dir)
+	archiving := postgreSQL
+	archiving.args = []string{"-c", "archive_mode=on"}
+	return archiving.start(t, dir)
 }
 
 // backupSessions returns how many sessions there are in backup mode: those of an application name that the tests give.
@@ -27,11 +29,6 @@ func backupSessions(t *testing.T, db *sql.DB) int {
 	var n int
 	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'the writer'").Scan(&n))
 	return n
-}
-
-func eventually(t *testing.T, within time.Duration, ok func() bool, msg string) {
-	t.Helper()
-	require.Eventually(t, ok, within, 5*time.Millisecond, msg)
 }
 
 func TestPostgres(t *testing.T) {

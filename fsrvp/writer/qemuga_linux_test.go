@@ -172,6 +172,7 @@ func (a *realAgent) ask(tb testing.TB, command string, args any) string {
 	c, err := dialAgent(ctx, a.socket)
 	require.NoError(tb, err)
 	defer c.close()
+	require.NoError(tb, c.sync(ctx))
 	var result json.RawMessage
 	require.NoError(tb, c.execute(ctx, command, args, &result))
 	return string(result)
