@@ -23,6 +23,7 @@ import (
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
+	id     Owner // of what it makes; set by New and not changed
 	access *access
 	names  *names
 	store  *store
@@ -56,8 +57,9 @@ var _ fsrvp.Service = (*Agent)(nil)
 // New opens the store, finishes or undoes what a crash left, deletes auto-release copies of the last
 // run, and returns an Agent that is ready for calls. The context bounds New alone.
 //
-// It fails with an error that wraps ErrStoreInUse when another Agent has the store; when the store is damaged or is of
-// another version, and when a backend cannot list what it holds.
+// It fails with an error that wraps ErrStoreInUse when another Agent has the store, with one that wraps ErrStateLost when there are
+// copies that the store should know and does not; when the store is damaged or is of
+// another version, and when a backend cannot list what it holds. Then it has deleted nothing.
 func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -167,6 +169,12 @@ func (a *Agent) enter() bool {
 	a.running.Add(1)
 	return true
 }
+
+// ID returns the agent's id, which it got with its store. Whatever the agent makes carries it.
+func (a *Agent) ID() Owner { return a.id }
+
+// mark is what something carries that is about to be made.
+func (a *Agent) mark() Mark { return Mark{Owner: a.id, Sequence: a.store.sequence()} }
 
 // Table returns the shadow copy sets, those that are being removed too, in no order. They are the caller's.
 func (a *Agent) Table() []Set {

@@ -17,12 +17,15 @@ type (
 	Preparer              = backend.Preparer
 	CompatibilityReporter = backend.CompatibilityReporter
 	SnapshotLister        = backend.SnapshotLister
+	Owner                 = backend.Owner
+	Mark                  = backend.Mark
 	Share                 = backend.Share
 	Exposure              = backend.Exposure
 	Shares                = backend.Shares
 	ShareNamer            = backend.ShareNamer
 	ShareSealer           = backend.ShareSealer
 	ShareLister           = backend.ShareLister
+	ExposedShare          = backend.ExposedShare
 )
 
 // within returns where the share's directory is below the root of its volume, which was found by that share.

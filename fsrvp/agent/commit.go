@@ -35,7 +35,7 @@ func (a turn) commit(e *entry) (*work, error) {
 
 // create has the snapshots of a set taken.
 func (a *Agent) create(ctx context.Context, w *work) error {
-	specs := w.set.specs()
+	specs := w.set.specs(a.mark())
 	err := a.step(StepCreate, w.set, nil, "", func() (err error) {
 		w.snapshots, err = a.cfg.Snapshots.Create(ctx, specs)
 		return err

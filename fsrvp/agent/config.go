@@ -77,9 +77,13 @@ type Config struct {
 	Shares    Shares
 
 	// StorePath is the file, in bbolt's format, that holds the table. It is made, with mode 0600, where there is none;
-	// its directory has to exist. One Agent at a time may have it open. It belongs to the backends: what they list and the store does
-	// not have is an orphan, which New deletes. So an agent without its store deletes all its copies.
+	// its directory has to exist. One Agent at a time may have it open. The agent's id is in it: what the agent makes carries that id, and
+	// the agent deletes and exposes nothing else. An agent that has lost its store has lost its copies too, so New
+	// refuses to begin another one at the same place while there are copies.
 	StorePath string
+	// AcceptState makes New go on where it would fail with ErrStateLost. Of a new store, the copies of the lost one
+	// are another agent's from then on; an old store forgets the sets that were in creation, and what it does not know stays as orphans. False: New fails, and nothing is deleted.
+	AcceptState bool
 	// StoreWait is how long New waits for another Agent to leave the store. Zero: 1 s.
 	StoreWait time.Duration
 

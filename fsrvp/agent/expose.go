@@ -43,7 +43,7 @@ func (a *Agent) exposeAll(ctx context.Context, w *work) error {
 }
 
 func (a *Agent) exposeShare(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
-	exposure := set.exposure(c, m)
+	exposure := set.exposure(c, m, a.mark())
 	return a.step(StepExpose, set, c, m.Name, func() error { return a.cfg.Shares.Expose(ctx, exposure) })
 }
 

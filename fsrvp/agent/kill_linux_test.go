@@ -149,13 +149,19 @@ func requireSurvived(t *testing.T, root string, known map[fsrvp.SetID]note, run 
 		}
 	}
 	var haveSnapshots, haveShares []string
-	list, err := snapshots.List(t.Context())
+	list, foreign, err := snapshots.List(t.Context(), a.ID())
 	require.NoError(t, err)
+	require.Empty(t, foreign)
 	for _, s := range list {
 		haveSnapshots = append(haveSnapshots, s.ID.String())
 	}
-	haveShares, err = shares.List(t.Context())
+	exposed, others, err := shares.List(t.Context(), a.ID())
 	require.NoError(t, err)
+	require.Empty(t, others)
+	for _, s := range exposed {
+		require.False(t, s.Partial, "run %d: %s", run, s.Name)
+		haveShares = append(haveShares, s.Name)
+	}
 	require.ElementsMatch(t, wantSnapshots, haveSnapshots, "run %d: snapshots", run)
 	require.ElementsMatch(t, wantShares, haveShares, "run %d: shares", run)
 	// The same by looks, without the backends.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -22,7 +23,9 @@ import (
 // A snapshot is gone when its volume is there and the snapshot is not: of a volume that is not mounted nothing is known, and
 // what the table says of it stays.
 //
-// Then snapshots and shares that the table does not know are deleted. An unfinished set stays with
+// All this is about the agent's own copies, and those without a mark that the table knows, which were made before there were
+// marks. What else is found is deleted only where the table proves that it was being made: see removeBegun. The rest stays,
+// and is logged. An unfinished set stays with
 // its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs yet.
 func (a turn) recover(ctx context.Context) error {
 	old, sets, err := a.store.load()
@@ -32,19 +35,25 @@ func (a turn) recover(ctx context.Context) error {
 	for _, set := range sets {
 		a.sets[set.ID] = &entry{set: set}
 	}
+	fresh, err := a.identify()
+	if err != nil {
+		return err
+	}
 	held, err := a.listHeld(ctx)
 	if err != nil {
 		return err
 	}
-	for _, set := range sets {
-		if err := a.settle(ctx, set, held); err != nil {
+	if err := a.checkState(fresh, held); err != nil {
+		return err
+	}
+	loaded := a.Table() // what settle drops is no orphan
+	a.removeBegun(ctx, held)
+	for i := range loaded {
+		if err := a.settle(ctx, a.sets[loaded[i].ID].set, held); err != nil {
 			return err
 		}
 	}
-	if held, err = a.listHeld(ctx); err != nil {
-		return err
-	}
-	a.removeOrphans(ctx, held)
+	a.report(held, loaded)
 	next := creation{}
 	ch := change{creation: &next}
 	for _, e := range a.sets {
@@ -63,47 +72,81 @@ func (a turn) recover(ctx context.Context) error {
 	return a.apply("agent started", ch)
 }
 
-// held is what the backends hold; a nil map where a backend cannot say.
+// held is what the backends hold. Of snapshots and shares the maps have the agent's own, and those without a mark that the table knows; a
+// nil map where a backend cannot say.
 type held struct {
 	snapshots map[fsrvp.CopyID]SnapshotSpec
-	shares    map[string]string // as the backend spells it, by its lower case
+	shares    map[string]ExposedShare // by the lower case of the name
+
+	foreignSnapshots []SnapshotSpec
+	foreignShares    []ExposedShare
 }
 
 func (a *Agent) listHeld(ctx context.Context) (held, error) {
 	var h held
+	copies, names := known(a.Table())
 	if l, ok := a.cfg.Snapshots.(SnapshotLister); ok {
-		list, err := l.List(ctx)
+		own, foreign, err := l.List(ctx, a.id)
 		if err != nil {
 			return h, fmt.Errorf("agent: listing snapshots: %w", err)
 		}
-		h.snapshots = make(map[fsrvp.CopyID]SnapshotSpec, len(list))
-		for _, s := range list {
+		h.snapshots = make(map[fsrvp.CopyID]SnapshotSpec, len(own))
+		for _, s := range foreign {
+			if s.Mark == (Mark{}) && copies[s.ID] {
+				h.snapshots[s.ID] = s
+			} else {
+				h.foreignSnapshots = append(h.foreignSnapshots, s)
+			}
+		}
+		for _, s := range own {
 			h.snapshots[s.ID] = s
 		}
 	}
 	if l, ok := a.cfg.Shares.(ShareLister); ok {
-		list, err := l.List(ctx)
+		own, foreign, err := l.List(ctx, a.id)
 		if err != nil {
 			return h, fmt.Errorf("agent: listing exposed shares: %w", err)
 		}
-		h.shares = make(map[string]string, len(list))
-		for _, name := range list {
-			h.shares[strings.ToLower(name)] = name
+		h.shares = make(map[string]ExposedShare, len(own))
+		for _, s := range foreign {
+			if key := strings.ToLower(s.Name); s.Mark == (Mark{}) && names[key] {
+				h.shares[key] = s
+			} else {
+				h.foreignShares = append(h.foreignShares, s)
+			}
+		}
+		for _, s := range own {
+			h.shares[strings.ToLower(s.Name)] = s
 		}
 	}
 	return h, nil
 }
 
-// hasSnapshot tells whether a snapshot exists, as far as the backend can say.
+// known returns what the sets say may exist: the ids of copies, and the names of exposed shares in lower case.
+func known(sets []Set) (copies map[fsrvp.CopyID]bool, names map[string]bool) {
+	copies, names = make(map[fsrvp.CopyID]bool), make(map[string]bool)
+	for i := range sets {
+		for j := range sets[i].Copies {
+			c := &sets[i].Copies[j]
+			copies[c.ID] = true
+			for _, m := range c.Shares {
+				names[strings.ToLower(m.Name)] = true
+			}
+		}
+	}
+	return copies, names
+}
+
+// hasSnapshot reports whether a snapshot exists, as far as the backend can say.
 func (h held) hasSnapshot(id fsrvp.CopyID) bool {
 	_, ok := h.snapshots[id]
 	return ok || h.snapshots == nil
 }
 
-// hasShare tells whether an exposed share exists, as far as the backend can say.
+// hasShare reports whether an exposed share exists, and clients can use it, as far as the backend can say.
 func (h held) hasShare(name string) bool {
-	_, ok := h.shares[strings.ToLower(name)]
-	return ok || h.shares == nil
+	s, ok := h.shares[strings.ToLower(name)]
+	return ok && !s.Partial || h.shares == nil
 }
 
 // settle makes one set and the backends agree. What a backend fails to delete is tried again later; only a failure of the store
@@ -130,10 +173,12 @@ func (a turn) settle(ctx context.Context, set *Set, h held) error {
 	return nil
 }
 
-// isGone tells whether a copy's snapshot is gone for good. It asks for the volume by the share's directory, as when the share was
+// isGone reports whether a copy's snapshot is gone for good. It is not where its path is still there, since the backend may have been
+// configured not to look there any more; nor where the snapshot is another agent's now. It asks for the volume by the share's directory, as when the share was
 // added: a volume's root may hold what shares must not.
 func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
-	if h.hasSnapshot(c.ID) {
+	isForeign := func(s SnapshotSpec) bool { return s.ID == c.ID }
+	if h.hasSnapshot(c.ID) || c.exists() || slices.ContainsFunc(h.foreignSnapshots, isForeign) {
 		return false
 	}
 	v, err := a.cfg.Snapshots.Volume(ctx, c.Shares[0].Share.Path)
@@ -183,32 +228,31 @@ func (a turn) settleExposed(ctx context.Context, set *Set, h held) error {
 	return a.apply(why, change{put: []*Set{next}})
 }
 
-// removeOrphans deletes what the backends hold and the table does not know. Failures are logged; what could not be
-// deleted is found again by the next New.
-func (a turn) removeOrphans(ctx context.Context, h held) {
+// exists reports whether the path of a copy's snapshot is there. Backends may have paths that are none of the operating system's.
+func (c *Copy) exists() bool {
+	if c.Path == "" {
+		return false
+	}
+	_, err := os.Lstat(c.Path)
+	return err == nil
+}
+
+// removeBegun deletes snapshots of copies that are not yet to be had: their creation was begun, and failed or was not answered, since
+// they carry this agent's mark and a sequence that its store has passed. A failure is logged; the next New finds it again.
+func (a turn) removeBegun(ctx context.Context, h held) {
 	for _, e := range a.sets {
+		if e.set.Removing || e.set.Status.hasSnapshots() {
+			continue
+		}
 		for i := range e.set.Copies {
-			c := &e.set.Copies[i]
-			if e.set.Removing || e.set.Status.hasSnapshots() {
-				delete(h.snapshots, c.ID)
+			s, ok := h.snapshots[e.set.Copies[i].ID]
+			if !ok || s.Mark.Owner != a.id || s.Mark.Sequence == 0 {
+				continue
 			}
-			for _, m := range c.Shares {
-				if e.set.Removing || m.Exposed || m.Removing {
-					delete(h.shares, strings.ToLower(m.Name))
-				}
+			a.log.Warn("removing a snapshot that was not completed", "set", e.set.ID, "copy", s.ID, "volume", s.Volume.Path)
+			if err := a.cfg.Snapshots.Delete(ctx, s); err != nil {
+				a.log.Error("snapshot not removed", "copy", s.ID, "err", err)
 			}
-		}
-	}
-	for _, name := range h.shares {
-		a.log.Warn("removing an exposed share that no shadow copy set has", "share", name)
-		if err := a.cfg.Shares.Unexpose(ctx, name); err != nil {
-			a.log.Error("orphaned share not removed", "share", name, "err", err)
-		}
-	}
-	for id, s := range h.snapshots {
-		a.log.Warn("removing a snapshot that no shadow copy set has", "copy", id, "volume", s.Volume.Path)
-		if err := a.cfg.Snapshots.Delete(ctx, s); err != nil {
-			a.log.Error("orphaned snapshot not removed", "copy", id, "err", err)
 		}
 	}
 }

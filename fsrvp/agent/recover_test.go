@@ -72,42 +72,13 @@ func TestContextAloneIsForgotten(t *testing.T) {
 	require.NoError(t, r.SetContext(client2, 0))
 }
 
-func TestOrphansAreRemoved(t *testing.T) {
-	r := newRig(t, nil)
-	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)
-	require.NoError(t, r.Close())
-	ctx := context.Background()
-	orphan := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: agent.Volume{ID: "memory:/srv/b", Path: "/srv/b"}}
-	list, err := r.snapshots.Create(ctx, []agent.SnapshotSpec{orphan})
-	require.NoError(t, err)
-	require.NoError(t, r.shares.Expose(ctx, agent.Exposure{Name: "db@{orphan}", Base: agent.Share{Name: "db"}, Snapshot: list[0], Path: list[0].Path}))
-	r.start(t)
-	r.requireInvariant(t)
-	require.Equal(t, agent.Recovered, r.status(l.set))
-}
-
-// TestOrphanThatStays: an orphan that cannot be removed does not keep the agent from starting, nor is it forgotten.
-func TestOrphanThatStays(t *testing.T) {
-	r := newRig(t, nil)
-	require.NoError(t, r.Close())
-	_, err := r.snapshots.Create(context.Background(), []agent.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: agent.Volume{ID: "memory:/srv/b", Path: "/srv/b"}}})
-	require.NoError(t, err)
-	mend := r.failAt(errors.New("broken"), func(p snapmem.Point) bool { return p.Method == "Delete" }, nil)
-	r.start(t)
-	require.Len(t, r.listSnapshots(t), 1)
-	require.NoError(t, r.Close())
-	mend()
-	r.start(t)
-	r.empty(t)
-}
-
 // TestSnapshotIsGone: somebody deleted a snapshot behind the agent's back.
 func TestSnapshotIsGone(t *testing.T) {
 	for _, status := range []agent.SetStatus{agent.Committed, agent.Exposed, agent.Recovered} {
 		r := newRig(t, nil)
 		l := r.bring(t, fsrvp.ContextNASRollback, status, vms, docs, db)
 		require.NoError(t, r.Close())
-		require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0]}))
+		require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
 		r.start(t)
 		r.requireInvariant(t)
 		if status != agent.Recovered {
@@ -128,7 +99,7 @@ func TestVolumeIsNotThere(t *testing.T) {
 	before := r.Table()
 	require.NoError(t, r.Close())
 	mounted := r.snapshots.Clone()
-	require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0]}))
+	require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
 	r.snapshots.SetSupported("/srv/a", false)
 	r.start(t)
 	require.Equal(t, before, r.Table())
@@ -146,7 +117,7 @@ func TestShareIsGone(t *testing.T) {
 	l := r.bring(t, fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, agent.Recovered, vms, docs)
 	require.NoError(t, r.Close())
 	for _, name := range r.listShares(t) {
-		require.NoError(t, r.shares.Unexpose(context.Background(), name))
+		require.NoError(t, r.shares.Unexpose(context.Background(), r.ID(), name))
 	}
 	r.shares.Remove("docs")
 	r.start(t)

@@ -86,7 +86,7 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 		var snapshot Snapshot
 		for j := range c.Shares {
 			m := &c.Shares[j]
-			exposure := w.set.exposure(c, m)
+			exposure := w.set.exposure(c, m, a.mark())
 			snapshot = exposure.Snapshot
 			if !m.Exposed || m.Removing {
 				continue

@@ -69,11 +69,15 @@ func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy) error {
 }
 
 func (a *Agent) unexpose(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
-	return a.step(StepUnexpose, set, c, m.Name, func() error { return a.cfg.Shares.Unexpose(ctx, m.Name) })
+	return a.step(StepUnexpose, set, c, m.Name, func() error { return a.cfg.Shares.Unexpose(ctx, a.id, m.Name) })
 }
 
 func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy) error {
-	return a.step(StepDelete, set, c, "", func() error { return a.cfg.Snapshots.Delete(ctx, set.spec(c)) })
+	err := a.step(StepDelete, set, c, "", func() error { return a.cfg.Snapshots.Delete(ctx, set.spec(c, a.mark())) })
+	if err == nil && c.exists() {
+		a.log.Warn("a snapshot that was deleted is still there: it is outside of the directories that are configured now", "set", set.ID, "copy", c.ID, "path", c.Path)
+	}
+	return err
 }
 
 // retryLater has removals that failed tried again.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -23,13 +24,90 @@ var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 //
 //	bucket "fsrvp"  key "version"    "1"
 //	                key "creation"   a creation in JSON
+//	                key "identity"   an identity in JSON; agents that knew no marks did not write it
 //	bucket "sets"   key: set id, 16 bytes in the order of its string form;  value: a Set in JSON
 //
 // Every write is one transaction, which is on stable storage when write returns nil and has no effect
 // when it does not. A version that is not ours is refused, and so is a record that makes no sense: what it
 // stands for must not be taken for an orphan.
 type store struct {
-	db *bbolt.DB
+	db   *bbolt.DB
+	base uint64        // identity.Base
+	seen atomic.Uint64 // what sequence returns
+}
+
+// An identity is who the agent is.
+type identity struct {
+	ID Owner `json:"id"`
+	// Base is added to bbolt's number of transactions, which begins anew with a new file.
+	Base uint64 `json:"base,omitempty"`
+}
+
+// identity returns who the agent is, zero where the store does not say, and whether the store is fresh: no agent has completed New
+// with it.
+func (s *store) identity() (id Owner, fresh bool, err error) {
+	var who identity
+	var seen uint64
+	err = guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			seen = uint64(tx.ID())
+			main := tx.Bucket([]byte(bucketMain))
+			known := main.Get([]byte(keyIdentity))
+			fresh = known == nil && main.Get([]byte(keyCreation)) == nil
+			if known == nil {
+				return nil
+			}
+			if err := json.Unmarshal(known, &who); err != nil {
+				return err
+			}
+			if who.ID.IsZero() {
+				return errors.New("it is nobody's")
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return Owner{}, false, fmt.Errorf("agent: store %s: identity: %w", s.db.Path(), err)
+	}
+	s.base = who.Base
+	s.seen.Store(s.base + seen)
+	return who.ID, fresh, nil
+}
+
+// setIdentity says who the agent is, and that its sequence goes on after least.
+func (s *store) setIdentity(id Owner, least uint64) error {
+	who := identity{ID: id, Base: s.base}
+	if have := s.sequence(); have < least {
+		who.Base += least - have
+	}
+	b, err := json.Marshal(who)
+	if err != nil {
+		return err
+	}
+	s.base = who.Base
+	err = s.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketMain)).Put([]byte(keyIdentity), b) })
+	if err != nil {
+		return fmt.Errorf("agent: store: %w", err)
+	}
+	return nil
+}
+
+// sequence returns how many changes the store has seen. It never gets smaller, and grows with each write. It waits for none.
+func (s *store) sequence() uint64 { return s.seen.Load() }
+
+// update does one transaction.
+func (s *store) update(f func(tx *bbolt.Tx) error) error {
+	return guard(func() error {
+		var id int
+		err := s.db.Update(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			return f(tx)
+		})
+		if err == nil {
+			s.seen.Store(s.base + uint64(id))
+		}
+		return err
+	})
 }
 
 const storeVersion = "1"
@@ -40,6 +118,7 @@ const (
 	bucketSets  = "sets"
 	keyVersion  = "version"
 	keyCreation = "creation"
+	keyIdentity = "identity"
 )
 
 // A change is what one transaction does.
@@ -206,34 +285,32 @@ func (s *Set) check() error {
 
 // write does a change, all of it or nothing.
 func (s *store) write(c change) error {
-	return guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			if c.creation != nil {
-				b, err := json.Marshal(c.creation)
-				if err != nil {
-					return err
-				}
-				if err := tx.Bucket([]byte(bucketMain)).Put([]byte(keyCreation), b); err != nil {
-					return err
-				}
+	return s.update(func(tx *bbolt.Tx) error {
+		if c.creation != nil {
+			b, err := json.Marshal(c.creation)
+			if err != nil {
+				return err
 			}
-			sets := tx.Bucket([]byte(bucketSets))
-			for _, set := range c.put {
-				b, err := json.Marshal(set)
-				if err != nil {
-					return err
-				}
-				if err := sets.Put(set.ID[:], b); err != nil {
-					return err
-				}
+			if err := tx.Bucket([]byte(bucketMain)).Put([]byte(keyCreation), b); err != nil {
+				return err
 			}
-			for _, id := range c.drop {
-				if err := sets.Delete(id[:]); err != nil {
-					return err
-				}
+		}
+		sets := tx.Bucket([]byte(bucketSets))
+		for _, set := range c.put {
+			b, err := json.Marshal(set)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+			if err := sets.Put(set.ID[:], b); err != nil {
+				return err
+			}
+		}
+		for _, id := range c.drop {
+			if err := sets.Delete(id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -162,9 +162,9 @@ func runSuite(t *testing.T, root string, backend agent.Snapshots) {
 		}
 		target.Files = s
 		target.Held = func(ctx context.Context) (int, int, error) {
-			snapshots, err1 := backend.(agent.SnapshotLister).List(ctx)
-			shares, err2 := s.List(ctx)
-			return len(snapshots), len(shares), errors.Join(err1, err2)
+			own1, foreign1, err1 := backend.(agent.SnapshotLister).List(ctx, agent.Owner{})
+			own2, foreign2, err2 := s.List(ctx, agent.Owner{})
+			return len(own1) + len(foreign1), len(own2) + len(foreign2), errors.Join(err1, err2)
 		}
 		return target
 	})

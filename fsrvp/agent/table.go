@@ -109,24 +109,25 @@ func (s *Set) shares() int {
 }
 
 // spec returns what the backend of snapshots knows a copy by.
-func (s *Set) spec(c *Copy) SnapshotSpec {
-	return SnapshotSpec{ID: c.ID, Volume: c.Volume, Writable: s.Context.AutoRecovery()}
+func (s *Set) spec(c *Copy, mark Mark) SnapshotSpec {
+	return SnapshotSpec{ID: c.ID, Mark: mark, Volume: c.Volume, Writable: s.Context.AutoRecovery()}
 }
 
-func (s *Set) specs() []SnapshotSpec {
+func (s *Set) specs(mark Mark) []SnapshotSpec {
 	specs := make([]SnapshotSpec, len(s.Copies))
 	for i := range s.Copies {
-		specs[i] = s.spec(&s.Copies[i])
+		specs[i] = s.spec(&s.Copies[i], mark)
 	}
 	return specs
 }
 
 // exposure returns what the backend of shares has to expose, or exposes, for a mapping.
-func (s *Set) exposure(c *Copy, m *Mapping) Exposure {
+func (s *Set) exposure(c *Copy, m *Mapping, mark Mark) Exposure {
 	return Exposure{
 		Name:     m.Name,
+		Mark:     mark,
 		Base:     m.Share,
-		Snapshot: Snapshot{SnapshotSpec: s.spec(c), Path: c.Path, Created: c.Created},
+		Snapshot: Snapshot{SnapshotSpec: s.spec(c, mark), Path: c.Path, Created: c.Created},
 		Path:     filepath.Join(c.Path, m.Dir),
 		Writable: s.Context.AutoRecovery() && s.Status != Recovered,
 	}

@@ -27,6 +27,7 @@ type Volume struct {
 // before it asks, so that after a crash it knows what may exist.
 type SnapshotSpec struct {
 	ID     fsrvp.CopyID
+	Mark   Mark // that the snapshot carries
 	Volume Volume
 	// Writable copies may be written by the client until the set is recovered (AUTO_RECOVERY); then
 	// the agent calls Seal.
@@ -44,7 +45,8 @@ type Snapshot struct {
 // All methods may be called by several goroutines at once.
 //
 // A backend finds a snapshot by its id and volume alone, so that what a crash left behind can be deleted by an
-// agent that never saw Create return. Errors may wrap an fsrvp.Status, which then
+// agent that never saw Create return. It takes, lists and deletes snapshots where it was configured to and nowhere
+// else. Errors may wrap an fsrvp.Status, which then
 // reaches the client: fsrvp.ErrNotSupported for a volume that cannot be copied.
 type Snapshots interface {
 	// Volume finds the volume that holds dir, an absolute path without symbolic links: with one, the same path
@@ -54,8 +56,11 @@ type Snapshots interface {
 	Volume(ctx context.Context, dir string) (Volume, error)
 	// Create takes all the snapshots, as close to one moment as the backend can, or none: after an
 	// error nothing is left. When it returns nil they are on stable storage. Cancelling ctx ends it.
+	// Each snapshot carries the mark of its spec from the moment it exists, half-made or not.
 	Create(ctx context.Context, specs []SnapshotSpec) ([]Snapshot, error)
-	// Delete removes a snapshot, a half-made one too. There being none is no error.
+	// Delete removes a snapshot, a half-made one too. It is no error where there is none. One that carries
+	// the mark of another owner than the spec's stays, and the error wraps ErrForeign; one without a mark
+	// is removed, since the caller knows its id.
 	Delete(ctx context.Context, s SnapshotSpec) error
 }
 
@@ -78,12 +83,14 @@ type CompatibilityReporter interface {
 	Compatibility(ctx context.Context, v Volume) (fsrvp.Compatibility, error)
 }
 
-// A SnapshotLister is a Snapshots that can say which snapshots it holds. With one, the agent
-// removes at start those that its table does not know.
+// A SnapshotLister is a Snapshots that can say which snapshots it holds. With one, the agent finds at start what its table
+// has lost, and what nobody has in a table.
 type SnapshotLister interface {
-	// List returns every snapshot that the backend made and that still exists, half-made ones too. Of
-	// their volumes it may know no more than Delete needs.
-	List(ctx context.Context) ([]SnapshotSpec, error)
+	// List returns the snapshots that exist where the backend makes them, half-made ones too: those whose mark has this
+	// owner, and apart from them all others, without a mark (made before there were marks) or of another owner.
+	// Nobody deletes or exposes the others but an administrator. Of volumes it may know no more than
+	// Delete needs. It changes nothing, and may be called at any time.
+	List(ctx context.Context, owner Owner) (own, foreign []SnapshotSpec, err error)
 }
 
 // A Share is a share of the file server.
@@ -95,6 +102,7 @@ type Share struct {
 // An Exposure says which share to expose a copy as.
 type Exposure struct {
 	Name     string   // of the exposed share, "vms@{f0f1f2f3-...}"
+	Mark     Mark     // that the share carries
 	Base     Share    // the share whose rights and parameters it takes over
 	Snapshot Snapshot // what it is part of
 	Path     string   // the directory to expose: the base share's within the snapshot
@@ -108,14 +116,16 @@ type Shares interface {
 	// fails with an error that wraps fsrvp.ErrObjectNotFound where there is none.
 	Lookup(ctx context.Context, name string) (Share, error)
 	// Expose makes the share, on stable storage when it returns nil. After an error
-	// nothing of it is left. Exposing the same again is no error.
+	// nothing of it is left. Exposing the same again is no error. It replaces a share of that name that shows something
+	// else, or is half-made, but not one that carries the mark of another owner: then the error wraps ErrForeign.
 	Expose(ctx context.Context, e Exposure) error
 	// Unexpose removes an exposed share by its name and ends the use of it: handles that are
-	// open on it fail from then on. There being none is no error.
-	Unexpose(ctx context.Context, name string) error
+	// open on it fail from then on. It is no error where there is none. A share that carries the mark of another owner stays, and the
+	// error wraps ErrForeign; one without a mark is removed.
+	Unexpose(ctx context.Context, owner Owner, name string) error
 }
 
-// A ShareNamer is a Shares with names of its own rules. CheckName tells whether an exposed share could have
+// A ShareNamer is a Shares with names of its own rules. CheckName reports whether an exposed share could have
 // that name, before anything is made.
 type ShareNamer interface {
 	CheckName(name string) error
@@ -126,8 +136,17 @@ type ShareSealer interface {
 	SealShare(ctx context.Context, e Exposure) error
 }
 
-// A ShareLister is a Shares that can say which shares it exposes. With one, the agent removes at start those that
-// its table does not know.
+// An ExposedShare is an exposed share that a ShareLister has found.
+type ExposedShare struct {
+	Name string // as the backend spells it
+	Mark Mark
+	// Partial shares are half-made, half-sealed or half-removed: no client can use them. Expose completes one, Unexpose removes it.
+	Partial bool
+}
+
+// A ShareLister is a Shares that can say which shares it exposes. With one, the agent exposes at start what is gone, and finds
+// what its table does not know.
 type ShareLister interface {
-	List(ctx context.Context) ([]string, error)
+	// List returns the exposed shares whose mark has this owner, and apart from them all others, as [SnapshotLister] does.
+	List(ctx context.Context, owner Owner) (own, foreign []ExposedShare, err error)
 }

@@ -97,12 +97,8 @@ func (fs *fileServer) unc(share int) string { return fmt.Sprintf(`\\%s\s%d`, fs.
 func (fs *fileServer) requireClean(t testing.TB) {
 	t.Helper()
 	require.Empty(t, fs.agent.Table(), "sets on %s", fs.name)
-	snaps, err := fs.snapshots.List(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, snaps, "snapshots on %s", fs.name)
-	shares, err := fs.shares.List(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, shares, "exposed shares on %s", fs.name)
+	require.Empty(t, fs.snapshots.All(), "snapshots on %s", fs.name)
+	require.Empty(t, fs.shares.All(), "exposed shares on %s", fs.name)
 }
 
 // setFault has every call of an agent fail with what f returns, where that is not nil.

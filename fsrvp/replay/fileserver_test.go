@@ -133,12 +133,8 @@ func (fs *fileServer) recording(t testing.TB) []*transcript.Exchange {
 func (fs *fileServer) requireClean(t testing.TB) {
 	t.Helper()
 	require.Empty(t, fs.agent.Table())
-	snaps, err := fs.snapshots.List(context.Background())
-	require.NoError(t, err)
-	require.Empty(t, snaps)
-	shares, err := fs.shares.List(context.Background())
-	require.NoError(t, err)
-	require.Empty(t, shares)
+	require.Empty(t, fs.snapshots.All())
+	require.Empty(t, fs.shares.All())
 }
 
 // A life is what a client did.

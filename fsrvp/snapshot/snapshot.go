@@ -237,16 +237,15 @@ func (a *Auto) Prepare(ctx context.Context, volumes []backend.Volume) error {
 }
 
 // List returns the snapshots of all backends.
-func (a *Auto) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
-	var all []backend.SnapshotSpec
+func (a *Auto) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	for _, b := range a.backends {
-		specs, err := b.List(ctx)
+		o, f, err := b.List(ctx, owner)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, specs...)
+		own, foreign = append(own, o...), append(foreign, f...)
 	}
-	return all, nil
+	return own, foreign, nil
 }
 
 // Compatibility says what the volume's backend says.

@@ -107,7 +107,7 @@ func TestOneFails(t *testing.T) {
 		bad[i].Volume.Path += "/gone"
 		_, err := a.Create(t.Context(), bad)
 		require.ErrorIs(t, err, os.ErrNotExist)
-		list, err := a.List(t.Context())
+		list, _, err := a.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list)
 	}

@@ -41,7 +41,8 @@ var _ interface {
 // New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is none. Shares are
 // the directories that can be copied, by the names of their shares; names differ in more than case.
 //
-// Nothing else may be kept in dir under a name that looks like an exposed share's: List takes it for one.
+// Several agents may use one dir. Whose an exposed share is says a symbolic link beside it, ".owner-" and the share's name, whose target
+// is the mark.
 func New(dir string, shares map[string]string) (*Shares, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -97,10 +98,11 @@ func (s *Shares) Lookup(_ context.Context, name string) (backend.Share, error) {
 	return share, nil
 }
 
-// CheckName tells whether an exposed share can have that name: it has to be a file's, of at most 255 bytes, and to look
-// like an exposed share's.
+// CheckName reports whether an exposed share can have that name: it has to be a file's, with room for what is put before
+// it, of at most 248 bytes, and to look like an exposed share's.
 func (s *Shares) CheckName(name string) error {
-	if !exposed(name) || strings.ContainsAny(name, `/\`+"\x00") || len(name) > 255 {
+	if !exposed(name) || strings.ContainsAny(name, `/\`+"\x00") || len(name) > 255-len(ownerPrefix) ||
+		strings.HasPrefix(name, ownerPrefix) || strings.HasPrefix(name, newPrefix) {
 		return fmt.Errorf("directory: %q cannot be the name of an exposed share", name)
 	}
 	return nil
@@ -112,58 +114,109 @@ func exposed(name string) bool {
 	return ok
 }
 
+// What is beside the link of an exposed share: whose it is, and the link itself before it is complete.
+const (
+	ownerPrefix = ".owner-"
+	newPrefix   = ".new-"
+)
+
+// markOf returns the mark of an exposed share; the zero Mark where it has none.
+func (s *Shares) markOf(name string) (backend.Mark, error) {
+	text, err := os.Readlink(s.Path(ownerPrefix + name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return backend.Mark{}, nil
+	}
+	if err != nil {
+		return backend.Mark{}, err
+	}
+	return backend.ParseMark(text)
+}
+
+// check fails where an exposed share is not one that the owner may replace or remove, and returns its mark. The link need not be there.
+func (s *Shares) check(name string, owner backend.Owner) (backend.Mark, error) {
+	info, err := os.Lstat(s.Path(name))
+	if err == nil && info.Mode().Type() != fs.ModeSymlink {
+		return backend.Mark{}, fmt.Errorf("%s is in the way: it is not a symbolic link", s.Path(name))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return backend.Mark{}, err
+	}
+	mark, err := s.markOf(name)
+	if err == nil && !mark.Allows(owner) {
+		err = fmt.Errorf("agent %s: %w", mark.Owner, backend.ErrForeign)
+	}
+	return mark, err
+}
+
 // Expose makes the link, in place of one of the same name.
 func (s *Shares) Expose(_ context.Context, e backend.Exposure) error {
 	if err := s.CheckName(e.Name); err != nil {
 		return err
 	}
-	if info, err := os.Stat(e.Path); err != nil {
+	if err := s.expose(e); err != nil {
 		return fmt.Errorf("directory: exposing %q: %w", e.Name, err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("directory: exposing %q: %s is not a directory", e.Name, e.Path)
-	}
-	link := s.Path(e.Name)
-	if info, err := os.Lstat(link); err == nil && info.Mode().Type() != fs.ModeSymlink {
-		return fmt.Errorf("directory: exposing %q: %s is in the way", e.Name, link)
-	}
-	// Beside the others and then over the old one: there is no moment at which neither is there.
-	temp := filepath.Join(s.dir, ".new-"+e.Snapshot.ID.String()+"-"+strings.ToLower(e.Base.Name))
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("directory: exposing %q: %w", e.Name, err)
-	}
-	if err := os.Symlink(e.Path, temp); err != nil {
-		return fmt.Errorf("directory: exposing %q: %w", e.Name, err)
-	}
-	if err := os.Rename(temp, link); err != nil {
-		return errors.Join(fmt.Errorf("directory: exposing %q: %w", e.Name, err), os.Remove(temp))
-	}
-	if err := s.sync(); err != nil {
-		return errors.Join(fmt.Errorf("directory: exposing %q: %w", e.Name, err), os.Remove(link))
 	}
 	return nil
+}
+
+func (s *Shares) expose(e backend.Exposure) error {
+	if info, err := os.Stat(e.Path); err != nil {
+		return err
+	} else if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", e.Path)
+	}
+	old, err := s.check(e.Name, e.Mark.Owner)
+	if err != nil {
+		return err
+	}
+	// The mark first: what a crash leaves has an owner.
+	if old.Owner != e.Mark.Owner {
+		if err := os.Symlink(e.Mark.String(), s.Path(ownerPrefix+e.Name)); err != nil {
+			return err
+		}
+	}
+	if err := s.link(e); err != nil {
+		return errors.Join(err, s.unlink(e.Name))
+	}
+	return nil
+}
+
+// link makes the link beside the others and then puts it over an old one: there is no moment at which neither is there.
+func (s *Shares) link(e backend.Exposure) error {
+	temp := s.Path(newPrefix + e.Name)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(e.Path, temp); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, s.Path(e.Name)); err != nil {
+		return err
+	}
+	return s.sync()
+}
+
+// unlink removes all that belongs to an exposed share: its mark last.
+func (s *Shares) unlink(name string) error {
+	for _, path := range []string{name, newPrefix + name, ownerPrefix + name} {
+		if err := os.Remove(s.Path(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return s.sync()
 }
 
 // SealShare has nothing to do: it is the snapshot that can or cannot be written to.
 func (s *Shares) SealShare(context.Context, backend.Exposure) error { return nil }
 
 // Unexpose removes the link.
-func (s *Shares) Unexpose(_ context.Context, name string) error {
+func (s *Shares) Unexpose(_ context.Context, owner backend.Owner, name string) error {
 	if err := s.CheckName(name); err != nil {
 		return nil // no such share can have been made
 	}
-	link := s.Path(name)
-	info, err := os.Lstat(link)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && info.Mode().Type() != fs.ModeSymlink {
-		err = errors.New("it is not a symbolic link of this agent's")
-	}
+	_, err := s.check(name, owner)
 	if err == nil {
-		err = os.Remove(link)
-	}
-	if err == nil {
-		err = s.sync()
+		err = s.unlink(name)
 	}
 	if err != nil {
 		return fmt.Errorf("directory: removing %q: %w", name, err)
@@ -171,25 +224,36 @@ func (s *Shares) Unexpose(_ context.Context, name string) error {
 	return nil
 }
 
-// List returns the names of the links. Links that a crash has left half-made are removed.
-func (s *Shares) List(context.Context) ([]string, error) {
+// List returns the exposed shares. One whose link was not completed, or not removed with its mark, is Partial. It passes over links with
+// a mark that it cannot read.
+func (s *Shares) List(_ context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, fmt.Errorf("directory: %w", err)
+		return nil, nil, fmt.Errorf("directory: %w", err)
 	}
-	var names []string
+	whole := make(map[string]bool, len(entries)) // by name: whether the link itself is there
 	for _, e := range entries {
-		switch name := e.Name(); {
-		case e.Type() != fs.ModeSymlink:
-		case strings.HasPrefix(name, ".new-"):
-			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
-				return nil, fmt.Errorf("directory: %w", err)
-			}
-		case exposed(name):
-			names = append(names, name)
+		if e.Type() != fs.ModeSymlink {
+			continue
+		}
+		name, isMark := strings.CutPrefix(e.Name(), ownerPrefix)
+		if exposed(name) && !strings.HasPrefix(name, newPrefix) {
+			whole[name] = whole[name] || !isMark
 		}
 	}
-	return names, nil
+	for _, name := range slices.Sorted(maps.Keys(whole)) {
+		mark, err := s.markOf(name)
+		if err != nil {
+			continue
+		}
+		found := backend.ExposedShare{Name: name, Mark: mark, Partial: !whole[name]}
+		if mark.Owner == owner {
+			own = append(own, found)
+		} else {
+			foreign = append(foreign, found)
+		}
+	}
+	return own, foreign, nil
 }
 
 // sync brings the links to stable storage. Windows has no way to ask for that.

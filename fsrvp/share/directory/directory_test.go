@@ -36,14 +36,14 @@ func TestExposeAndUnexpose(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "old", string(data))
 	}
-	names, err := s.List(t.Context())
+	names, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
-	require.Equal(t, []string{e.Name}, names)
+	require.Equal(t, []backend.ExposedShare{{Name: e.Name}}, names)
 	require.NoError(t, s.SealShare(t.Context(), e))
 	for range 2 { // nor is removing what is not there
-		require.NoError(t, s.Unexpose(t.Context(), e.Name))
+		require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	}
-	names, err = s.List(t.Context())
+	names, _, err = s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Empty(t, names)
 	require.DirExists(t, e.Path, "the snapshot went with its link")
@@ -94,12 +94,12 @@ func TestCheckName(t *testing.T) {
 	id := "@{" + fsrvp.NewCopyID().String() + "}"
 	require.NoError(t, s.CheckName("a$"+id+"$"))
 	for _, bad := range []string{
-		"", "Data", id, "a@{0}", "../a" + id, `a\b` + id, "a\x00" + id, strings.Repeat("a", 256-len(id)) + id,
+		"", "Data", id, "a@{0}", "../a" + id, `a\b` + id, "a\x00" + id, strings.Repeat("a", 249-len(id)) + id, ".owner-a" + id, ".new-a" + id,
 	} {
 		require.Error(t, s.CheckName(bad), "%q", bad)
 		e.Name = bad
 		require.Error(t, s.Expose(t.Context(), e), "%q", bad)
-		require.NoError(t, s.Unexpose(t.Context(), bad), "%q", bad)
+		require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, bad), "%q", bad)
 	}
 }
 
@@ -107,10 +107,10 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	s, e := newShares(t)
 	require.NoError(t, os.Mkdir(s.Path(e.Name), 0o755))
 	require.ErrorContains(t, s.Expose(t.Context(), e), "in the way")
-	require.Error(t, s.Unexpose(t.Context(), e.Name))
+	require.Error(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.DirExists(t, s.Path(e.Name))
 	require.NoError(t, os.WriteFile(s.Path("notes"), nil, 0o600))
-	names, err := s.List(t.Context())
+	names, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Empty(t, names)
 }
@@ -119,18 +119,77 @@ func TestExposeOfNothing(t *testing.T) {
 	s, e := newShares(t)
 	e.Path = filepath.Join(e.Path, "missing")
 	require.Error(t, s.Expose(t.Context(), e))
-	names, err := s.List(t.Context())
+	names, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Empty(t, names)
 }
 
-func TestHalfMadeLinkIsRemoved(t *testing.T) {
+// TestHalfMade has what a crash leaves at each step: it is whose it would be, Expose completes it, and Unexpose removes it.
+func TestHalfMade(t *testing.T) {
 	s, e := newShares(t)
-	temp := s.Path(".new-" + e.Snapshot.ID.String() + "-data")
-	require.NoError(t, os.Symlink(e.Path, temp))
-	names, err := s.List(t.Context())
+	e.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 3}
+	steps := []func() error{
+		func() error { return os.Symlink(e.Mark.String(), s.Path(ownerPrefix+e.Name)) },
+		func() error { return os.Symlink(e.Path, s.Path(newPrefix+e.Name)) },
+	}
+	for n := range len(steps) + 1 {
+		for _, finish := range []func() error{
+			func() error { return s.Unexpose(t.Context(), e.Mark.Owner, e.Name) },
+			func() error { return s.Expose(t.Context(), e) },
+		} {
+			for _, step := range steps[:n] {
+				require.NoError(t, step())
+			}
+			own, foreign, err := s.List(t.Context(), e.Mark.Owner)
+			require.NoError(t, err)
+			require.Empty(t, foreign)
+			if n > 0 {
+				require.Equal(t, []backend.ExposedShare{{Name: e.Name, Mark: e.Mark, Partial: true}}, own)
+			}
+			require.NoError(t, finish())
+			require.NoError(t, s.Unexpose(t.Context(), e.Mark.Owner, e.Name))
+			entries, err := os.ReadDir(s.dir)
+			require.NoError(t, err)
+			require.Empty(t, entries)
+		}
+	}
+}
+
+// TestOwners has two agents with one directory.
+func TestOwners(t *testing.T) {
+	s, mine := newShares(t)
+	mine.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 3}
+	theirs, old := mine, mine
+	theirs.Name, theirs.Mark = "Data@{"+fsrvp.NewCopyID().String()+"}", backend.Mark{Owner: backend.NewOwner("there")}
+	old.Name, old.Mark = "Data@{"+fsrvp.NewCopyID().String()+"}", backend.Mark{}
+	for _, e := range []backend.Exposure{mine, theirs, old} {
+		require.NoError(t, s.Expose(t.Context(), e))
+	}
+	own, foreign, err := s.List(t.Context(), mine.Mark.Owner)
 	require.NoError(t, err)
-	require.Empty(t, names)
-	_, err = os.Lstat(temp)
-	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, []backend.ExposedShare{{Name: mine.Name, Mark: mine.Mark}}, own)
+	require.ElementsMatch(t, []backend.ExposedShare{{Name: theirs.Name, Mark: theirs.Mark}, {Name: old.Name}}, foreign)
+
+	require.ErrorIs(t, s.Unexpose(t.Context(), mine.Mark.Owner, theirs.Name), backend.ErrForeign)
+	require.ErrorIs(t, s.Unexpose(t.Context(), backend.Owner{}, theirs.Name), backend.ErrForeign)
+	stolen := theirs
+	stolen.Mark = mine.Mark
+	require.ErrorIs(t, s.Expose(t.Context(), stolen), backend.ErrForeign)
+	require.FileExists(t, filepath.Join(s.Path(theirs.Name), "file"))
+
+	adopted := old
+	adopted.Mark = mine.Mark
+	require.NoError(t, s.Expose(t.Context(), adopted))
+	own, _, err = s.List(t.Context(), mine.Mark.Owner)
+	require.NoError(t, err)
+	require.Len(t, own, 2, "what had no mark has one")
+	require.NoError(t, s.Unexpose(t.Context(), mine.Mark.Owner, old.Name))
+
+	x := fsrvp.NewCopyID().String()
+	require.NoError(t, os.Symlink("no mark", s.Path(ownerPrefix+"x@{"+x+"}")))
+	require.NoError(t, os.Symlink("/", s.Path("x@{"+x+"}")))
+	own, foreign, err = s.List(t.Context(), mine.Mark.Owner)
+	require.NoError(t, err)
+	require.Len(t, append(own, foreign...), 2, "what has a mark that is none is nobody's")
+	require.Error(t, s.Unexpose(t.Context(), mine.Mark.Owner, "x@{"+x+"}"))
 }

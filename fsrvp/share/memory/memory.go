@@ -138,10 +138,15 @@ func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	key := strings.ToLower(e.Name)
 	s.mu.Lock()
 	b, ok := s.bases[strings.ToLower(e.Base.Name)]
-	if ok {
+	old, exists := s.exposed[key]
+	foreign := exists && !old.Mark.Allows(e.Mark.Owner)
+	if ok && !foreign {
 		s.exposed[key] = Exposed{Exposure: e, Rights: b.rights}
 	}
 	s.mu.Unlock()
+	if foreign {
+		return fmt.Errorf("memory: share %q: %w", old.Name, backend.ErrForeign)
+	}
 	if !ok {
 		return fmt.Errorf("memory: there is no share %q: %w", e.Base.Name, fsrvp.ErrObjectNotFound)
 	}
@@ -156,14 +161,22 @@ func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 }
 
 // Unexpose implements backend.Shares.
-func (s *Shares) Unexpose(ctx context.Context, name string) error {
+func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	p := Point{Method: "Unexpose", Share: name}
 	if err := s.fault(ctx, p); err != nil {
 		return err
 	}
+	key := strings.ToLower(name)
 	s.mu.Lock()
-	delete(s.exposed, strings.ToLower(name))
+	old, exists := s.exposed[key]
+	foreign := exists && !old.Mark.Allows(owner)
+	if !foreign {
+		delete(s.exposed, key)
+	}
 	s.mu.Unlock()
+	if foreign {
+		return fmt.Errorf("memory: share %q: %w", old.Name, backend.ErrForeign)
+	}
 	p.Done = true
 	return s.fault(ctx, p)
 }
@@ -202,17 +215,29 @@ func (s *Shares) CheckName(name string) error {
 }
 
 // List implements backend.ShareLister.
-func (s *Shares) List(ctx context.Context) ([]string, error) {
+func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	for _, e := range s.All() {
+		if e.Mark.Owner == owner {
+			own = append(own, e)
+		} else {
+			foreign = append(foreign, e)
+		}
+	}
+	return own, foreign, nil
+}
+
+// All returns the exposed shares of all owners, without a call of Fault.
+func (s *Shares) All() []backend.ExposedShare {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]string, 0, len(s.exposed))
+	list := make([]backend.ExposedShare, 0, len(s.exposed))
 	for _, e := range s.exposed {
-		list = append(list, e.Name)
+		list = append(list, backend.ExposedShare{Name: e.Name, Mark: e.Mark})
 	}
-	return list, nil
+	return list
 }
 
 // ReadFile reads a file of a share, or of an exposed share, by its slash-separated path below it.

@@ -52,11 +52,11 @@ func TestExpose(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "one", string(data))
 
-	list, err := s.List(t.Context())
+	list, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
-	require.Equal(t, []string{"vms@{1}"}, list)
+	require.Equal(t, []backend.ExposedShare{{Name: "vms@{1}"}}, list)
 	for range 2 {
-		require.NoError(t, s.Unexpose(t.Context(), "VMS@{1}"))
+		require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, "VMS@{1}"))
 	}
 	_, err = s.ReadFile("vms@{1}", "file")
 	require.ErrorIs(t, err, fs.ErrNotExist)
@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 			return nil
 		}
 		require.ErrorIs(t, s.Expose(t.Context(), e), errBroken)
-		list, err := s.Clone(nil).List(t.Context())
+		list, _, err := s.Clone(nil).List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list)
 	}

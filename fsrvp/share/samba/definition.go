@@ -14,6 +14,9 @@ import (
 // not know.
 const marker = "fsrvp:copy"
 
+// ownerParam is the parameter with the mark of the agent that has made an exposed share. Older agents did not set it.
+const ownerParam = "fsrvp:owner"
+
 // A definition is a registry share to be made.
 type definition struct {
 	name   string
@@ -31,7 +34,7 @@ func (d *definition) remove(key string) {
 
 // notCloned are the parameters of a base share that an exposed share has not, or has its own of.
 var notCloned = []string{
-	"path", "comment", "available", "read only", "copy", "-valid", "usershare", "admin users", "vfs objects", marker,
+	"path", "comment", "available", "read only", "copy", "-valid", "usershare", "admin users", "vfs objects", marker, ownerParam,
 }
 
 // clone returns the definition of the share that exposes a copy of base.
@@ -41,6 +44,9 @@ func (c *conf) clone(base *section, e backend.Exposure) definition {
 	d.set("path", e.Path)
 	d.set("comment", comment(e))
 	d.set(marker, e.Snapshot.ID.String())
+	if e.Mark != (backend.Mark{}) {
+		d.set(ownerParam, e.Mark.String())
+	}
 	all := modules(c.value(base, "vfs objects"))
 	keep := slices.DeleteFunc(slices.Clone(all), isSnapshotter)
 	for _, p := range base.params {

@@ -28,5 +28,5 @@
 // # What an exposed share is known by
 //
 // Its name, base@{id} or base$@{id}$, and the parameter "fsrvp:copy = id" in it. Shares without both are never
-// changed. There may be one agent for each Samba: it takes all shares with that mark for its own.
+// changed. The parameter "fsrvp:owner" says which agent has made it: no other one changes or removes it.
 package samba

@@ -40,8 +40,10 @@ func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 		return err
 	}
 	old := c.share(e.Name)
-	if old != nil && !isOurs(old) {
-		return notOurs(old.name)
+	if old != nil {
+		if err := mayTouch(old, e.Mark.Owner); err != nil {
+			return err
+		}
 	}
 	if old != nil && c.exposes(old, e) {
 		return nil
@@ -101,18 +103,36 @@ func (s *Shares) checkExposure(e backend.Exposure) error {
 	return nil
 }
 
-// isOurs tells whether a share is one that this package has made.
-func isOurs(s *section) bool {
+// isExposed reports whether a share is one that this package has made, for whatever agent.
+func isExposed(s *section) bool {
 	id, ok := exposedID(s.name)
 	mark, _ := s.get(marker)
 	return ok && strings.EqualFold(mark, id.String())
 }
 
-func notOurs(name string) error {
-	return fmt.Errorf("samba: there is a share %q that is not this agent's", name)
+// markOf returns the mark of a share that this package has made.
+func markOf(s *section) (backend.Mark, error) {
+	text, _ := s.get(ownerParam)
+	mark, err := backend.ParseMark(text)
+	if err != nil {
+		return mark, fmt.Errorf("samba: share %q: parameter %q: %w", s.name, ownerParam, err)
+	}
+	return mark, nil
 }
 
-// exposes tells whether a share of ours is complete, and what e asks for.
+// mayTouch fails where a share is not one that the owner may change or remove.
+func mayTouch(s *section, owner backend.Owner) error {
+	if !isExposed(s) {
+		return fmt.Errorf("samba: there is a share %q that is no exposed copy", s.name)
+	}
+	mark, err := markOf(s)
+	if err == nil && !mark.Allows(owner) {
+		err = fmt.Errorf("samba: share %q, agent %s: %w", s.name, mark.Owner, backend.ErrForeign)
+	}
+	return err
+}
+
+// exposes reports whether a share of ours is complete, and what e asks for.
 func (c *conf) exposes(s *section, e backend.Exposure) bool {
 	path, _ := s.get("path")
 	return c.available(s) && path == e.Path && c.isReadOnly(s) == !e.Writable

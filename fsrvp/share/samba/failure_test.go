@@ -48,7 +48,7 @@ func TestUnexposeFails(t *testing.T) {
 	f.eachFailure(e,
 		func() { f.change(func(s *fakeState) { *s = exposed }) },
 		func() error {
-			err := f.Unexpose(t.Context(), e.Name)
+			err := f.Unexpose(t.Context(), backend.Owner{}, e.Name)
 			if err == nil {
 				require.Equal(t, before, f.state())
 			}
@@ -108,7 +108,7 @@ func (f *fakeSamba) eachFailure(e backend.Exposure, begin func(), act func() err
 	}
 }
 
-// TestUndoFails leaves a half-made share, as a crash does, that nobody can use: the next agent's List removes it, and
+// TestUndoFails leaves a half-made share, as a crash does, that nobody can use: Unexpose removes it, and
 // another Expose completes it.
 func TestUndoFails(t *testing.T) {
 	f, share := newFake(t, Config{})
@@ -124,13 +124,11 @@ func TestUndoFails(t *testing.T) {
 		require.Contains(t, f.state().Registry[e.Name], "\tavailable = No\n")
 	}
 	halfMade()
-	list, err := f.List(t.Context())
+	list, _, err := f.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
-	require.Equal(t, []string{e.Name}, list, "what cannot be removed is not passed over in silence")
+	require.Equal(t, []backend.ExposedShare{{Name: e.Name, Partial: true}}, list)
 	f.fail()
-	list, err = f.List(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, list)
+	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.Equal(t, before, f.state())
 
 	halfMade()
@@ -203,7 +201,7 @@ func TestDisconnect(t *testing.T) {
 	require.NoError(t, f.Expose(t.Context(), e))
 	f.change(func(s *fakeState) { s.Users = []string{user, user, other} })
 	f.calls()
-	require.NoError(t, f.Unexpose(t.Context(), e.Name))
+	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.Equal(t, []string{
 		testparm, "net conf delshare X", closeShare, reload, smbstatus, closeShare, smbstatus, closeShare, smbstatus,
 	}, f.commands(e))
@@ -211,16 +209,16 @@ func TestDisconnect(t *testing.T) {
 	f.disconnectWait = time.Millisecond
 	require.NoError(t, f.Expose(t.Context(), e))
 	f.change(func(s *fakeState) { s.Users = []string{user} })
-	require.ErrorContains(t, f.Unexpose(t.Context(), e.Name), "still in use after 1ms, by smbd processes 4711")
-	require.ErrorContains(t, f.Unexpose(t.Context(), e.Name), "still in use", "the share is gone, its user is not")
+	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name), "still in use after 1ms, by smbd processes 4711")
+	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name), "still in use", "the share is gone, its user is not")
 	f.change(func(s *fakeState) { s.Users = nil })
-	require.NoError(t, f.Unexpose(t.Context(), e.Name))
+	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 
 	f.disconnectWait = time.Hour
 	f.change(func(s *fakeState) { s.Users = []string{user} })
 	ctx, cancel := context.WithCancel(t.Context())
 	f.tools.log = slog.New(onCommand{slog.DiscardHandler, "smbstatus", cancel})
-	require.ErrorIs(t, f.Unexpose(ctx, e.Name), context.Canceled)
+	require.ErrorIs(t, f.Unexpose(ctx, backend.Owner{}, e.Name), context.Canceled)
 }
 
 // onCommand calls a function when a program has run.
@@ -254,8 +252,8 @@ func TestParallel(t *testing.T) {
 				func() error { return f.Expose(t.Context(), e) },
 				func() error { _, err := f.Lookup(t.Context(), "Data"); return err },
 				func() error { return f.SealShare(t.Context(), e) },
-				func() error { _, err := f.List(t.Context()); return err },
-				func() error { return f.Unexpose(t.Context(), e.Name) },
+				func() error { _, _, err := f.List(t.Context(), backend.Owner{}); return err },
+				func() error { return f.Unexpose(t.Context(), backend.Owner{}, e.Name) },
 			} {
 				if err := do(); err != nil {
 					t.Error(err)
@@ -273,8 +271,8 @@ func TestParallel(t *testing.T) {
 	e := exposureOf(share, share.Path)
 	require.ErrorIs(t, f.Expose(ctx, e), context.Canceled)
 	require.ErrorIs(t, f.SealShare(ctx, e), context.Canceled)
-	require.ErrorIs(t, f.Unexpose(ctx, e.Name), context.Canceled)
-	_, err := f.List(ctx)
+	require.ErrorIs(t, f.Unexpose(ctx, backend.Owner{}, e.Name), context.Canceled)
+	_, _, err := f.List(ctx, backend.Owner{})
 	require.ErrorIs(t, err, context.Canceled)
 	f.unlock()
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 const (
@@ -40,10 +42,10 @@ func TestOrder(t *testing.T) {
 	require.NoError(t, f.SealShare(t.Context(), e))
 	require.Equal(t, []string{testparm}, f.commands(e))
 
-	require.NoError(t, f.Unexpose(t.Context(), e.Name))
+	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.Equal(t, []string{testparm, "net conf delshare X", closeShare, reload, smbstatus}, f.commands(e))
 	require.Empty(t, f.state().Registry)
-	require.NoError(t, f.Unexpose(t.Context(), e.Name))
+	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.Equal(t, []string{testparm, closeShare, reload, smbstatus}, f.commands(e))
 
 	// A share with no security descriptor is made in one step.

@@ -164,7 +164,7 @@ func TestWithSmbd(t *testing.T) {
 			require.Equal(t, fs.Output(t, "sharesec", "data", "--viewsddl"), fs.Output(t, "sharesec", e.Name, "--viewsddl"))
 			require.Contains(t, smbclient(t, n, "nobody1", e.Name, "ls"), "NT_STATUS_ACCESS_DENIED")
 			require.Contains(t, smbclient(t, n, "backup", e.Name, "ls"), "file ")
-			require.NoError(t, s.Unexpose(t.Context(), e.Name))
+			require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
 		})
 		t.Run("sealed", func(t *testing.T) { s.sealed(t, n, exposureOf(share, copied), copied) })
 	})
@@ -186,7 +186,7 @@ func (s *Shares) throughItsLife(t *testing.T, n *peers.Network, early *talk, e b
 	require.NoError(t, err)
 	require.Len(t, usersOf(users, e.Name), 2, users)
 
-	require.NoError(t, s.Unexpose(t.Context(), e.Name))
+	require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	open.say("read", "Error 0xc00000c9") // STATUS_NETWORK_NAME_DELETED
 	early.say("ls", "NT_STATUS_NETWORK_NAME_DELETED")
 	early.say(`tcon "`+e.Name+`"`, "NT_STATUS_BAD_NETWORK_NAME")
@@ -211,7 +211,7 @@ func (s *Shares) sealed(t *testing.T, n *peers.Network, e backend.Exposure, copi
 	again := openFileOn(t, n, e.Name, false)
 	again.hear("opened")
 	again.say("read", "read b'recovered'")
-	require.NoError(t, s.Unexpose(t.Context(), e.Name))
+	require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	again.say("read", "Error 0xc00000c9")
 }
 

@@ -76,7 +76,7 @@ func (p *PreviousVersions) Expose(ctx context.Context, e backend.Exposure) error
 		return err
 	}
 	if err := p.link(e); err != nil {
-		return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.Unexpose(context.WithoutCancel(ctx), e.Name))
+		return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.Unexpose(context.WithoutCancel(ctx), e.Mark.Owner, e.Name))
 	}
 	return nil
 }
@@ -103,12 +103,15 @@ func (p *PreviousVersions) link(e backend.Exposure) error {
 	return fmt.Errorf("%s is full of copies of %v", dir, e.Snapshot.Created)
 }
 
-// Unexpose takes the copy off the list and removes the exposed share.
-func (p *PreviousVersions) Unexpose(ctx context.Context, name string) error {
+// Unexpose removes the exposed share, if it is one of the owner's, and takes the copy off the list.
+func (p *PreviousVersions) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
+	if err := p.Shares.Unexpose(ctx, owner, name); err != nil {
+		return err
+	}
 	if err := p.unlink(name); err != nil {
 		return fmt.Errorf("samba: previous versions: %w", err)
 	}
-	return p.Shares.Unexpose(ctx, name)
+	return nil
 }
 
 // unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id, so the target tells.

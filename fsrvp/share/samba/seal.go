@@ -23,12 +23,13 @@ func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 		return err
 	}
 	share := c.share(e.Name)
-	switch {
-	case share == nil:
+	if share == nil {
 		return fmt.Errorf("samba: share %q is not exposed", e.Name)
-	case !isOurs(share):
-		return notOurs(share.name)
-	case c.available(share) && c.isReadOnly(share):
+	}
+	if err := mayTouch(share, e.Mark.Owner); err != nil {
+		return err
+	}
+	if c.available(share) && c.isReadOnly(share) {
 		return nil
 	}
 	// One by one: all else of the share stays as it is, its security descriptor too.

@@ -163,19 +163,19 @@ func TestToolsRoundTrip(t *testing.T) {
 			}
 			require.NoError(t, o.Expose(t.Context(), e), "exposing the same again is no error")
 			require.Equal(t, got, o.shown(e.Name))
-			list, err := o.List(t.Context())
+			list, _, err := o.List(t.Context(), backend.Owner{})
 			require.NoError(t, err)
-			require.Equal(t, []string{e.Name}, list)
+			require.Equal(t, []backend.ExposedShare{{Name: e.Name}}, list)
 			_, err = o.Lookup(t.Context(), e.Name)
 			require.ErrorIs(t, err, fsrvp.ErrObjectNotFound)
 
 			o.run("net", "conf", "delshare", name) // what is exposed outlives it
 			require.NoError(t, o.Expose(t.Context(), e))
-			require.NoError(t, o.Unexpose(t.Context(), strings.ToUpper(e.Name)))
+			require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, strings.ToUpper(e.Name)))
 			require.Empty(t, o.run("net", "conf", "listshares"))
 			require.Nil(t, o.record(e.Name))
-			require.NoError(t, o.Unexpose(t.Context(), e.Name), "nor is removing what is not there")
-			list, err = o.List(t.Context())
+			require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name), "nor is removing what is not there")
+			list, _, err = o.List(t.Context(), backend.Owner{})
 			require.NoError(t, err)
 			require.Empty(t, list)
 			require.ErrorIs(t, o.Expose(t.Context(), e), fsrvp.ErrObjectNotFound)
@@ -193,7 +193,7 @@ func TestToolsRefusedNames(t *testing.T) {
 		e := exposureOf(backend.Share{Name: name, Path: base}, base)
 		require.ErrorIs(t, o.CheckName(e.Name), fsrvp.ErrNotSupported, name)
 		require.Error(t, o.Expose(t.Context(), e), name)
-		require.NoError(t, o.Unexpose(t.Context(), e.Name), name)
+		require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name), name)
 		require.Empty(t, o.run("net", "conf", "listshares"))
 	}
 }
@@ -246,7 +246,7 @@ func TestToolsParameters(t *testing.T) {
 		for _, key := range []string{marker, "path", "comment", "available"} {
 			delete(got, key)
 		}
-		require.NoError(t, o.Unexpose(t.Context(), e.Name))
+		require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name))
 		return got
 	}
 	require.Equal(t, map[string]string{"read only": "Yes", "write list": "", "admin users": "", "vfs objects": "acl_xattr"}, made("inherits", false))
@@ -345,7 +345,7 @@ func TestToolsLookup(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrNotExist, name)
 	}
 	require.NotContains(t, o.run("net", "conf", "listshares"), "temporary") // which is an administrator's
-	list, err := o.List(t.Context())
+	list, _, err := o.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Empty(t, list)
 }
@@ -382,10 +382,44 @@ func TestToolsSeal(t *testing.T) {
 	require.NoError(t, o.Expose(t.Context(), e))
 	require.Equal(t, "Yes", o.shown(e.Name)["available"])
 	o.run("net", "conf", "setparm", e.Name, "available", "no")
-	list, err := o.List(t.Context())
+	list, _, err := o.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
-	require.Empty(t, list)
+	require.Equal(t, []backend.ExposedShare{{Name: e.Name, Partial: true}}, list)
+	require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name))
 	require.Empty(t, o.run("net", "conf", "listshares"))
+}
+
+// TestToolsOwners has two agents with one Samba, and a share of the time before there were marks.
+func TestToolsOwners(t *testing.T) {
+	base := t.TempDir()
+	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
+	share := backend.Share{Name: "data", Path: base}
+	mine, theirs, old := exposureOf(share, base), exposureOf(share, base), exposureOf(share, base)
+	mine.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 1 << 40}
+	theirs.Mark = backend.Mark{Owner: backend.NewOwner("there")}
+	for _, e := range []backend.Exposure{mine, theirs, old} {
+		require.NoError(t, o.Expose(t.Context(), e))
+	}
+	own, foreign, err := o.List(t.Context(), mine.Mark.Owner)
+	require.NoError(t, err)
+	require.Equal(t, []backend.ExposedShare{{Name: mine.Name, Mark: mine.Mark}}, own)
+	require.ElementsMatch(t, []backend.ExposedShare{{Name: theirs.Name, Mark: theirs.Mark}, {Name: old.Name}}, foreign)
+
+	before := o.run("net", "conf", "showshare", theirs.Name)
+	stolen := theirs
+	stolen.Mark, stolen.Path = mine.Mark, t.TempDir()
+	require.ErrorIs(t, o.Expose(t.Context(), stolen), backend.ErrForeign)
+	require.ErrorIs(t, o.SealShare(t.Context(), stolen), backend.ErrForeign)
+	require.ErrorIs(t, o.Unexpose(t.Context(), mine.Mark.Owner, theirs.Name), backend.ErrForeign)
+	require.Equal(t, before, o.run("net", "conf", "showshare", theirs.Name))
+	o.run("net", "conf", "setparm", theirs.Name, ownerParam, "no mark")
+	require.Error(t, o.Unexpose(t.Context(), theirs.Mark.Owner, theirs.Name))
+	_, foreign, err = o.List(t.Context(), mine.Mark.Owner)
+	require.NoError(t, err)
+	require.Len(t, foreign, 1)
+
+	require.NoError(t, o.Unexpose(t.Context(), mine.Mark.Owner, mine.Name))
+	require.NoError(t, o.Unexpose(t.Context(), mine.Mark.Owner, old.Name), "its table knows it")
 }
 
 // TestToolsOthersShares leaves alone what looks like an exposed share and is not.
@@ -398,9 +432,9 @@ func TestToolsOthersShares(t *testing.T) {
 		t.Helper()
 		before := o.run("net", "conf", "showshare", e.Name)
 		require.Error(t, o.Expose(t.Context(), e))
-		require.Error(t, o.Unexpose(t.Context(), e.Name))
+		require.Error(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name))
 		require.Error(t, o.SealShare(t.Context(), e))
-		list, err := o.List(t.Context())
+		list, _, err := o.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list)
 		require.Equal(t, before, o.run("net", "conf", "showshare", e.Name))
@@ -458,7 +492,7 @@ func TestToolsUnsafePaths(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, path, o.shown(e.Name)["path"])
 			require.Equal(t, "Yes", o.shown(e.Name)["read only"])
-			require.NoError(t, o.Unexpose(t.Context(), e.Name))
+			require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name))
 		})
 	}
 	for _, path := range []string{"relative", dir + "/", dir + "/x/../y", dir + "/gone", "/etc/passwd", ""} {

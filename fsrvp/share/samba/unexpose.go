@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Unexpose removes an exposed share and disconnects who uses it. The base share need not be there. After a failure, also
+// Unexpose removes an exposed share and disconnects all its users. The base share need not be there. After a failure, also
 // that somebody is still connected after Config.DisconnectWait, it has to be called again. A share of that
-// name that is not this agent's is left alone, and an error.
-func (s *Shares) Unexpose(ctx context.Context, name string) error {
+// name that is no exposed copy, or another agent's, is left alone, and an error.
+func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	if nameFault(name) != "" {
 		return nil // no such share can have been made
 	}
@@ -24,40 +26,42 @@ func (s *Shares) Unexpose(ctx context.Context, name string) error {
 		return err
 	}
 	share := c.share(name)
-	if share != nil && !isOurs(share) {
-		return notOurs(share.name)
+	if share != nil {
+		if err := mayTouch(share, owner); err != nil {
+			return err
+		}
 	}
 	return s.remove(ctx, name, share != nil)
 }
 
-// List returns the names of all exposed shares, those of agents before this one too. What is half-made, or half-sealed, it
-// removes.
-func (s *Shares) List(ctx context.Context) ([]string, error) {
+// List returns the exposed shares. Those that are half-made or half-sealed, which no client can use, are Partial.
+func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	if err := s.lock(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.unlock()
 	c, err := s.conf(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var names []string
 	for i := range c.shares {
 		share := &c.shares[i]
-		if !isOurs(share) {
+		if !isExposed(share) {
 			continue
 		}
-		if !c.available(share) {
-			s.log.WarnContext(ctx, "removing a half-made share", "share", share.name)
-			err := s.remove(ctx, share.name, true)
-			if err == nil {
-				continue
-			}
-			s.log.ErrorContext(ctx, "half-made share not removed", "share", share.name, "err", err)
+		mark, err := markOf(share)
+		if err != nil {
+			s.log.WarnContext(ctx, "an exposed share that is left alone", "share", share.name, "err", err)
+			continue
 		}
-		names = append(names, share.name)
+		found := backend.ExposedShare{Name: share.name, Mark: mark, Partial: !c.available(share)}
+		if mark.Owner == owner {
+			own = append(own, found)
+		} else {
+			foreign = append(foreign, found)
+		}
 	}
-	return names, nil
+	return own, foreign, nil
 }
 
 // remove deletes a share, unless it is not there, and disconnects who uses it. That is done for a share that is not there too: it may

@@ -14,7 +14,7 @@
 //
 // # Where snapshots are
 //
-// A snapshot is a subvolume btrfs-<copy id> in a directory of its own file system: one of Config.Dirs, or the directory .fsrvp at the root
+// A snapshot is a subvolume btrfs-<copy id>@<mark>, where the mark names the agent, in a directory of its own file system: one of Config.Dirs, or the directory .fsrvp at the root
 // of the mount that holds the volume. Users can pass through that directory to a snapshot that is shared, as a file
 // server needs, but cannot list it. It must not lie in a shared directory. So a file system whose root is shared
 // needs another place: share a directory below the root, or mount the file system's top level somewhere else and
@@ -304,6 +304,9 @@ func (s *Snapshots) open(spec backend.SnapshotSpec) (*job, error) {
 	if err := snapdir.Make(path); err != nil {
 		return nil, err
 	}
+	if err := s.dirs.CheckFree(spec.ID); err != nil {
+		return nil, err
+	}
 	source, err := os.Open(spec.Volume.Path)
 	if err != nil {
 		return nil, err
@@ -321,7 +324,7 @@ func (s *Snapshots) open(spec backend.SnapshotSpec) (*job, error) {
 		source.Close()
 		return nil, err
 	}
-	return &job{spec: spec, source: source, dir: dir, name: filepath.Base(s.dirs.Path(path, spec.ID))}, nil
+	return &job{spec: spec, source: source, dir: dir, name: filepath.Base(s.dirs.Path(path, spec.ID, spec.Mark))}, nil
 }
 
 func run(ctx context.Context, jobs []*job) error {
@@ -385,7 +388,7 @@ func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error
 	if err != nil {
 		return err
 	}
-	entries, err := s.dirs.Find(spec.ID)
+	entries, err := s.dirs.Find(spec.ID, spec.Mark.Owner)
 	if err != nil {
 		return err
 	}
@@ -472,23 +475,25 @@ func seal(path string) error {
 	return btrfsctl.Sync(f)
 }
 
-// List returns the snapshots in Config.Dirs and in the directories .fsrvp of mounts, without the paths of their volumes.
-func (s *Snapshots) List(context.Context) ([]backend.SnapshotSpec, error) {
+// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of mounts, without the paths of their
+// volumes.
+func (s *Snapshots) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.dirs.List()
 	if err != nil {
-		return nil, wrap("list", err)
+		return nil, nil, wrap("list", err)
 	}
 	var specs []backend.SnapshotSpec
 	for _, e := range entries {
 		spec, ok, err := describe(e)
 		if err != nil {
-			return nil, wrap("list", err)
+			return nil, nil, wrap("list", err)
 		}
 		if ok {
 			specs = append(specs, spec)
 		}
 	}
-	return specs, nil
+	own, foreign = snapdir.Split(specs, owner)
+	return own, foreign, nil
 }
 
 // describe tells of a snapshot, unless it is none, or was deleted meanwhile.
@@ -497,7 +502,7 @@ func describe(e snapdir.Entry) (spec backend.SnapshotSpec, ok bool, err error) {
 	if err == nil {
 		defer f.Close()
 		spec, ok, err = describeOpen(f)
-		spec.ID = e.ID
+		spec.ID, spec.Mark = e.ID, e.Mark
 	}
 	if errors.Is(err, fs.ErrNotExist) { // the ioctls say so too, of an open subvolume
 		return spec, false, nil

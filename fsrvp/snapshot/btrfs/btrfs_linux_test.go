@@ -93,7 +93,7 @@ func TestReadOnlyEnforced(t *testing.T) {
 	require.ErrorIs(t, os.WriteFile(filepath.Join(made[0].Path, "disk"), nil, 0), unix.EROFS)
 	require.ErrorIs(t, os.Remove(filepath.Join(made[0].Path, "disk")), unix.EROFS)
 	require.NoError(t, os.WriteFile(filepath.Join(made[1].Path, "disk"), []byte("new"), 0))
-	list, err := s.List(t.Context())
+	list, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	for i := range list {
 		require.Equal(t, list[i].ID == writable.ID, list[i].Writable)
@@ -174,7 +174,7 @@ func TestNotMounted(t *testing.T) {
 		snaptest.MountImage(t, image, point)
 		require.NoError(t, s.Delete(t.Context(), spec))
 		require.NoError(t, s.Delete(t.Context(), spec))
-		list, err := s.List(t.Context())
+		list, _, err := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list)
 	})
@@ -190,12 +190,12 @@ func TestOneFails(t *testing.T) {
 		require.NoError(t, err)
 		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
 	}
-	taken := s.dirs.Path(mkdir(t, filepath.Join(mount, ".fsrvp")), specs[2].ID)
+	taken := s.dirs.Path(mkdir(t, filepath.Join(mount, ".fsrvp")), specs[2].ID, specs[2].Mark)
 	mkdir(t, taken)
 	for range 10 {
 		_, err := s.Create(t.Context(), specs)
 		require.ErrorIs(t, err, fsrvp.ErrObjectAlreadyExists)
-		list, err := s.List(t.Context())
+		list, _, err := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list, "a plain directory is no snapshot")
 	}
@@ -224,7 +224,7 @@ func TestCancelled(t *testing.T) {
 		go func() { // when the first snapshot is there; the others may be
 			defer close(appeared)
 			for ctx.Err() == nil {
-				if list, _ := s.List(t.Context()); len(list) > i%3 {
+				if list, _, _ := s.List(t.Context(), backend.Owner{}); len(list) > i%3 {
 					break
 				}
 			}
@@ -240,7 +240,7 @@ func TestCancelled(t *testing.T) {
 			continue
 		}
 		require.ErrorIs(t, err, context.Canceled)
-		list, err := s.List(t.Context())
+		list, _, err := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, list)
 	}
@@ -298,7 +298,7 @@ func TestDiskFull(t *testing.T) {
 	for range 3 {
 		spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
 		made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
-		list, listErr := s.List(t.Context())
+		list, _, listErr := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, listErr)
 		if err != nil {
 			require.ErrorIs(t, err, unix.ENOSPC)

@@ -116,11 +116,11 @@ func (s *Snapshots) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", s.set.Seal(ctx, snapshot))
 }
 
-// List returns the snapshots in Config.Dirs and, on Linux, in the directories .fsrvp of local mounts, without the paths of
+// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of local mounts, without the paths of
 // their volumes.
-func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
-	specs, err := s.set.List(ctx)
-	return specs, wrap("list", err)
+func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
+	own, foreign, err = s.set.List(ctx, owner)
+	return own, foreign, wrap("list", err)
 }
 
 func wrap(what string, err error) error {

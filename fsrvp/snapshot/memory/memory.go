@@ -238,8 +238,15 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 		return err
 	}
 	s.mu.Lock()
-	delete(s.snapshots, spec.ID)
+	sn, ok := s.snapshots[spec.ID]
+	foreign := ok && !sn.Mark.Allows(spec.Mark.Owner)
+	if !foreign {
+		delete(s.snapshots, spec.ID)
+	}
 	s.mu.Unlock()
+	if foreign {
+		return fmt.Errorf("memory: snapshot %s: %w", spec.ID, backend.ErrForeign)
+	}
 	p.Done = true
 	return s.fault(ctx, p)
 }
@@ -264,17 +271,29 @@ func (s *Snapshots) Seal(ctx context.Context, sn backend.Snapshot) error {
 }
 
 // List implements backend.SnapshotLister.
-func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
+func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	for _, spec := range s.All() {
+		if spec.Mark.Owner == owner {
+			own = append(own, spec)
+		} else {
+			foreign = append(foreign, spec)
+		}
+	}
+	return own, foreign, nil
+}
+
+// All returns the snapshots of all owners, half-made ones too, without a call of Fault.
+func (s *Snapshots) All() []backend.SnapshotSpec {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]backend.SnapshotSpec, 0, len(s.snapshots))
 	for _, sn := range s.snapshots {
 		list = append(list, sn.SnapshotSpec)
 	}
-	return list, nil
+	return list
 }
 
 // Compatibility implements backend.CompatibilityReporter.

@@ -43,7 +43,7 @@ func TestSnapshotsShowOneMoment(t *testing.T) {
 	}
 	_, err = s.ReadFile(list[0].Path + "/x/file")
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	left, err := s.List(t.Context())
+	left, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Equal(t, []backend.SnapshotSpec{list[1].SnapshotSpec}, left)
 }
@@ -79,7 +79,7 @@ func TestAllOrNone(t *testing.T) {
 		_, err := s.Create(t.Context(), specs)
 		require.ErrorIs(t, err, errBroken)
 		s.Fault = nil
-		left, err := s.List(t.Context())
+		left, _, err := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Empty(t, left, "point %d", point)
 	}
@@ -106,7 +106,7 @@ func TestClone(t *testing.T) {
 	require.NoError(t, s.WriteFile("/a/file", []byte("two")))
 	require.Len(t, clones, 3)
 	for i, c := range clones {
-		got, err := c.List(t.Context())
+		got, _, err := c.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Len(t, got, min(i, 1))
 		_, err = c.ReadFile(list[0].Path + "/file")

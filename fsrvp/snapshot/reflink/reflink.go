@@ -24,8 +24,8 @@
 //
 // # Where snapshots are
 //
-// A snapshot is a directory reflink-<copy id> on its volume's file system, in one of Config.Dirs or in .fsrvp at the root of the mount; one that is
-// being made or deleted is .tmp-reflink-<copy id>. That directory must not lie in a shared one, so the root of a file system cannot be
+// A snapshot is a directory reflink-<copy id>@<mark> on its volume's file system, in one of Config.Dirs or in .fsrvp at the root of the
+// mount; one that is being made or deleted has .tmp- before that. The mark names the agent. That directory must not lie in a shared one, so the root of a file system cannot be
 // shared: share a directory below it.
 package reflink
 
@@ -127,10 +127,11 @@ func (s *Snapshots) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", s.set.Seal(ctx, snapshot))
 }
 
-// List returns the snapshots in Config.Dirs and in the directories .fsrvp of local mounts, without the paths of their volumes.
-func (s *Snapshots) List(ctx context.Context) ([]backend.SnapshotSpec, error) {
-	specs, err := s.set.List(ctx)
-	return specs, wrap("list", err)
+// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of local mounts, without the paths of
+// their volumes.
+func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
+	own, foreign, err = s.set.List(ctx, owner)
+	return own, foreign, wrap("list", err)
 }
 
 // Compatibility says that a volume is not to be defragmented: that would give up the sharing, and fill the disk.

@@ -192,7 +192,7 @@ func TestDiskFull(t *testing.T) {
 					continue
 				}
 				require.ErrorIs(t, err, unix.ENOSPC)
-				list, err := s.List(t.Context())
+				list, _, err := s.List(t.Context(), backend.Owner{})
 				require.NoError(t, err)
 				require.Len(t, list, 2*made)
 				return
@@ -213,10 +213,10 @@ func TestHalfMade(t *testing.T) {
 	_, err = s.Create(t.Context(), []backend.SnapshotSpec{spec})
 	require.NoError(t, err)
 	holder := filepath.Join(mount, ".fsrvp")
-	final, temp := s.set.Dirs.Path(holder, spec.ID), s.set.Dirs.Temp(holder, spec.ID)
+	final, temp := s.set.Dirs.Path(holder, spec.ID, spec.Mark), s.set.Dirs.Temp(holder, spec.ID, spec.Mark)
 
 	require.NoError(t, os.Rename(final, temp)) // before the rename of Create, after that of Delete
-	list, err := s.List(t.Context())
+	list, _, err := s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, spec.ID, list[0].ID)
@@ -227,7 +227,7 @@ func TestHalfMade(t *testing.T) {
 		snaptest.Many(t, mkdir(t, path), 10)
 	}
 	require.NoError(t, os.RemoveAll(share), "the volume may be gone")
-	list, err = s.List(t.Context())
+	list, _, err = s.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -273,11 +273,11 @@ func TestKilled(t *testing.T) {
 		require.NoError(t, cmd.Process.Kill())
 		require.Error(t, cmd.Wait())
 
-		list, err := s.List(t.Context())
+		list, _, err := s.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		left += len(list)
 		for _, spec := range list {
-			whole := s.set.Dirs.Path(filepath.Join(mount, ".fsrvp"), spec.ID)
+			whole := s.set.Dirs.Path(filepath.Join(mount, ".fsrvp"), spec.ID, spec.Mark)
 			if _, err := os.Stat(whole); err == nil {
 				snaptest.Same(t, want, snaptest.List(t, whole), "what has its name is complete")
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
 )
 
@@ -55,12 +56,12 @@ func TestDefaultsOfAllMounts(t *testing.T) {
 	d := &Dirs{Kind: "copy"}
 	id := fsrvp.NewCopyID()
 	require.NoError(t, Make(filepath.Join(one, Default)))
-	require.NoError(t, os.Mkdir(d.Path(filepath.Join(one, Default), id), 0o755))
+	require.NoError(t, os.Mkdir(d.Path(filepath.Join(one, Default), id, backend.Mark{}), 0o755))
 	all, err := d.List()
 	require.NoError(t, err)
 	require.Contains(t, []string{one, two}, filepath.Dir(filepath.Dir(all[0].Path)))
 	require.Len(t, all, 1)
-	found, err := d.Find(id)
+	found, err := d.Find(id, backend.Owner{})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 }

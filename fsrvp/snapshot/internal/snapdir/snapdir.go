@@ -1,7 +1,8 @@
 // Package snapdir finds, makes and checks the directories that hold snapshots, and the names in them.
 //
-// A snapshot is a directory entry <kind>-<copy id>; one that is being made or deleted may be
-// .tmp-<kind>-<copy id>. The id alone finds it, so nothing else records what exists.
+// A snapshot is a directory entry <kind>-<copy id>@<mark>; one that is being made or deleted may be
+// .tmp-<kind>-<copy id>@<mark>. Agents that knew no marks left out the @ and the mark. The id alone finds it, so nothing else
+// records what exists.
 package snapdir
 
 import (
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 )
 
@@ -157,25 +159,34 @@ func check(dir string) error {
 	return checkOwned(parent, fi, true)
 }
 
-// Path returns where the snapshot with the id is in dir.
-func (d *Dirs) Path(dir string, id fsrvp.CopyID) string {
-	return filepath.Join(dir, d.Kind+"-"+id.String())
+// Path returns where the snapshot with the id and the mark is in dir.
+func (d *Dirs) Path(dir string, id fsrvp.CopyID, mark backend.Mark) string {
+	return filepath.Join(dir, d.name(id, mark))
 }
 
 // Temp returns where the snapshot is while it is being made or deleted.
-func (d *Dirs) Temp(dir string, id fsrvp.CopyID) string {
-	return filepath.Join(dir, tmpPrefix+d.Kind+"-"+id.String())
+func (d *Dirs) Temp(dir string, id fsrvp.CopyID, mark backend.Mark) string {
+	return filepath.Join(dir, tmpPrefix+d.name(id, mark))
+}
+
+func (d *Dirs) name(id fsrvp.CopyID, mark backend.Mark) string {
+	name := d.Kind + "-" + id.String()
+	if mark != (backend.Mark{}) {
+		name += "@" + mark.String()
+	}
+	return name
 }
 
 // An Entry is a snapshot in a directory.
 type Entry struct {
 	ID   fsrvp.CopyID
+	Mark backend.Mark
 	Path string
 	Temp bool
 }
 
-// List returns what is in the configured directories and in the default ones of all local mounts. A
-// directory that is not there holds nothing.
+// List returns what is in the configured directories or, where there are none, in the default ones of all local mounts,
+// whatever its mark. A directory that is not there holds nothing.
 func (d *Dirs) List() ([]Entry, error) {
 	dirs, err := d.all()
 	if err != nil {
@@ -205,33 +216,8 @@ func (d *Dirs) List() ([]Entry, error) {
 			return nil, err
 		}
 		for _, name := range names {
-			if id, temp, ok := d.parse(name.Name()); ok {
-				entries = append(entries, Entry{ID: id, Path: filepath.Join(dir, name.Name()), Temp: temp})
-			}
-		}
-	}
-	return entries, nil
-}
-
-// Find returns the entries, finished and not, of one snapshot. It does not need the volume, which may be gone.
-func (d *Dirs) Find(id fsrvp.CopyID) ([]Entry, error) {
-	dirs, err := d.all()
-	if err != nil {
-		return nil, err
-	}
-	var entries []Entry
-	var seen []fs.FileInfo
-	for _, dir := range dirs {
-		for _, e := range []Entry{{id, d.Path(dir, id), false}, {id, d.Temp(dir, id), true}} {
-			fi, err := os.Lstat(e.Path)
-			if errors.Is(err, fs.ErrNotExist) || notDir(err) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if !contains(seen, fi) {
-				seen = append(seen, fi)
+			if e, ok := d.parse(name.Name()); ok {
+				e.Path = filepath.Join(dir, name.Name())
 				entries = append(entries, e)
 			}
 		}
@@ -239,13 +225,66 @@ func (d *Dirs) Find(id fsrvp.CopyID) ([]Entry, error) {
 	return entries, nil
 }
 
+// Find returns the entries, finished and not, of one snapshot that the owner may delete: its own, and those without
+// a mark. It does not need the volume, which may be gone. Where others have one with that id alone, it fails with backend.ErrForeign.
+func (d *Dirs) Find(id fsrvp.CopyID, owner backend.Owner) ([]Entry, error) {
+	all, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	var foreign *Entry
+	for i, e := range all {
+		switch {
+		case e.ID != id:
+		case e.Mark.Allows(owner):
+			entries = append(entries, e)
+		default:
+			foreign = &all[i]
+		}
+	}
+	if len(entries) == 0 && foreign != nil {
+		return nil, fmt.Errorf("snapshot %s, agent %s: %w", foreign.Path, foreign.Mark.Owner, backend.ErrForeign)
+	}
+	return entries, nil
+}
+
+// CheckFree fails with fsrvp.ErrObjectAlreadyExists where there is a snapshot with the id, whoever it belongs to.
+func (d *Dirs) CheckFree(id fsrvp.CopyID) error {
+	all, err := d.List()
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if e.ID == id {
+			return fmt.Errorf("snapshot %v exists, as %s: %w", id, e.Path, fsrvp.ErrObjectAlreadyExists)
+		}
+	}
+	return nil
+}
+
+// Split sorts snapshots into those of the owner and all others.
+func Split(all []backend.SnapshotSpec, owner backend.Owner) (own, foreign []backend.SnapshotSpec) {
+	for _, s := range all {
+		if s.Mark.Owner == owner {
+			own = append(own, s)
+		} else {
+			foreign = append(foreign, s)
+		}
+	}
+	return own, foreign
+}
+
 // all returns every directory that may hold snapshots.
 func (d *Dirs) all() ([]string, error) {
+	if len(d.Paths) > 0 {
+		return d.Paths, nil
+	}
 	mounts, err := mount.All()
 	if err != nil {
 		return nil, err
 	}
-	dirs := append([]string(nil), d.Paths...)
+	var dirs []string
 	for _, m := range mounts {
 		if !m.Remote() {
 			dirs = append(dirs, filepath.Join(m.Point, Default))
@@ -255,14 +294,20 @@ func (d *Dirs) all() ([]string, error) {
 }
 
 // parse takes a name apart.
-func (d *Dirs) parse(name string) (id fsrvp.CopyID, temp, ok bool) {
-	name, temp = strings.CutPrefix(name, tmpPrefix)
+func (d *Dirs) parse(name string) (e Entry, ok bool) {
+	name, e.Temp = strings.CutPrefix(name, tmpPrefix)
 	name, ok = strings.CutPrefix(name, d.Kind+"-")
 	if !ok {
-		return id, temp, false
+		return Entry{}, false
 	}
-	u, err := uuid.Parse(name)
-	return fsrvp.CopyID(u), temp, err == nil && u.String() == name
+	id, mark, marked := strings.Cut(name, "@")
+	u, err := uuid.Parse(id)
+	if err != nil || u.String() != id || marked && mark == "" {
+		return Entry{}, false
+	}
+	e.ID = fsrvp.CopyID(u)
+	e.Mark, err = backend.ParseMark(mark)
+	return e, err == nil
 }
 
 func contains(seen []fs.FileInfo, fi fs.FileInfo) bool {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 func TestCheckOutside(t *testing.T) {
@@ -43,24 +44,40 @@ func TestMake(t *testing.T) {
 func TestListAndFind(t *testing.T) {
 	dir := t.TempDir()
 	d := &Dirs{Kind: "reflink", Paths: []string{dir, dir, filepath.Join(dir, "missing")}}
-	a, b := fsrvp.NewCopyID(), fsrvp.NewCopyID()
+	me := backend.Mark{Owner: backend.NewOwner("here"), Sequence: 17}
+	other := backend.Mark{Owner: backend.NewOwner("there")}
+	old := backend.Mark{} // as agents made them that knew no marks
+	a, b, c := fsrvp.NewCopyID(), fsrvp.NewCopyID(), fsrvp.NewCopyID()
 	for _, name := range []string{
-		d.Path(dir, a), d.Temp(dir, a), d.Temp(dir, b),
+		d.Path(dir, a, me), d.Temp(dir, a, me), d.Temp(dir, b, old), d.Path(dir, c, other),
 		filepath.Join(dir, "reflink-nothing"), filepath.Join(dir, "copy-"+a.String()),
-		filepath.Join(dir, "reflink-{"+a.String()+"}"),
+		filepath.Join(dir, "reflink-{"+a.String()+"}"), d.Path(dir, a, old) + "@", d.Path(dir, a, me) + "x",
 	} {
 		require.NoError(t, os.Mkdir(name, 0o700))
 	}
+	require.Equal(t, "reflink-"+a.String()+"@"+me.Owner.String()+".17", filepath.Base(d.Path(dir, a, me)))
+	require.Equal(t, "reflink-"+a.String(), filepath.Base(d.Path(dir, a, old)))
 	all, err := d.List()
 	require.NoError(t, err)
-	require.ElementsMatch(t, []Entry{{a, d.Path(dir, a), false}, {a, d.Temp(dir, a), true}, {b, d.Temp(dir, b), true}}, all)
+	ofA := []Entry{{a, me, d.Path(dir, a, me), false}, {a, me, d.Temp(dir, a, me), true}}
+	ofB := []Entry{{b, old, d.Temp(dir, b, old), true}}
+	require.ElementsMatch(t, append([]Entry{{c, other, d.Path(dir, c, other), false}}, append(ofA, ofB...)...), all)
 
-	found, err := d.Find(a)
+	found, err := d.Find(a, me.Owner)
 	require.NoError(t, err)
-	require.ElementsMatch(t, []Entry{{a, d.Path(dir, a), false}, {a, d.Temp(dir, a), true}}, found)
-	found, err = d.Find(fsrvp.NewCopyID())
+	require.ElementsMatch(t, ofA, found)
+	found, err = d.Find(b, me.Owner)
+	require.NoError(t, err)
+	require.Equal(t, ofB, found, "without a mark it is anybody's whose table knows it")
+	for owner, id := range map[backend.Owner]fsrvp.CopyID{me.Owner: c, other.Owner: a, {}: a} {
+		_, err = d.Find(id, owner)
+		require.ErrorIs(t, err, backend.ErrForeign)
+	}
+	found, err = d.Find(fsrvp.NewCopyID(), me.Owner)
 	require.NoError(t, err)
 	require.Empty(t, found)
+	require.ErrorIs(t, d.CheckFree(c), fsrvp.ErrObjectAlreadyExists)
+	require.NoError(t, d.CheckFree(fsrvp.NewCopyID()))
 }
 
 func TestCheckPaths(t *testing.T) {

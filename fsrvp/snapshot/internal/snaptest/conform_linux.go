@@ -86,7 +86,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		require.NoError(t, err)
 		require.Equal(t, "log replayed", string(got))
 		require.NoFileExists(t, filepath.Join(dir, "docs/recovered"))
-		all, err := b.List(t.Context())
+		all, _, err := b.List(t.Context(), backend.Owner{})
 		require.NoError(t, err)
 		require.Len(t, all, 1)
 		require.NoError(t, b.Delete(t.Context(), all[0]), "what List knows is enough")
@@ -133,7 +133,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 						_, err = os.Stat(filepath.Join(made[0].Path, rel, "docs/big"))
 					}
 					if err == nil {
-						_, err = b.List(t.Context())
+						_, _, err = b.List(t.Context(), backend.Owner{})
 					}
 					if err := errors.Join(err, b.Delete(t.Context(), s)); err != nil {
 						t.Error(err)
@@ -192,7 +192,7 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 // ids demands that the backend holds these snapshots, and none else.
 func ids(t *testing.T, b Backend, want ...fsrvp.CopyID) {
 	t.Helper()
-	all, err := b.List(t.Context())
+	all, _, err := b.List(t.Context(), backend.Owner{})
 	require.NoError(t, err)
 	got := make([]fsrvp.CopyID, len(all))
 	for i := range all {

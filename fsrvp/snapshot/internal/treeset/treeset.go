@@ -1,5 +1,5 @@
 // Package treeset takes snapshots by copying directory trees: what the backends reflink and copy have in
-// common. A copy is made as .tmp-<kind>-<id>, brought to stable storage, and renamed when all of its set are complete.
+// common. A copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed when all of its set are complete.
 package treeset
 
 import (
@@ -132,7 +132,10 @@ func (s *Set) job(spec backend.SnapshotSpec) (*job, error) {
 	if err := snapdir.Make(dir); err != nil {
 		return nil, err
 	}
-	return &job{spec: spec, dir: dir, temp: s.Dirs.Temp(dir, spec.ID), final: s.Dirs.Path(dir, spec.ID)}, nil
+	if err := s.Dirs.CheckFree(spec.ID); err != nil {
+		return nil, err
+	}
+	return &job{spec: spec, dir: dir, temp: s.Dirs.Temp(dir, spec.ID, spec.Mark), final: s.Dirs.Path(dir, spec.ID, spec.Mark)}, nil
 }
 
 func (s *Set) checkID(v backend.Volume) error {
@@ -204,14 +207,14 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := s.checkID(spec.Volume); err != nil {
 		return err
 	}
-	entries, err := s.Dirs.Find(spec.ID)
+	entries, err := s.Dirs.Find(spec.ID, spec.Mark.Owner)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		path, dir := e.Path, filepath.Dir(e.Path)
 		if !e.Temp {
-			temp := s.Dirs.Temp(dir, spec.ID)
+			temp := s.Dirs.Temp(dir, e.ID, e.Mark)
 			if err := tree.Remove(ctx, temp); err != nil {
 				return err
 			}
@@ -231,20 +234,25 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 }
 
 // List is backend.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell what it is of.
-func (s *Set) List(context.Context) ([]backend.SnapshotSpec, error) {
+func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.Dirs.List()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var specs []backend.SnapshotSpec
-	seen := make(map[fsrvp.CopyID]bool)
+	type key struct {
+		id    fsrvp.CopyID
+		owner backend.Owner
+	}
+	seen := make(map[key]bool)
 	for _, e := range entries {
-		if !seen[e.ID] {
-			seen[e.ID] = true
-			specs = append(specs, backend.SnapshotSpec{ID: e.ID, Volume: backend.Volume{ID: s.prefix()}})
+		if k := (key{e.ID, e.Mark.Owner}); !seen[k] {
+			seen[k] = true
+			specs = append(specs, backend.SnapshotSpec{ID: e.ID, Mark: e.Mark, Volume: backend.Volume{ID: s.prefix()}})
 		}
 	}
-	return specs, nil
+	own, foreign = snapdir.Split(specs, owner)
+	return own, foreign, nil
 }
 
 // Seal is backend.Sealer.Seal: it brings what was written to stable storage.

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+)
+
+// ErrStateLost is what New fails with when there are copies that the agent's store should know and does not: the store is a new one
+// where there was another, or older than its copies. Restore the store, or set Config.AcceptState.
+var ErrStateLost = errors.New("agent: the store is lost, or older than its copies")
+
+// identify sets the agent's id: the store's, or a new one, which checkState stores. It reports whether the store is fresh.
+func (a *Agent) identify() (fresh bool, err error) {
+	if a.id, fresh, err = a.store.identity(); err == nil && a.id.IsZero() {
+		a.id = backend.NewOwner(placeOf(a.cfg.StorePath))
+	}
+	return fresh, err
+}
+
+// placeOf names the machine, or the container, and the file in it.
+func placeOf(store string) string {
+	machine, _ := os.ReadFile("/etc/machine-id")
+	host, _ := os.Hostname()
+	if abs, err := filepath.Abs(store); err == nil {
+		store = abs
+	}
+	return strings.Join([]string{strings.TrimSpace(string(machine)), host, store}, "\x00")
+}
+
+// checkState fails where the store cannot be the one that the copies were made with, and stores the agent's id where it
+// is new. Nothing has been deleted yet.
+func (a turn) checkState(fresh bool, h held) error {
+	err := a.lostState(fresh, h)
+	if err == nil {
+		err = a.oldState(h)
+	}
+	if err != nil && !a.cfg.AcceptState {
+		return fmt.Errorf("%w: %s: %w; nothing was deleted. Restore the store, or have it accepted as it is (Config.AcceptState)", ErrStateLost, a.cfg.StorePath, err)
+	}
+	if err != nil {
+		a.log.Warn("the store is accepted as it is", "store", a.cfg.StorePath, "err", err)
+		if err := a.forgetUnfinished(); err != nil {
+			return err
+		}
+	}
+	stored, _, loadErr := a.store.identity()
+	if loadErr != nil {
+		return loadErr
+	}
+	if stored == a.id && err == nil {
+		return nil
+	}
+	return a.store.setIdentity(a.id, h.newest())
+}
+
+// lostState looks for copies of an agent that had its store where this one has a fresh one.
+func (a *Agent) lostState(fresh bool, h held) error {
+	if !fresh {
+		return nil
+	}
+	for _, s := range h.foreignSnapshots {
+		if s.Mark.Owner.SamePlace(a.id) {
+			return fmt.Errorf("it is new, but snapshot %s was made by agent %s, whose store it was", s.ID, s.Mark.Owner)
+		}
+	}
+	for _, s := range h.foreignShares {
+		if s.Mark.Owner.SamePlace(a.id) {
+			return fmt.Errorf("it is new, but share %q was made by agent %s, whose store it was", s.Name, s.Mark.Owner)
+		}
+	}
+	return nil
+}
+
+// oldState looks for copies that are newer than the store.
+func (a *Agent) oldState(h held) error {
+	sequence := a.store.sequence()
+	for _, s := range h.snapshots {
+		if s.Mark.Sequence > sequence {
+			return fmt.Errorf("it has seen %d changes, but snapshot %s was made after %d", sequence, s.ID, s.Mark.Sequence)
+		}
+	}
+	for _, s := range h.shares {
+		if s.Mark.Sequence > sequence {
+			return fmt.Errorf("it has seen %d changes, but share %q was made after %d", sequence, s.Name, s.Mark.Sequence)
+		}
+	}
+	for _, set := range a.Table() {
+		if set.Removing || set.Status.hasShares() {
+			continue
+		}
+		for _, c := range set.Copies {
+			for _, m := range c.Shares {
+				if s, ok := h.shares[strings.ToLower(m.Name)]; ok && s.Mark.Owner == a.id {
+					return fmt.Errorf("it has shadow copy set %s as %s, but share %q is exposed", set.ID, set.Status, s.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// forgetUnfinished takes the sets that are in creation out of the table of an old store: what became of them since then is not known. Their
+// copies, if there are any, stay as orphans.
+func (a turn) forgetUnfinished() error {
+	var ch change
+	for _, e := range a.unfinished() {
+		if !e.set.autoRelease() {
+			ch.drop = append(ch.drop, e.set.ID)
+		}
+	}
+	return a.apply("old store accepted", ch)
+}
+
+// newest returns the largest sequence among the marks of what the agent has made.
+func (h held) newest() uint64 {
+	var n uint64
+	for _, s := range h.snapshots {
+		n = max(n, s.Mark.Sequence)
+	}
+	for _, s := range h.shares {
+		n = max(n, s.Mark.Sequence)
+	}
+	return n
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// An Orphan is a snapshot or an exposed share that the table does not know. The agent leaves it alone.
+type Orphan struct {
+	// Mark names the agent that made it. It is zero for what was made before there were marks.
+	Mark Mark
+	// Own reports whether it is this agent's. Then the table has lost it, or a file system came back with it.
+	Own bool
+	// Snapshot is set for a snapshot. Of its volume only what Snapshots.Delete needs is known.
+	Snapshot SnapshotSpec
+	// Share is the name of an exposed share; empty for a snapshot.
+	Share string
+}
+
+// String names the thing and whose it is.
+func (o Orphan) String() string {
+	what := "snapshot " + o.Snapshot.ID.String() + " on volume " + o.Snapshot.Volume.ID
+	if o.Share != "" {
+		what = "share " + o.Share
+	}
+	switch {
+	case o.Own:
+		return what + ", this agent's"
+	case o.Mark == Mark{}:
+		return what + ", without a mark"
+	}
+	return what + ", of agent " + o.Mark.Owner.String()
+}
+
+// Orphans returns what the backends hold and the table does not know, shares first, in no other order. It fails when a backend does.
+func (a *Agent) Orphans(ctx context.Context) ([]Orphan, error) {
+	before := a.Table() // and after: what comes or goes meanwhile is known
+	h, err := a.listHeld(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a.orphans(h, append(before, a.Table()...)), nil
+}
+
+func (a *Agent) orphans(h held, sets []Set) []Orphan {
+	copies, names := known(sets)
+	var list []Orphan
+	share := func(s ExposedShare) {
+		own := s.Mark.Owner == a.id
+		if own || s.Mark == (Mark{}) {
+			if names[strings.ToLower(s.Name)] {
+				return
+			}
+		}
+		list = append(list, Orphan{Mark: s.Mark, Own: own, Share: s.Name})
+	}
+	snapshot := func(s SnapshotSpec) {
+		own := s.Mark.Owner == a.id
+		if own || s.Mark == (Mark{}) {
+			if copies[s.ID] {
+				return
+			}
+		}
+		list = append(list, Orphan{Mark: s.Mark, Own: own, Snapshot: s})
+	}
+	for _, s := range h.shares {
+		share(s)
+	}
+	for _, s := range h.foreignShares {
+		share(s)
+	}
+	for _, s := range h.snapshots {
+		snapshot(s)
+	}
+	for _, s := range h.foreignSnapshots {
+		snapshot(s)
+	}
+	return list
+}
+
+// RemoveOrphan deletes an orphan, as Orphans returned it, for an administrator: also one that is another agent's, which may
+// still be using it. It fails where the table knows the thing, and when the backend does.
+func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
+	if !a.enter() {
+		return fmt.Errorf("agent: removing an orphan: %w", net.ErrClosed)
+	}
+	defer a.running.Done()
+	copies, names := known(a.Table())
+	if o.Mark.Allows(a.id) && (o.Share != "" && names[strings.ToLower(o.Share)] || o.Share == "" && copies[o.Snapshot.ID]) {
+		return fmt.Errorf("agent: %v is in the table", o)
+	}
+	var err error
+	switch {
+	case o.Share != "":
+		err = a.cfg.Shares.Unexpose(ctx, o.Mark.Owner, o.Share)
+	case o.Snapshot.ID == fsrvp.CopyID{}:
+		err = errors.New("it names nothing")
+	default:
+		err = a.cfg.Snapshots.Delete(ctx, o.Snapshot)
+	}
+	if err != nil {
+		return fmt.Errorf("agent: removing %v: %w", o, err)
+	}
+	a.log.Warn("removed an orphan for the administrator", "orphan", o.String())
+	return nil
+}
+
+// report logs what New leaves alone: one by one what may be this agent's, by number what is others'.
+func (a *Agent) report(h held, sets []Set) {
+	others := map[Owner]int{}
+	for _, o := range a.orphans(h, sets) {
+		switch {
+		case o.Own:
+			a.log.Warn("a copy of this agent's that no shadow copy set has is left alone", "orphan", o.String())
+		case o.Mark == Mark{}:
+			a.log.Warn("a copy that no shadow copy set has is left alone", "orphan", o.String())
+		default:
+			others[o.Mark.Owner]++
+		}
+	}
+	for owner, n := range others {
+		a.log.Info("copies of another agent's are left alone", "agent", owner.String(), "copies", n)
+	}
+}
