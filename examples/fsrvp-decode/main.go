@@ -2,9 +2,14 @@
 //
 //	go run ./examples/fsrvp-decode [-keytab FILE] [-json] CAPTURE...
 //
-// A capture is a pcap or pcapng file, gzip-compressed or not, or "-" for standard input. Each call is
+// A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard input. Each call is
 // one line; with -json it is one JSON object, whose names capture.Call documents. A summary of each
 // file follows on standard error: how many calls, and what could not be decoded and why.
+//
+// Calls are printed as soon as they are answered, also of a capture that is still being written. Ctrl-C ends it
+// with the summary:
+//
+//	tcpdump -U -w - port 445 or port 135 | fsrvp-decode -
 //
 // With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account)
 // calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted.
@@ -27,13 +32,13 @@ import (
 )
 
 func main() {
-	program.Main("fsrvp-decode", func(_ context.Context, args []string) error {
-		return run(args, os.Stdin, os.Stdout, os.Stderr)
+	program.Main("fsrvp-decode", func(ctx context.Context, args []string) error {
+		return run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
 	})
 }
 
 // run is main with its surroundings as arguments.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("fsrvp-decode", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprintln(stdout, "usage: fsrvp-decode [-keytab FILE] [-json] CAPTURE...")
@@ -62,15 +67,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		print = printJSON
 	}
 	for _, name := range flags.Args() {
-		if err := decode(name, kt, stdin, out, stderr, print); err != nil {
+		if err := decode(ctx, name, kt, stdin, out, stderr, print); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decode prints the calls of one file and their summary.
-func decode(name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
+// decode prints the calls of one file, each when it has ended, and their summary, also when ctx ends.
+func decode(ctx context.Context, name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
 	print func(io.Writer, *capture.Call) error) error {
 	in := stdin
 	if name != "-" {
@@ -83,17 +88,14 @@ func decode(name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, st
 	}
 	var sum capture.Summary
 	var last error
-	for call, err := range capture.Calls(in, &capture.Config{Keytab: kt, Summary: &sum}) {
+	for call, err := range capture.Calls(untilDone(ctx, in), &capture.Config{Keytab: kt, Summary: &sum}) {
 		if err != nil {
 			last = err
 			break
 		}
-		if err := print(out, call); err != nil {
+		if err := errors.Join(print(out, call), out.Flush()); err != nil {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("the output cannot be written: %w", err)
 	}
 	if !errors.Is(last, capture.ErrNotCapture) {
 		printSummary(stderr, name, &sum)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +19,7 @@ const captures = "../../testdata/captures/"
 
 func decodeFile(t *testing.T, args ...string) (stdout, stderr string) {
 	var out, errs bytes.Buffer
-	require.NoError(t, run(args, strings.NewReader(""), &out, &errs))
+	require.NoError(t, run(t.Context(), args, strings.NewReader(""), &out, &errs))
 	return out.String(), errs.String()
 }
 
@@ -68,7 +71,7 @@ func TestStandardInput(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	var out, errs bytes.Buffer
-	require.NoError(t, run([]string{"-"}, f, &out, &errs))
+	require.NoError(t, run(t.Context(), []string{"-"}, f, &out, &errs))
 	require.Contains(t, out.String(), " - unprotected GetSupportedVersion {} = ZERO ")
 }
 
@@ -92,10 +95,40 @@ func TestErrors(t *testing.T) {
 		{[]string{cut}, cut + " ends in the middle of a packet: "},
 	} {
 		var out, errs bytes.Buffer
-		err := run(tt.args, strings.NewReader(""), &out, &errs)
+		err := run(t.Context(), tt.args, strings.NewReader(""), &out, &errs)
 		require.ErrorContains(t, err, tt.want)
 	}
 	var out, errs bytes.Buffer
-	require.ErrorIs(t, run([]string{"-help"}, nil, &out, &errs), flag.ErrHelp)
+	require.ErrorIs(t, run(t.Context(), []string{"-help"}, nil, &out, &errs), flag.ErrHelp)
 	require.Contains(t, out.String(), "usage: fsrvp-decode")
+}
+
+// TestLive reads a capture that is still being written: each call is printed when it has ended, and Ctrl-C ends it
+// with whole lines and the summary.
+func TestLive(t *testing.T) {
+	file, err := os.ReadFile("../../testdata/captures/01_rpcclient_np_norpcauth.pcapng")
+	require.NoError(t, err)
+	in, feed, err := os.Pipe()
+	require.NoError(t, err)
+	defer in.Close()
+	defer feed.Close()
+	lines, out := io.Pipe()
+	var errs bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{"-"}, in, out, &errs)
+		out.Close()
+		ended <- err
+	}()
+	go func() { _, _ = feed.Write(file) }() // and no end
+	scan := bufio.NewScanner(lines)
+	for range 15 {
+		require.True(t, scan.Scan(), "each call while the capture goes on")
+		require.Contains(t, scan.Text(), " = ")
+	}
+	cancel()
+	require.False(t, scan.Scan())
+	require.NoError(t, <-ended)
+	require.Contains(t, errs.String(), "15 calls: ")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
 )
@@ -13,6 +14,16 @@ func printSummary(w io.Writer, name string, s *capture.Summary) {
 		plural(s.Packets, "packet"), plural(s.Connections, "connection"), plural(s.Associations, "RPC association"))
 	fmt.Fprintf(w, "%s: %d failed, %d ended in a fault, %d unanswered; %d could not be decoded in full.\n",
 		plural(s.Calls, "call"), s.Failed, s.Faults, s.Unanswered, s.Unreadable)
+	if len(s.Others) > 0 {
+		kinds := make([]string, len(s.Others))
+		for i, o := range s.Others {
+			kinds[i] = fmt.Sprintf("%s (%d)", o.Kind, o.Packets)
+		}
+		fmt.Fprintf(w, "  Packets without TCP: %s.\n", strings.Join(kinds, ", "))
+	}
+	if s.Connections == 0 && len(s.Problems) == 0 {
+		fmt.Fprintf(w, "  %s of TCP, none of them to a port of SMB or with RPC in it.\n", plural(s.TCP, "packet"))
+	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "  %v.", p)
 		if h := hint(p.Reason); h != "" {
@@ -35,7 +46,7 @@ func hint(r capture.Reason) string {
 	case capture.ErrLinkType:
 		return "Record on an Ethernet or loopback interface, or convert the file."
 	case capture.ErrFragment:
-		return "Fragments of IP packets are not put together."
+		return "Record every packet; some of the fragments are missing, or overlap."
 	case capture.ErrLost:
 		return "Record with a larger buffer (tcpdump -B), near the server."
 	case capture.ErrCut:

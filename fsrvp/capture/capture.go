@@ -74,6 +74,9 @@ func newDecoder(cfg Config) *decoder {
 		buffers:  budget{left: cfg.MaxBuffered},
 		sessions: make(map[sessionKey]*session),
 	}
+	d.links.fragments = fragments{budget: &d.buffers, lost: func(at moment) {
+		d.summary.add(Problem{Reason: ErrFragment, Detail: "others of the same packet are missing", Packet: at.packet, Time: at.time})
+	}}
 	d.streams.init(d)
 	return d
 }
@@ -101,14 +104,18 @@ func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkT
 	d.summary.Packets++
 	d.summary.Bytes += uint64(len(data))
 	d.now = moment{ci.Timestamp, d.now.packet + 1}
-	p, err := d.links.decode(data, link)
+	p, err := d.links.decode(data, link, d.now)
 	none := netip.AddrPort{}
+	var kind other
 	switch {
 	case err == nil:
+		d.summary.TCP++
 		d.streams.segment(p, &d.links.tcp, ci)
-	case errors.Is(err, errNotTCP):
-	case errors.Is(err, errFragment):
-		d.problem(ErrFragment, "", none, none)
+	case errors.Is(err, errWaits):
+	case errors.As(err, &kind):
+		d.summary.other(string(kind))
+	case errors.Is(err, errOverlap), errors.Is(err, errShort), errors.Is(err, errFull):
+		d.problem(ErrFragment, err.Error(), none, none)
 	case errors.Is(err, errLinkType):
 		d.problem(ErrLinkType, fmt.Sprintf("type %d", link), none, none)
 	case ci.CaptureLength < ci.Length:
@@ -149,6 +156,7 @@ func (d *decoder) expire() {
 
 // close ends all connections.
 func (d *decoder) close() {
+	d.links.fragments.close()
 	d.streams.assembler.FlushAll()
 }
 

@@ -292,7 +292,7 @@ func TestDisorder(t *testing.T) {
 // flags returns the TCP layer of a packet; zeros where there is none.
 func flags(p rawPacket) layers.TCP {
 	var l links
-	if _, err := l.decode(p.data, layers.LinkTypeEthernet); err != nil {
+	if _, err := l.decode(p.data, layers.LinkTypeEthernet, moment{}); err != nil {
 		return layers.TCP{}
 	}
 	return l.tcp

@@ -11,6 +11,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // ErrNotCapture says that the input is neither pcap nor pcapng.
@@ -24,19 +26,22 @@ type packetReader interface {
 // pcapngMagic is the type of the block that every pcapng file begins with.
 const pcapngMagic = 0x0A0D0D0A
 
-// openFile recognises the format, gzip-compressed or not.
+// bufferSize is that of what is read ahead of a file. A pipe gives what it has.
+const bufferSize = 256 << 10
+
+// openFile recognises the format, compressed or not.
 func openFile(r io.Reader) (packetReader, error) {
-	br := bufio.NewReaderSize(r, 256<<10)
+	br := bufio.NewReaderSize(r, bufferSize)
 	magic, err := br.Peek(4)
 	if err != nil {
 		return nil, notCapture(err)
 	}
-	if magic[0] == 0x1F && magic[1] == 0x8B {
-		gz, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, notCapture(err)
-		}
-		br = bufio.NewReaderSize(gz, 256<<10)
+	plain, err := decompress(br, magic)
+	if err != nil {
+		return nil, notCapture(err)
+	}
+	if plain != nil {
+		br = bufio.NewReaderSize(plain, bufferSize)
 		if magic, err = br.Peek(4); err != nil {
 			return nil, notCapture(err)
 		}
@@ -49,11 +54,28 @@ func openFile(r io.Reader) (packetReader, error) {
 		}
 		return ngReader{ng}, nil
 	}
-	p, err := pcapgo.NewReader(br)
+	p, err := newPcapReader(br)
 	if err != nil {
 		return nil, notCapture(err)
 	}
-	return pcapReader{p}, nil
+	return p, nil
+}
+
+// maxWindow is the largest window of a zstd file that is read, in bytes: that of zstd's --ultra -22 has 128 MiB,
+// that of its levels up to 19 has 8 MiB.
+const maxWindow = 128 << 20
+
+// decompress returns the content of a compressed file, by its first bytes, and nil for one that is not compressed.
+func decompress(r io.Reader, magic []byte) (io.Reader, error) {
+	switch {
+	case magic[0] == 0x1F && magic[1] == 0x8B:
+		return gzip.NewReader(r)
+	case binary.LittleEndian.Uint32(magic) == 0xFD2FB528:
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	case binary.LittleEndian.Uint32(magic) == 0x184D2204:
+		return lz4.NewReader(r), nil
+	}
+	return nil, nil
 }
 
 func notCapture(err error) error {
@@ -61,13 +83,6 @@ func notCapture(err error) error {
 		return fmt.Errorf("%w: it ends after its first bytes", ErrNotCapture)
 	}
 	return fmt.Errorf("%w: %w", ErrNotCapture, err)
-}
-
-type pcapReader struct{ r *pcapgo.Reader }
-
-func (p pcapReader) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
-	data, ci, err := p.r.ZeroCopyReadPacketData()
-	return data, ci, p.r.LinkType(), err
 }
 
 type ngReader struct{ r *pcapgo.NgReader }

@@ -1,122 +1,249 @@
 package capture
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 )
 
-// links decodes packets down to TCP.
+// links finds the innermost TCP segment of a packet: below its link layer, and below whatever a mirror port, a
+// cloud or a tunnel has wrapped it in.
+//
+// gopacket decodes some of these headers into layers that can be used again, some into new ones for each packet,
+// and some not at all. What is needed of each is its length and what follows; unwrap.go has that.
 type links struct {
-	parsers map[layers.LinkType]*gopacket.DecodingLayerParser
-	found   []gopacket.LayerType
-
-	ethernet layers.Ethernet
-	vlan     layers.Dot1Q
-	cooked   layers.LinuxSLL
-	cooked2  layers.LinuxSLL2
-	loopback layers.Loopback
-	ip4      layers.IPv4
-	ip6      layers.IPv6
-	ip6ext   layers.IPv6ExtensionSkipper
-	tcp      layers.TCP
+	tcp       layers.TCP
+	fragments fragments
 }
 
 // A packet is what the TCP stage needs of one: the layer itself is in links.tcp.
 type packet struct {
-	flow gopacket.Flow // of the network layer
+	flow gopacket.Flow // of the innermost network layer
 	cut  int           // how many bytes of the segment's payload were not captured
 }
 
+// What decode fails with, besides an other.
 var (
-	errNotTCP   = errors.New("not TCP")
-	errFragment = errors.New("IP fragment")
+	errHeaders  = errors.New("headers make no sense, or are cut short")
+	errWaits    = errors.New("IP fragment that waits for the rest")
+	errOverlap  = errors.New("IP fragments that overlap")
+	errShort    = errors.New("IP fragment that is cut short")
+	errFull     = errors.New("IP fragments of too many packets")
 	errLinkType = errors.New("link type")
 )
 
-// decode returns errNotTCP for other packets, errFragment, errLinkType, or the reason why the headers
-// make no sense.
-func (l *links) decode(data []byte, link layers.LinkType) (packet, error) {
-	parser := l.parser(data, link)
-	if parser == nil {
-		return packet{}, errLinkType
-	}
-	err := parser.DecodeLayers(data, &l.found)
-	p := packet{}
-	ok := false
-	for _, t := range l.found {
-		switch t {
-		case layers.LayerTypeIPv4:
-			if l.ip4.FragOffset != 0 || l.ip4.Flags&layers.IPv4MoreFragments != 0 {
-				return p, errFragment
-			}
-			p.flow = l.ip4.NetworkFlow()
-			p.cut = int(l.ip4.Length) - len(l.ip4.Contents) - len(l.ip4.Payload)
-		case layers.LayerTypeIPv6:
-			p.flow = l.ip6.NetworkFlow()
-			p.cut = int(l.ip6.Length) - len(l.ip6.Payload)
-		case layers.LayerTypeTCP:
-			ok = true
-		}
-	}
-	p.cut = max(p.cut, 0)
-	switch {
-	case ok:
-		return p, nil
-	case err != nil:
-		return p, err
-	}
-	return p, errNotTCP
-}
+// An other is a packet in which there is no TCP: its kind, for people.
+type other string
 
-// parser returns the one for a link type, or nil.
-func (l *links) parser(data []byte, link layers.LinkType) *gopacket.DecodingLayerParser {
-	if link == layers.LinkTypeRaw || link == rawBSD || link == rawOpenBSD {
-		link = layers.LinkTypeIPv4
-		if len(data) > 0 && data[0]>>4 == 6 {
-			link = layers.LinkTypeIPv6
-		}
-	}
-	if p, ok := l.parsers[link]; ok {
-		return p
-	}
-	if l.parsers == nil {
-		l.parsers = make(map[layers.LinkType]*gopacket.DecodingLayerParser)
-	}
-	var p *gopacket.DecodingLayerParser
-	if first := firstLayer(link); first != gopacket.LayerTypeZero {
-		p = gopacket.NewDecodingLayerParser(first, &l.ethernet, &l.vlan, &l.cooked, &l.cooked2, &l.loopback,
-			&l.ip4, &l.ip6, &l.ip6ext, &l.tcp)
-		p.IgnoreUnsupported = true
-		l.parsers[link] = p
-	}
-	return p
-}
+func (o other) Error() string { return string(o) }
 
-// Numbers under which BSD systems write raw IP.
+// maxHeaders is how many headers a packet may have.
+const maxHeaders = 40
+
+// A header is what comes next in a packet.
+type header uint8
+
+// The headers. Those of link types, of Ethernet types, of IP protocols and of UDP ports are the ones below.
 const (
-	rawBSD     layers.LinkType = 12
-	rawOpenBSD layers.LinkType = 14
+	nothing header = iota
+	ethernet
+	llc
+	vlan
+	cooked
+	cooked2
+	nullBSD
+	rawIP
+	ipv4
+	ipv6
+	tcp
+	udp
+	gre
+	erspan2
+	erspan3
+	vxlan
+	vxlanGPE
+	geneve
+	mpls
+	pseudowire
+	pppoe
+	ppp
+	cHDLC
+	l2tp
+	l2tp3IP
+	l2tp3
+	etherIP
+	nsh
+	gtp
+	tzsp
+	nflog
+	pktap
 )
 
-func firstLayer(link layers.LinkType) gopacket.LayerType {
+// A layer is the next header of a packet and the bytes from it on.
+type layer struct {
+	header header
+	data   []byte
+	flow   gopacket.Flow // of the IP header above
+	cut    int           // how many bytes of the IP payload were not captured
+}
+
+// decode finds the TCP segment. It fails with an other, with errLinkType, with one of the fragments' errors, or with
+// errHeaders. Data is used until the next call.
+func (l *links) decode(data []byte, link layers.LinkType, at moment) (packet, error) {
+	next := layer{header: firstHeader(link), data: data}
+	if next.header == nothing {
+		return packet{}, errLinkType
+	}
+	for range maxHeaders {
+		if next.header == tcp {
+			if err := l.tcp.DecodeFromBytes(next.data, gopacket.NilDecodeFeedback); err != nil {
+				return packet{}, errHeaders
+			}
+			return packet{flow: next.flow, cut: next.cut}, nil
+		}
+		var err error
+		if next, err = l.unwrap(next, at); err != nil {
+			return packet{}, err
+		}
+	}
+	return packet{}, errHeaders
+}
+
+// Link types that gopacket has no names for.
+const (
+	linkPPPSerial layers.LinkType = 50  // LINKTYPE_PPP_HDLC
+	linkPPPEther  layers.LinkType = 51  // LINKTYPE_PPP_ETHER
+	linkCHDLC     layers.LinkType = 104 // LINKTYPE_C_HDLC
+	linkNFLOG     layers.LinkType = 239
+	linkPktap     layers.LinkType = 258
+	rawBSD        layers.LinkType = 12 // under which BSD systems write raw IP
+	rawOpenBSD    layers.LinkType = 14
+)
+
+func firstHeader(link layers.LinkType) header {
 	switch link {
 	case layers.LinkTypeEthernet:
-		return layers.LayerTypeEthernet
+		return ethernet
 	case layers.LinkTypeLinuxSLL:
-		return layers.LayerTypeLinuxSLL
+		return cooked
 	case layers.LinkTypeLinuxSLL2:
-		return layers.LayerTypeLinuxSLL2
+		return cooked2
 	case layers.LinkTypeNull, layers.LinkTypeLoop:
-		return layers.LayerTypeLoopback
+		return nullBSD
+	case layers.LinkTypeRaw, rawBSD, rawOpenBSD:
+		return rawIP
 	case layers.LinkTypeIPv4:
-		return layers.LayerTypeIPv4
+		return ipv4
 	case layers.LinkTypeIPv6:
-		return layers.LayerTypeIPv6
+		return ipv6
+	case layers.LinkTypePPP, linkPPPSerial:
+		return ppp
+	case linkPPPEther:
+		return pppoe
+	case linkCHDLC:
+		return cHDLC
+	case linkNFLOG:
+		return nflog
+	case linkPktap:
+		return pktap
 	}
-	return gopacket.LayerTypeZero
+	return nothing
+}
+
+// ofEtherType returns the header of an Ethernet type, by which others name what they carry, too.
+func ofEtherType(t uint16) (header, error) {
+	switch t {
+	case 0x0800:
+		return ipv4, nil
+	case 0x86DD:
+		return ipv6, nil
+	case 0x8100, 0x88A8, 0x9100, 0x9200:
+		return vlan, nil
+	case 0x8847, 0x8848:
+		return mpls, nil
+	case 0x8864:
+		return pppoe, nil
+	case 0x880B:
+		return ppp, nil
+	case 0x6558:
+		return ethernet, nil
+	case 0x894F:
+		return nsh, nil
+	case 0x0806:
+		return nothing, other("ARP")
+	case 0x88CC:
+		return nothing, other("LLDP")
+	case 0x8863:
+		return nothing, other("PPPoE discovery")
+	case 0x88E5:
+		return nothing, other("MACsec")
+	}
+	return nothing, other(fmt.Sprintf("Ethernet type 0x%04X", t))
+}
+
+// ofIPProtocol returns the header of an IP protocol.
+func ofIPProtocol(p byte) (header, error) {
+	switch p {
+	case 6:
+		return tcp, nil
+	case 17:
+		return udp, nil
+	case 4:
+		return ipv4, nil
+	case 41:
+		return ipv6, nil
+	case 47:
+		return gre, nil
+	case 97:
+		return etherIP, nil
+	case 115:
+		return l2tp3IP, nil
+	case 137:
+		return mpls, nil
+	case 1, 58:
+		return nothing, other("ICMP")
+	case 2:
+		return nothing, other("IGMP")
+	case 50:
+		return nothing, other("IPsec (ESP)")
+	case 132:
+		return nothing, other("SCTP")
+	}
+	return nothing, other(fmt.Sprintf("IP protocol %d", p))
+}
+
+// ofUDPPorts returns the header of a tunnel over UDP.
+func ofUDPPorts(src, dst uint16) (header, error) {
+	switch dst {
+	case 4789, 8472:
+		return vxlan, nil
+	case 4790:
+		return vxlanGPE, nil
+	case 6081:
+		return geneve, nil
+	case 6635:
+		return mpls, nil
+	case 4754:
+		return gre, nil
+	case 2152:
+		return gtp, nil
+	case 37008:
+		return tzsp, nil
+	}
+	if src == 1701 || dst == 1701 {
+		return l2tp, nil
+	}
+	switch port := min(src, dst); port {
+	case 443:
+		return nothing, other("UDP port 443 (QUIC, perhaps SMB over QUIC)")
+	case 53, 67, 88, 123, 137, 138, 161, 389, 464, 500, 514, 1900, 4500, 5353, 5355:
+		return nothing, other(fmt.Sprintf("UDP port %d", port))
+	}
+	return nothing, other("UDP")
 }
 
 // addresses returns the two ends of a packet.
@@ -126,3 +253,7 @@ func addresses(flow gopacket.Flow, tcp *layers.TCP) (src, dst netip.AddrPort) {
 	b, _ := netip.AddrFromSlice(d.Raw())
 	return netip.AddrPortFrom(a, uint16(tcp.SrcPort)), netip.AddrPortFrom(b, uint16(tcp.DstPort))
 }
+
+// be16 and be32 read the fields of headers.
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

@@ -7,7 +7,7 @@ type Reason uint8
 const (
 	ErrLinkType   Reason = iota + 1 // packets of a link layer that is not known
 	ErrPacket                       // a packet whose headers make no sense
-	ErrFragment                     // an IP fragment: they are not put together
+	ErrFragment                     // an IP packet whose fragments could not be put together
 	ErrLost                         // bytes that the capture lacks
 	ErrCut                          // packets that were cut short when they were captured
 	ErrMidstream                    // requests on an association that was opened before the capture began
@@ -31,7 +31,7 @@ func (r Reason) Error() string {
 	case ErrPacket:
 		return "damaged packet"
 	case ErrFragment:
-		return "IP fragment"
+		return "fragments of an IP packet could not be put together"
 	case ErrLost:
 		return "missing from the capture"
 	case ErrCut:

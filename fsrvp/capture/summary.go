@@ -12,6 +12,7 @@ import (
 type Summary struct {
 	Packets      uint64
 	Bytes        uint64 // of captured packets
+	TCP          uint64 // packets of TCP
 	Connections  uint64 // TCP connections with SMB or RPC in them
 	Associations uint64 // RPC associations that offered or carried the interface
 	Calls        uint64 // all that were yielded
@@ -22,6 +23,36 @@ type Summary struct {
 	// Problems are the different ones in the order in which they were first met, at most 100 of them; a
 	// last one with ErrLimit counts the rest.
 	Problems []Problem
+	// Others are the packets in which there was no TCP, by their kinds ("UDP", "ARP", "IPsec (ESP)"), in the order in
+	// which these were first met. At most 100 kinds are told apart; the last counts the rest.
+	Others []Other
+}
+
+// An Other counts packets of one kind without TCP in them.
+type Other struct {
+	Kind    string
+	Packets uint64
+}
+
+// maxOthers is the number of kinds that are counted, the rest included.
+const maxOthers = 100
+
+// other counts a packet.
+func (s *Summary) other(kind string) {
+	for i := range s.Others {
+		if s.Others[i].Kind == kind {
+			s.Others[i].Packets++
+			return
+		}
+	}
+	switch n := len(s.Others); {
+	case n < maxOthers-1:
+		s.Others = append(s.Others, Other{kind, 1})
+	case n < maxOthers:
+		s.Others = append(s.Others, Other{"further kinds", 1})
+	default:
+		s.Others[n-1].Packets++
+	}
 }
 
 // A Problem is something that could not be decoded. Those that differ in Reason or Detail are counted apart.

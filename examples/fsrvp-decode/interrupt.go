@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"io"
+)
+
+// untilDone returns a reader of r that ends, with io.EOF, when ctx does, also while r blocks. A Read of r may then go on
+// in the background, into a buffer of its own.
+func untilDone(ctx context.Context, r io.Reader) io.Reader {
+	return &interruptible{ctx: ctx, r: r, buf: make([]byte, 64<<10)}
+}
+
+type interruptible struct {
+	ctx  context.Context
+	r    io.Reader
+	buf  []byte
+	left []byte // of buf
+	err  error
+}
+
+func (i *interruptible) Read(b []byte) (int, error) {
+	if len(i.left) == 0 && i.err == nil {
+		if i.ctx.Err() != nil {
+			return 0, io.EOF
+		}
+		done := make(chan int, 1)
+		var err error
+		go func() {
+			var n int
+			n, err = i.r.Read(i.buf)
+			done <- n
+		}()
+		select {
+		case n := <-done:
+			i.left, i.err = i.buf[:n], err
+		case <-i.ctx.Done():
+			i.err = io.EOF // buf is the goroutine's now
+		}
+	}
+	if len(i.left) == 0 {
+		return 0, i.err
+	}
+	n := copy(b, i.left)
+	i.left = i.left[n:]
+	return n, nil
+}
