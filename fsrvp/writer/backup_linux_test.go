@@ -12,8 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,8 +164,22 @@ func TestBackupOfDatabases(t *testing.T) {
 	}
 }
 
-// TestKills kills the program at random, with writers of all kinds. Nothing stays frozen, no lock is held, no guard is left.
-func TestKills(t *testing.T) {
+// A victim is fsrvp-backup with writers of all kinds, to be killed or stopped, and what those writers freeze.
+type victim struct {
+	exe  string
+	args []string
+	dir  string // holds what is backed up, and what the program leaves
+
+	stopped          string // exists while the application of the command writer is frozen
+	probes           []*probe
+	load             *load
+	agent            *realAgent
+	pgAdmin, myAdmin *sql.DB
+	log              syncBuffer
+}
+
+func newVictim(t *testing.T) *victim {
+	t.Helper()
 	exe := buildBackup(t)
 	ext4, xfs := mountImage(t, "ext4", 64), mountImage(t, "xfs", 320)
 	agent := startRealAgent(t, map[string]string{"/data": xfs}, "")
@@ -181,7 +197,6 @@ func TestKills(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { app.Close() })
 	l := startLoad(t, app, 1)
-	p4, px := startProbe(t, ext4), startProbe(t, xfs)
 
 	dir, err := os.MkdirTemp(imageDir, "kills")
 	require.NoError(t, err)
@@ -199,73 +214,133 @@ func TestKills(t *testing.T) {
 		"-writer", "mysql:" + strings.Replace(my.source(my.socketDir), "root@", "backup@", 1),
 		"-writer", "qga:" + agent.socket + ",/data", "-writer", "fsfreeze:" + ext4,
 	}
-	var log syncBuffer
-	// A pipe, which the guards have, too: its end is that of the last guard.
-	run := func(kill func(*os.Process)) (ended <-chan struct{}) {
-		r, w, err := os.Pipe()
-		require.NoError(t, err)
-		cmd := exec.Command(exe, args...)
-		cmd.Stderr = w
-		require.NoError(t, cmd.Start())
-		require.NoError(t, w.Close())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			defer r.Close()
-			_, _ = io.Copy(&log, r)
-		}()
-		if kill != nil {
-			kill(cmd.Process)
-		}
-		err = cmd.Wait()
-		if kill == nil {
-			require.NoError(t, err, log.String())
-		}
-		return done
+	return &victim{
+		exe: exe, args: args, dir: dir, stopped: stopped, probes: []*probe{startProbe(t, ext4), startProbe(t, xfs)},
+		load: l, agent: agent, pgAdmin: pgAdmin, myAdmin: myAdmin,
 	}
+}
+
+// start starts the program. What it returns is closed when the program and its guards have ended.
+func (v *victim) start(t *testing.T, args ...string) (*exec.Cmd, <-chan struct{}) {
+	t.Helper()
+	r, w, err := os.Pipe() // the guards have it, too: its end is that of the last one
+	require.NoError(t, err)
+	cmd := exec.Command(v.exe, append(slices.Clone(v.args), args...)...)
+	cmd.Stderr = w
+	require.NoError(t, cmd.Start())
+	require.NoError(t, w.Close())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer r.Close()
+		_, _ = io.Copy(&v.log, r)
+	}()
+	return cmd, done
+}
+
+// whole returns how long the program takes when nothing happens to it.
+func (v *victim) whole(t *testing.T) time.Duration {
+	t.Helper()
 	began := time.Now()
-	<-run(nil)
-	whole := time.Since(began)
+	cmd, ended := v.start(t)
+	require.NoError(t, cmd.Wait(), v.log.String())
+	<-ended
+	return time.Since(began)
+}
+
+// free demands that nothing is frozen, and no lock is held, within a time.
+func (v *victim) free(t *testing.T, within time.Duration) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	left := func() time.Duration { return max(0, time.Until(deadline)) }
+	for _, p := range v.probes {
+		p.writable(t, left())
+	}
+	v.load.commits(t, left())
+	for {
+		if _, err := os.Stat(v.stopped); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		require.Positive(t, left(), "the application is stopped\n%s", v.log.String())
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// sessions returns how many sessions of the program the servers have.
+func (v *victim) sessions(t *testing.T) (pg, my int) {
+	t.Helper()
+	require.NoError(t, v.pgAdmin.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'the writer'").Scan(&pg))
+	require.NoError(t, v.myAdmin.QueryRow("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'").Scan(&my))
+	return pg, my
+}
+
+// tidy removes what a program that was killed was copying to.
+func (v *victim) tidy(t *testing.T) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(v.dir, ".fsrvp-backup-*"))
+	require.NoError(t, err)
+	for _, temp := range left {
+		require.NoError(t, os.RemoveAll(temp))
+	}
+}
+
+// TestKills kills the program at random. Two seconds later nothing is frozen, no lock is held, and no guard is left.
+func TestKills(t *testing.T) {
+	v := newVictim(t)
+	whole := v.whole(t)
 	var slowest, sum time.Duration
 	n := rounds(t, "FSRVP_WRITER_KILLS", 200)
 	for i := range n {
-		ended := run(func(p *os.Process) {
-			time.Sleep(rand.N(whole * 11 / 10))
-			_ = p.Kill()
-		})
+		cmd, ended := v.start(t)
+		time.Sleep(rand.N(whole * 11 / 10))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		killed := time.Now()
 		within := func() time.Duration { return max(0, 2*time.Second-time.Since(killed)) }
-		p4.writable(t, within())
-		px.writable(t, within())
-		l.commits(t, within())
-		var sessions [2]int
-		free := func() bool {
-			require.NoError(t, pgAdmin.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'the writer'").Scan(&sessions[0]))
-			require.NoError(t, myAdmin.QueryRow("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'").Scan(&sessions[1]))
-			_, err := os.Stat(stopped)
-			return sessions == [2]int{} && errors.Is(err, fs.ErrNotExist)
-		}
-		for !free() {
-			require.Positive(t, within(), "round %d: sessions %v are left, or the application is stopped\n%s", i, sessions, log.String())
+		v.free(t, within())
+		for pg, my := v.sessions(t); pg+my > 0; pg, my = v.sessions(t) {
+			require.Positive(t, within(), "round %d: %d sessions of PostgreSQL and %d of MariaDB are left\n%s", i, pg, my, v.log.String())
 			time.Sleep(time.Millisecond)
 		}
 		select {
 		case <-ended:
 		case <-time.After(within()):
-			require.FailNow(t, "a guard is left", "%s", log.String())
+			require.FailNow(t, "a guard is left", "%s", v.log.String())
 		}
 		sum += time.Since(killed)
 		slowest = max(slowest, time.Since(killed))
-		left, err := filepath.Glob(filepath.Join(dir, ".fsrvp-backup-*"))
-		require.NoError(t, err)
-		for _, temp := range left { // what the program was copying to
-			require.NoError(t, os.RemoveAll(temp))
-		}
+		v.tidy(t)
 	}
-	held := strings.Count(log.String(), "thawed, since the program that froze it is gone")
+	held := strings.Count(v.log.String(), "thawed, since the program that froze it is gone")
 	t.Logf("%d kills within %v, %d guards had to thaw; free after %v on average, %v at most", n, whole, held, sum/time.Duration(n), slowest)
 	if n >= 100 {
 		require.Greater(t, held, 5, "the kills came when nothing was frozen")
 	}
-	require.Equal(t, `"thawed"`, agent.ask(t, agentStatus, nil))
+	require.Equal(t, `"thawed"`, v.agent.ask(t, agentStatus, nil))
+}
+
+// TestStops stops the program at random, for longer than its limit. Nothing is frozen when that is over; the program, when it goes on, either has
+// had its copies before, or fails.
+func TestStops(t *testing.T) {
+	v := newVictim(t)
+	whole := v.whole(t)
+	const limit = time.Second
+	lost := 0
+	n := rounds(t, "FSRVP_WRITER_STOPS", 5)
+	for range n {
+		cmd, ended := v.start(t, "-freeze-limit", limit.String())
+		time.Sleep(rand.N(whole))
+		require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
+		v.free(t, limit+2*time.Second)
+		require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+		err := cmd.Wait()
+		<-ended
+		if err != nil {
+			lost++
+		}
+		v.free(t, 2*time.Second)
+		require.Equal(t, `"thawed"`, v.agent.ask(t, agentStatus, nil))
+		v.tidy(t)
+	}
+	t.Logf("%d stops, %d backups failed", n, lost)
 }

@@ -132,6 +132,8 @@ func TestLibvirt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "-q --connect qemu:///system domfsfreeze --domain vm 1 --mountpoint / --mountpoint /data\n"+
 		"-q --connect qemu:///system domfsthaw --domain vm 1\n", string(b))
+	_, err = Libvirt{Domain: "x", Mounts: []string{}, Guard: testGuard()}.Writer()
+	require.ErrorContains(t, err, "Mounts is empty")
 	for _, domain := range []string{"", "-x"} {
 		_, err = Libvirt{Domain: domain, Guard: testGuard()}.Writer()
 		require.ErrorContains(t, err, "Domain")

@@ -38,6 +38,9 @@ func (q QEMUGuestAgent) Writer() (provider.Writer, error) {
 	if q.Socket == "" {
 		return provider.Writer{}, errors.New("writer: QEMUGuestAgent has no Socket")
 	}
+	if q.Mounts != nil && len(q.Mounts) == 0 {
+		return provider.Writer{}, errors.New("writer: QEMUGuestAgent.Mounts is empty; nil means all")
+	}
 	if err := q.Guard.check("QEMUGuestAgent"); err != nil {
 		return provider.Writer{}, err
 	}

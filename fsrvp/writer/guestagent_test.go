@@ -151,6 +151,8 @@ func TestGuestAgent(t *testing.T) {
 	}
 	_, err := QEMUGuestAgent{Guard: testGuard()}.Writer()
 	require.ErrorContains(t, err, "no Socket")
+	_, err = QEMUGuestAgent{Socket: a.socket, Mounts: []string{}, Guard: testGuard()}.Writer()
+	require.ErrorContains(t, err, "Mounts is empty")
 	_, err = QEMUGuestAgent{Socket: a.socket}.Writer()
 	require.ErrorContains(t, err, "needs a Guard.Command")
 }

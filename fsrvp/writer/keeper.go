@@ -98,6 +98,11 @@ func (k *keeper) thaw(ctx context.Context) error {
 		k.end(l)
 		return nil
 	}
+	if deadline, ok := ctx.Deadline(); ok { // a provider does not wait for what is said at its end
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/10)))
+		defer cancel()
+	}
 	r, err := l.call(ctx, request{Op: opThaw}, k.spec.ThawLimit+5*time.Second)
 	switch {
 	case errors.Is(err, errGuardGone) || errors.Is(err, errGuardSilent):

@@ -29,6 +29,9 @@ func (l Libvirt) Writer() (provider.Writer, error) {
 	if l.Domain == "" || l.Domain[0] == '-' {
 		return provider.Writer{}, errors.New("writer: Libvirt has no Domain")
 	}
+	if l.Mounts != nil && len(l.Mounts) == 0 {
+		return provider.Writer{}, errors.New("writer: Libvirt.Mounts is empty; nil means all")
+	}
 	virsh := l.Virsh
 	if virsh == nil {
 		virsh = []string{"virsh"}
