@@ -38,8 +38,8 @@ type Initiator interface {
 	NewContext(target string, level AuthLevel) (Context, error)
 }
 
-// An Acceptor starts security contexts for a server. It may be used by several
-// goroutines at once.
+// An Acceptor starts security contexts for a server. It may be used by several goroutines at once. The context.Context of
+// their steps carries a Peer with the client's address, and ends before the client's time for its bind does.
 type Acceptor interface {
 	AuthType() AuthType
 	NewContext(level AuthLevel) (Context, error)

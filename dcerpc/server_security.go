@@ -3,7 +3,9 @@ package dcerpc
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
@@ -49,9 +51,12 @@ func (c *serverConn) step(sec *serverSecurity, token []byte) ([]byte, error) {
 	if sec.typ == AuthNTLM && len(token) > largestNTLMToken {
 		return nil, fmt.Errorf("NTLM token of %d bytes", len(token))
 	}
-	out, done, err := sec.Step(c.ctx, token)
+	ctx := WithPeer(c.ctx, Peer{Addr: c.conn.RemoteAddr(), Level: LevelInsecureNone})
+	ctx, cancel := context.WithTimeout(ctx, c.stepTime())
+	defer cancel()
+	out, done, err := sec.Step(ctx, token)
 	if err != nil {
-		return nil, err
+		return nil, logs.Short(err)
 	}
 	if !done {
 		return out, nil
@@ -67,6 +72,14 @@ func (c *serverConn) step(sec *serverSecurity, token []byte) ([]byte, error) {
 		c.server.authenticated(c, &p.Identity)
 	}
 	return out, nil
+}
+
+// stepTime is how long a mechanism may take for a token: less than BindTime, so that the peer gets an answer.
+func (c *serverConn) stepTime() time.Duration {
+	if c.limits.BindTime <= 0 {
+		return time.Hour
+	}
+	return c.limits.BindTime * 9 / 10
 }
 
 // provides reports whether a finished exchange has agreed on what a level needs.

@@ -42,17 +42,24 @@ func (e *ShareNameError) Error() string {
 // Unwrap returns ErrInvalidArg.
 func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 
+// maxUNC is how many bytes of UTF-8 a UNC path may have: as many as a path has on Linux.
+const maxUNC = 4096
+
 // ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has it, or
 // with a path below the share. Spelling is kept, but for the dot at the end of a full name
 // (\\fs1.example.com.\vms), which names the same host to a resolver and no host to Kerberos.
 //
-// It fails with a *ShareNameError for device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host
+// It fails with a *ShareNameError for paths of more than 4096 bytes, device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host
 // or share (255 and 80 UTF-16 code units), characters that they must not have (for a share control
 // characters and any of "\/[]:|<>+=;,*?), slashes for backslashes, and what is not UTF-8, lone surrogates
 // included.
 func ParseShareName(unc string) (ShareName, error) {
 	fail := func(reason string) (ShareName, error) {
 		return ShareName{}, &ShareNameError{Name: unc, Reason: reason}
+	}
+	if len(unc) > maxUNC {
+		unc = strings.ToValidUTF8(unc[:64], "") + "..."
+		return fail(fmt.Sprintf("it is longer than %d bytes", maxUNC))
 	}
 	if unc == "" {
 		return fail("it is empty")

@@ -42,7 +42,7 @@ func TestPrimitives(t *testing.T) {
 		},
 		{
 			"Uint64", func(e *Encoder) { e.Uint64(0x0123456789abcdef) },
-			func(t *testing.T, d *Decoder) { require.EqualValues(t, 0x0123456789abcdef, d.Uint64()) },
+			func(t *testing.T, d *Decoder) { require.EqualValues(t, int64(0x0123456789abcdef), d.Uint64()) },
 			"ff00000000000000efcdab8967452301", "ff00000000000000efcdab8967452301", "ff000000000000000123456789abcdef",
 		},
 		{

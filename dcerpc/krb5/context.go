@@ -147,9 +147,20 @@ func (c *Context) GetMIC(data []byte) ([]byte, error) {
 	return mic, nil
 }
 
-// VerifyMIC checks what the peer's GetMIC returned. It too takes a sequence number.
+// VerifyMIC checks what the peer's GetMIC returned. It too takes a sequence number, unless the peer has made it with number 0, as
+// Windows may do for a mechListMIC, whatever number its messages begin with.
 func (c *Context) VerifyMIC(data, mic []byte) error {
-	return c.Verify(dcerpc.Message{Body: data}, mic)
+	if c.recv == nil {
+		return errNotEstablished
+	}
+	seq, err := c.recv.verify(dcerpc.Message{Body: data}, mic)
+	if err != nil {
+		return err
+	}
+	if seq == c.recv.sequence(0) && seq != c.recv.sequence(c.recvSeq) {
+		return nil
+	}
+	return c.checkSequence(seq)
 }
 
 // Protection reports, once the exchange is over, whether the initiator has asked for integrity and for confidentiality

@@ -26,10 +26,12 @@ var (
 
 // Errors of the exchange of tokens.
 var (
-	ErrToken  = errors.New("malformed token")
-	ErrReplay = errors.New("replayed AP-REQ")
-	ErrMutual = errors.New("the service did not prove its identity")
-	ErrPAC    = errors.New("bad PAC")
+	ErrToken = errors.New("malformed token")
+	// ErrTooLarge is a ticket that RPC cannot carry, usually for want of room for the account's many groups.
+	ErrTooLarge = errors.New("ticket too large for RPC")
+	ErrReplay   = errors.New("replayed AP-REQ")
+	ErrMutual   = errors.New("the service did not prove its identity")
+	ErrPAC      = errors.New("bad PAC")
 )
 
 // Errors of protected messages. They end the context: nothing that comes after can be trusted.

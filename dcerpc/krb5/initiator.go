@@ -82,6 +82,9 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 	return c, nil
 }
 
+// maxAPReq is the most that fits into a bind of 65535 bytes beside its contexts, and into SPNEGO's frame.
+const maxAPReq = 65535 - 512
+
 // An initiation is the exchange as its initiator sees it.
 type initiation struct {
 	initiator *Initiator
@@ -132,6 +135,10 @@ func (x *initiation) request(ctx context.Context, in []byte) ([]byte, bool, erro
 	out, err := marshalAPReq(ticket.Raw, a.sessionKey, x.auth, keyusage.AP_REQ_AUTHENTICATOR, optionMutualRequired)
 	if err != nil {
 		return nil, false, err
+	}
+	if len(out) > maxAPReq {
+		return nil, false, fmt.Errorf("krb5: %w: %s: the ticket of %v has %d bytes, and an RPC bind has room for %d; put the account into fewer groups, "+
+			"or into ones of the server's domain", ErrTooLarge, x.target, ticket.Client, len(ticket.Raw), maxAPReq)
 	}
 	if !a.dceStyle {
 		if out, err = frame(tokAPReq, out); err != nil {

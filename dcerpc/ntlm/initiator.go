@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
@@ -28,6 +29,18 @@ type Credentials struct {
 	// Workstation is the name of this machine, for the server's log; empty is fine.
 	Workstation string
 }
+
+// String returns the account, without password and hash.
+func (c Credentials) String() string { return accountName(c.Domain, c.User) }
+
+// Format keeps password and hash out of every verb's output, %+v and %#v included.
+func (c Credentials) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
+
+// LogValue keeps them out of logs.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText keeps them out of whatever is encoded as text, JSON included.
+func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // An Initiator starts NTLM contexts for a client (dcerpc.Initiator). It may be used by several
 // goroutines at once.

@@ -11,9 +11,11 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
 // WinbindConfig says how a WinbindHelper reaches winbind. Its zero value is usable.
@@ -23,8 +25,11 @@ type WinbindConfig struct {
 	// more than one group. It has to run as a user who may use winbindd's privileged pipe.
 	Command []string
 	// Processes is how many helpers run at most, started as they are needed, each with one
-	// request at a time; zero means 1.
+	// request at a time; zero means 4.
 	Processes int
+	// MaxWait is how long a log-on waits at most for a process; zero means 20 s, which is less than a dcerpc.Server's
+	// Limits.BindTime. Then it is refused with ErrBusy.
+	MaxWait time.Duration
 	// SIDs looks up the SIDs of an account that proved itself, as Wbinfo does: its own first, then
 	// its groups'. An error ends the log-on. Nil gives identities without SIDs.
 	SIDs func(ctx context.Context, domain, user string) ([]dcerpc.SID, error)
@@ -37,7 +42,7 @@ type WinbindHelper struct {
 	cfg    WinbindConfig
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	slots  chan *helperProcess // idle processes; nil for one that is not running
+	queue  *logonQueue
 	closed sync.Once
 }
 
@@ -50,14 +55,19 @@ func NewWinbindHelper(cfg *WinbindConfig) *WinbindHelper {
 	if h.cfg.Command == nil {
 		h.cfg.Command = []string{"ntlm_auth", "--helper-protocol=ntlm-server-1"}
 	}
-	h.cfg.Processes = max(h.cfg.Processes, 1)
-	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.slots = make(chan *helperProcess, h.cfg.Processes)
-	for range h.cfg.Processes {
-		h.slots <- nil
+	if h.cfg.Processes <= 0 {
+		h.cfg.Processes = 4
 	}
+	if h.cfg.MaxWait == 0 {
+		h.cfg.MaxWait = 20 * time.Second
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.queue = newLogonQueue(h.cfg.Processes)
 	return h
 }
+
+// ErrBusy is a log-on that waited for too long, since others were ahead of it.
+var ErrBusy = errors.New("too many log-ons at once; try again")
 
 var errHelperClosed = fmt.Errorf("ntlm: winbind helper: %w", net.ErrClosed)
 
@@ -65,8 +75,8 @@ var errHelperClosed = fmt.Errorf("ntlm: winbind helper: %w", net.ErrClosed)
 func (h *WinbindHelper) Close() error {
 	h.cancel()
 	h.closed.Do(func() {
-		for range h.cfg.Processes {
-			if p := <-h.slots; p != nil {
+		for _, p := range h.queue.close() {
+			if p != nil {
 				p.stop()
 			}
 		}
@@ -74,8 +84,8 @@ func (h *WinbindHelper) Close() error {
 	return nil
 }
 
-// Verify has winbind check the response. It waits for a free process, and gives up with ctx;
-// the process is then started anew, since its answer may still come. A process that died
+// Verify has winbind check the response. It waits for a free process, in turn with the log-ons from other addresses (those of
+// the Peer that ctx carries), the newest one of an address first, and gives up with ctx and after MaxWait; the process is then started anew, since its answer may still come. A process that died
 // while it was idle is replaced once.
 //
 // A No of winbind's is ErrLogonFailure with winbind's reason, even where that is winbind's own trouble.
@@ -101,15 +111,11 @@ func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, erro
 
 // ask takes a process out of its slot for one exchange.
 func (h *WinbindHelper) ask(ctx context.Context, c *Challenge) (key [16]byte, err error) {
-	var p *helperProcess
-	select {
-	case p = <-h.slots:
-	case <-ctx.Done():
-		return key, fmt.Errorf("ntlm: winbind helper: %w", ctx.Err())
-	case <-h.ctx.Done():
-		return key, errHelperClosed
+	p, err := h.wait(ctx)
+	if err != nil {
+		return key, err
 	}
-	defer func() { h.slots <- p }()
+	defer func() { h.queue.give(p) }()
 
 	used := p != nil
 	for {
@@ -137,6 +143,28 @@ func (h *WinbindHelper) ask(ctx context.Context, c *Challenge) (key [16]byte, er
 		}
 		used = false
 	}
+}
+
+// wait takes a process out of the queue.
+func (h *WinbindHelper) wait(ctx context.Context) (*helperProcess, error) {
+	var from string
+	if peer, ok := dcerpc.PeerFromContext(ctx); ok {
+		from = netaddr.Block(netaddr.Host(peer.Addr))
+	}
+	waiting, cancel := context.WithTimeoutCause(ctx, h.cfg.MaxWait, ErrBusy)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	p, ok := h.queue.take(waiting, from)
+	switch {
+	case h.ctx.Err() != nil:
+		if ok {
+			h.queue.give(p)
+		}
+		return nil, errHelperClosed
+	case !ok:
+		return nil, fmt.Errorf("ntlm: winbind helper: %w", context.Cause(waiting))
+	}
+	return p, nil
 }
 
 // exchange sends one request and reads what answers it.

@@ -106,7 +106,7 @@ func fakeAnswer(part string, c *Challenge) {
 func newHelper(t *testing.T, part string, change func(*WinbindConfig)) *WinbindHelper {
 	t.Helper()
 	t.Setenv(helperEnv, part)
-	cfg := &WinbindConfig{Command: []string{os.Args[0]}}
+	cfg := &WinbindConfig{Command: []string{os.Args[0]}, Processes: 1}
 	if change != nil {
 		change(cfg)
 	}
@@ -117,8 +117,8 @@ func newHelper(t *testing.T, part string, change func(*WinbindConfig)) *WinbindH
 
 // pid is that of the one idle process, zero without one.
 func pid(h *WinbindHelper) int {
-	p := <-h.slots
-	defer func() { h.slots <- p }()
+	p, _ := h.queue.take(context.Background(), "")
+	defer func() { h.queue.give(p) }()
 	if p == nil {
 		return 0
 	}
@@ -227,10 +227,10 @@ func TestWinbindContext(t *testing.T) {
 	require.NoError(t, err, "a new process")
 
 	// One who waits for a busy process gives up as well.
-	busy := <-h.slots
+	busy, _ := h.queue.take(context.Background(), "")
 	_, err = h.Verify(ctx, answer("FSRVP", "backup", "Secret1"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	h.slots <- busy
+	h.queue.give(busy)
 }
 
 func TestWinbindClose(t *testing.T) {

@@ -29,3 +29,20 @@ func Error(err error) slog.LogValuer { return cutError{err} }
 type cutError struct{ error }
 
 func (e cutError) LogValue() slog.Value { return slog.StringValue(Cut(e.Error())) }
+
+// Short returns an error whose text is cut, and which matches what err matches.
+func Short(err error) error {
+	text := err.Error()
+	if len(text) <= MaxText {
+		return err
+	}
+	return &shortError{Cut(text), err}
+}
+
+type shortError struct {
+	text string
+	err  error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.err }

@@ -1,0 +1,78 @@
+package logs_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
+)
+
+func TestCut(t *testing.T) {
+	for _, s := range []string{"", "short", strings.Repeat("a", 256)} {
+		require.Equal(t, s, logs.Cut(s))
+	}
+	for _, fill := range []string{"a", "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x92\xbe", "\x80", "\x00"} {
+		for n := range 5 {
+			got := logs.Cut(strings.Repeat("x", n) + strings.Repeat(fill, 300))
+			require.LessOrEqual(t, len(got), logs.MaxText)
+			require.Greater(t, len(got), logs.MaxText-8)
+			require.True(t, strings.HasSuffix(got, "..."))
+			require.Equal(t, utf8.ValidString(fill), utf8.ValidString(got))
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	require.Equal(t, io.EOF, logs.Short(io.EOF))
+	err := logs.Short(fmt.Errorf("%s: %w", strings.Repeat("x", 60000), io.EOF))
+	require.ErrorIs(t, err, io.EOF)
+	require.Len(t, err.Error(), logs.MaxText)
+}
+
+// TestRefusals logs the first refusal of an address, and the others as a sum by the minute.
+func TestRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		lines := func() []string {
+			synctest.Wait()
+			defer out.Reset()
+			return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+		}
+		var r logs.Refusals
+		for i := range 1000 {
+			r.Note(log, "10.0.0.1", fmt.Errorf("bad %d", i))
+		}
+		r.Note(log, "10.0.0.2", errors.New("other"))
+		got := lines()
+		require.Len(t, got, 2)
+		require.Contains(t, got[0], "bad 0")
+		require.Contains(t, got[1], "other")
+		time.Sleep(logs.Window + time.Second)
+		got = lines()
+		require.Len(t, got, 1)
+		require.Contains(t, got[0], "times=999")
+		require.Contains(t, got[0], "bad 999")
+		time.Sleep(10 * logs.Window)
+		require.Equal(t, []string{""}, lines())
+		for i := range 5000 {
+			r.Note(log, fmt.Sprint("host", i), errors.New("many"))
+		}
+		require.Less(t, len(lines()), 300)
+		r.Close()
+		require.Contains(t, lines()[0], "times=")
+		time.Sleep(logs.Window)
+		r.Note(log, "10.0.0.1", errors.New("late"))
+		require.Len(t, lines(), 1)
+	})
+}
