@@ -15,6 +15,8 @@ type (
 	Snapshots             = backend.Snapshots
 	Sealer                = backend.Sealer
 	Preparer              = backend.Preparer
+	SnapshotPreparer      = backend.SnapshotPreparer
+	PathChecker           = backend.PathChecker
 	CompatibilityReporter = backend.CompatibilityReporter
 	SnapshotLister        = backend.SnapshotLister
 	Owner                 = backend.Owner

@@ -47,6 +47,13 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 	for _, s := range w.snapshots {
 		made[s.ID] = filepath.IsAbs(s.Path) && utf8.ValidString(s.Path)
 	}
+	for _, s := range w.snapshots {
+		if len(s.Moved) > 0 {
+			a.cfg.Observe(Event{Kind: EventMoved, Set: w.set.ID, Copy: s.ID, Moved: s.Moved})
+			a.log.Warn("files changed while they were copied; the shadow copy may have some in part or not at all",
+				"set", w.set.ID, "copy", s.ID, "volume", s.Volume.Path, "changed", len(s.Moved), "first", s.Moved[0])
+		}
+	}
 	for _, s := range specs {
 		if !made[s.ID] {
 			return errors.Join(fmt.Errorf("agent: the backend has taken no snapshot %s, or at a path that cannot be stored", s.ID), a.unmake(ctx, w.set))

@@ -44,7 +44,14 @@ func (a *Agent) exposeAll(ctx context.Context, w *work) error {
 
 func (a *Agent) exposeShare(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
 	exposure := set.exposure(c, m, a.mark())
-	return a.step(StepExpose, set, c, m.Name, func() error { return a.cfg.Shares.Expose(ctx, exposure) })
+	return a.step(StepExpose, set, c, m.Name, func() error {
+		if checker, ok := a.cfg.Snapshots.(PathChecker); ok {
+			if err := checker.CheckPath(ctx, exposure.Snapshot, exposure.Path); err != nil {
+				return err
+			}
+		}
+		return a.cfg.Shares.Expose(ctx, exposure)
+	})
 }
 
 // takeBack removes what a failed exposeAll has made, also when its own context has ended. What cannot be removed now

@@ -21,6 +21,8 @@ const (
 	EventStatus
 	// EventTimeout: the Message Sequence Timer has fired. Set, where one was unfinished.
 	EventTimeout
+	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Set, Copy, Moved.
+	EventMoved
 )
 
 // A Step is a kind of work that the agent has done by a backend, or by its store.
@@ -50,6 +52,7 @@ type Event struct {
 	Duration time.Duration
 	Err      error
 	From, To SetStatus
+	Moved    []string // Snapshot.Moved; not to be changed
 	// Sets, Copies and Shares are the sizes of the table after an EventStatus.
 	Sets, Copies, Shares int
 }

@@ -19,7 +19,8 @@ func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait 
 
 // prepare begins a preparation, or joins the one that goes on.
 func (a turn) prepare(e *entry) (*work, error) {
-	if a.preparer == nil {
+	preparer, ahead := a.cfg.Snapshots.(SnapshotPreparer)
+	if !ahead && a.preparer == nil {
 		return nil, nil
 	}
 	if w := e.work; w != nil && w.step == StepPrepare && w.set == e.set { // no share was added since it began
@@ -27,6 +28,9 @@ func (a turn) prepare(e *entry) (*work, error) {
 	}
 	return a.begin(e, StepPrepare,
 		func(ctx context.Context, w *work) error {
+			if ahead {
+				return a.step(StepPrepare, w.set, nil, "", func() error { return preparer.PrepareSnapshots(ctx, w.set.specs(a.mark())) })
+			}
 			volumes := make([]Volume, len(w.set.Copies))
 			for i := range w.set.Copies {
 				volumes[i] = w.set.Copies[i].Volume

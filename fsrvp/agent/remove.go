@@ -62,7 +62,8 @@ func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy) error {
 			errs = append(errs, a.unexpose(ctx, set, c, &c.Shares[i]))
 		}
 	}
-	if err := errors.Join(errs...); err != nil || !set.Status.hasSnapshots() {
+	_, prepares := a.cfg.Snapshots.(SnapshotPreparer) // and may have made something before any Commit
+	if err := errors.Join(errs...); err != nil || !set.Status.hasSnapshots() && !prepares {
 		return err
 	}
 	return a.deleteSnapshot(ctx, set, c)

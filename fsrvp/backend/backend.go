@@ -21,6 +21,9 @@ type Volume struct {
 	// Path is the volume's root in the file system, absolute and clean: the directory that a
 	// snapshot shows.
 	Path string `json:"path"`
+	// Pin is for the backend alone: it tells the directory at Path from any other that may take its place,
+	// and Create refuses those. Empty: any will do.
+	Pin string `json:"pin,omitempty"`
 }
 
 // A SnapshotSpec says which snapshot to take. The agent chooses the id, and has written it down
@@ -39,6 +42,10 @@ type Snapshot struct {
 	SnapshotSpec
 	Path    string    // the snapshot's root, shows what Volume.Path showed
 	Created time.Time // when the snapshot was taken, UTC
+	// Moved names, relative to Path and sorted, what changed while it was copied by a backend whose snapshots do
+	// not show one moment: a file of that name may have parts of several states, and from a directory of that name
+	// files that were moved meanwhile may be missing. "." is the whole snapshot. Nil: nothing did.
+	Moved []string
 }
 
 // Snapshots takes and deletes snapshots of volumes. The packages below fsrvp/snapshot implement it.
@@ -75,6 +82,23 @@ type Sealer interface {
 // that the Create itself is short.
 type Preparer interface {
 	Prepare(ctx context.Context, volumes []Volume) error
+}
+
+// A SnapshotPreparer is a Snapshots that can make a large part of its snapshots ahead of a Create, while
+// applications go on, so that the Create itself only brings them up to date. An agent calls PrepareSnapshots where
+// there is one, and no Prepare.
+type SnapshotPreparer interface {
+	// PrepareSnapshots may be called several times for a set, with more specs each time. A Create may
+	// name others too. What it makes List returns and Delete removes, and so does a Create that fails. After an
+	// error nothing is left of the specs that it named.
+	PrepareSnapshots(ctx context.Context, specs []SnapshotSpec) error
+}
+
+// A PathChecker is a Snapshots that can check a directory of a snapshot before it is exposed.
+type PathChecker interface {
+	// CheckPath fails where path, which is the root of the snapshot or below it, is no directory of it: where a step of
+	// it is a symbolic link, that may lead out of the snapshot.
+	CheckPath(ctx context.Context, s Snapshot, path string) error
 }
 
 // A CompatibilityReporter is a Snapshots on whose volumes some operations are not to be done while there are shadow copies

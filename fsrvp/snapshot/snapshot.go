@@ -6,7 +6,7 @@
 //	package copy      file by file, all data: any file system, any operating system; not atomic
 //
 // Each of them can be used alone, and says in its documentation what its snapshots are. They implement the interfaces
-// Snapshots, Sealer, Preparer (but for copy) and SnapshotLister of package agent. Package memory has one for tests.
+// Snapshots, Sealer, SnapshotLister and PathChecker of package backend. Package memory has one for tests.
 package snapshot
 
 import (
@@ -48,8 +48,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and
-// CompatibilityReporter. All methods may be called by several goroutines at once. The volumes of one set may be of several backends.
+// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer, SnapshotPreparer, SnapshotLister,
+// PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once. The volumes of one set may be of several backends.
 type Auto struct {
 	backends []engine // best first
 }
@@ -60,7 +60,8 @@ type engine struct {
 	snapshots
 }
 
-// snapshots is what all backends are. Some are a backend.Preparer and a backend.CompatibilityReporter too.
+// snapshots is what all backends are. Some are a backend.Preparer or a backend.SnapshotPreparer, and a
+// backend.CompatibilityReporter too.
 type snapshots interface {
 	backend.Snapshots
 	backend.Sealer
@@ -70,8 +71,9 @@ type snapshots interface {
 var _ interface {
 	backend.Snapshots
 	backend.Sealer
-	backend.Preparer
+	backend.SnapshotPreparer
 	backend.SnapshotLister
+	backend.PathChecker
 	backend.CompatibilityReporter
 } = (*Auto)(nil)
 
@@ -214,26 +216,53 @@ func (a *Auto) Seal(ctx context.Context, s backend.Snapshot) error {
 	return b.Seal(ctx, s)
 }
 
-// Prepare lets the backends that have something to prepare do it.
-func (a *Auto) Prepare(ctx context.Context, volumes []backend.Volume) error {
-	parts, err := a.split(len(volumes), func(i int) backend.Volume { return volumes[i] })
+// PrepareSnapshots lets the backends do ahead what they can.
+func (a *Auto) PrepareSnapshots(ctx context.Context, specs []backend.SnapshotSpec) error {
+	parts, err := a.split(len(specs), func(i int) backend.Volume { return specs[i].Volume })
 	if err != nil {
 		return err
 	}
+	g, gctx := errgroup.WithContext(ctx)
 	for b, part := range parts {
-		preparer, ok := b.snapshots.(backend.Preparer)
-		if !ok {
-			continue
-		}
-		mine := make([]backend.Volume, len(part))
+		mine := make([]backend.SnapshotSpec, len(part))
+		volumes := make([]backend.Volume, len(part))
 		for i, n := range part {
-			mine[i] = volumes[n]
+			mine[i], volumes[i] = specs[n], specs[n].Volume
 		}
-		if err := preparer.Prepare(ctx, mine); err != nil {
-			return err
+		g.Go(func() error {
+			switch p := b.snapshots.(type) {
+			case backend.SnapshotPreparer:
+				return p.PrepareSnapshots(gctx, mine)
+			case backend.Preparer:
+				return p.Prepare(gctx, volumes)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
 		}
+		errs := []error{err}
+		for _, spec := range specs {
+			errs = append(errs, a.Delete(context.WithoutCancel(ctx), spec))
+		}
+		return errors.Join(errs...)
 	}
 	return nil
+}
+
+// CheckPath lets the snapshot's backend check a directory of it, where it can.
+func (a *Auto) CheckPath(ctx context.Context, s backend.Snapshot, path string) error {
+	b, err := a.of(s.Volume)
+	if err != nil {
+		return err
+	}
+	checker, ok := b.snapshots.(backend.PathChecker)
+	if !ok {
+		return nil
+	}
+	return checker.CheckPath(ctx, s, path)
 }
 
 // List returns the snapshots of all backends.

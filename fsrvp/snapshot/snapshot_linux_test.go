@@ -58,9 +58,19 @@ func TestPicks(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want != "copy", c == fsrvp.DisableDefrag)
 	}
-	require.NoError(t, a.Prepare(t.Context(), volumes))
+	var specs []backend.SnapshotSpec
+	for _, v := range volumes {
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+	}
+	require.NoError(t, a.PrepareSnapshots(t.Context(), specs))
+	list, _, err := a.List(t.Context(), backend.Owner{})
+	require.NoError(t, err)
+	require.Len(t, list, 2, "reflink and copy have begun theirs")
+	for _, s := range specs {
+		require.NoError(t, a.Delete(t.Context(), s))
+	}
 
-	_, err := newAuto(t, &Config{NoCopy: true}).Volume(t.Context(), tmpfs)
+	_, err = newAuto(t, &Config{NoCopy: true}).Volume(t.Context(), tmpfs)
 	require.ErrorIs(t, err, fsrvp.ErrNotSupported)
 
 	part := mkdir(t, filepath.Join(snaptest.Dir(t), "part"))
@@ -121,7 +131,7 @@ func TestConfig(t *testing.T) {
 	a := newAuto(t, nil)
 	alien := backend.Volume{ID: "zfs:tank", Path: "/tank"}
 	require.ErrorIs(t, a.Seal(t.Context(), backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{Volume: alien}}), fsrvp.ErrInvalidArg)
-	require.ErrorIs(t, a.Prepare(t.Context(), []backend.Volume{alien}), fsrvp.ErrInvalidArg)
+	require.ErrorIs(t, a.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{{Volume: alien}}), fsrvp.ErrInvalidArg)
 	_, err := a.Compatibility(t.Context(), alien)
 	require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
 }

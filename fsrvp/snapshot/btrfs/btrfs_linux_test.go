@@ -42,6 +42,11 @@ func TestSubvolumes(t *testing.T) {
 		subvolume(t, filepath.Join(one, "vms")), subvolume(t, filepath.Join(one, "more")), subvolume(t, filepath.Join(two, "vms")))
 }
 
+func TestSecure(t *testing.T) {
+	base := mkdir(t, filepath.Join(snaptest.Mount(t, "btrfs", 300), "base"))
+	snaptest.Secure(t, newSnapshots(t, nil), base, func(path string) { subvolume(t, path) })
+}
+
 // TestPlainDirectory shares a directory of the subvolume that is mounted.
 func TestPlainDirectory(t *testing.T) {
 	mount := snaptest.Mount(t, "btrfs", 300)

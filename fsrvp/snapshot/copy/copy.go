@@ -11,10 +11,14 @@
 // systems a copy has what Go's standard library offers: contents, modes, times of modification, symbolic links; hard links and owners on Unix.
 //
 // A snapshot of a tree is NOT atomic, and neither is that of a file. Files are copied at different moments while the
-// walk goes on; Snapshot.Created is when it began. What vanishes meanwhile is left out; what appears, or is moved, may be
-// missing. A file that changes while it is read is read again, twice at most, then kept as it was read last, and
-// named in a Warn record. Use it where the application on the other side of the share holds its files still, as a VSS
-// writer does between freeze and thaw.
+// walk goes on; Snapshot.Created is when the last walks began. The bulk is copied ahead, by PrepareSnapshots; Create walks over the tree
+// again and copies what changed, until a walk finds that nothing changed under it, four times at most. Then the snapshot has
+// every file that the tree had at one moment. What keeps changing, directories and files, Snapshot.Moved names. Use it where the
+// application on the other side of the share holds its files still, as a VSS writer does between freeze and thaw.
+//
+// A snapshot is no more open than its volume: where users had to pass through a directory above the volume that does not let
+// everybody pass, they have to pass through one with the same rights above the snapshot. A volume is found step by step,
+// without symbolic links, and has to be the directory that Volume found.
 //
 // Nothing but the share keeps a snapshot from being written to: its files have the modes of the original, and
 // Seal only brings them to stable storage. Users can pass through the directory of snapshots, but cannot list it.
@@ -26,8 +30,8 @@
 //
 // # Where snapshots are
 //
-// A snapshot is a directory copy-<copy id> in one of Config.Dirs, or in .fsrvp at the root of the mount; one that is being made or deleted
-// is .tmp-copy-<copy id>. That directory must not lie in a shared one.
+// A snapshot is a directory copy-<copy id>@<mark>, where the mark names the agent, in one of Config.Dirs, or in .fsrvp at the root of the mount; one that is being made or deleted
+// has .tmp- before that, and one of a volume below a directory that not everybody may pass through is within .gated-copy-<copy id>@<mark>. That directory must not lie in a shared one.
 package copy
 
 import (
@@ -61,8 +65,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer and SnapshotLister. All methods may be called by several
-// goroutines at once.
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, SnapshotPreparer, SnapshotLister and
+// PathChecker. All methods may be called by several goroutines at once.
 type Snapshots struct {
 	set treeset.Set
 }
@@ -71,6 +75,8 @@ var _ interface {
 	backend.Snapshots
 	backend.Sealer
 	backend.SnapshotLister
+	backend.SnapshotPreparer
+	backend.PathChecker
 } = (*Snapshots)(nil)
 
 // New returns the backend. It fails for a Config that is wrong.
@@ -85,7 +91,7 @@ func New(cfg *Config) (*Snapshots, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Snapshots{treeset.Set{
+	return &Snapshots{set: treeset.Set{
 		Dirs:  snapdir.Dirs{Kind: "copy", Paths: append([]string(nil), cfg.Dirs...), Anywhere: true},
 		Roots: append([]string(nil), cfg.Volumes...), Workers: cfg.Workers,
 		Progress: cfg.Progress, Logger: logger, Check: func(volume, dir string) error { return nil },
@@ -98,6 +104,17 @@ func New(cfg *Config) (*Snapshots, error) {
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.set.Volume(ctx, dir)
 	return v, wrap("volume", err)
+}
+
+// PrepareSnapshots makes the bulk of the copies while applications go on; Create then brings them up to date. It keeps a
+// description of what it has copied in memory, some 20 bytes for each file.
+func (s *Snapshots) PrepareSnapshots(ctx context.Context, specs []backend.SnapshotSpec) error {
+	return wrap("prepare", s.set.Prepare(ctx, specs))
+}
+
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+func (s *Snapshots) CheckPath(ctx context.Context, snapshot backend.Snapshot, path string) error {
+	return wrap("check", s.set.CheckPath(ctx, snapshot, path))
 }
 
 // Create copies all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.

@@ -10,9 +10,15 @@
 // (but for +C) and the file system's own times of birth and change.
 //
 // A snapshot of a tree is NOT atomic. Each file is cloned at one moment, but different files at different
-// moments, while the walk goes on; Snapshot.Created is when it began. What vanishes during the walk is left out; what appears, or is
-// moved, may be missing. Use it where the application on the other side of the share holds its files still, as a VSS writer
-// does between freeze and thaw, or the package btrfs, whose snapshots are atomic.
+// moments, while the walk goes on; Snapshot.Created is when the last walks began. The bulk is cloned ahead, by PrepareSnapshots;
+// Create walks over the tree again until a walk finds that no directory changed under it, four times at most. Then the snapshot
+// has every file that the tree had at one moment. Where directories keep changing, Snapshot.Moved names them. Use it where the application
+// on the other side of the share holds its files still, as a VSS writer does between freeze and thaw, or the package btrfs, whose
+// snapshots are atomic.
+//
+// A snapshot is no more open than its volume: where users had to pass through a directory above the volume that does not let
+// everybody pass, they have to pass through one with the same rights above the snapshot. A volume is found step by step,
+// without symbolic links, and has to be the directory that Volume found.
 //
 // Nothing but the share keeps a snapshot from being written to: its files have the modes and owners of the original, and
 // Seal only brings them to stable storage. Users can pass through the directory of snapshots, but cannot list it.
@@ -24,9 +30,10 @@
 //
 // # Where snapshots are
 //
-// A snapshot is a directory reflink-<copy id>@<mark> on its volume's file system, in one of Config.Dirs or in .fsrvp at the root of the
-// mount; one that is being made or deleted has .tmp- before that. The mark names the agent. That directory must not lie in a shared one, so the root of a file system cannot be
-// shared: share a directory below it.
+// A snapshot is a directory reflink-<copy id>@<mark> on its volume's file system, in one of Config.Dirs or in .fsrvp at the root of
+// the mount. The mark names the agent. One that is being made or deleted has .tmp- before that, and one of a volume below a directory
+// that not everybody may pass through is within .gated-reflink-<copy id>@<mark>. That directory must not lie in a shared one, so
+// the root of a file system cannot be shared: share a directory below it.
 package reflink
 
 import (
@@ -60,8 +67,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and CompatibilityReporter. All
-// methods may be called by several goroutines at once.
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, SnapshotPreparer,
+// SnapshotLister, PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
 type Snapshots struct {
 	set treeset.Set
 }
@@ -69,8 +76,9 @@ type Snapshots struct {
 var _ interface {
 	backend.Snapshots
 	backend.Sealer
-	backend.Preparer
 	backend.SnapshotLister
+	backend.SnapshotPreparer
+	backend.PathChecker
 	backend.CompatibilityReporter
 } = (*Snapshots)(nil)
 
@@ -86,7 +94,7 @@ func New(cfg *Config) (*Snapshots, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Snapshots{treeset.Set{
+	return &Snapshots{set: treeset.Set{
 		Dirs:  snapdir.Dirs{Kind: "reflink", Paths: append([]string(nil), cfg.Dirs...)},
 		Roots: append([]string(nil), cfg.Volumes...), Clone: true, Workers: cfg.Workers,
 		Progress: cfg.Progress, Logger: logger, Check: check,
@@ -101,14 +109,15 @@ func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, err
 	return v, wrap("volume", err)
 }
 
-// Prepare writes dirty pages back, which a clone would have to wait for.
-func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
-	for _, v := range volumes {
-		if err := treeset.SyncFS(ctx, v.Path); err != nil {
-			return wrap("prepare", err)
-		}
-	}
-	return nil
+// PrepareSnapshots makes the bulk of the copies while applications go on; Create then brings them up to date. It keeps a
+// description of what it has copied in memory, some 20 bytes for each file.
+func (s *Snapshots) PrepareSnapshots(ctx context.Context, specs []backend.SnapshotSpec) error {
+	return wrap("prepare", s.set.Prepare(ctx, specs))
+}
+
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+func (s *Snapshots) CheckPath(ctx context.Context, snapshot backend.Snapshot, path string) error {
+	return wrap("check", s.set.CheckPath(ctx, snapshot, path))
 }
 
 // Create clones all the volumes at once, or leaves nothing. Space that runs out is an error that wraps syscall.ENOSPC.

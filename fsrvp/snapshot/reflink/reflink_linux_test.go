@@ -45,6 +45,11 @@ func TestConform(t *testing.T) {
 	}
 }
 
+func TestSecure(t *testing.T) {
+	base := mkdir(t, filepath.Join(snaptest.Mount(t, "xfs", 300), "base"))
+	snaptest.Secure(t, newSnapshots(t, nil), base, func(path string) { mkdir(t, path) })
+}
+
 // TestSharesSpace has a snapshot of a file that would not fit twice.
 func TestSharesSpace(t *testing.T) {
 	for _, fsType := range []string{"xfs", "btrfs"} {
@@ -56,8 +61,9 @@ func TestSharesSpace(t *testing.T) {
 			s := newSnapshots(t, nil)
 			v, err := s.Volume(t.Context(), dir)
 			require.NoError(t, err)
-			require.NoError(t, s.Prepare(t.Context(), []backend.Volume{v}))
-			made, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+			spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+			require.NoError(t, s.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{spec}))
+			made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
 			require.NoError(t, err)
 			got, err := os.ReadFile(filepath.Join(made[0].Path, "disk"))
 			require.NoError(t, err)
@@ -332,7 +338,6 @@ func BenchmarkCreate(b *testing.B) {
 		s := newSnapshots(b, nil)
 		v, err := s.Volume(b.Context(), dir)
 		require.NoError(b, err)
-		require.NoError(b, s.Prepare(b.Context(), []backend.Volume{v}))
 		b.Run(fsType+"/reflink", func(b *testing.B) {
 			for b.Loop() {
 				spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}

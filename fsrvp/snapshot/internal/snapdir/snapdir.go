@@ -3,6 +3,9 @@
 // A snapshot is a directory entry <kind>-<copy id>@<mark>; one that is being made or deleted may be
 // .tmp-<kind>-<copy id>@<mark>. Agents that knew no marks left out the @ and the mark. The id alone finds it, so nothing else
 // records what exists.
+//
+// A volume may lie below directories that not everybody may pass through. Its snapshot is no more open: it lies in
+// .gated-<kind>-<copy id>@<mark>, behind one directory, named gate but for the outermost, for each of those.
 package snapdir
 
 import (
@@ -19,6 +22,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
 // Default is the directory, at the root of a mount, that is used where none is configured.
@@ -28,7 +32,11 @@ const Default = ".fsrvp"
 // list nothing.
 const Mode = 0o711
 
-const tmpPrefix = ".tmp-"
+const (
+	tmpPrefix   = ".tmp-"
+	gatedPrefix = ".gated-"
+	gate        = "gate"
+)
 
 // Dirs are the directories of one backend.
 type Dirs struct {
@@ -177,12 +185,71 @@ func (d *Dirs) name(id fsrvp.CopyID, mark backend.Mark) string {
 	return name
 }
 
+// gated returns the outermost gate of the snapshot.
+func (d *Dirs) gated(dir string, id fsrvp.CopyID, mark backend.Mark) string {
+	return filepath.Join(dir, gatedPrefix+d.name(id, mark))
+}
+
+// Gate makes in dir the gates for a snapshot of a volume in these directories, and returns the innermost one, in
+// which the snapshot belongs; dir itself where none is needed. It fails with fsrvp.ErrObjectAlreadyExists where they exist.
+func (d *Dirs) Gate(dir string, id fsrvp.CopyID, mark backend.Mark, above []safepath.Ancestor) (string, error) {
+	inner := dir
+	top := d.gated(dir, id, mark)
+	if _, err := os.Lstat(top); err == nil {
+		return "", fmt.Errorf("snapshot %v exists: %w", id, fsrvp.ErrObjectAlreadyExists)
+	}
+	for _, a := range above {
+		if !restricts(a) || mount.Within(dir, a.Path) { // what is above the snapshots too needs no gate
+			continue
+		}
+		next := filepath.Join(inner, gate)
+		if inner == dir {
+			next = top
+		}
+		if err := makeGate(next, a); err != nil {
+			return "", errors.Join(fmt.Errorf("gate of %s: %w", a.Path, err), d.Ungate(dir, id, mark))
+		}
+		inner = next
+	}
+	return inner, nil
+}
+
+// restricts reports whether there may be somebody who cannot pass through a directory.
+func restricts(a safepath.Ancestor) bool { return a.Mode&0o111 != 0o111 || a.ACL != nil }
+
+// Ungate removes the gates of a snapshot that is not behind them any more.
+func (d *Dirs) Ungate(dir string, id fsrvp.CopyID, mark backend.Mark) error {
+	top := d.gated(dir, id, mark)
+	for path := innermost(top); ; path = filepath.Dir(path) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if path == top {
+			return nil
+		}
+	}
+}
+
+// innermost returns the last of the gates that begin with top.
+func innermost(top string) string {
+	for {
+		next := filepath.Join(top, gate)
+		if fi, err := os.Lstat(next); err != nil || !fi.IsDir() {
+			return top
+		}
+		top = next
+	}
+}
+
 // An Entry is a snapshot in a directory.
 type Entry struct {
 	ID   fsrvp.CopyID
 	Mark backend.Mark
-	Path string
+	Dir  string // of Dirs
+	Path string // of the snapshot, which does not exist where it was to be made behind gates
 	Temp bool
+	// Gated says that Path is behind gates.
+	Gated bool
 }
 
 // List returns what is in the configured directories or, where there are none, in the default ones of all local mounts,
@@ -217,7 +284,10 @@ func (d *Dirs) List() ([]Entry, error) {
 		}
 		for _, name := range names {
 			if e, ok := d.parse(name.Name()); ok {
-				e.Path = filepath.Join(dir, name.Name())
+				e.Dir, e.Path = dir, filepath.Join(dir, name.Name())
+				if e.Gated {
+					e.Path = d.Path(innermost(e.Path), e.ID, e.Mark)
+				}
 				entries = append(entries, e)
 			}
 		}
@@ -295,7 +365,9 @@ func (d *Dirs) all() ([]string, error) {
 
 // parse takes a name apart.
 func (d *Dirs) parse(name string) (e Entry, ok bool) {
-	name, e.Temp = strings.CutPrefix(name, tmpPrefix)
+	if name, e.Temp = strings.CutPrefix(name, tmpPrefix); !e.Temp {
+		name, e.Gated = strings.CutPrefix(name, gatedPrefix)
+	}
 	name, ok = strings.CutPrefix(name, d.Kind+"-")
 	if !ok {
 		return Entry{}, false

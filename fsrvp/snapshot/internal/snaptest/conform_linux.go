@@ -74,6 +74,40 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 		require.NoError(t, b.Delete(t.Context(), spec(true)), "one that never was")
 		ids(t, b)
 	})
+	t.Run("prepared", func(t *testing.T) {
+		preparer, ok := b.(backend.SnapshotPreparer)
+		if !ok {
+			return
+		}
+		one, two := spec(false), spec(true)
+		require.NoError(t, preparer.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{one}))
+		require.NoError(t, preparer.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{one, two}), "again, with more")
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "docs/plain.txt"), []byte("changed since"), 0o600))
+		require.NoError(t, os.Rename(filepath.Join(dir, "docs/sub"), filepath.Join(dir, "docs/moved since")))
+		want := List(t, dir)
+		three := spec(false)
+		made, err := b.Create(t.Context(), []backend.SnapshotSpec{two, three})
+		require.NoError(t, err)
+		for _, m := range made {
+			require.Empty(t, m.Moved)
+			Same(t, want, List(t, filepath.Join(m.Path, rel)))
+		}
+		require.NoError(t, os.Rename(filepath.Join(dir, "docs/moved since"), filepath.Join(dir, "docs/sub")))
+		require.NoError(t, b.Delete(t.Context(), one), "one that was prepared only")
+		ids(t, b, two.ID, three.ID)
+		require.NoError(t, b.Delete(t.Context(), two))
+		require.NoError(t, b.Delete(t.Context(), three))
+		ids(t, b)
+
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cause := errors.New("the set was aborted")
+		cancel(cause)
+		require.ErrorIs(t, preparer.PrepareSnapshots(ctx, []backend.SnapshotSpec{spec(false), spec(true)}), cause)
+		require.NoError(t, preparer.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{one}))
+		_, err = b.Create(ctx, []backend.SnapshotSpec{one})
+		require.ErrorIs(t, err, cause)
+		ids(t, b)
+	})
 	t.Run("writable", func(t *testing.T) {
 		s := spec(true)
 		made, err := b.Create(t.Context(), []backend.SnapshotSpec{s})

@@ -87,8 +87,11 @@ func Image(tb testing.TB, fsType string, mib int64) string {
 		tb.Fatal(err)
 	}
 	args := []string{"-q", image}
-	if fsType == "xfs" {
+	switch fsType {
+	case "xfs":
 		args = []string{"-q", "-m", "reflink=1", image}
+	case "ext4":
+		args = []string{"-q", "-b", "4096", image} // or extended attributes have less room
 	}
 	Run(tb, mkfs, args...)
 	return image

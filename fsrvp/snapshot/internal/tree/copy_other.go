@@ -2,9 +2,8 @@
 
 package tree
 
-import "context"
+import "os"
 
-// copyTree is Copy.
-func copyTree(ctx context.Context, dst, src string, cfg *Config) error {
-	return copyPortable(ctx, dst, src, cfg)
+func newRunner(dst string, src *os.File, cfg *Config) (runner, error) {
+	return newPortable(dst, src, cfg)
 }

@@ -14,38 +14,39 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// copyTree is Copy.
-func copyTree(ctx context.Context, dst, src string, cfg *Config) error {
-	skip := make(map[string]bool)
-	for _, path := range cfg.Skip {
-		if rel, err := filepath.Rel(src, path); err == nil {
-			skip[rel] = true
+func newRunner(dst string, src *os.File, cfg *Config) (runner, error) {
+	from, err := openRoot(int(src.Fd()), ".", src.Name())
+	if err != nil {
+		return nil, err
+	}
+	to, err := makeRoot(dst)
+	if err == nil {
+		err = checkFlags(to.fd, from.fd)
+	}
+	if err != nil {
+		from.Close()
+		if to != nil {
+			to.Close()
 		}
+		return nil, err
 	}
-	from, err := openRoot(src)
+	return newCopier(from, to, skipped(src.Name(), cfg.Skip), cfg), nil
+}
+
+// makeRoot makes and opens the root of a copy.
+func makeRoot(path string) (*linuxDir, error) {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return nil, err
+	}
+	d, err := openRoot(unix.AT_FDCWD, path, path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer from.Close()
-	if err := os.Mkdir(dst, 0o700); err != nil {
-		return err
+	if err := clearACLs(d.fd); err != nil {
+		d.Close()
+		return nil, err
 	}
-	to, err := openRoot(dst)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if err := clearACLs(to.fd); err != nil {
-		return err
-	}
-	if err := checkFlags(to.fd, from.fd); err != nil {
-		return err
-	}
-	w := &walk[*linuxDir]{
-		cfg: cfg, src: from, dst: to, skip: skip, tasks: newQueue[task](),
-		data: &dataCopier{clone: cfg.Clone, progress: cfg.Progress},
-	}
-	return w.copy(ctx)
+	return d, nil
 }
 
 // checkFlags refuses to carry device nodes and set-user-ID programs from a file system where they have no
@@ -82,19 +83,20 @@ type topDir struct {
 	root    bool // the process is root
 }
 
-func openRoot(path string) (*linuxDir, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// openRoot opens path, relative to a directory, as the root of a tree. Errors name it as called.
+func openRoot(dirfd int, path, called string) (*linuxDir, error) {
+	fd, err := unix.Openat(dirfd, path, openDirFlags, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: called, Err: err}
 	}
 	d := &linuxDir{fd: fd, top: &topDir{root: os.Geteuid() == 0, openat2: true}}
 	st, err := statx(fd, "", unix.AT_EMPTY_PATH)
 	if err != nil {
 		unix.Close(fd)
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+		return nil, &os.PathError{Op: "stat", Path: called, Err: err}
 	}
 	d.top.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
-	self, err := d.openBeneath(".")
+	self, err := openBeneath(d.fd, ".")
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // an old kernel, a container's filter
 		d.top.openat2 = false
 	} else if err == nil {
@@ -108,35 +110,57 @@ func (d *linuxDir) Close() error { return unix.Close(d.fd) }
 const (
 	openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	maxPath      = 4096 // PATH_MAX, with its NUL
+	maxPart      = 3000 // of a longer path, what is opened at once
 )
 
+// cutPath splits a long path after at most maxPart bytes. No name has more than 255.
+func cutPath(path string) (part, rest string) {
+	if len(path) <= maxPart {
+		return path, ""
+	}
+	i := strings.LastIndexByte(path[:maxPart], '/')
+	if i < 0 {
+		return path, ""
+	}
+	return path[:i], path[i+1:]
+}
+
 func (d *linuxDir) open(path string) (*linuxDir, error) {
-	if len(path) >= maxPath {
-		return nil, fmt.Errorf("its path is too long: %w", fsrvp.ErrNotSupported)
-	}
-	open := d.openStepwise
-	if d.top.openat2 {
-		open = d.openBeneath
-	}
-	fd, err := open(path)
-	if errors.Is(err, unix.EXDEV) {
-		return nil, errMounted
-	}
-	if err != nil {
-		return nil, err
+	fd := d.fd
+	for rest := path; rest != ""; {
+		var part string
+		part, rest = cutPath(rest)
+		next, err := d.openPart(fd, part)
+		if fd != d.fd {
+			unix.Close(fd)
+		}
+		if errors.Is(err, unix.EXDEV) {
+			return nil, errMounted
+		}
+		if err != nil {
+			return nil, err
+		}
+		fd = next
 	}
 	return &linuxDir{fd: fd, top: d.top}, nil
 }
 
+func (d *linuxDir) openPart(fd int, path string) (int, error) {
+	if d.top.openat2 {
+		return openBeneath(fd, path)
+	}
+	return d.openStepwise(fd, path)
+}
+
 var errMounted = fmt.Errorf("another file system or subvolume is mounted there: %w", fsrvp.ErrNotSupported)
 
-func (d *linuxDir) openBeneath(path string) (int, error) {
+func openBeneath(dirfd int, path string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   openDirFlags | unix.O_NOATIME,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
 	for {
-		fd, err := unix.Openat2(d.fd, path, &how)
+		fd, err := unix.Openat2(dirfd, path, &how)
 		switch {
 		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0: // somebody else's directory
 			how.Flags &^= unix.O_NOATIME
@@ -148,11 +172,11 @@ func (d *linuxDir) openBeneath(path string) (int, error) {
 }
 
 // openStepwise is openBeneath for kernels without openat2.
-func (d *linuxDir) openStepwise(path string) (int, error) {
-	fd := d.fd
+func (d *linuxDir) openStepwise(dirfd int, path string) (int, error) {
+	fd := dirfd
 	for step := range strings.SplitSeq(path, "/") {
 		next, err := unix.Openat(fd, step, openDirFlags, 0)
-		if fd != d.fd {
+		if fd != dirfd {
 			unix.Close(fd)
 		}
 		if err != nil {
@@ -198,8 +222,16 @@ func (d *linuxDir) self() (info, error) {
 	return in, err
 }
 
-func (d *linuxDir) stat(name string) (info, error) {
-	return d.look(statx(d.fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT))
+func (d *linuxDir) stat(path string) (info, error) {
+	if len(path) >= maxPath {
+		parent, err := d.open(filepath.Dir(path))
+		if err != nil {
+			return info{}, err
+		}
+		defer parent.Close()
+		return parent.stat(filepath.Base(path))
+	}
+	return d.look(statx(d.fd, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT))
 }
 
 func (d *linuxDir) lookFD(fd int) (info, error) { return d.look(statx(fd, "", unix.AT_EMPTY_PATH)) }
@@ -243,9 +275,21 @@ func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
 
 func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 
-func (d *linuxDir) mkdir(path string) error { return unix.Mkdirat(d.fd, path, 0o700) }
+func (d *linuxDir) mkdir(name string) error { return unix.Mkdirat(d.fd, name, 0o700) }
+
+func (d *linuxDir) unlock(name string) error {
+	if d.top.root {
+		return nil
+	}
+	return unix.Fchmodat(d.fd, name, 0o700, 0)
+}
+
+func (d *linuxDir) remove(ctx context.Context, name string) error { return removeAt(ctx, d.fd, name) }
 
 func (d *linuxDir) finish(in *info) error {
+	if err := dropXattrs(xattrFile{fd: d.fd}, in.xattrs, d.top.root); err != nil {
+		return err
+	}
 	return d.setMetadata(target{fd: d.fd, dirfd: d.fd, name: "."}, in, in.xattrs)
 }
 

@@ -9,25 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *info, data *dataCopier) (changed bool, err error) {
+func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *info, data *dataCopier) (did copied, err error) {
 	src, err := openRegular(ctx, from.fd, name)
 	if isGone(err) {
-		return false, errReplaced
+		return did, errReplaced
 	}
 	if err != nil {
-		return false, fmt.Errorf("open: %w", err)
+		return did, fmt.Errorf("open: %w", err)
 	}
 	defer unix.Close(src)
 	before, err := from.lookFD(src)
 	if err != nil {
-		return false, err
+		return did, err
 	}
 	if before.id != in.id || before.kind != regular {
-		return false, errReplaced
+		return did, errReplaced
 	}
 	dst, err := unix.Openat(d.fd, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return false, fmt.Errorf("create: %w", err)
+		return did, fmt.Errorf("create: %w", err)
 	}
 	defer func() {
 		unix.Close(dst)
@@ -35,29 +35,19 @@ func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *in
 			unix.Unlinkat(d.fd, name, 0)
 		}
 	}()
-	for try := 0; ; try++ {
-		if err := data.copy(ctx, dst, src, before.size); err != nil {
-			return false, err
-		}
-		after, err := from.lookFD(src)
-		if err != nil {
-			return false, err
-		}
-		// A clone is one state of the file whatever happened around it.
-		changed = !data.clone && before.changed(&after)
-		before = after
-		if !changed || try == rereads {
-			break
-		}
-		if err := unix.Ftruncate(dst, 0); err != nil {
-			return false, fmt.Errorf("truncate: %w", err)
-		}
+	if err := data.copy(ctx, dst, src, before.size); err != nil {
+		return did, err
 	}
 	attrs, err := readXattrs(xattrFile{fd: src})
 	if err != nil {
-		return false, err
+		return did, err
 	}
-	return changed, d.setMetadata(target{fd: dst, dirfd: d.fd, name: name}, &before, attrs)
+	after, err := from.lookFD(src)
+	if err != nil {
+		return did, err
+	}
+	did = copied{info: before, torn: before.stamp() != after.stamp()}
+	return did, d.setMetadata(target{fd: dst, dirfd: d.fd, name: name}, &after, attrs)
 }
 
 // openRegular opens what stat said to be a regular file. A named pipe in its place does not block the open. Where

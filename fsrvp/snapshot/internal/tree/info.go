@@ -7,7 +7,7 @@ import (
 
 var (
 	// errReplaced says that a name is not what it was when it was looked at.
-	errReplaced = errors.New("replaced while it was copied, again and again")
+	errReplaced = errors.New("replaced while it was copied")
 	// errLeftOut says that the system cannot make such a file.
 	errLeftOut = errors.New("left out")
 )
@@ -44,9 +44,12 @@ type info struct {
 	xattrs       []xattr // of directories only
 }
 
-// changed tells whether a file was written to between two looks.
-func (in *info) changed(later *info) bool {
-	return in.size != later.size || !in.mtime.Equal(later.mtime) || !in.ctime.Equal(later.ctime)
+// changedAt returns when the file changed last, as far as the file system says.
+func (in *info) changedAt() time.Time {
+	if in.ctime.IsZero() { // not every system has it
+		return in.mtime
+	}
+	return in.ctime
 }
 
 // An xattr is an extended attribute.

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// links remembers the files with more than one name that were met, so that the copy has them once.
+// links remembers the files with more than one name that a pass met, so that the copy has them once.
 type links struct {
 	mu   sync.Mutex
 	byID map[fileID]*firstName
@@ -13,17 +13,18 @@ type links struct {
 
 // A firstName is the name by which such a file was met first. Whoever met it there copies it.
 type firstName struct {
-	path  string        // of its directory
+	dir   *node
 	name  string        // in it
 	left  uint64        // names that were not met
-	ready chan struct{} // closed when made is set
+	ready chan struct{} // closed when the fields below are set
 	made  bool
+	did   copied
 }
 
-// claim returns nil where the caller is the first to meet the file: he makes it and calls settle. Otherwise it
-// waits until that was done, and returns the first name. It may wait, since who
+// claim returns nil where the caller is the first to meet the file: it makes it and calls settle. Otherwise claim
+// waits until that was done, and returns the first name. It may wait, since whatever
 // copies a file waits for nobody.
-func (l *links) claim(ctx context.Context, in *info, path, name string) (*firstName, error) {
+func (l *links) claim(ctx context.Context, in *info, dir *node, name string) (*firstName, error) {
 	for {
 		l.mu.Lock()
 		if l.byID == nil {
@@ -31,7 +32,7 @@ func (l *links) claim(ctx context.Context, in *info, path, name string) (*firstN
 		}
 		first := l.byID[in.id]
 		if first == nil {
-			l.byID[in.id] = &firstName{path: path, name: name, left: in.links - 1, ready: make(chan struct{})}
+			l.byID[in.id] = &firstName{dir: dir, name: name, left: in.links - 1, ready: make(chan struct{})}
 			l.mu.Unlock()
 			return nil, nil
 		}
@@ -53,12 +54,12 @@ func (l *links) claim(ctx context.Context, in *info, path, name string) (*firstN
 	}
 }
 
-// settle says whether the caller has made the file that he claimed.
-func (l *links) settle(in *info, made bool) {
+// settle says whether the caller has made the file that it claimed, and how.
+func (l *links) settle(in *info, made bool, did copied) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := l.byID[in.id]
-	first.made = made
+	first.made, first.did = made, did
 	if !made {
 		delete(l.byID, in.id)
 	}

@@ -13,35 +13,38 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// copyPortable is Copy with what the standard library offers, on systems that have nothing better.
-func copyPortable(ctx context.Context, dst, src string, cfg *Config) error {
+// newPortable is newRunner with what the standard library offers, on systems that have nothing better.
+func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 	if cfg.Clone {
-		return fmt.Errorf("clone: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("clone: %w", errors.ErrUnsupported)
 	}
-	skip := make(map[string]bool)
-	for _, path := range cfg.Skip {
-		if rel, err := filepath.Rel(src, path); err == nil {
-			skip[rel] = true
-		}
-	}
-	from, err := openPortable(src)
+	from, err := openPortable(src.Name())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer from.Close()
+	to, err := makePortable(dst, from, src)
+	if err != nil {
+		from.Close()
+		return nil, err
+	}
+	return newCopier(from, to, skipped(src.Name(), cfg.Skip), cfg), nil
+}
+
+// makePortable makes the root of a copy, when the source that was opened by its path is the one that is open.
+func makePortable(dst string, from *portableDir, src *os.File) (*portableDir, error) {
+	opened, err := src.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if again, err := from.root.Stat("."); err != nil {
+		return nil, err
+	} else if !os.SameFile(opened, again) {
+		return nil, fmt.Errorf("%s is being replaced", src.Name())
+	}
 	if err := os.Mkdir(dst, 0o700); err != nil {
-		return err
+		return nil, err
 	}
-	to, err := openPortable(dst)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	w := &walk[*portableDir]{
-		cfg: cfg, src: from, dst: to, skip: skip, tasks: newQueue[task](),
-		data: &dataCopier{progress: cfg.Progress},
-	}
-	return w.copy(ctx)
+	return openPortable(dst)
 }
 
 // A portableDir is a directory by os.Root, which no symbolic link leads out of.
@@ -98,11 +101,16 @@ func (d *portableDir) names() ([]string, error) {
 
 func (d *portableDir) self() (info, error)                { return d.look(d.root.Stat(".")) }
 func (d *portableDir) stat(name string) (info, error)     { return d.look(d.root.Lstat(name)) }
-func (d *portableDir) mkdir(path string) error            { return d.root.Mkdir(path, 0o700) }
+func (d *portableDir) mkdir(name string) error            { return d.root.Mkdir(name, 0o700) }
+func (d *portableDir) unlock(name string) error           { return d.root.Chmod(name, 0o700) }
 func (d *portableDir) sync() error                        { return nil } // files and directories were, each
 func (d *portableDir) name(name string) string            { return filepath.Join(d.path, name) }
 func (d *portableDir) unmake(name string)                 { d.root.Remove(name) }
 func (d *portableDir) modeOf(in *info) (mode fs.FileMode) { return fs.FileMode(in.mode) & settable }
+
+func (d *portableDir) remove(ctx context.Context, name string) error {
+	return removeEntry(ctx, d.root, name, false)
+}
 
 // settable are the bits of a mode that can be set.
 const settable = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
@@ -128,25 +136,29 @@ func (d *portableDir) look(fi fs.FileInfo, err error) (info, error) {
 	return in, nil
 }
 
-func (d *portableDir) file(ctx context.Context, from *portableDir, name string, in *info, data *dataCopier) (changed bool, err error) {
+func (d *portableDir) file(ctx context.Context, from *portableDir, name string, in *info, data *dataCopier) (did copied, err error) {
 	src, err := from.root.Open(name)
 	if isGone(err) {
-		return false, errReplaced
+		return did, errReplaced
 	}
 	if err != nil {
-		return false, err
+		return did, err
 	}
 	defer src.Close()
-	before, err := src.Stat()
+	opened, err := src.Stat()
 	if err != nil {
-		return false, err
+		return did, err
 	}
-	if now, err := from.root.Lstat(name); err != nil || !os.SameFile(now, before) || !before.Mode().IsRegular() {
-		return false, errReplaced
+	if now, err := from.root.Lstat(name); err != nil || !os.SameFile(now, opened) || !opened.Mode().IsRegular() {
+		return did, errReplaced
+	}
+	before, err := from.look(opened, nil)
+	if err != nil {
+		return did, err
 	}
 	dst, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return false, err
+		return did, err
 	}
 	defer func() {
 		if e := dst.Close(); err == nil {
@@ -156,28 +168,18 @@ func (d *portableDir) file(ctx context.Context, from *portableDir, name string, 
 			d.unmake(name)
 		}
 	}()
-	for try := 0; ; try++ {
-		if err := data.portable(ctx, dst, src, before.Size()); err != nil {
-			return false, err
-		}
-		after, err := src.Stat()
-		if err != nil {
-			return false, err
-		}
-		changed = before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime())
-		before = after
-		if !changed || try == rereads {
-			break
-		}
+	if err := data.portable(ctx, dst, src, before.size); err != nil {
+		return did, err
+	}
+	after, err := from.look(src.Stat())
+	if err != nil {
+		return did, err
 	}
 	if err := dst.Sync(); err != nil {
-		return false, err
+		return did, err
 	}
-	last, err := from.look(before, nil)
-	if err != nil {
-		return false, err
-	}
-	return changed, d.setMetadata(name, &last)
+	did = copied{info: before, torn: before.stamp() != after.stamp()}
+	return did, d.setMetadata(name, &after)
 }
 
 // portable copies the first size bytes of src, or what there is.
@@ -248,6 +250,3 @@ func (d *portableDir) setMetadata(name string, in *info) error {
 	}
 	return d.root.Chmod(name, d.modeOf(in)) // last: it may make the file read-only
 }
-
-// rereads is how often a file that changed while it was read is read again.
-const rereads = 2

@@ -7,23 +7,33 @@
 //
 // # A tree that changes
 //
-// The tree may change while it is walked; a walk is not atomic. What vanishes is left out, what is replaced is
-// looked at again. A regular file that is cloned is cloned as it is at one moment. One that is read, and changes
-// meanwhile, is read again, twice at most, and then kept as it was read last; a record of level Warn names it.
+// The tree may change while it is walked; a walk is not atomic. A [Copier] therefore makes passes: each brings the copy up to
+// date, by what changed since the pass before. What a pass copies it knows again by the inode, the size and the
+// times of a file; nothing is trusted that changed so short a time before the pass that a later change need not show in the times.
+//
+// A pass is settled when nothing changed under it: no directory between the moment before its names were read and the end of
+// the pass, and no file while it was read. Then there is a moment at which the tree had exactly the names that the copy
+// has. [Copier.Finish] makes passes until one is settled, or a limit is reached, and returns what moved under the last
+// one. A regular file that is cloned is cloned as it is at one moment.
 //
 // # Where a walk may lead
 //
 // Every name is opened relative to its directory and without following symbolic links, so that nobody who can write to
 // the tree leads the walk out of it. The walk does not cross into what is mounted below, nor into
-// another btrfs subvolume: it fails with an error that wraps fsrvp.ErrNotSupported.
+// another btrfs subvolume: it fails with an error that wraps fsrvp.ErrNotSupported. Trees may be of any depth.
 package tree
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"runtime"
+	"slices"
+	"sync"
+	"time"
 )
 
 // A Config says how to copy a tree.
@@ -34,8 +44,8 @@ type Config struct {
 	Workers int
 	// Skip names directories below the source, absolute, that are left out.
 	Skip []string
-	// Progress is called with what was copied so far: files of any type but directories, and bytes of data. One call
-	// at a time; it must not block. Nil: nobody is told.
+	// Progress is called with what was copied so far: files of any type but directories, and bytes of data. What several
+	// passes copy counts as often. One call at a time; it must not block. Nil: nobody is told.
 	Progress func(files, bytes int64)
 	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
 	Logger *slog.Logger
@@ -56,18 +66,164 @@ func (c *Config) withDefaults() *Config {
 	return &d
 }
 
-// Copy makes dst, which must not exist, a copy of the directory src. Both paths are absolute. Until it
-// is complete nobody but the owner of the process can enter it. When Copy returns nil the tree, but for dst's
-// entry in its own directory, is on stable storage. After an error what was made is still there.
+// MaxMoved is how many names Finish returns at most.
+const MaxMoved = 10_000
+
+// passes is how many passes Finish makes at most.
+const passes = 4
+
+// A Copier copies one tree. Its methods are not to be called at once.
+type Copier struct {
+	src    string
+	run    runner
+	passed int // passes that were made
+}
+
+// A runner makes the passes of a Copier, with the directories of one system.
+type runner interface {
+	io.Closer
+	// pass makes one pass. With flush it brings the source to stable storage first, which makes more of what the pass copies
+	// known again by the next one.
+	pass(ctx context.Context, flush bool) (*moved, error)
+	// sync brings the copy to stable storage.
+	sync() error
+	// complete gives the root of the copy its metadata, and brings all to stable storage.
+	complete() error
+}
+
+// New makes dst, an absolute path that must not exist, an empty directory that nobody but the owner of the process
+// can enter. It will be a copy of the open directory src, whose name is absolute. Src is not used after New. After an
+// error what was made is still there.
 //
-// It fails with an error that wraps fsrvp.ErrNotSupported where the file system cannot clone, something is mounted
-// below src, or a path below src is longer than 4096 bytes; with context.Cause(ctx) when ctx ends.
-func Copy(ctx context.Context, dst, src string, cfg *Config) error {
-	if err := copyTree(ctx, dst, src, cfg.withDefaults()); err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = cause
-		}
-		return fmt.Errorf("copy %s: %w", src, err)
+// It fails with an error that wraps fsrvp.ErrNotSupported where the copy would be mounted more loosely than src.
+func New(dst string, src *os.File, cfg *Config) (*Copier, error) {
+	run, err := newRunner(dst, src, cfg.withDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("copy %s: %w", src.Name(), err)
 	}
-	return nil
+	return &Copier{src: src.Name(), run: run}, nil
+}
+
+// Close closes the directories. It removes nothing.
+func (c *Copier) Close() error { return c.run.Close() }
+
+// Pass makes one pass, and brings the copy to stable storage. It reports whether the pass was settled.
+//
+// It fails with an error that wraps fsrvp.ErrNotSupported where the file system cannot clone, or something is mounted
+// below the source; with context.Cause(ctx) when ctx ends.
+func (c *Copier) Pass(ctx context.Context) (settled bool, err error) {
+	m, err := c.pass(ctx, true)
+	if err != nil {
+		return false, err
+	}
+	return m.none(), c.wrap(ctx, c.run.sync())
+}
+
+func (c *Copier) pass(ctx context.Context, flush bool) (*moved, error) {
+	m, err := c.run.pass(ctx, flush)
+	c.passed++
+	return m, c.wrap(ctx, err)
+}
+
+// Finish makes passes until one is settled, four at most, and completes the copy: the whole tree, but for its root's entry in its
+// own directory, is on stable storage. It returns, sorted, the paths of what changed under the last pass: a
+// file of that name may have parts of several states, and from a directory of that name files that were moved may be
+// missing. "." is the whole tree; it stands for all where there are more than MaxMoved.
+//
+// It fails as Pass does. Until it returns nil nobody but the owner of the process can enter the copy.
+func (c *Copier) Finish(ctx context.Context) ([]string, error) {
+	for n := 1; ; n++ {
+		// A source that is frozen was flushed in Pass; to wait for what others write would make the freeze long.
+		m, err := c.pass(ctx, c.passed == 0 || n > 1)
+		if err != nil {
+			return nil, err
+		}
+		if m.none() || n == passes {
+			return m.list(), c.wrap(ctx, c.run.complete())
+		}
+		if err := m.clock(ctx); err != nil {
+			return nil, c.wrap(ctx, err)
+		}
+	}
+}
+
+// wrap says what an error is about, and prefers the reason why ctx ended.
+func (c *Copier) wrap(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = cause
+	}
+	return fmt.Errorf("copy %s: %w", c.src, err)
+}
+
+// moved collects what changed under a pass.
+type moved struct {
+	mu     sync.Mutex
+	paths  map[string]bool
+	newest time.Time // when something changed last, as far as the times show
+}
+
+// add notes that what has the path changed, maybe at the time.
+func (m *moved) add(path string, when time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.paths == nil {
+		m.paths = make(map[string]bool)
+	}
+	if len(m.paths) < MaxMoved {
+		m.paths[path] = true
+	} else {
+		m.paths["."] = true
+	}
+	if when.After(m.newest) {
+		m.newest = when
+	}
+}
+
+func (m *moved) none() bool { return len(m.paths) == 0 }
+
+func (m *moved) list() []string {
+	if len(m.paths) > MaxMoved {
+		return []string{"."}
+	}
+	var list []string
+	for path := range m.paths {
+		list = append(list, path)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// clock waits until what changed last lies a step of the clock behind, so that the next pass can tell whether it changes again.
+func (m *moved) clock(ctx context.Context) error {
+	wait := min(time.Until(m.newest)+clockStep(m.newest), 2*time.Second)
+	if wait <= 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// clockStep is how far apart two changes may be that a file has the same times after: twice the tick of the
+// slowest kernel, or, where times have whole seconds, what FAT has.
+func clockStep(when time.Time) time.Duration {
+	if when.Nanosecond() == 0 {
+		return 2 * time.Second
+	}
+	return 20 * time.Millisecond
+}
+
+// quiet reports whether what changed at a time last has been left alone since the moment from, as far as times can show it. A time
+// from the future was set by a clock that has been turned back; a change today would show.
+func quiet(when, from time.Time) bool {
+	step := clockStep(when)
+	return when.Before(from.Add(-step)) || when.After(time.Now().Add(2*step))
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A dir is an open directory of the source or of the copy. Paths and names are relative to it.
@@ -19,14 +22,18 @@ type dir[D any] interface {
 	names() ([]string, error)
 	// self returns the metadata of the directory, with extended attributes.
 	self() (info, error)
-	// stat returns the metadata of what has the name.
-	stat(name string) (info, error)
+	// stat returns the metadata of what has the path. Only its last step need not be followed.
+	stat(path string) (info, error)
 
 	// mkdir makes a directory for the owner of the process alone, for finish to complete.
-	mkdir(path string) error
-	// file copies a regular file. It fails with errReplaced where the name in from is not the file
-	// that in tells of. After an error it leaves nothing. Changed says that what was copied is not one state of the file.
-	file(ctx context.Context, from D, name string, in *info, data *dataCopier) (changed bool, err error)
+	mkdir(name string) error
+	// unlock gives a directory that was finished back to the owner of the process alone, where that cannot write to it.
+	unlock(name string) error
+	// remove removes what has the name, a whole tree too. There being nothing is no error.
+	remove(ctx context.Context, name string) error
+	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced where the name in from is not
+	// the file that in is of. After an error it leaves nothing.
+	file(ctx context.Context, from D, name string, in *info, data *dataCopier) (did copied, err error)
 	// symlink and special copy such files. They fail with errReplaced, and leave nothing, as file does; special
 	// also with errLeftOut, where the system cannot make such a file.
 	symlink(from D, name string, in *info) error
@@ -39,30 +46,106 @@ type dir[D any] interface {
 	sync() error
 }
 
-// attempts is how often a name that is replaced again and again is looked at.
+// copied is how a file was copied.
+type copied struct {
+	info info
+	torn bool // the file changed while it was read
+}
+
+// attempts is how often a name that is replaced again and again is looked at in one pass.
 const attempts = 4
 
-// A walk copies one tree. Its tasks are directories, or parts of one.
+// A copier makes passes over one tree.
 //
 // Directories are opened by their path from the root each time rather than kept open, so that neither a deep tree nor a
 // wide one uses up file descriptors.
-type walk[D dir[D]] struct {
+type copier[D dir[D]] struct {
 	cfg      *Config
 	src, dst D
 	skip     map[string]bool // by path
-	tasks    *queue[task]
-	links    links
 	data     *dataCopier
+	seeds    seeds
+	known    *known    // of the last pass; nil before the first
+	flushed  time.Time // before the source was brought to stable storage last
+	root     info      // of the source, as of the last pass
+}
+
+func newCopier[D dir[D]](src, dst D, skip map[string]bool, cfg *Config) *copier[D] {
+	return &copier[D]{
+		cfg: cfg, src: src, dst: dst, skip: skip, seeds: newSeeds(),
+		data: &dataCopier{clone: cfg.Clone, progress: cfg.Progress},
+	}
+}
+
+// skipped returns the paths from the source of what is to be left out.
+func skipped(src string, paths []string) map[string]bool {
+	skip := make(map[string]bool)
+	for _, path := range paths {
+		if rel, err := filepath.Rel(src, path); err == nil {
+			skip[rel] = true
+		}
+	}
+	return skip
+}
+
+func (c *copier[D]) Close() error { return errors.Join(c.src.Close(), c.dst.Close()) }
+
+func (c *copier[D]) sync() error { return c.dst.sync() }
+
+func (c *copier[D]) complete() error {
+	if err := c.dst.finish(&c.root); err != nil {
+		return err
+	}
+	return c.dst.sync()
+}
+
+func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
+	w := &walk[D]{copier: c, began: time.Now(), tasks: newQueue[task]()}
+	if flush {
+		if err := c.src.sync(); err != nil {
+			return nil, err
+		}
+		c.flushed = w.began
+	}
+	if err := w.copy(ctx); err != nil {
+		return nil, err
+	}
+	return &w.moved, nil
+}
+
+// A walk is one pass. Its tasks are directories, or parts of one.
+type walk[D dir[D]] struct {
+	*copier[D]
+	began time.Time
+	tasks *queue[task]
+	links links
+	moved moved
 }
 
 // A node is a directory of the copy that is not finished.
 type node struct {
 	parent *node
-	path   string // from the root, which is "."
+	name   string // in its parent; "." of the root
 	info   info
+	old    *known // what the pass before has copied; nil: the directory is new in the copy
+	next   *known
 	made   bool
+	dirty  atomic.Bool // its metadata has to be set
 	// pending counts what keeps it from being finished: parts of itself, directories in it.
 	pending atomic.Int64
+}
+
+// path returns the path from the root, which is ".".
+func (n *node) path() string {
+	if n.parent == nil {
+		return "."
+	}
+	var names []string
+	for ; n.parent != nil; n = n.parent {
+		names = append(names, n.name)
+	}
+	slices.Reverse(names)
+	return filepath.Join(names...)
 }
 
 // A task is a directory to make and read, or names in it to copy.
@@ -76,7 +159,7 @@ func (w *walk[D]) copy(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, w.tasks.stop)()
-	root := &node{path: ".", made: true}
+	root := &node{name: ".", old: w.known, next: new(known), made: true}
 	root.pending.Store(1)
 	w.tasks.push(task{node: root})
 
@@ -99,7 +182,34 @@ func (w *walk[D]) copy(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return w.dst.sync()
+	w.known, w.root = root.next, root.info
+	return w.verify(ctx, root.next)
+}
+
+// verify notes the directories that are not what they were when their names were read.
+func (w *walk[D]) verify(ctx context.Context, root *known) error {
+	type visit struct {
+		path string
+		dir  *known
+	}
+	for todo := []visit{{".", root}}; len(todo) > 0; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		v := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		now, err := w.src.stat(v.path)
+		if v.path == "." {
+			now, err = w.src.self()
+		}
+		if err != nil || now.stamp() != v.dir.self || !quiet(now.changedAt(), w.began) {
+			w.moved.add(v.path, now.changedAt())
+		}
+		for name, d := range v.dir.dirs {
+			todo = append(todo, visit{filepath.Join(v.path, name), d})
+		}
+	}
+	return nil
 }
 
 func (w *walk[D]) run(ctx context.Context, t task) error {
@@ -115,40 +225,71 @@ func (w *walk[D]) run(ctx context.Context, t task) error {
 	return w.release(t.node)
 }
 
-// directory makes a directory and copies what is in it, or leaves part of that to others.
+// isTaken reports whether an error says that a name of the copy is another task's: a directory that changes while it
+// is read may name an entry twice, once as a file and once as a directory.
+func isTaken(err error) bool { return errors.Is(err, fs.ErrExist) || isGone(err) }
+
+// gone notes that a directory vanished under the walk.
+func (w *walk[D]) gone(n *node) { w.moved.add(n.path(), time.Time{}) }
+
+// directory makes a directory, or takes the one that the pass before has made, and copies what is in it, or leaves part
+// of that to others.
 func (w *walk[D]) directory(ctx context.Context, n *node) error {
-	src, err := w.src.open(n.path)
+	path := n.path()
+	src, err := w.src.open(path)
 	if isGone(err) && n.parent != nil {
+		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return within(n.path, err)
+		return within(path, err)
 	}
 	defer src.Close()
 	if n.info, err = src.self(); err != nil {
-		return within(n.path, err)
+		return within(path, err)
 	}
+	n.next.self = n.info.stamp()
+	n.next.trusted = quiet(n.info.changedAt(), w.flushed)
 	if n.parent != nil {
-		if err := w.dst.mkdir(n.path); err != nil {
-			return within(n.path, err)
+		if err := w.provide(n); isTaken(err) {
+			w.gone(n)
+			return nil
+		} else if err != nil {
+			return within(path, err)
 		}
-		n.made = true
 	}
-	dst, err := w.dst.open(n.path)
+	if !n.old.same(n.next.self) {
+		n.dirty.Store(true)
+	}
+	dst, err := w.dst.open(path)
+	if isTaken(err) {
+		w.gone(n)
+		return nil
+	}
 	if err != nil {
-		return within(n.path, err)
+		return within(path, err)
 	}
 	defer dst.Close()
+	var met map[string]bool // nil: nothing in the copy can be of the past
+	if n.old != nil && !n.old.same(n.next.self) {
+		met = make(map[string]bool)
+	}
 	for {
 		names, err := src.names()
 		if isGone(err) && n.parent != nil { // it was removed while it was read
+			w.gone(n)
 			return nil
 		}
 		if err != nil {
-			return within(n.path, err)
+			return within(path, err)
 		}
 		if len(names) == 0 {
-			return nil
+			break
+		}
+		if met != nil {
+			for _, name := range names {
+				met[name] = true
+			}
 		}
 		if w.tasks.starved(w.cfg.Workers) {
 			n.pending.Add(1)
@@ -159,117 +300,221 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	if met == nil {
+		return nil
+	}
+	return within(path, w.prune(ctx, n, dst, met))
+}
+
+// provide makes the directory in the copy, where the pass before has not.
+func (w *walk[D]) provide(n *node) error {
+	parent, err := w.dst.open(n.parent.path())
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	if n.old != nil {
+		err = parent.unlock(n.name)
+	} else {
+		n.parent.dirty.Store(true)
+		err = parent.mkdir(n.name)
+	}
+	if err != nil {
+		return err
+	}
+	n.made = true
+	n.parent.next.addDir(n.name, n.next)
+	return nil
+}
+
+// prune removes from a directory of the copy what the source has no more.
+func (w *walk[D]) prune(ctx context.Context, n *node, dst D, met map[string]bool) error {
+	var past []string
+	for {
+		names, err := dst.names()
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			break
+		}
+		for _, name := range names {
+			if !met[name] {
+				past = append(past, name)
+			}
+		}
+	}
+	for _, name := range past {
+		n.dirty.Store(true)
+		if err := dst.remove(ctx, name); err != nil {
+			return within(name, err)
+		}
+	}
+	return nil
 }
 
 // part copies some names of a directory that another task has made.
 func (w *walk[D]) part(ctx context.Context, n *node, names []string) error {
-	src, err := w.src.open(n.path)
+	path := n.path()
+	src, err := w.src.open(path)
 	if isGone(err) {
+		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return within(n.path, err)
+		return within(path, err)
 	}
 	defer src.Close()
 	if now, err := src.self(); err != nil {
-		return within(n.path, err)
-	} else if now.id != n.info.id {
-		return nil // another directory has its name now
+		return within(path, err)
+	} else if now.id != n.info.id { // another directory has its name now
+		w.gone(n)
+		return nil
 	}
-	dst, err := w.dst.open(n.path)
+	dst, err := w.dst.open(path)
+	if isTaken(err) {
+		w.gone(n)
+		return nil
+	}
 	if err != nil {
-		return within(n.path, err)
+		return within(path, err)
 	}
 	defer dst.Close()
 	return w.entries(ctx, n, src, dst, names)
 }
 
 func (w *walk[D]) entries(ctx context.Context, n *node, src, dst D, names []string) error {
+	sums := make([]sum, 0, len(names))
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := w.entry(ctx, n, src, dst, name); err != nil {
-			return within(filepath.Join(n.path, name), err)
+		s, err := w.entry(ctx, n, src, dst, name)
+		if err != nil {
+			return within(filepath.Join(n.path(), name), err)
+		}
+		if s != (sum{}) {
+			sums = append(sums, s)
 		}
 	}
+	n.next.add(sums)
 	return nil
 }
 
-// entry copies what has the name in the source at this moment.
-func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) error {
+// entry brings up to date what has the name. It returns a sum by which the next pass knows it again, or none.
+func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (sum, error) {
 	for try := 1; ; try++ {
 		in, err := src.stat(name)
 		if isGone(err) {
-			return nil
+			w.moved.add(filepath.Join(n.path(), name), time.Time{})
+			return sum{}, w.clear(ctx, n, dst, name)
 		}
 		if err != nil {
-			return err
+			return sum{}, err
 		}
 		if in.kind == directory {
-			w.descend(n, name)
-			return nil
+			return sum{}, w.descend(ctx, n, dst, name)
 		}
-		err = w.make(ctx, n, src, dst, name, &in)
-		if errors.Is(err, errLeftOut) {
-			w.cfg.Logger.WarnContext(ctx, "file cannot be copied", "path", filepath.Join(n.path, name), "err", err)
-			return nil
+		s := w.seeds.sum(name, in.stamp())
+		if n.old.has(s) {
+			return s, nil
 		}
-		if !errors.Is(err, errReplaced) || try == attempts {
-			return err
+		if n.old != nil || try > 1 {
+			if err := dst.remove(ctx, name); err != nil {
+				return sum{}, err
+			}
+		}
+		n.dirty.Store(true)
+		did, err := w.make(ctx, n, src, dst, name, &in)
+		switch {
+		case err == nil:
+			return w.judge(n, name, &did), nil
+		case errors.Is(err, errLeftOut):
+			w.cfg.Logger.WarnContext(ctx, "file cannot be copied", "path", filepath.Join(n.path(), name), "err", err)
+			return s, nil
+		case !errors.Is(err, errReplaced) && !isTaken(err):
+			return sum{}, err
+		case try == attempts:
+			w.moved.add(filepath.Join(n.path(), name), time.Now())
+			return sum{}, nil
 		}
 	}
+}
+
+// clear makes room for a name in a directory that the pass before has made.
+func (w *walk[D]) clear(ctx context.Context, n *node, dst D, name string) error {
+	if n.old == nil {
+		return nil
+	}
+	n.dirty.Store(true)
+	return dst.remove(ctx, name)
+}
+
+// judge notes a file that may have been copied in parts of several states, and returns its sum where the next pass can
+// tell whether it has changed since.
+func (w *walk[D]) judge(n *node, name string, did *copied) sum {
+	when := did.info.changedAt()
+	// What is mapped into memory changes without a trace until the system has written it back: a file that
+	// changed since the source was brought to stable storage is not known again.
+	known := quiet(when, w.flushed)
+	if did.info.kind == regular && !w.cfg.Clone && (did.torn || !quiet(when, w.began)) {
+		w.moved.add(filepath.Join(n.path(), name), when)
+		known = false
+	}
+	if !known {
+		return sum{}
+	}
+	return w.seeds.sum(name, did.info.stamp())
 }
 
 // descend leaves a directory to whoever has time.
-func (w *walk[D]) descend(n *node, name string) {
-	path := filepath.Join(n.path, name)
-	if w.skip[path] {
-		return
+func (w *walk[D]) descend(ctx context.Context, n *node, dst D, name string) error {
+	child := &node{parent: n, name: name, old: n.old.dir(name), next: new(known)}
+	if len(w.skip) > 0 && w.skip[child.path()] {
+		return nil
 	}
-	child := &node{parent: n, path: path}
+	if child.old == nil {
+		if err := w.clear(ctx, n, dst, name); err != nil {
+			return err
+		}
+	}
 	child.pending.Store(1)
 	n.pending.Add(1)
 	w.tasks.push(task{node: child})
+	return nil
 }
 
 // make copies a file, or gives its copy one more name.
-func (w *walk[D]) make(ctx context.Context, n *node, src, dst D, name string, in *info) error {
-	if in.links > 1 && in.id != (fileID{}) {
-		first, err := w.links.claim(ctx, in, n.path, name)
-		if err != nil {
-			return err
-		}
-		if first != nil {
-			old, err := w.dst.open(first.path)
-			if err != nil {
-				return err
-			}
-			defer old.Close()
-			if err := dst.link(old, first.name, name); err != nil {
-				return err
-			}
-			w.data.file()
-			return nil
-		}
-		made := false
-		defer func() { w.links.settle(in, made) }()
-		err = w.copyFile(ctx, n, src, dst, name, in)
-		made = err == nil
-		return err
+func (w *walk[D]) make(ctx context.Context, n *node, src, dst D, name string, in *info) (copied, error) {
+	if in.links < 2 || in.id == (fileID{}) {
+		return w.copyFile(ctx, src, dst, name, in)
 	}
-	return w.copyFile(ctx, n, src, dst, name, in)
+	first, err := w.links.claim(ctx, in, n, name)
+	if err != nil {
+		return copied{}, err
+	}
+	if first == nil {
+		did, err := w.copyFile(ctx, src, dst, name, in)
+		w.links.settle(in, err == nil, did)
+		return did, err
+	}
+	old, err := w.dst.open(first.dir.path())
+	if err != nil {
+		return copied{}, err
+	}
+	defer old.Close()
+	if err := dst.link(old, first.name, name); err != nil {
+		return copied{}, err
+	}
+	w.data.file()
+	return first.did, nil
 }
 
-func (w *walk[D]) copyFile(ctx context.Context, n *node, src, dst D, name string, in *info) error {
-	var err error
+func (w *walk[D]) copyFile(ctx context.Context, src, dst D, name string, in *info) (did copied, err error) {
+	did.info = *in
 	switch in.kind {
 	case regular:
-		var changed bool
-		changed, err = dst.file(ctx, src, name, in, w.data)
-		if err == nil && changed {
-			w.cfg.Logger.WarnContext(ctx, "file kept changing while it was copied", "path", filepath.Join(n.path, name))
-		}
+		did, err = dst.file(ctx, src, name, in, w.data)
 	case symlink:
 		err = dst.symlink(src, name, in)
 	default:
@@ -278,27 +523,39 @@ func (w *walk[D]) copyFile(ctx context.Context, n *node, src, dst D, name string
 	if err == nil {
 		w.data.file()
 	}
-	return err
+	return did, err
 }
 
-// release takes one from what a directory waits for, and finishes it, and then maybe the one that it is in, when that was the last.
+// release takes one from what a directory waits for, and finishes it, and then maybe the one that it is in, when that was the
+// last. The root is left for complete.
 func (w *walk[D]) release(n *node) error {
 	for ; n != nil && n.pending.Add(-1) == 0; n = n.parent {
-		if !n.made {
+		n.next.sort()
+		if !n.made || n.parent == nil || !n.dirty.Load() {
 			continue
 		}
-		dst, err := w.dst.open(n.path)
+		path := n.path()
+		dst, err := w.dst.open(path)
+		if isTaken(err) {
+			w.gone(n)
+			continue
+		}
 		if err != nil {
-			return within(n.path, err)
+			return within(path, err)
 		}
 		err = dst.finish(&n.info)
 		dst.Close()
 		if err != nil {
-			return within(n.path, err)
+			return within(path, err)
 		}
 	}
 	return nil
 }
 
 // within says which file an error is about.
-func within(path string, err error) error { return fmt.Errorf("%s: %w", path, err) }
+func within(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,6 +115,28 @@ func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 		case errors.Is(err, unix.EOPNOTSUPP) && a.name == "security.selinux":
 		default:
 			return fmt.Errorf("extended attribute %s: %w", a.name, err)
+		}
+	}
+	return nil
+}
+
+// dropXattrs removes those that belong to a copy and are not in attrs, which a copy made before may have.
+func dropXattrs(f xattrFile, attrs []xattr, root bool) error {
+	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("extended attributes: %w", err)
+	}
+	for raw := range bytes.SplitSeq(list, []byte{0}) {
+		name := string(raw)
+		if !kept(name) || slices.ContainsFunc(attrs, func(a xattr) bool { return a.name == name }) {
+			continue
+		}
+		err := unix.Fremovexattr(f.fd, name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && (root || !errors.Is(err, unix.EPERM)) {
+			return fmt.Errorf("extended attribute %s: %w", name, err)
 		}
 	}
 	return nil

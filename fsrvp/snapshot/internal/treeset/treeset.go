@@ -1,5 +1,7 @@
 // Package treeset takes snapshots by copying directory trees: what the backends reflink and copy have in
 // common. A copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed when all of its set are complete.
+//
+// The bulk of a copy is made by Prepare, while applications go on; Create brings it up to date.
 package treeset
 
 import (
@@ -8,9 +10,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,11 +22,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/tree"
 )
 
-// A Set is such a backend. Its fields are set before it is used, and not after.
+// A Set is such a backend. Its exported fields are set before it is used, and not after.
 type Set struct {
 	Dirs     snapdir.Dirs
 	Roots    []string // directories that are volumes, with all below them
@@ -33,6 +37,9 @@ type Set struct {
 	Logger   *slog.Logger // not nil
 	// Check tells whether trees of the volume can be copied into dir, whose parent exists, maybe not dir itself.
 	Check func(volume, dir string) error
+
+	mu    sync.Mutex
+	ahead map[fsrvp.CopyID]*job // what Prepare has begun
 }
 
 // prefix begins the ids of volumes.
@@ -49,7 +56,16 @@ func (s *Set) Volume(_ context.Context, dir string) (backend.Volume, error) {
 			root = r
 		}
 	}
-	if err := checkBelow(root); err != nil {
+	d, err := safepath.Open(root)
+	if err != nil {
+		return backend.Volume{}, err
+	}
+	defer d.Close()
+	pin, err := d.Pin()
+	if err != nil {
+		return backend.Volume{}, err
+	}
+	if err := checkBelow(root, d.File); err != nil {
 		return backend.Volume{}, err
 	}
 	snapshots, err := s.Dirs.For(root)
@@ -62,11 +78,11 @@ func (s *Set) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	if err := s.Check(root, snapshots); err != nil {
 		return backend.Volume{}, err
 	}
-	return backend.Volume{ID: s.prefix() + root, Path: root}, nil
+	return backend.Volume{ID: s.prefix() + root, Path: root, Pin: pin}, nil
 }
 
 // checkBelow refuses what a walk would not cross into.
-func checkBelow(root string) error {
+func checkBelow(root string, f *os.File) error {
 	below, err := mount.Below(root)
 	if err != nil {
 		return err
@@ -74,11 +90,6 @@ func checkBelow(root string) error {
 	if len(below) > 0 {
 		return fmt.Errorf("%s is mounted below %s: %w", below[0], root, fsrvp.ErrNotSupported)
 	}
-	f, err := os.Open(root)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	if btrfs, err := btrfsctl.Is(f); err != nil || !btrfs {
 		return err
 	}
@@ -92,50 +103,136 @@ func checkBelow(root string) error {
 	return nil
 }
 
-// A job is one copy to make.
+// A job is one copy to make. One goroutine at a time has it.
 type job struct {
-	spec        backend.SnapshotSpec
-	dir         string
-	temp, final string
-	made        string // temp or final, when it exists
-	created     time.Time
+	spec    backend.SnapshotSpec
+	dir     string // of Dirs
+	temp    string
+	above   []safepath.Ancestor
+	copier  *tree.Copier
+	made    string // what exists
+	gated   bool   // so do gates
+	final   string
+	moved   []string
+	created time.Time
+}
+
+// Prepare makes the bulk of the copies. Each one is brought up to date until that takes little time.
+func (s *Set) Prepare(ctx context.Context, specs []backend.SnapshotSpec) error {
+	jobs, err := s.take(specs)
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, jobs, prepare); err != nil {
+		return errors.Join(err, s.undo(jobs))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ahead == nil {
+		s.ahead = make(map[fsrvp.CopyID]*job)
+	}
+	for _, j := range jobs {
+		s.ahead[j.spec.ID] = j
+	}
+	return nil
+}
+
+// short is how long a pass may take that Prepare leaves to Create.
+const short = time.Second
+
+// prepare makes passes. The later ones have to do with what changed under the one before, and get shorter, unless
+// there is no end to it.
+func prepare(ctx context.Context, j *job) error {
+	for last := time.Duration(math.MaxInt64); ; {
+		begun := time.Now()
+		settled, err := j.copier.Pass(ctx)
+		if err != nil {
+			return err
+		}
+		took := time.Since(begun)
+		if settled || took < short || took > last/2 {
+			return nil
+		}
+		last = took
+	}
 }
 
 // Create is backend.Snapshots.Create.
 func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
-	jobs := make([]*job, len(specs))
-	for i, spec := range specs {
-		j, err := s.job(spec)
-		if err != nil {
-			return nil, err
-		}
-		jobs[i] = j
+	jobs, err := s.take(specs)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.run(ctx, jobs); err != nil {
-		return nil, errors.Join(err, undo(jobs))
+		return nil, errors.Join(err, s.undo(jobs))
 	}
 	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
-		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created}
+		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created, Moved: j.moved}
 	}
 	return snapshots, nil
 }
 
-func (s *Set) job(spec backend.SnapshotSpec) (*job, error) {
-	if err := s.checkID(spec.Volume); err != nil {
-		return nil, err
+// take returns jobs for all specs: those that were begun, and new ones. They are the caller's. After an error nothing
+// is left of them.
+func (s *Set) take(specs []backend.SnapshotSpec) ([]*job, error) {
+	var jobs []*job
+	for _, spec := range specs {
+		j := s.begun(spec.ID)
+		if j == nil {
+			j = &job{spec: spec}
+			if err := s.begin(j); err != nil {
+				return nil, errors.Join(err, s.undo(append(jobs, j)))
+			}
+		}
+		j.spec = spec // its mark may be newer
+		jobs = append(jobs, j)
 	}
-	dir, err := s.Dirs.For(spec.Volume.Path)
+	return jobs, nil
+}
+
+// begun takes what Prepare has begun of a snapshot, or nil.
+func (s *Set) begun(id fsrvp.CopyID) *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.ahead[id]
+	delete(s.ahead, id)
+	return j
+}
+
+// begin makes an empty copy.
+func (s *Set) begin(j *job) error {
+	if err := s.checkID(j.spec.Volume); err != nil {
+		return err
+	}
+	root := j.spec.Volume.Path
+	dir, err := s.Dirs.For(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := snapdir.Make(dir); err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.Dirs.CheckFree(spec.ID); err != nil {
-		return nil, err
+	j.dir, j.temp = dir, s.Dirs.Temp(dir, j.spec.ID, j.spec.Mark)
+	if err := s.Dirs.CheckFree(j.spec.ID); err != nil {
+		return err
 	}
-	return &job{spec: spec, dir: dir, temp: s.Dirs.Temp(dir, spec.ID, spec.Mark), final: s.Dirs.Path(dir, spec.ID, spec.Mark)}, nil
+	src, err := safepath.OpenPinned(root, j.spec.Volume.Pin)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	j.above = src.Above
+	cfg := &tree.Config{
+		Clone: s.Clone, Workers: s.Workers, Skip: append([]string{dir}, s.Dirs.Paths...),
+		Logger: s.Logger.With("copy", j.spec.ID.String(), "volume", root),
+	}
+	if s.Progress != nil {
+		cfg.Progress = func(files, bytes int64) { s.Progress(j.spec.ID, files, bytes) }
+	}
+	j.made = j.temp
+	j.copier, err = tree.New(j.temp, src.File, cfg)
+	return err
 }
 
 func (s *Set) checkID(v backend.Volume) error {
@@ -145,10 +242,11 @@ func (s *Set) checkID(v backend.Volume) error {
 	return nil
 }
 
-func (s *Set) run(ctx context.Context, jobs []*job) error {
+// each does something for all jobs at once. The reason why ctx ended goes before what came of it.
+func each(ctx context.Context, jobs []*job, f func(context.Context, *job) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, j := range jobs {
-		g.Go(func() error { return s.copy(gctx, j) })
+		g.Go(func() error { return f(gctx, j) })
 	}
 	if err := g.Wait(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -156,14 +254,29 @@ func (s *Set) run(ctx context.Context, jobs []*job) error {
 		}
 		return err
 	}
+	return nil
+}
+
+func (s *Set) run(ctx context.Context, jobs []*job) error {
+	err := each(ctx, jobs, func(ctx context.Context, j *job) (err error) {
+		j.created = time.Now().UTC()
+		if j.moved, err = j.copier.Finish(ctx); err != nil {
+			return err
+		}
+		err = j.copier.Close()
+		j.copier = nil
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	for _, j := range jobs {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := os.Rename(j.temp, j.final); err != nil {
+		if err := s.place(j); err != nil {
 			return err
 		}
-		j.made = j.final
 	}
 	for _, j := range jobs {
 		if err := syncDir(j.dir); err != nil {
@@ -173,30 +286,36 @@ func (s *Set) run(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
-func (s *Set) copy(ctx context.Context, j *job) error {
-	for _, path := range []string{j.temp, j.final} {
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("snapshot %v exists: %w", j.spec.ID, fsrvp.ErrObjectAlreadyExists)
-		}
+// place gives a copy that is complete its name, behind gates where they are needed.
+func (s *Set) place(j *job) error {
+	inner, err := s.Dirs.Gate(j.dir, j.spec.ID, j.spec.Mark, j.above)
+	if err != nil {
+		return err
 	}
-	cfg := &tree.Config{
-		Clone: s.Clone, Workers: s.Workers, Skip: append([]string{j.dir}, s.Dirs.Paths...),
-		Logger: s.Logger.With("copy", j.spec.ID.String(), "volume", j.spec.Volume.Path),
+	j.gated = inner != j.dir
+	j.final = s.Dirs.Path(inner, j.spec.ID, j.spec.Mark)
+	if err := os.Rename(j.temp, j.final); err != nil {
+		return err
 	}
-	if s.Progress != nil {
-		cfg.Progress = func(files, bytes int64) { s.Progress(j.spec.ID, files, bytes) }
+	j.made = j.final
+	if j.gated {
+		return syncDir(inner)
 	}
-	j.created = time.Now().UTC()
-	j.made = j.temp
-	return tree.Copy(ctx, j.temp, j.spec.Volume.Path, cfg)
+	return nil
 }
 
 // undo removes what was made, also when the caller's context has ended.
-func undo(jobs []*job) error {
+func (s *Set) undo(jobs []*job) error {
 	var errs []error
 	for _, j := range jobs {
+		if j.copier != nil {
+			errs = append(errs, j.copier.Close())
+		}
 		if j.made != "" {
 			errs = append(errs, tree.Remove(context.Background(), j.made))
+		}
+		if j.gated {
+			errs = append(errs, s.Dirs.Ungate(j.dir, j.spec.ID, j.spec.Mark))
 		}
 	}
 	return errors.Join(errs...)
@@ -211,8 +330,13 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err != nil {
 		return err
 	}
+	if j := s.begun(spec.ID); j != nil {
+		if err := j.copier.Close(); err != nil {
+			return err
+		}
+	}
 	for _, e := range entries {
-		path, dir := e.Path, filepath.Dir(e.Path)
+		path, dir := e.Path, e.Dir
 		if !e.Temp {
 			temp := s.Dirs.Temp(dir, e.ID, e.Mark)
 			if err := tree.Remove(ctx, temp); err != nil {
@@ -224,6 +348,9 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 			path = temp
 		}
 		if err := tree.Remove(ctx, path); err != nil {
+			return err
+		}
+		if err := s.Dirs.Ungate(dir, e.ID, e.Mark); err != nil {
 			return err
 		}
 		if err := syncDir(dir); err != nil {
@@ -258,4 +385,9 @@ func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backe
 // Seal is backend.Sealer.Seal: it brings what was written to stable storage.
 func (s *Set) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return SyncFS(ctx, snapshot.Path)
+}
+
+// CheckPath is backend.PathChecker.CheckPath.
+func (s *Set) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
+	return safepath.CheckBeneath(snapshot.Path, path)
 }

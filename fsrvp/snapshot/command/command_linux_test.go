@@ -1,0 +1,210 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/program"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snaptest"
+)
+
+func TestMain(m *testing.M) { snaptest.Main(m) }
+
+func mkdir(t testing.TB, path string) string {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(path, 0o755))
+	return path
+}
+
+// newCopyctl makes a backend by testdata/copyctl, which keeps its snapshots in dir.
+func newCopyctl(t testing.TB, dir string, volumes ...string) snaptest.Backend {
+	t.Helper()
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(dir, 0o711))
+	argv := []string{filepath.Join(wd, "testdata/copyctl"), dir}
+	b, err := New(&Config{Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv, Volumes: volumes})
+	require.NoError(t, err)
+	return b.(snaptest.Backend)
+}
+
+func TestConform(t *testing.T) {
+	base := snaptest.Dir(t)
+	one, two := mkdir(t, filepath.Join(base, "one")), mkdir(t, filepath.Join(base, "two"))
+	b := newCopyctl(t, filepath.Join(base, "snapshots"), one, two)
+	snaptest.Conform(t, b, mkdir(t, filepath.Join(one, "share")), mkdir(t, filepath.Join(two, "share")))
+	require.NoError(t, b.(backend.Preparer).Prepare(t.Context(), []backend.Volume{{ID: prefix + one, Path: one}}))
+}
+
+// TestFails has programs that fail in ways that an administrator has to hear of.
+func TestFails(t *testing.T) {
+	base := snaptest.Dir(t)
+	share, dir := mkdir(t, filepath.Join(base, "share")), filepath.Join(base, "snapshots")
+	b := newCopyctl(t, dir, share)
+	v, err := b.Volume(t.Context(), share)
+	require.NoError(t, err)
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	flag := func(name string) func() {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+		return func() { require.NoError(t, os.Remove(filepath.Join(dir, name))) }
+	}
+	none := func() {
+		list, _, err := b.List(t.Context(), backend.Owner{})
+		require.NoError(t, err)
+		require.Empty(t, list)
+	}
+
+	off := flag("fail")
+	_, err = b.Create(t.Context(), []backend.SnapshotSpec{spec})
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, "the pool is 97% full")
+	off()
+	none()
+
+	off = flag("slow")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the set was aborted")
+	time.AfterFunc(200*time.Millisecond, func() { cancel(cause) }) // in the middle; before it begins is tested too
+	_, err = b.Create(ctx, []backend.SnapshotSpec{spec})
+	require.ErrorIs(t, err, cause)
+	off()
+	none()
+
+	_, err = b.Create(t.Context(), []backend.SnapshotSpec{spec})
+	require.NoError(t, err)
+	off = flag("busy")
+	err = b.Delete(t.Context(), spec)
+	require.ErrorContains(t, err, "dataset is busy")
+	var e *program.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, 6, e.Exit)
+	off()
+	require.NoError(t, b.Delete(t.Context(), spec))
+	none()
+}
+
+// TestForeign has a snapshot of another agent.
+func TestForeign(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "share"))
+	b := newCopyctl(t, filepath.Join(base, "snapshots"), share)
+	v, err := b.Volume(t.Context(), share)
+	require.NoError(t, err)
+	me, other := backend.Mark{Owner: backend.NewOwner("here"), Sequence: 7}, backend.Mark{Owner: backend.NewOwner("there")}
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Mark: me, Volume: v}
+	made, err := b.Create(t.Context(), []backend.SnapshotSpec{spec})
+	require.NoError(t, err)
+	require.Equal(t, spec, made[0].SnapshotSpec)
+	own, foreign, err := b.List(t.Context(), other.Owner)
+	require.NoError(t, err)
+	require.Empty(t, own)
+	require.Len(t, foreign, 1)
+	require.Equal(t, me, foreign[0].Mark)
+	theirs := spec
+	theirs.Mark = other
+	require.ErrorIs(t, b.Delete(t.Context(), theirs), backend.ErrForeign)
+	_, err = b.Create(t.Context(), []backend.SnapshotSpec{theirs})
+	require.ErrorIs(t, err, fsrvp.ErrObjectAlreadyExists)
+	require.NoError(t, b.Delete(t.Context(), spec))
+}
+
+// TestAnswers has programs that answer what they must not.
+func TestAnswers(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "share"))
+	id := fsrvp.NewCopyID()
+	for name, c := range map[string]struct{ answer, want string }{
+		"nothing":         {"", "no JSON object"},
+		"no object":       {"[1]", "no JSON object"},
+		"no id":           {`{"snapshots": [{"id": "x"}]}`, "no JSON object"},
+		"another":         {`{"snapshots": [{"id": "` + fsrvp.NewCopyID().String() + `", "path": "/"}]}`, "says nothing of snapshot"},
+		"no path":         {`{"snapshots": [{"id": "` + id.String() + `"}]}`, "no absolute, clean path"},
+		"relative path":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "x"}]}`, "no absolute, clean path"},
+		"nothing is made": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/nothing/here"}]}`, "has taken no snapshot"},
+		"a file":          {`{"snapshots": [{"id": "` + id.String() + `", "path": "/proc/self/stat"}]}`, "no directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			deleted := filepath.Join(t.TempDir(), "deleted")
+			b, err := New(&Config{
+				Create: []string{"printf", "%s", c.answer}, Delete: []string{"sh", "-c", `cat >"$0"`, deleted},
+				List: []string{"echo", "{}"}, Volumes: []string{share},
+			})
+			require.NoError(t, err)
+			v, err := b.Volume(t.Context(), share)
+			require.NoError(t, err)
+			_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: id, Volume: v}})
+			require.ErrorContains(t, err, c.want)
+			got, err := os.ReadFile(deleted)
+			require.NoError(t, err)
+			require.JSONEq(t, `{"version": 1, "action": "delete", "snapshots": [{"id": "`+id.String()+`",
+				"volume": {"id": "command:`+share+`", "path": "`+share+`"}, "writable": false}]}`, string(got))
+			_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: id, Volume: v, Writable: true}})
+			require.ErrorIs(t, err, fsrvp.ErrNotSupported)
+			_, ok := b.(backend.Sealer)
+			require.False(t, ok)
+		})
+	}
+}
+
+// TestMoreOpen has a snapshot that those could read who cannot pass to its volume.
+func TestMoreOpen(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "private/share"))
+	require.NoError(t, os.Chmod(filepath.Join(base, "private"), 0o700))
+	for dir, want := range map[string]bool{filepath.Join(base, "snapshots"): false, filepath.Join(base, "private/snapshots"): true} {
+		b := newCopyctl(t, dir, share)
+		v, err := b.Volume(t.Context(), share)
+		require.NoError(t, err)
+		_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+		if want {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, "who cannot pass through")
+		}
+	}
+}
+
+// TestSwapped has a directory above the volume replaced, before a snapshot and while it is taken.
+func TestSwapped(t *testing.T) {
+	base := snaptest.Dir(t)
+	share := mkdir(t, filepath.Join(base, "mid/share"))
+	swap := "mv " + base + "/mid " + base + "/was && mkdir -p " + share
+	argv := []string{"sh", "-c", swap + ` && printf '{"snapshots": []}'`}
+	b, err := New(&Config{Create: argv, Delete: []string{"true"}, List: []string{"echo", "{}"}, Volumes: []string{share}})
+	require.NoError(t, err)
+	v, err := b.Volume(t.Context(), share)
+	require.NoError(t, err)
+	snaptest.Run(t, "sh", "-c", swap)
+	_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
+	require.ErrorContains(t, err, "is another directory")
+}
+
+func TestConfig(t *testing.T) {
+	argv := []string{"true"}
+	for _, cfg := range []*Config{
+		nil, {}, {Create: argv, Delete: argv, List: argv}, {Create: argv, Delete: argv, List: argv, Volumes: []string{"relative"}},
+		{Create: argv, Delete: argv, List: argv, Volumes: []string{"/srv"}, Timeout: -1},
+	} {
+		_, err := New(cfg)
+		require.Error(t, err)
+	}
+}
+
+// TestExamples reads the examples as their interpreters do.
+func TestExamples(t *testing.T) {
+	snaptest.Run(t, "bash", "-n", "testdata/arraycli")
+	if _, err := exec.LookPath("python3"); err != nil {
+		snaptest.Missing(t, "%v", err)
+	}
+	snaptest.Run(t, "python3", "-c", "import ast; ast.parse(open('testdata/lvmthin').read())")
+}

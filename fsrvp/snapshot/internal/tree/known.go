@@ -1,0 +1,92 @@
+package tree
+
+import (
+	"cmp"
+	"hash/maphash"
+	"slices"
+	"sync"
+)
+
+// A stamp is what shows that a file has changed. Equal stamps are those of one file in one state, unless it changed twice
+// within a step of the clock.
+type stamp struct {
+	id           fileID
+	mode         uint32
+	size         int64
+	mtime, ctime int64 // in nanoseconds
+}
+
+func (in *info) stamp() stamp {
+	s := stamp{id: in.id, mode: in.mode, size: in.size, mtime: in.mtime.UnixNano()}
+	if !in.ctime.IsZero() {
+		s.ctime = in.ctime.UnixNano()
+	}
+	return s
+}
+
+// A sum stands for an entry of a directory, its name and stamp, in 16 bytes. That two entries share one is
+// as likely as a fault of the memory.
+type sum [2]uint64
+
+func (s sum) compare(t sum) int { return cmp.Or(cmp.Compare(s[0], t[0]), cmp.Compare(s[1], t[1])) }
+
+// seeds make sums. They are random, so that nobody finds names with the same sum.
+type seeds [2]maphash.Seed
+
+func newSeeds() seeds { return seeds{maphash.MakeSeed(), maphash.MakeSeed()} }
+
+func (s *seeds) sum(name string, st stamp) sum {
+	type entry struct {
+		name  string
+		stamp stamp
+	}
+	e := entry{name, st}
+	return sum{maphash.Comparable(s[0], e), maphash.Comparable(s[1], e)}
+}
+
+// known is what a pass has copied of one directory, so that the next one need not.
+type known struct {
+	self    stamp // the directory's, before its names were read
+	trusted bool  // a later change of the directory shows in its stamp
+
+	mu   sync.Mutex
+	sums []sum // sorted when the directory is finished
+	dirs map[string]*known
+}
+
+// has reports whether an entry was copied as it is. The pass that made k has ended. A nil k has nothing.
+func (k *known) has(s sum) bool {
+	if k == nil {
+		return false
+	}
+	_, ok := slices.BinarySearchFunc(k.sums, s, sum.compare)
+	return ok
+}
+
+// dir returns what is known of a directory in it, or nil.
+func (k *known) dir(name string) *known {
+	if k == nil {
+		return nil
+	}
+	return k.dirs[name]
+}
+
+// same reports whether the directory has the names that it had.
+func (k *known) same(s stamp) bool { return k != nil && k.trusted && k.self == s }
+
+func (k *known) add(sums []sum) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sums = append(k.sums, sums...)
+}
+
+func (k *known) addDir(name string, d *known) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.dirs == nil {
+		k.dirs = make(map[string]*known)
+	}
+	k.dirs[name] = d
+}
+
+func (k *known) sort() { slices.SortFunc(k.sums, sum.compare) }
