@@ -32,6 +32,7 @@ func TestLines(t *testing.T) {
 	require.Contains(t, lines[12], `IsPathShadowCopied {"ShareName":"\\\\FS.FSRVP.TEST\\fsrvp_share\\"} = FSRVP_E_NOT_SUPPORTED `)
 	require.Equal(t, captures+`03_rpcclient_np_krb5_seal.pcapng: 149 packets, 1 connection with SMB or RPC, 7 RPC associations with FSRVP.
 15 calls: 1 failed, 0 ended in a fault, 0 unanswered; 0 could not be decoded in full.
+  Packets without TCP: UDP port 88 (4).
 `, summary)
 }
 
