@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
@@ -76,6 +78,23 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.S
 		return &sambaAsDirectories{Shares: exposed, samba: fromSamba}, nil
 	}
 	return nil, fmt.Errorf("-expose is %q; it has to be directory:DIR or samba", o.expose)
+}
+
+// checkStandalone refuses to answer at the pipe of a Samba that is a node of a cluster: the state of this agent is this node's alone. The
+// backend of Samba's shares refuses by itself.
+func (o *options) checkStandalone(ctx context.Context) error {
+	atSamba := func(listen string) bool { return strings.HasPrefix(listen, "samba:") }
+	if o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, atSamba) {
+		return nil
+	}
+	clustered, err := samba.Clustered(ctx, &samba.Config{SmbConf: o.smbConf})
+	if err != nil && !errors.Is(err, exec.ErrNotFound) {
+		return err
+	}
+	if clustered {
+		return samba.ErrClustered
+	}
+	return nil
 }
 
 // sambaAsDirectories takes the shares of Samba, and exposes copies of them as directories.

@@ -46,6 +46,7 @@ type options struct {
 	snapDir    repeated.Strings
 	expose     string
 	state      string
+	accept     bool
 	keytab     string
 	ntlmUsers  string
 	winbind    bool
@@ -74,6 +75,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root; may be given several times")
 	flags.StringVar(&o.expose, "expose", "", "how copies are exposed: `directory:DIR`, or samba, as shares of Samba")
 	flags.StringVar(&o.state, "state", "", "`directory` of the agent's table")
+	flags.BoolVar(&o.accept, "accept-state", false, "start although the state is lost, or older than the copies that this agent has made: what it does not know stays, as orphans")
 	flags.StringVar(&o.keytab, "keytab", "", "`file` of the service's Kerberos keys, host/ principals; none: no Kerberos")
 	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "`file` of lines DOMAIN\\user, tab, NT hash in hex; none: no NTLM")
 	flags.BoolVar(&o.winbind, "ntlm-winbind", false, "have NTLM checked by this machine's winbindd")
@@ -132,6 +134,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAcceptors()) }()
+	if err := o.checkStandalone(ctx); err != nil {
+		return err
+	}
 	shares, err := o.shareBackend(ctx, log)
 	if err != nil {
 		return err
@@ -152,6 +157,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		Logger: log,
 
 		KeepExposed: o.keep,
+		AcceptState: o.accept,
 	}
 	if o.profile == "strict" {
 		cfg.Profile = agent.Strict
@@ -165,6 +171,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("-state: %w", err)
 	}
 	a, err := agent.New(ctx, cfg)
+	if errors.Is(err, agent.ErrStateLost) {
+		return fmt.Errorf("%w; with -accept-state the agent starts, and leaves alone what its state does not know", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type note struct {
 
 // newVictim makes an agent on btrfs below root: subvolumes a and b, and shares vms, docs and db.
 func newVictim(root string) (*agent.Agent, *btrfs.Snapshots, *directory.Shares, error) {
-	snapshots, err := btrfs.New(nil)
+	snapshots, err := btrfs.New(&btrfs.Config{Dirs: []string{filepath.Join(root, ".fsrvp")}})
 	if err != nil {
 		return nil, nil, nil, err
 	}

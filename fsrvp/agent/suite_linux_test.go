@@ -97,7 +97,7 @@ func TestSuiteOnRealBackends(t *testing.T) {
 			for _, v := range []string{"a", "b", "d"} {
 				command(t, "btrfs", "-q", "subvolume", "create", filepath.Join(root, v))
 			}
-			backend, err := btrfs.New(nil)
+			backend, err := btrfs.New(&btrfs.Config{Dirs: []string{filepath.Join(root, ".fsrvp")}})
 			require.NoError(t, err)
 			return root, backend
 		},

@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
 // Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
@@ -39,7 +40,8 @@ var _ interface {
 } = (*Shares)(nil)
 
 // New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is none. Shares are
-// the directories that can be copied, by the names of their shares; names differ in more than case.
+// the directories that can be copied, by the names of their shares; names differ in more than case. Dir must not be a symbolic link, has to
+// belong to root or the user of the process, and nobody else may be able to write to it or to replace it.
 //
 // Several agents may use one dir. Whose an exposed share is says a symbolic link beside it, ".owner-" and the share's name, whose target
 // is the mark.
@@ -49,6 +51,9 @@ func New(dir string, shares map[string]string) (*Shares, error) {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	if err := trusted.Dir(dir); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	s := &Shares{dir: dir, shares: make(map[string]backend.Share, len(shares))}

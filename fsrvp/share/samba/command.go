@@ -21,7 +21,7 @@ type tools struct {
 	log     *slog.Logger
 }
 
-func newTools(cfg *Config, log *slog.Logger) (*tools, error) {
+func newTools(cfg *Config, log *slog.Logger, programs ...string) (*tools, error) {
 	t := &tools{paths: map[string]string{}, timeout: cfg.CommandTimeout, log: log}
 	if t.timeout <= 0 {
 		t.timeout = 30 * time.Second
@@ -36,7 +36,7 @@ func newTools(cfg *Config, log *slog.Logger) (*tools, error) {
 		}
 		t.smbConf = abs
 	}
-	for _, name := range []string{"net", "testparm", "sharesec", "smbcontrol", "smbstatus"} {
+	for _, name := range programs {
 		path := name
 		if cfg.Programs != "" {
 			path = filepath.Join(cfg.Programs, name)

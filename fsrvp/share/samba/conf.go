@@ -115,5 +115,8 @@ func (c *conf) yes(s *section, key string, otherwise bool) bool {
 	return otherwise
 }
 
+// clustered reports whether Samba is a node of a cluster.
+func (c *conf) clustered() bool { return c.yes(&c.global, "clustering", false) }
+
 // available tells whether clients can use the share.
 func (c *conf) available(s *section) bool { return c.yes(s, "available", true) }

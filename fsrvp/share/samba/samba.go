@@ -23,6 +23,9 @@ type Config struct {
 	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all who use
 	// the share. Zero: 10 s.
 	DisconnectWait time.Duration
+	// Clustered says that all nodes of Samba's cluster share the agent's state. False: New fails where smb.conf has
+	// "clustering = yes", since a client that comes to another node would not find its set there.
+	Clustered bool
 	// Logger gets a line for every command, at debug level, and warnings. Nil: nothing is logged.
 	Logger *slog.Logger
 }
@@ -62,12 +65,15 @@ func New(ctx context.Context, cfg *Config) (*Shares, error) {
 		s.disconnectWait = 10 * time.Second
 	}
 	var err error
-	if s.tools, err = newTools(cfg, s.log); err != nil {
+	if s.tools, err = newTools(cfg, s.log, "net", "testparm", "sharesec", "smbcontrol", "smbstatus"); err != nil {
 		return nil, err
 	}
 	c, err := s.conf(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if c.clustered() && !cfg.Clustered {
+		return nil, ErrClustered
 	}
 	if !c.yes(&c.global, "registry shares", false) {
 		return nil, errors.New(`samba: smbd would not see exposed shares: smb.conf needs "registry shares = yes" in its [global] section`)
@@ -78,9 +84,31 @@ func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	return s, nil
 }
 
+// ErrClustered is what New fails with on a node of a cluster, unless Config.Clustered is set.
+var ErrClustered = errors.New(`samba: smb.conf has "clustering = yes": the shares and the registry are those of all nodes of the cluster, ` +
+	`but the state of this agent is this node's alone, so a client that comes to another node loses its shadow copies. ` +
+	`Run the agent on a server that is not clustered, or with a state that all nodes share`)
+
+// Clustered reports whether this machine's Samba is a node of a cluster, by CTDB. It needs testparm alone of Samba's programs, and fails where
+// that cannot read the configuration.
+func Clustered(ctx context.Context, cfg *Config) (bool, error) {
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	t, err := newTools(cfg, slog.New(slog.DiscardHandler), "testparm")
+	if err != nil {
+		return false, err
+	}
+	c, err := t.conf(ctx)
+	return err == nil && c.clustered(), err
+}
+
 // conf asks testparm for all shares.
-func (s *Shares) conf(ctx context.Context) (*conf, error) {
-	out, err := s.tools.run(ctx, "testparm", "--suppress-prompt", "--skip-logic-checks")
+func (s *Shares) conf(ctx context.Context) (*conf, error) { return s.tools.conf(ctx) }
+
+// conf asks testparm for all shares.
+func (t *tools) conf(ctx context.Context) (*conf, error) {
+	out, err := t.run(ctx, "testparm", "--suppress-prompt", "--skip-logic-checks")
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func startAgentBehindSamba(t testing.TB, n *peers.Network, args ...string) *agen
 	t.Helper()
 	p := &agentProcess{host: n.Host("nas"), log: filepath.Join(t.TempDir(), "log")}
 	p.args = append([]string{
-		"-listen", "samba:/run/samba/ncalrpc", "-shares", "samba", "-expose", "samba", "-snapshots", "btrfs",
+		"-listen", "samba:/run/samba/ncalrpc", "-shares", "samba", "-expose", "samba", "-snapshots", "btrfs", "-snapshot-dir", "/srv/btrfs/.fsrvp",
 		"-previous-versions", "/srv/btrfs/previous",
 		"-state", t.TempDir(), "-keytab", n.Keytab("nas"), "-ntlm-winbind", "-v",
 	}, args...)

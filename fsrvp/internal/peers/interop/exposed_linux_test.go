@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
@@ -139,10 +140,13 @@ func TestExposedShares(t *testing.T) {
 			want, got := parameters(t, nas, base), parameters(t, nas, m.Exposed)
 			require.Regexp(t, regexp.MustCompile("^Shadow copy of "+base+", taken "), got["comment"])
 			require.Equal(t, "acl_xattr", got["vfs objects"])
+			mark, err := backend.ParseMark(got["fsrvp:owner"])
+			require.NoError(t, err)
+			require.NotZero(t, mark)
 			for _, own := range []string{"path", "comment", "read only", "vfs objects", "shadow:snapdir", "shadow:basedir", "write list"} {
 				delete(want, own)
 			}
-			for _, own := range []string{"path", "comment", "read only", "vfs objects", "write list", "fsrvp:copy"} {
+			for _, own := range []string{"path", "comment", "read only", "vfs objects", "write list", "fsrvp:copy", "fsrvp:owner"} {
 				delete(got, own)
 			}
 			require.Equal(t, want, got)
