@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -33,13 +32,13 @@ func newRemoteSource(o *options, cfg *provider.Config) (*remoteSource, error) {
 
 func (s *remoteSource) shares() []string { return s.names }
 
-// prefix is host/share, and the path below the share where there is one.
+// prefix is host/share, without what a caller's longer path has below the share.
 func (s *remoteSource) prefix(share string) string {
 	n, err := fsrvp.ParseShareName(share)
 	if err != nil {
 		return ""
 	}
-	return path.Join(n.Host, n.Share, strings.ReplaceAll(n.Rest, `\`, "/"))
+	return path.Join(n.Host, n.Share)
 }
 
 func (s *remoteSource) open(ctx context.Context, c provider.Copy) (fs.FS, io.Closer, error) {

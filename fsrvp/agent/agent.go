@@ -37,6 +37,9 @@ type Agent struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup // works and calls
 
+	storing   context.Context // of writes of the store; ends when Close has waited enough
+	stopStore context.CancelFunc
+
 	// turns holds one value while somebody has the turn, see turn. Only with it are sets and creation
 	// changed, and the work of an entry read or changed.
 	turns chan struct{}
@@ -76,10 +79,12 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	a.sealer, _ = c.Snapshots.(Sealer)
 	a.shareSealer, _ = c.Shares.(ShareSealer)
 	a.sequence.elapsed = a.sequenceElapsed
-	if a.store, err = openStore(c.StorePath, c.StoreWait); err != nil {
+	if a.store, err = openStore(&c); err != nil {
 		return nil, err
 	}
+	a.id = Owner(a.store.ID())
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.storing, a.stopStore = context.WithCancel(context.Background())
 	t, err := a.take(ctx)
 	if err == nil {
 		err = t.recover(ctx)
@@ -87,7 +92,8 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	}
 	if err != nil {
 		a.end()
-		return nil, errors.Join(err, a.store.close())
+		a.stopStore()
+		return nil, errors.Join(err, a.store.Close())
 	}
 	return a, nil
 }
@@ -115,7 +121,8 @@ func (a *Agent) Close() error {
 	case <-ctx.Done():
 		err = fmt.Errorf("agent: a backend or the store has not ended within %v; the next start does what is left", a.cfg.CloseWait)
 	}
-	return errors.Join(err, a.store.close())
+	a.stopStore()
+	return errors.Join(err, a.store.Close())
 }
 
 // end cancels all that goes on and lets nothing begin any more. It returns false where it has been called before.
@@ -271,7 +278,7 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 // write stores a change.
 func (a turn) write(why string, c change) error {
 	begun := time.Now()
-	err := a.store.write(c)
+	err := a.store.write(a.storing, a.sets, c)
 	a.cfg.Observe(Event{Kind: EventStep, Step: StepStore, Duration: time.Since(begun), Err: err})
 	if err != nil {
 		a.log.Error("store not written", "why", why, "err", err)

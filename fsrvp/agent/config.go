@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // A Profile says what the agent answers where servers differ from the text of the standard.
@@ -76,13 +78,19 @@ type Config struct {
 	Snapshots Snapshots
 	Shares    Shares
 
-	// StorePath is the file, in bbolt's format, that holds the table. It is made, with mode 0600, where there is none;
-	// its directory has to exist. One Agent at a time may have it open. The agent's id is in it: what the agent makes carries that id, and
-	// the agent deletes and exposes nothing else. An agent that has lost its store has lost its copies too, so New
-	// refuses to begin another one at the same place while there are copies.
+	// StorePath is the file that holds the table, see [state.Open]. It is made, with mode 0600, where there
+	// is none; its directory has to exist. One Agent at a time may have it open. The agent's id is in it:
+	// what the agent makes carries that id, and the agent deletes and exposes nothing else. An agent that has lost its
+	// store has lost its copies too, so New refuses to begin another one at the same place while there are copies.
+	//
+	// A store in bbolt's format, as older versions wrote it, is taken over and kept beside the new one,
+	// with ".old" at its name's end.
 	StorePath string
+	// State holds the table instead of the file at StorePath. It stays the caller's, and is not closed. Nil: the file.
+	State state.Store
 	// AcceptState makes New go on where it would fail with ErrStateLost. Of a new store, the copies of the lost one
-	// are another agent's from then on; an old store forgets the sets that were in creation, and what it does not know stays as orphans. False: New fails, and nothing is deleted.
+	// are another agent's from then on; an old store forgets the sets that were in creation, and what it
+	// does not know stays as orphans. False: New fails, and nothing is deleted.
 	AcceptState bool
 	// StoreWait is how long New waits for another Agent to leave the store. Zero: 1 s.
 	StoreWait time.Duration
@@ -156,14 +164,16 @@ const (
 
 // withDefaults checks the Config and returns a copy without zero values.
 func (c *Config) withDefaults() (Config, error) {
-	if c == nil || c.Snapshots == nil || c.Shares == nil || c.StorePath == "" {
+	if c == nil || c.Snapshots == nil || c.Shares == nil || (c.StorePath == "" && c.State == nil) {
 		return Config{}, errors.New("agent: Config needs Snapshots, Shares and StorePath")
 	}
 	d := *c
 	if d.Profile > Strict {
 		return Config{}, fmt.Errorf("agent: unknown profile %d", d.Profile)
 	}
-	d.StorePath = filepath.Clean(d.StorePath)
+	if d.StorePath != "" {
+		d.StorePath = filepath.Clean(d.StorePath)
+	}
 	d.Timers = d.Timers.withDefaults()
 	for _, t := range []time.Duration{
 		d.StoreWait, d.RetryRemoval, d.CloseWait, d.Timers.SetContext, d.Timers.Start, d.Timers.Add,

@@ -22,7 +22,7 @@ func TestStoreOnFullDisk(t *testing.T) {
 	}
 	dir, err := os.MkdirTemp(images, "small-")
 	require.NoError(t, err)
-	require.NoError(t, unix.Mount("small", dir, "tmpfs", 0, "size=256k"))
+	require.NoError(t, unix.Mount("small", dir, "tmpfs", 0, "size=256k,mode=0700"))
 	r := newRig(t, func(r *rig) { r.cfg.StorePath = filepath.Join(dir, "store") })
 	t.Cleanup(func() { // after the agent's end, but for its Close, which comes later
 		require.NoError(t, r.Close())

@@ -3,14 +3,16 @@ package agent
 import "time"
 
 // CloseStore closes an agent's store under it: all its writes fail from then on, as on a failing disk.
-func CloseStore(a *Agent) error { return a.store.close() }
+func CloseStore(a *Agent) error { return a.store.Close() }
 
 // ReopenStore mends what CloseStore did.
 func ReopenStore(a *Agent) error {
-	s, err := openStore(a.cfg.StorePath, time.Second)
+	c := a.cfg
+	c.StoreWait = time.Second
+	s, err := openStore(&c)
 	if err != nil {
 		return err
 	}
-	a.store.db = s.db
+	a.store.Store = s.Store
 	return nil
 }

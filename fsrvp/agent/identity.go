@@ -6,21 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // ErrStateLost is what New fails with when there are copies that the agent's store should know and does not: the store is a new one
 // where there was another, or older than its copies. Restore the store, or set Config.AcceptState.
 var ErrStateLost = errors.New("agent: the store is lost, or older than its copies")
-
-// identify sets the agent's id: the store's, or a new one, which checkState stores. It reports whether the store is fresh.
-func (a *Agent) identify() (fresh bool, err error) {
-	if a.id, fresh, err = a.store.identity(); err == nil && a.id.IsZero() {
-		a.id = backend.NewOwner(placeOf(a.cfg.StorePath))
-	}
-	return fresh, err
-}
 
 // placeOf names the machine, or the container, and the file in it.
 func placeOf(store string) string {
@@ -32,10 +22,10 @@ func placeOf(store string) string {
 	return strings.Join([]string{strings.TrimSpace(string(machine)), host, store}, "\x00")
 }
 
-// checkState fails where the store cannot be the one that the copies were made with, and stores the agent's id where it
-// is new. Nothing has been deleted yet.
-func (a turn) checkState(fresh bool, h held) error {
-	err := a.lostState(fresh, h)
+// checkState fails where the store cannot be the one that the copies were made with. Nothing has been
+// deleted yet.
+func (a turn) checkState(h held) error {
+	err := a.lostState(h)
 	if err == nil {
 		err = a.oldState(h)
 	}
@@ -48,19 +38,15 @@ func (a turn) checkState(fresh bool, h held) error {
 			return err
 		}
 	}
-	stored, _, loadErr := a.store.identity()
-	if loadErr != nil {
-		return loadErr
-	}
-	if stored == a.id && err == nil {
+	if err == nil {
 		return nil
 	}
-	return a.store.setIdentity(a.id, h.newest())
+	return a.store.accept(a.storing, h.newest())
 }
 
 // lostState looks for copies of an agent that had its store where this one has a fresh one.
-func (a *Agent) lostState(fresh bool, h held) error {
-	if !fresh {
+func (a *Agent) lostState(h held) error {
+	if !a.store.fresh {
 		return nil
 	}
 	for _, s := range h.foreignSnapshots {

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -222,18 +223,17 @@ func TestStoreBehindShares(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)
 	require.NoError(t, r.Close())
-	edit(t, r.cfg.StorePath, func(tx *bbolt.Tx) error {
-		sets := tx.Bucket([]byte("sets"))
-		was := sets.Get(l.set[:])
-		return sets.Put(l.set[:], replaced(t, was, `"status":"Recovered"`, `"status":"CreationInProgress"`))
-	})
+	status := func(was, now string) {
+		edit(t, r.cfg.StorePath, func(m map[string][]byte) {
+			key := "set/" + l.set.String()
+			m[key] = replaced(t, m[key], `"status":"`+was+`"`, `"status":"`+now+`"`)
+		})
+	}
+	status("Recovered", "CreationInProgress")
 	_, err := agent.New(t.Context(), r.cfg)
 	require.ErrorIs(t, err, agent.ErrStateLost)
 	require.Len(t, r.snapshots.All(), 1)
-	edit(t, r.cfg.StorePath, func(tx *bbolt.Tx) error {
-		sets := tx.Bucket([]byte("sets"))
-		return sets.Put(l.set[:], replaced(t, sets.Get(l.set[:]), `"status":"CreationInProgress"`, `"status":"Recovered"`))
-	})
+	status("CreationInProgress", "Recovered")
 	r.start(t)
 }
 
@@ -265,7 +265,13 @@ func TestAdoption(t *testing.T) {
 		require.NoError(t, r.shares.Expose(t.Context(), e.Exposure))
 	}
 	unknown, _ := r.leave(t, agent.Mark{})
-	edit(t, r.cfg.StorePath, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("fsrvp")).Delete([]byte("identity")) })
+	// And a store in the format of then.
+	bolt(t, r.cfg.StorePath, func(tx *bbolt.Tx) error {
+		b, err := json.Marshal(table[0])
+		require.NoError(t, err)
+		return putSet(b)(tx)
+	})
+	require.NoError(t, os.Remove(r.cfg.StorePath+".id"))
 	r.start(t)
 	require.ElementsMatch(t, table, r.Table())
 	require.NoError(t, r.DeleteShareMapping(client1, l.set, l.copies[0], vms))
@@ -305,9 +311,9 @@ func TestSnapshotOutside(t *testing.T) {
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)
 	require.NoError(t, r.Close())
 	dir := t.TempDir()
-	edit(t, r.cfg.StorePath, func(tx *bbolt.Tx) error {
-		sets := tx.Bucket([]byte("sets"))
-		return sets.Put(l.set[:], replaced(t, sets.Get(l.set[:]), `"path":"/.snapshots/`+l.copies[0].String()+`"`, `"path":"`+dir+`"`))
+	edit(t, r.cfg.StorePath, func(m map[string][]byte) {
+		key := "copy/" + l.set.String() + "/" + l.copies[0].String()
+		m[key] = replaced(t, m[key], `"path":"/.snapshots/`+l.copies[0].String()+`"`, `"path":"`+dir+`"`)
 	})
 	require.NoError(t, r.snapshots.Delete(t.Context(), r.snapshots.All()[0]))
 	r.start(t)

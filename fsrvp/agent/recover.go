@@ -28,22 +28,18 @@ import (
 // and is logged. An unfinished set stays with
 // its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs yet.
 func (a turn) recover(ctx context.Context) error {
-	old, sets, err := a.store.load()
+	old, sets, err := a.store.load(ctx)
 	if err != nil {
 		return err
 	}
 	for _, set := range sets {
 		a.sets[set.ID] = &entry{set: set}
 	}
-	fresh, err := a.identify()
-	if err != nil {
-		return err
-	}
 	held, err := a.listHeld(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.checkState(fresh, held); err != nil {
+	if err := a.checkState(held); err != nil {
 		return err
 	}
 	loaded := a.Table() // what settle drops is no orphan

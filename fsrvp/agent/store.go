@@ -1,256 +1,258 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"runtime/debug"
-	"sync/atomic"
-	"time"
+	"slices"
+	"strconv"
+	"strings"
 
-	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
+	"github.com/google/uuid"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // ErrStoreInUse is what New fails with when another Agent has the store open.
 var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 
-// store is the table on stable storage: a file in bbolt's format.
+// store is the table as records in JSON, so small that each change writes what it changes alone:
 //
-//	bucket "fsrvp"  key "version"    "1"
-//	                key "creation"   a creation in JSON
-//	                key "identity"   an identity in JSON; agents that knew no marks did not write it
-//	bucket "sets"   key: set id, 16 bytes in the order of its string form;  value: a Set in JSON
+//	"version"                              "2"
+//	"creation"                             a creation
+//	"base"                                 a number, see store.base
+//	"set/SET"                              a storedSet
+//	"copy/SET/COPY"                        a storedCopy
+//	"share/SET/COPY/NAME"                  a storedMapping; the name is the share's in lower case
 //
-// Every write is one transaction, which is on stable storage when write returns nil and has no effect
-// when it does not. A version that is not ours is refused, and so is a record that makes no sense: what it
-// stands for must not be taken for an orphan.
+// Records that make no sense are refused: what they stand for must not be taken for an orphan. The turn
+// guards it.
 type store struct {
-	db   *bbolt.DB
-	base uint64        // identity.Base
-	seen atomic.Uint64 // what sequence returns
+	state.Store
+	order map[string]int // of copies and shares, by their keys
+	next  int
+	fresh bool   // no agent has completed New with it
+	base  uint64 // is added to the Store's sequence, which begins anew with a new Store
 }
 
-// An identity is who the agent is.
-type identity struct {
-	ID Owner `json:"id"`
-	// Base is added to bbolt's number of transactions, which begins anew with a new file.
-	Base uint64 `json:"base,omitempty"`
-}
+const storeVersion = "2"
 
-// identity returns who the agent is, zero where the store does not say, and whether the store is fresh: no agent has completed New
-// with it.
-func (s *store) identity() (id Owner, fresh bool, err error) {
-	var who identity
-	var seen uint64
-	err = guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			seen = uint64(tx.ID())
-			main := tx.Bucket([]byte(bucketMain))
-			known := main.Get([]byte(keyIdentity))
-			fresh = known == nil && main.Get([]byte(keyCreation)) == nil
-			if known == nil {
-				return nil
-			}
-			if err := json.Unmarshal(known, &who); err != nil {
-				return err
-			}
-			if who.ID.IsZero() {
-				return errors.New("it is nobody's")
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return Owner{}, false, fmt.Errorf("agent: store %s: identity: %w", s.db.Path(), err)
-	}
-	s.base = who.Base
-	s.seen.Store(s.base + seen)
-	return who.ID, fresh, nil
-}
-
-// setIdentity says who the agent is, and that its sequence goes on after least.
-func (s *store) setIdentity(id Owner, least uint64) error {
-	who := identity{ID: id, Base: s.base}
-	if have := s.sequence(); have < least {
-		who.Base += least - have
-	}
-	b, err := json.Marshal(who)
-	if err != nil {
-		return err
-	}
-	s.base = who.Base
-	err = s.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketMain)).Put([]byte(keyIdentity), b) })
-	if err != nil {
-		return fmt.Errorf("agent: store: %w", err)
-	}
-	return nil
-}
-
-// sequence returns how many changes the store has seen. It never gets smaller, and grows with each write. It waits for none.
-func (s *store) sequence() uint64 { return s.seen.Load() }
-
-// update does one transaction.
-func (s *store) update(f func(tx *bbolt.Tx) error) error {
-	return guard(func() error {
-		var id int
-		err := s.db.Update(func(tx *bbolt.Tx) error {
-			id = tx.ID()
-			return f(tx)
-		})
-		if err == nil {
-			s.seen.Store(s.base + uint64(id))
-		}
-		return err
-	})
-}
-
-const storeVersion = "1"
-
-// The names of the store's buckets and keys.
+// The keys of records.
 const (
-	bucketMain  = "fsrvp"
-	bucketSets  = "sets"
 	keyVersion  = "version"
 	keyCreation = "creation"
-	keyIdentity = "identity"
+	keyBase     = "base"
+	keySet      = "set/"
+	keyCopy     = "copy/"
+	keyShare    = "share/"
 )
 
-// A change is what one transaction does.
+// A change is what is stored at once.
 type change struct {
 	creation *creation     // nil: unchanged
 	put      []*Set        // new and changed sets
 	drop     []fsrvp.SetID // sets that are gone
 }
 
-func openStore(path string, wait time.Duration) (*store, error) {
-	_, err := os.Lstat(path)
-	fresh := errors.Is(err, fs.ErrNotExist)
-	if err := checkStore(path, wait); err != nil {
-		return nil, fmt.Errorf("agent: store %s: %w", path, err)
+type storedSet struct {
+	Client   fsrvp.SetID        `json:"client"`
+	Status   SetStatus          `json:"status"`
+	Context  fsrvp.ContextValue `json:"context"`
+	Kept     bool               `json:"kept,omitempty"`
+	Removing bool               `json:"removing,omitempty"`
+}
+
+// Copies and mappings have a place, by which they are in the order in which they were added.
+type (
+	storedCopy struct {
+		Place int `json:"place"`
+		Copy      // without its shares
 	}
-	s := &store{}
-	err = guard(func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait})
-		return err
-	})
+	storedMapping struct {
+		Place int `json:"place"`
+		Mapping
+	}
+)
+
+func setKey(id fsrvp.SetID) string { return keySet + id.String() }
+
+func copyKey(set fsrvp.SetID, id fsrvp.CopyID) string {
+	return keyCopy + set.String() + "/" + id.String()
+}
+
+func shareKey(set fsrvp.SetID, id fsrvp.CopyID, share string) string {
+	return keyShare + set.String() + "/" + id.String() + "/" + strings.ToLower(share)
+}
+
+// openStore opens the store that the Config names.
+func openStore(c *Config) (*store, error) {
+	if c.State != nil {
+		return &store{Store: shared{c.State}}, nil
+	}
+	f, err := state.Open(c.StorePath, &state.Options{Wait: c.StoreWait, ID: state.ID(backend.NewOwner(placeOf(c.StorePath))), New: c.AcceptState, Convert: func(data []byte) (map[string][]byte, error) {
+		old, sets, err := readBolt(data)
+		if err != nil {
+			return nil, err
+		}
+		return tableRecords(old, sets)
+	}})
 	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: %s", ErrStoreInUse, path)
+	case errors.Is(err, state.ErrInUse):
+		return nil, fmt.Errorf("%w: %s", ErrStoreInUse, c.StorePath)
 	case err != nil:
-		return nil, fmt.Errorf("agent: store %s: %w", path, err)
-	}
-	if err := s.init(fresh); err != nil {
-		return nil, errors.Join(fmt.Errorf("agent: store %s: %w", path, err), s.close())
-	}
-	return s, nil
-}
-
-// checkStore tells whether the file is whole. It looks again for as long as New may wait for the store: an agent that has it open
-// may just be writing, which does not look whole.
-func checkStore(path string, wait time.Duration) error {
-	const again = 20 * time.Millisecond
-	for begun := time.Now(); ; time.Sleep(again) {
-		err := checkFile(path)
-		if err == nil || time.Since(begun)+again > wait {
-			return err
+		if damage := (*state.DamageError)(nil); errors.As(err, &damage) && damage.Missing {
+			err = fmt.Errorf("%w: %w", ErrStateLost, err)
 		}
+		return nil, fmt.Errorf("agent: store: %w", err)
 	}
+	return &store{Store: f}, nil
 }
 
-// init checks the store's version, or makes a fresh store's buckets.
-func (s *store) init(fresh bool) error {
-	return guard(func() error {
-		if !fresh {
-			known := false
-			if err := s.db.View(func(tx *bbolt.Tx) error { return checkVersion(tx, &known) }); known || err != nil {
-				return err
-			}
-		}
-		if err := s.db.Update(makeBuckets); err != nil {
-			return err
-		}
-		return syncDir(filepath.Dir(s.db.Path()))
-	})
-}
+// shared is a store that is the caller's to close.
+type shared struct{ state.Store }
 
-// checkVersion sets known where the store has our version; a store without buckets is one whose making a crash
-// has cut short.
-func checkVersion(tx *bbolt.Tx, known *bool) error {
-	b := tx.Bucket([]byte(bucketMain))
-	if b == nil {
-		if k, _ := tx.Cursor().First(); k != nil {
-			return errors.New("it is not a store of this agent")
-		}
-		return nil
-	}
-	if v := b.Get([]byte(keyVersion)); string(v) != storeVersion {
-		return fmt.Errorf("it has version %q, ours is %s", v, storeVersion)
-	}
-	if tx.Bucket([]byte(bucketSets)) == nil {
-		return errors.New("it has no table")
-	}
-	*known = true
-	return nil
-}
-
-func makeBuckets(tx *bbolt.Tx) error {
-	main, err := tx.CreateBucketIfNotExists([]byte(bucketMain))
-	if err != nil {
-		return err
-	}
-	if _, err := tx.CreateBucketIfNotExists([]byte(bucketSets)); err != nil {
-		return err
-	}
-	return main.Put([]byte(keyVersion), []byte(storeVersion))
-}
-
-// syncDir makes a new file's name durable; bbolt syncs the file alone.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
+func (shared) Close() error { return nil }
 
 // load reads the whole table.
-func (s *store) load() (c creation, sets []*Set, err error) {
-	err = guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error {
-			if b := tx.Bucket([]byte(bucketMain)).Get([]byte(keyCreation)); b != nil {
-				if err := json.Unmarshal(b, &c); err != nil {
-					return fmt.Errorf("creation: %w", err)
-				}
-			}
-			return tx.Bucket([]byte(bucketSets)).ForEach(func(k, v []byte) error {
-				set := new(Set)
-				if err := json.Unmarshal(v, set); err != nil {
-					return fmt.Errorf("set %x: %w", k, err)
-				}
-				if string(k) != string(set.ID[:]) {
-					return fmt.Errorf("set %x: it has id %s", k, set.ID)
-				}
-				if err := set.check(); err != nil {
-					return fmt.Errorf("set %s: %w", set.ID, err)
-				}
-				sets = append(sets, set)
-				return nil
-			})
-		})
-	})
+func (s *store) load(ctx context.Context) (c creation, sets []*Set, err error) {
+	records, err := s.Load(ctx)
 	if err != nil {
-		return creation{}, nil, fmt.Errorf("agent: store %s: %w", s.db.Path(), err)
+		return c, nil, fmt.Errorf("agent: store: %w", err)
+	}
+	if c, sets, s.order, err = readRecords(records); err != nil {
+		return c, nil, fmt.Errorf("agent: store: %w; the file was written by another version, or changed by hand: see \"fsrvp-agent state check\"", err)
+	}
+	s.fresh = len(records) == 0
+	if b := records[keyBase]; b != nil {
+		if err := json.Unmarshal(b, &s.base); err != nil {
+			return c, nil, fmt.Errorf("agent: store: record %q: %w", keyBase, err)
+		}
+	}
+	for _, place := range s.order {
+		s.next = max(s.next, place+1)
 	}
 	return c, sets, nil
 }
 
-// check tells whether a set from the store makes sense, and adds what an older agent did not write.
+// sequence returns how many changes the store has seen. It never gets smaller, and grows with each
+// change. It waits for none.
+func (s *store) sequence() uint64 { return s.base + s.Sequence() }
+
+// accept has the sequence go on after least.
+func (s *store) accept(ctx context.Context, least uint64) error {
+	if s.sequence() >= least {
+		return nil
+	}
+	base := s.base + least - s.sequence()
+	err := s.Write(ctx, state.Change{Put: map[string][]byte{
+		keyVersion: []byte(storeVersion), keyBase: strconv.AppendUint(nil, base, 10),
+	}})
+	if err != nil {
+		return fmt.Errorf("agent: store: %w", err)
+	}
+	s.base = base
+	return nil
+}
+
+// readRecords makes a table of its records.
+func readRecords(records map[string][]byte) (c creation, sets []*Set, order map[string]int, err error) {
+	order = map[string]int{}
+	if len(records) == 0 { // just made
+		return c, nil, order, nil
+	}
+	if v := string(records[keyVersion]); v != storeVersion {
+		return c, nil, nil, fmt.Errorf("it has version %q, ours is %s", v, storeVersion)
+	}
+	byID := map[string]*Set{}
+	copies := map[string]storedCopy{}
+	shares := map[string][]storedMapping{} // by the key of their copy
+	for key, b := range records {
+		bad := func(err error) error { return fmt.Errorf("record %q: %w", key, err) }
+		switch kind, rest, _ := strings.Cut(key, "/"); kind + "/" {
+		case keyVersion + "/", keyBase + "/":
+		case keyCreation + "/":
+			if err := json.Unmarshal(b, &c); err != nil {
+				return c, nil, nil, bad(err)
+			}
+		case keySet:
+			var stored storedSet
+			if err := json.Unmarshal(b, &stored); err != nil {
+				return c, nil, nil, bad(err)
+			}
+			parsed, err := uuid.Parse(rest)
+			id := fsrvp.SetID(parsed)
+			if err != nil || setKey(id) != key {
+				return c, nil, nil, bad(fmt.Errorf("%q is no id of a set", rest))
+			}
+			byID[rest] = &Set{
+				ID: id, Client: stored.Client, Status: stored.Status, Context: stored.Context, Kept: stored.Kept, Removing: stored.Removing,
+			}
+		case keyCopy:
+			var stored storedCopy
+			if err := json.Unmarshal(b, &stored); err != nil {
+				return c, nil, nil, bad(err)
+			}
+			set, id, _ := strings.Cut(rest, "/")
+			if stored.ID.String() != id || records[keySet+set] == nil || len(stored.Shares) > 0 {
+				return c, nil, nil, bad(errors.New("it has another id, or no set"))
+			}
+			copies[key] = stored
+			order[key] = stored.Place
+		case keyShare:
+			var stored storedMapping
+			if err := json.Unmarshal(b, &stored); err != nil {
+				return c, nil, nil, bad(err)
+			}
+			name := strings.ToLower(stored.Share.Name)
+			of, ok := strings.CutSuffix(rest, "/"+name)
+			if !ok || records[keyCopy+of] == nil {
+				return c, nil, nil, bad(errors.New("it is another share, or has no copy"))
+			}
+			shares[keyCopy+of] = append(shares[keyCopy+of], stored)
+			order[key] = stored.Place
+		default:
+			return c, nil, nil, bad(errors.New("its meaning is not known"))
+		}
+	}
+	for _, key := range byPlace(copies, func(c storedCopy) int { return c.Place }) {
+		stored := copies[key]
+		list := shares[key]
+		slices.SortFunc(list, func(x, y storedMapping) int { return x.Place - y.Place })
+		for _, m := range list {
+			stored.Shares = append(stored.Shares, m.Mapping)
+		}
+		set := byID[strings.Split(key, "/")[1]]
+		set.Copies = append(set.Copies, stored.Copy)
+	}
+	for _, set := range byID {
+		if err := set.check(); err != nil {
+			return c, nil, nil, fmt.Errorf("set %s: %w", set.ID, err)
+		}
+		sets = append(sets, set)
+	}
+	slices.SortFunc(sets, func(x, y *Set) int { return strings.Compare(x.ID.String(), y.ID.String()) })
+	return c, sets, order, nil
+}
+
+func byPlace[V any](m map[string]V, place func(V) int) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(x, y string) int {
+		if d := place(m[x]) - place(m[y]); d != 0 {
+			return d
+		}
+		return strings.Compare(x, y)
+	})
+	return keys
+}
+
+// check reports whether a set from the store makes sense, and adds what an older agent did not write.
 func (s *Set) check() error {
 	if !s.Status.valid() {
 		return fmt.Errorf("unknown status %q", s.Status)
@@ -283,46 +285,137 @@ func (s *Set) check() error {
 	return nil
 }
 
-// write does a change, all of it or nothing.
-func (s *store) write(c change) error {
-	return s.update(func(tx *bbolt.Tx) error {
-		if c.creation != nil {
-			b, err := json.Marshal(c.creation)
-			if err != nil {
-				return err
-			}
-			if err := tx.Bucket([]byte(bucketMain)).Put([]byte(keyCreation), b); err != nil {
-				return err
-			}
-		}
-		sets := tx.Bucket([]byte(bucketSets))
-		for _, set := range c.put {
-			b, err := json.Marshal(set)
-			if err != nil {
-				return err
-			}
-			if err := sets.Put(set.ID[:], b); err != nil {
-				return err
-			}
-		}
-		for _, id := range c.drop {
-			if err := sets.Delete(id[:]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// tableRecords returns the records of a whole table.
+func tableRecords(c creation, sets []*Set) (map[string][]byte, error) {
+	s := &store{}
+	records, err := s.records(nil, change{creation: &c, put: sets})
+	return records.Put, err
 }
 
-func (s *store) close() error { return guard(s.db.Close) }
+// write stores a change of a table.
+func (s *store) write(ctx context.Context, table map[fsrvp.SetID]*entry, c change) error {
+	records, err := s.records(table, c)
+	if err != nil {
+		return err
+	}
+	if err := s.Write(ctx, records); err != nil {
+		return err
+	}
+	for _, k := range records.Drop {
+		delete(s.order, k)
+	}
+	return nil
+}
 
-// guard turns what bbolt does with a damaged file, a panic or a fault in the mapped pages, into an error.
-func guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the file is damaged: %v", r)
+// records returns what a change of a table changes of its records.
+func (s *store) records(table map[fsrvp.SetID]*entry, c change) (state.Change, error) {
+	d := diff{store: s, change: state.Change{Put: map[string][]byte{}}}
+	if s.order == nil || len(table) == 0 {
+		d.put(keyVersion, json.RawMessage(storeVersion))
+	}
+	if c.creation != nil {
+		d.put(keyCreation, c.creation)
+	}
+	for _, set := range c.put {
+		var old *Set
+		if e := table[set.ID]; e != nil {
+			old = e.set
 		}
-	}()
-	return f()
+		d.set(old, set)
+	}
+	for _, id := range c.drop {
+		if e := table[id]; e != nil {
+			d.set(e.set, nil)
+		}
+	}
+	return d.change, d.err
+}
+
+// A diff collects the records in which two tables differ.
+type diff struct {
+	store  *store
+	change state.Change
+	err    error
+}
+
+func (d *diff) put(key string, v any) {
+	b, err := json.Marshal(v)
+	d.err = errors.Join(d.err, err)
+	d.change.Put[key] = b
+}
+
+// place returns the place of a copy or a share: that which it has, or the next.
+func (d *diff) place(key string) int {
+	s := d.store
+	if s.order == nil {
+		s.order = map[string]int{}
+	}
+	if _, ok := s.order[key]; !ok {
+		s.order[key] = s.next
+		s.next++
+	}
+	return s.order[key]
+}
+
+// set puts the difference of two states of a set; nil: there is none.
+func (d *diff) set(old, set *Set) {
+	if set == nil {
+		d.change.Drop = append(d.change.Drop, setKey(old.ID))
+		for i := range old.Copies {
+			d.copy(old.ID, &old.Copies[i], nil)
+		}
+		return
+	}
+	now := storedSet{set.Client, set.Status, set.Context, set.Kept, set.Removing}
+	if old == nil || now != (storedSet{old.Client, old.Status, old.Context, old.Kept, old.Removing}) {
+		d.put(setKey(set.ID), now)
+	}
+	for i := range set.Copies {
+		var was *Copy
+		if old != nil {
+			was = old.copy(set.Copies[i].ID)
+		}
+		d.copy(set.ID, was, &set.Copies[i])
+	}
+	if old == nil {
+		return
+	}
+	for i := range old.Copies {
+		if c := &old.Copies[i]; set.copy(c.ID) == nil {
+			d.copy(set.ID, c, nil)
+		}
+	}
+}
+
+func (d *diff) copy(set fsrvp.SetID, old, c *Copy) {
+	if c == nil {
+		d.change.Drop = append(d.change.Drop, copyKey(set, old.ID))
+		for _, m := range old.Shares {
+			d.change.Drop = append(d.change.Drop, shareKey(set, old.ID, m.Share.Name))
+		}
+		return
+	}
+	if old == nil || old.Volume != c.Volume || old.Path != c.Path || !old.Created.Equal(c.Created) {
+		key := copyKey(set, c.ID)
+		bare := *c
+		bare.Shares = nil
+		d.put(key, storedCopy{d.place(key), bare})
+	}
+	had := map[string]Mapping{}
+	if old != nil {
+		for _, m := range old.Shares {
+			had[strings.ToLower(m.Share.Name)] = m
+		}
+	}
+	for _, m := range c.Shares {
+		name := strings.ToLower(m.Share.Name)
+		if was, ok := had[name]; !ok || was != m {
+			key := shareKey(set, c.ID, m.Share.Name)
+			d.put(key, storedMapping{d.place(key), m})
+		}
+		delete(had, name)
+	}
+	for name := range had {
+		d.change.Drop = append(d.change.Drop, shareKey(set, c.ID, name))
+	}
 }

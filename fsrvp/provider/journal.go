@@ -4,27 +4,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/boltfile"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/recordfile"
 )
 
-// A Journal is a small file that says which servers hold sets of runs that have not ended. It is written ahead
-// of what it describes and is on stable storage when the server is asked. A Journal may
+// A Journal is a small file that says which servers hold sets of runs that have not ended. It is
+// written ahead of what it describes and is on stable storage when the server is asked. A Journal may
 // serve any number of runs at once, all in the process that has it open.
 type Journal struct {
-	db *bbolt.DB
+	file *recordfile.File
 
 	mu   sync.Mutex
 	live map[string]bool // runs of this process, which Recover leaves alone
 }
-
-var runsBucket = []byte("runs v1")
 
 // A record is one server's part of one run, the value of a key "run server".
 type record struct {
@@ -41,28 +41,74 @@ type recordShare struct {
 	Copy  fsrvp.CopyID `json:"copy,omitzero"`
 }
 
-// OpenJournal opens a journal, making the file where there is none. One process has it open at a time: where another
-// has, OpenJournal fails after a second.
+func recordKey(run, server string) string { return run + " " + server }
+
+// check reports whether a record makes sense: on a wrong one Recover would act.
+func (r *record) check(key string) error {
+	if recordKey(r.Run, r.Server) != key || r.Run == "" || r.Server == "" {
+		return fmt.Errorf("it is that of run %q on server %q", r.Run, r.Server)
+	}
+	if r.State != "starting" && r.State != "started" {
+		return fmt.Errorf("unknown state %q", r.State)
+	}
+	return nil
+}
+
+const journalKind = "backup journal"
+
+// OpenJournal opens a journal, making the file, with mode 0600, where there is none; beside it is another
+// one, PATH.id. The directory has to exist and be closed to others. One process has a journal open at
+// a time: where another has, OpenJournal fails after a second. A journal in bbolt's format, as older
+// versions wrote it, is taken over and kept with ".old" at its name's end.
+//
+// When any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says what is known.
 func OpenJournal(path string) (*Journal, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, bbolterrors.ErrTimeout) {
+	file, err := recordfile.Open(path, &recordfile.Options{
+		Kind: journalKind, Wait: time.Second, Convert: readBoltJournal,
+		Advice: "no server was asked to delete anything. Put a backup of it in its place, or move it and " + path + ".id away: " +
+			"then nobody ends the sets of runs that had not ended, and the servers' administrators have to",
+	})
+	if errors.Is(err, recordfile.ErrInUse) {
 		return nil, fmt.Errorf("provider: journal %s is in use by another process", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("provider: journal %s: %w", path, err)
+		return nil, fmt.Errorf("provider: journal: %w", err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(runsBucket)
-		return err
-	})
+	return &Journal{file: file, live: make(map[string]bool)}, nil
+}
+
+// readBoltJournal reads the file of an older version: a bucket "runs v1" with records by their keys.
+func readBoltJournal(data []byte) (map[string][]byte, error) {
+	if len(data) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	file, err := boltfile.Read(data)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("provider: journal %s: %w", path, err), db.Close())
+		return nil, err
 	}
-	return &Journal{db: db, live: make(map[string]bool)}, nil
+	if len(file) > 0 && file["runs v1"] == nil {
+		return nil, errors.New("it is no journal of a provider")
+	}
+	for key, value := range file["runs v1"] {
+		if _, err := parseRecord(key, value); err != nil {
+			return nil, err
+		}
+	}
+	return file["runs v1"], nil
+}
+
+func parseRecord(key string, value []byte) (rec record, err error) {
+	if err = json.Unmarshal(value, &rec); err == nil {
+		err = rec.check(key)
+	}
+	if err != nil {
+		return rec, fmt.Errorf("record %q: %w", key, err)
+	}
+	return rec, nil
 }
 
 // Close closes the file. No run may be using it.
-func (j *Journal) Close() error { return j.db.Close() }
+func (j *Journal) Close() error { return j.file.Close() }
 
 func (j *Journal) begin() (string, error) {
 	id, err := uuid.NewV7()
@@ -83,11 +129,9 @@ func (j *Journal) end(run string) {
 
 // note writes what may exist on a server from now on; with stateNone, that nothing does.
 func (j *Journal) note(run string, s *server, to state) error {
-	key := []byte(run + " " + s.name)
-	err := j.db.Update(func(tx *bbolt.Tx) error {
-		if to == stateNone {
-			return tx.Bucket(runsBucket).Delete(key)
-		}
+	key := recordKey(run, s.name)
+	change := recordfile.Change{Drop: []string{key}}
+	if to != stateNone {
 		rec := record{Run: run, Server: s.name, State: "starting", Time: time.Now().UTC()}
 		if to == stateStarted {
 			rec.State, rec.Set = "started", s.set
@@ -97,11 +141,11 @@ func (j *Journal) note(run string, s *server, to state) error {
 		}
 		b, err := json.Marshal(rec)
 		if err != nil {
-			return err
+			return fmt.Errorf("provider: journal: %w", err)
 		}
-		return tx.Bucket(runsBucket).Put(key, b)
-	})
-	if err != nil {
+		change = recordfile.Change{Put: map[string][]byte{key: b}}
+	}
+	if err := j.file.Write(change); err != nil {
 		return fmt.Errorf("provider: journal: %w", err)
 	}
 	return nil
@@ -112,20 +156,17 @@ func (j *Journal) left() ([]record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var recs []record
-	err := j.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(runsBucket).ForEach(func(k, v []byte) error {
-			var rec record
-			if err := json.Unmarshal(v, &rec); err != nil {
-				return fmt.Errorf("record %q: %w", k, err)
-			}
-			if !j.live[rec.Run] {
-				recs = append(recs, rec)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("provider: journal: %w", err)
+	for key, value := range j.file.Load() {
+		rec, err := parseRecord(key, value)
+		if err != nil {
+			return nil, fmt.Errorf("provider: journal %s: %w", j.file.Path(), err)
+		}
+		if !j.live[rec.Run] {
+			recs = append(recs, rec)
+		}
 	}
+	slices.SortFunc(recs, func(x, y record) int {
+		return strings.Compare(recordKey(x.Run, x.Server), recordKey(y.Run, y.Server))
+	})
 	return recs, nil
 }

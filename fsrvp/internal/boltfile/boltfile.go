@@ -1,4 +1,7 @@
-package agent
+// Package boltfile reads files of bbolt, in which agents and providers kept their tables, to take them
+// over. It checks every page that the current meta page leads to, and the free list: where bbolt
+// panics, faults or recurses without end on a damaged file, it returns an error.
+package boltfile
 
 import (
 	"bytes"
@@ -6,12 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
 )
 
-// A damaged file makes bbolt panic, fault in goroutines of its own, or recurse without end. So the file is read and checked
-// before bbolt maps it: every page that its current meta page leads to, and the free list. The format is that of bbolt's
-// file version 2, in the machine's byte order:
+// The format is that of bbolt's file version 2, in the machine's byte order:
 //
 //	page    | id 8 | flags 2 | count 2 | overflow 4 | elements, then their data
 //	branch  element | pos 4 | ksize 4 | child page 8 |         pos is relative to the element
@@ -29,10 +29,8 @@ const (
 	flagFreelist   = 0x10
 	flagBucketLeaf = 0x01
 
-	// A store of the largest table is some megabytes; what is longer than this was not written by an agent.
-	maxStoreSize = 1 << 30
-	// bbolt's trees of that size are not nearly as deep.
-	maxStoreDepth = 32
+	// bbolt's trees of a file that fits into memory are not nearly as deep.
+	maxDepth = 32
 )
 
 var native = binary.NativeEndian
@@ -43,34 +41,23 @@ type boltFile struct {
 	pageSize uint64
 	pages    uint64          // pages that the current meta page knows of
 	seen     map[uint64]bool // pages that were reached
+	found    map[string]map[string][]byte
 }
 
-// checkFile tells whether bbolt may open the file. An empty file, or none, is one that it will make.
-func checkFile(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Size() == 0:
-		return nil
-	case info.Size() > maxStoreSize:
-		return fmt.Errorf("it has %d bytes, %d is the most", info.Size(), maxStoreSize)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	f := &boltFile{data: data, seen: map[uint64]bool{}}
+// Read returns what the buckets of a file hold. Buckets within buckets are refused.
+func Read(data []byte) (map[string]map[string][]byte, error) {
+	f := &boltFile{data: data, seen: map[uint64]bool{}, found: map[string]map[string][]byte{}}
 	meta, err := f.meta()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := f.bucket(meta[16:32], 0); err != nil {
-		return err
+	if err := f.bucket(meta[16:32], 0, nil); err != nil {
+		return nil, err
 	}
-	return f.freelist(native.Uint64(meta[32:]))
+	if err := f.freelist(native.Uint64(meta[32:])); err != nil {
+		return nil, err
+	}
+	return f.found, nil
 }
 
 // meta finds the current meta page, as bbolt does: the one with the higher transaction id that is whole.
@@ -150,25 +137,25 @@ func (f *boltFile) page(id uint64) ([]byte, error) {
 	return p[:n*f.pageSize], nil
 }
 
-// bucket checks the tree of a bucket, given its header and what follows.
-func (f *boltFile) bucket(b []byte, depth int) error {
+// bucket reads a bucket, given its header and what follows; into is nil for the bucket of all buckets.
+func (f *boltFile) bucket(b []byte, depth int, into map[string][]byte) error {
 	if len(b) < boltBucket {
 		return errors.New("a bucket is too short")
 	}
 	root := native.Uint64(b)
 	if root != 0 {
-		return f.tree(root, depth+1)
+		return f.tree(root, depth+1, into)
 	}
 	inline := b[boltBucket:]
 	if len(inline) < boltHeader || native.Uint16(inline[8:]) != flagLeaf {
 		return errors.New("an inline bucket is not a leaf")
 	}
-	return f.leaf(inline, depth+1)
+	return f.leaf(inline, depth+1, into)
 }
 
-func (f *boltFile) tree(id uint64, depth int) error {
-	if depth > maxStoreDepth {
-		return fmt.Errorf("it is more than %d pages deep", maxStoreDepth)
+func (f *boltFile) tree(id uint64, depth int, into map[string][]byte) error {
+	if depth > maxDepth {
+		return fmt.Errorf("it is more than %d pages deep", maxDepth)
 	}
 	p, err := f.page(id)
 	if err != nil {
@@ -176,9 +163,9 @@ func (f *boltFile) tree(id uint64, depth int) error {
 	}
 	switch flags := native.Uint16(p[8:]); flags {
 	case flagBranch:
-		err = f.branch(p, depth)
+		err = f.branch(p, depth, into)
 	case flagLeaf:
-		err = f.leaf(p, depth)
+		err = f.leaf(p, depth, into)
 	default:
 		err = fmt.Errorf("flags %#x", flags)
 	}
@@ -216,16 +203,16 @@ func elements(p []byte, pos int, dataLen func(e []byte) (key, all uint64), each 
 	return nil
 }
 
-func (f *boltFile) branch(p []byte, depth int) error {
+func (f *boltFile) branch(p []byte, depth int, into map[string][]byte) error {
 	if native.Uint16(p[10:]) == 0 {
 		return errors.New("a branch without elements")
 	}
 	return elements(p, 0,
 		func(e []byte) (key, all uint64) { n := uint64(native.Uint32(e[4:])); return n, n },
-		func(e, _, _ []byte) error { return f.tree(native.Uint64(e[8:]), depth+1) })
+		func(e, _, _ []byte) error { return f.tree(native.Uint64(e[8:]), depth+1, into) })
 }
 
-func (f *boltFile) leaf(p []byte, depth int) error {
+func (f *boltFile) leaf(p []byte, depth int, into map[string][]byte) error {
 	return elements(p, 4,
 		func(e []byte) (key, all uint64) {
 			n := uint64(native.Uint32(e[8:]))
@@ -236,10 +223,13 @@ func (f *boltFile) leaf(p []byte, depth int) error {
 				return errors.New("an empty key")
 			}
 			switch flags := native.Uint32(e); {
-			case flags == 0:
+			case flags == 0 && into != nil:
+				into[string(key)] = bytes.Clone(value)
 				return nil
-			case flags == flagBucketLeaf && depth < maxStoreDepth:
-				return f.bucket(value, depth)
+			case flags == flagBucketLeaf && into == nil:
+				values := map[string][]byte{}
+				f.found[string(key)] = values
+				return f.bucket(value, depth, values)
 			default:
 				return fmt.Errorf("flags %#x", flags)
 			}

@@ -1,0 +1,40 @@
+package recordfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+func dirOf(path string) string { return filepath.Dir(filepath.Clean(path)) }
+
+// lock opens a file, which it makes where there is none, and locks it. It is open as long as the lock is held.
+func lock(path string, wait time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	if err := checkFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	const again = 10 * time.Millisecond
+	for begun := time.Now(); ; time.Sleep(again) {
+		err := tryLock(f)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, ErrInUse) || time.Since(begun)+again > wait {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+}
+
+// syncDir puts the names in a directory on stable storage.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ignoreUnsupported(f.Sync()), f.Close())
+}

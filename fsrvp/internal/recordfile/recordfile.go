@@ -1,0 +1,431 @@
+// Package recordfile keeps a small table, values by their keys, in a file that tells damage: the
+// table of an agent, the journal of a provider.
+//
+// A change is on stable storage, whole, when [File.Write] returns nil, and costs one fdatasync. Any
+// byte of the file that was changed, lost, repeated or cut off is found when the file is opened, and
+// then it is not opened, or what was lost is known from elsewhere in the file. What a crash leaves of
+// a change is that change or nothing. It is no defence against somebody that may write the file.
+package recordfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ErrInUse is what Open fails with when somebody else has the file open.
+var ErrInUse = errors.New("it is in use by another process")
+
+// A DamageError is what Open fails with when a file is damaged or missing. Nothing has been changed then.
+type DamageError struct {
+	Path    string
+	Missing bool // it is not there, or empty
+	Problem string
+	Known   string // what is known all the same; may be empty
+	Advice  string // what to do
+}
+
+// Error says all of it.
+func (e *DamageError) Error() string {
+	s := e.Path + " is damaged: " + e.Problem
+	if e.Known != "" {
+		s += "; " + e.Known
+	}
+	if e.Advice != "" {
+		s += "; " + e.Advice
+	}
+	return s
+}
+
+// Options say how to open a file.
+type Options struct {
+	// Kind is what the file holds, "agent table": at most 16 bytes. A file of another kind is refused.
+	Kind string
+	// Wait is how long to wait for somebody else that has the file open. Zero: no wait.
+	Wait time.Duration
+	// ID is the id of a new file. Zero: a random one.
+	ID uuid.UUID
+	// New makes an empty file, with an id of its own, also where one is missing, or empty, that has been there.
+	New bool
+	// Convert reads a file of an older format, to take it over; errors say that it is not one. The old file is kept beside the new
+	// one, with ".old" at its name's end. Nil: nothing else is read.
+	Convert func(data []byte) (map[string][]byte, error)
+	// Advice is what a DamageError says to do.
+	Advice string
+}
+
+// A File is an open file. Its methods may be called by several goroutines at once.
+type File struct {
+	path string
+	o    Options
+	id   uuid.UUID
+	lock *os.File
+
+	state  sync.Mutex // guards what follows
+	closed bool
+	busy   bool // a write goes on, which then closes the files
+	syncs  uint64
+
+	write   sync.Mutex // held over a write; guards what follows
+	file    *os.File
+	seen    atomic.Uint64 // seq, for who does not wait
+	header  sum
+	seq     uint64
+	last    sum
+	end     int64
+	size    int64 // of the file
+	table   table
+	live    int   // the size of the table in one record
+	compact int64 // the end at which the file is written anew
+	dirty   bool  // a write has failed: what the file has is not known
+}
+
+// Open opens a file, and makes it where there is none. One process at a time has it open, and beside
+// it a file PATH.id, which says that there is one, and whose.
+func Open(path string, o *Options) (*File, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	f := &File{path: path, o: *o}
+	if f.lock, err = lock(path+".id", o.Wait); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := f.open(); err != nil {
+		return nil, errors.Join(err, f.closeFiles())
+	}
+	return f, nil
+}
+
+func (f *File) damage(problem, known string) error {
+	return &DamageError{Path: f.path, Problem: problem, Known: known, Advice: f.o.Advice}
+}
+
+// open reads the file, or makes it.
+func (f *File) open() error {
+	id, known, err := f.readID()
+	if err != nil {
+		return err
+	}
+	data, err := readFile(f.path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return err
+	}
+	if missing && (f.o.New || !known) || !missing && len(data) == 0 && f.o.New {
+		return f.make(f.newID(), table{})
+	}
+	if missing || len(data) == 0 {
+		e := &DamageError{Path: f.path, Missing: true, Problem: "it is missing", Advice: f.o.Advice}
+		if !missing {
+			e.Problem = "it is empty"
+		}
+		if known {
+			e.Known = fmt.Sprintf("it was there: %s.id names %s", f.path, id)
+		}
+		return e
+	}
+	c, err := parse(data, f.o.Kind)
+	if errors.Is(err, errForeign) && f.o.Convert != nil {
+		return f.takeOver(id, data)
+	}
+	if err != nil {
+		return f.damage(err.Error(), c.known())
+	}
+	if known && id != c.id {
+		return f.damage(fmt.Sprintf("it is the file of %s, and %s.id names %s", c.id, f.path, id), "")
+	}
+	if !known {
+		if err := f.writeID(c.id); err != nil {
+			return err
+		}
+	}
+	return f.use(c, int64(len(data)))
+}
+
+// known says what could be read of a damaged file.
+func (c *contents) known() string {
+	if c.broken || c.seq+1 == c.base {
+		return "nothing of it can be read"
+	}
+	return fmt.Sprintf("%d records up to change %d can be read", len(c.table), c.seq)
+}
+
+// use opens the file that c was read from.
+func (f *File) use(c contents, size int64) (err error) {
+	f.id, f.header, f.seq, f.last, f.table = c.id, c.file, c.seq, c.last, c.table
+	f.end, f.size = int64(c.end), size
+	f.seen.Store(f.seq)
+	if f.file, err = openFile(f.path); err != nil {
+		return err
+	}
+	f.measure()
+	if !c.clean { // a crash has cut a change short
+		return f.rebuild(f.table)
+	}
+	return nil
+}
+
+// measure sets when the file is to be written anew.
+func (f *File) measure() {
+	f.live = f.table.size()
+	f.compact = logAt + max(4*chunk, 4*int64(f.live))
+}
+
+// takeOver makes a file of what an older version has written. Where both fail to read it, it is damaged.
+func (f *File) takeOver(id uuid.UUID, data []byte) error {
+	old, err := f.o.Convert(data)
+	if err != nil {
+		return f.damage(err.Error(), "")
+	}
+	if err := lockOld(f.path); err != nil { // by the agent or provider of the older version
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	aside := f.path + ".old"
+	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(f.path, aside); err != nil {
+		return err
+	}
+	if id == uuid.Nil {
+		id = f.newID()
+	}
+	return f.make(id, old)
+}
+
+func (f *File) newID() uuid.UUID {
+	if f.o.ID != uuid.Nil {
+		return f.o.ID
+	}
+	return uuid.New()
+}
+
+// make writes the first file.
+func (f *File) make(id uuid.UUID, t table) error {
+	f.id, f.seq = id, 0
+	if err := f.rebuild(t); err != nil {
+		return err
+	}
+	return f.writeID(id)
+}
+
+// ID returns the id that was made with the file.
+func (f *File) ID() uuid.UUID { return f.id }
+
+// Path returns the file's path, absolute.
+func (f *File) Path() string { return f.path }
+
+// Load returns the table. The map is the caller's, the values are not to be changed.
+func (f *File) Load() map[string][]byte {
+	f.write.Lock()
+	defer f.write.Unlock()
+	return maps.Clone(f.table)
+}
+
+// Sequence returns the number of the newest change.
+func (f *File) Sequence() uint64 { return f.seen.Load() }
+
+// Syncs returns how often the file was synced, for benchmarks.
+func (f *File) Syncs() uint64 {
+	f.state.Lock()
+	defer f.state.Unlock()
+	return f.syncs
+}
+
+// Write does a change. When it returns nil the change is on stable storage; otherwise it has no
+// effect, but after a crash it may. After [File.Close] errors match [os.ErrClosed].
+func (f *File) Write(c Change) error {
+	f.write.Lock()
+	defer f.write.Unlock()
+	if !f.begin() {
+		return fmt.Errorf("%s: %w", f.path, os.ErrClosed)
+	}
+	defer f.finish()
+	if c.Empty() {
+		return nil
+	}
+	next := maps.Clone(f.table)
+	maps.Copy(next, c.Put)
+	for _, k := range c.Drop {
+		delete(next, k)
+	}
+	if f.dirty {
+		return f.rebuild(next)
+	}
+	if err := f.append(c.payload()); err != nil {
+		f.dirty = true
+		f.undo()
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.table = next
+	if f.end > f.compact {
+		if err := f.rebuild(next); err != nil && !f.dirty { // the change is stored; there is time
+			f.compact = 2 * f.end
+		}
+	}
+	return nil
+}
+
+// append writes a change to the end of the log and to its slot.
+func (f *File) append(payload []byte) error {
+	rec, s := record(f.last, f.seq+1, payload)
+	if f.end+int64(len(rec)) > MaxSize {
+		return fmt.Errorf("a file of more than %d bytes", MaxSize)
+	}
+	b := rec
+	if end := f.end + int64(len(rec)); end > f.size {
+		b = append(slices.Clip(rec), make([]byte, roundUp(end)-end)...)
+	}
+	if _, err := f.file.WriteAt(b, f.end); err != nil {
+		return err
+	}
+	if len(rec) > slotRoom {
+		if err := f.sync(); err != nil {
+			return err
+		}
+	}
+	if _, err := f.file.WriteAt(slot(f.header, rec), slotAt(f.seq+1)); err != nil {
+		return err
+	}
+	if err := f.sync(); err != nil {
+		return err
+	}
+	f.size = max(f.size, f.end+int64(len(b)))
+	f.seq, f.last, f.end = f.seq+1, s, f.end+int64(len(rec))
+	f.seen.Store(f.seq)
+	return nil
+}
+
+func roundUp(n int64) int64 { return (n + chunk - 1) / chunk * chunk }
+
+// undo makes what a failed write may have left invalid, as well as it can. The file is not written
+// to again: the next Write makes another.
+func (f *File) undo() {
+	_, _ = f.file.WriteAt(make([]byte, sumSize+4), slotAt(f.seq+1))
+	_, _ = f.file.WriteAt(make([]byte, headSize), f.end)
+}
+
+func (f *File) sync() error {
+	f.state.Lock()
+	f.syncs++
+	f.state.Unlock()
+	return datasync(f.file)
+}
+
+// rebuild writes another file with this table and puts it in the old one's place.
+func (f *File) rebuild(t table) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", f.path, err)
+		}
+	}()
+	fresh := f.path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	seq := f.seq + 1
+	head := header(f.o.Kind, f.id, seq)
+	file := sum(head[headerSize-sumSize:])
+	rec, last := record(file, seq, (&Change{Put: t}).payload())
+	end := int64(logAt + len(rec))
+	if end > MaxSize {
+		return fmt.Errorf("a table of more than %d bytes", MaxSize)
+	}
+	size := roundUp(end)
+	data := make([]byte, size)
+	copy(data, head)
+	copy(data[slotAt(seq):], slot(file, rec))
+	copy(data[logAt:], rec)
+	next, err := writeFile(fresh, data)
+	if err != nil {
+		return err
+	}
+	if runtime.GOOS == "windows" { // it renames no open file
+		next.Close()
+		if f.file != nil {
+			f.file.Close()
+		}
+	}
+	if err := os.Rename(fresh, f.path); err != nil {
+		next.Close()
+		if runtime.GOOS == "windows" {
+			f.dirty = true
+		}
+		return err
+	}
+	if f.file != nil {
+		f.file.Close()
+	}
+	f.file = next
+	if runtime.GOOS == "windows" {
+		if f.file, err = openFile(f.path); err != nil {
+			f.dirty = true
+			return err
+		}
+	}
+	f.header, f.seq, f.last, f.end, f.size = file, seq, last, end, size
+	f.seen.Store(seq)
+	f.dirty = true // until the name is on stable storage
+	f.state.Lock()
+	f.syncs += 2
+	f.state.Unlock()
+	if err := syncDir(filepath.Dir(f.path)); err != nil {
+		return err
+	}
+	f.dirty, f.table = false, t
+	f.measure()
+	return nil
+}
+
+func (f *File) begin() bool {
+	f.state.Lock()
+	defer f.state.Unlock()
+	f.busy = !f.closed
+	return f.busy
+}
+
+func (f *File) finish() {
+	f.state.Lock()
+	defer f.state.Unlock()
+	f.busy = false
+	if f.closed {
+		_ = f.closeFiles()
+	}
+}
+
+// Close closes the file. It waits for nobody: a Write that goes on, on a file system that stalls,
+// closes the file when it ends, and until then nobody else opens it.
+func (f *File) Close() error {
+	f.state.Lock()
+	defer f.state.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	if f.busy {
+		return nil
+	}
+	return f.closeFiles()
+}
+
+func (f *File) closeFiles() error {
+	var err error
+	if f.file != nil {
+		err = f.file.Close()
+	}
+	return errors.Join(err, f.lock.Close())
+}
