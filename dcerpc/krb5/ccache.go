@@ -2,8 +2,11 @@ package krb5
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -14,13 +17,39 @@ type ccache struct {
 	tickets []*Ticket
 }
 
-// loadCCacheFile reads a cache of the type FILE.
-func loadCCacheFile(path string) (*ccache, error) {
-	if kind, rest, ok := strings.Cut(path, ":"); ok {
-		if kind != "FILE" {
-			return nil, fmt.Errorf("krb5: %w: credential cache %s: only files can be read; set KRB5CCNAME=FILE:... for kinit", ErrConfig, path)
+// ccacheFile returns the file of a cache's name. In a directory that is the one that "primary" names (kswitch writes it).
+func ccacheFile(name string) (string, error) {
+	kind, rest, ok := strings.Cut(name, ":")
+	if !ok || len(kind) == 1 { // a drive
+		return name, nil
+	}
+	switch kind {
+	case "FILE":
+		return rest, nil
+	case "DIR":
+		if file, one := strings.CutPrefix(rest, ":"); one {
+			return file, nil
 		}
-		path = rest
+		primary := "tkt"
+		b, err := os.ReadFile(filepath.Join(rest, "primary"))
+		if err == nil {
+			primary = strings.TrimSpace(string(b))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("krb5: %w: credential cache %s: %w", ErrConfig, name, err)
+		}
+		if !strings.HasPrefix(primary, "tkt") || strings.ContainsAny(primary, `/\`) {
+			return "", fmt.Errorf("krb5: %w: credential cache %s: the file primary names no cache, but %q", ErrConfig, name, primary)
+		}
+		return filepath.Join(rest, primary), nil
+	}
+	return "", fmt.Errorf("krb5: %w: credential cache %s: only files can be read; set KRB5CCNAME=FILE:... for kinit", ErrConfig, name)
+}
+
+// loadCCacheFile reads a cache of the types FILE and DIR.
+func loadCCacheFile(name string) (*ccache, error) {
+	path, err := ccacheFile(name)
+	if err != nil {
+		return nil, err
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {

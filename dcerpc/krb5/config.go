@@ -10,8 +10,10 @@ import (
 
 // An InitiatorConfig says how an Initiator gets its tickets. Nil means the defaults.
 type InitiatorConfig struct {
-	// Krb5Conf is the path of the configuration of realms and KDCs. Empty means "/etc/krb5.conf". What it
-	// includes from other files is not read.
+	// Krb5Conf is the path of the configuration of realms and KDCs, or several ones with the separator of
+	// the system's lists between them; the first that says something of a matter counts. What they include is
+	// read too. Empty means "/etc/krb5.conf", which need not exist: without a word on a realm its KDCs are those
+	// that the DNS has, unless dns_lookup_kdc is false.
 	Krb5Conf string
 	// Config is used instead of a file where it is not nil. It must not change.
 	Config *config.Config
@@ -22,6 +24,8 @@ type InitiatorConfig struct {
 	InsecureRC4 bool
 	// KDCTimeout bounds the wait for one KDC, before the next one is asked. Zero means 5 seconds.
 	KDCTimeout time.Duration
+	// Resolver finds KDCs in the DNS. Nil means net.DefaultResolver.
+	Resolver *net.Resolver
 	// Dial connects to a KDC. Nil means a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

@@ -61,3 +61,6 @@ func EncryptAPRepPart(plain []byte, key Key) ([]byte, error) {
 	b, err := asn1.Marshal(messages.APRep{PVNO: 5, MsgType: msgtype.KRB_AP_REP, EncPart: ed})
 	return asn1tools.AddASNAppTag(b, asnAppTag.APREP), err
 }
+
+// LoadKrb5Conf reads a configuration.
+var LoadKrb5Conf = loadKrb5Conf

@@ -21,9 +21,10 @@ const maxKDCReply = 1 << 20
 // A kdcDialer finds and asks KDCs. It speaks TCP alone, which every KDC has to (RFC 4120 section 7.2.2): tickets with a PAC
 // fit no datagram, and gokrb5's own transport knows no context and believes any length.
 type kdcDialer struct {
-	cfg     *config.Config
-	timeout time.Duration // for one KDC
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	cfg      *config.Config
+	resolver *net.Resolver
+	timeout  time.Duration // for one KDC
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ask sends a request to the KDCs of a realm, one after the other, until one answers. A KRB-ERROR is an
@@ -63,9 +64,20 @@ func (d *kdcDialer) locate(ctx context.Context, realm string) ([]string, error) 
 		return nil, fmt.Errorf("krb5: %w: no KDC of realm %s is configured; add it to [realms] in krb5.conf, or set dns_lookup_kdc",
 			ErrConfig, realm)
 	}
-	_, records, err := net.DefaultResolver.LookupSRV(ctx, "kerberos", "tcp", realm)
+	// The final dot keeps resolvers from their search lists. Every KDC takes TCP, whatever it has registered.
+	name := strings.TrimSuffix(realm, ".") + "."
+	_, records, err := d.resolver.LookupSRV(ctx, "kerberos", "tcp", name)
+	if len(records) == 0 {
+		if _, other, otherErr := d.resolver.LookupSRV(ctx, "kerberos", "udp", name); otherErr == nil {
+			records, err = other, nil
+		}
+	}
+	if err == nil && len(records) == 0 {
+		err = errors.New("no SRV record")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("krb5: %w: the DNS has no KDC of realm %s: %w", ErrUnreachable, realm, err)
+		return nil, fmt.Errorf("krb5: %w: no KDC of realm %s is configured, and the DNS has none; add it to [realms] in krb5.conf: %w",
+			ErrUnreachable, realm, err)
 	}
 	var out []string
 	for _, r := range records {

@@ -3,8 +3,6 @@ package krb5
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
@@ -14,12 +12,12 @@ import (
 // explainKDC says what an error of a KDC means for the one who wanted a ticket. An error that is none of a KDC's is returned as
 // it is. Service is empty where the client logs in.
 func explainKDC(err error, client Principal, service string) error {
-	code, ok := kdcErrorCode(err)
-	if !ok {
+	var e messages.KRBError
+	if !errors.As(err, &e) {
 		return err
 	}
 	who := client.String()
-	switch code {
+	switch e.ErrorCode {
 	case errorcode.KDC_ERR_PREAUTH_FAILED:
 		return fmt.Errorf("krb5: %w for %s; give the account's present password, or a keytab exported since it was set: %w",
 			ErrPassword, who, err)
@@ -53,18 +51,4 @@ func orLogin(service string) string {
 		return "its login"
 	}
 	return "for " + service
-}
-
-// kdcErrorCode finds the number of a KRB-ERROR. gokrb5's client keeps it in the text of its errors alone.
-func kdcErrorCode(err error) (int32, bool) {
-	var e messages.KRBError
-	if errors.As(err, &e) {
-		return e.ErrorCode, true
-	}
-	m := regexp.MustCompile(`KRB Error: \((\d{1,4})\)`).FindStringSubmatch(err.Error())
-	if m == nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(m[1], 10, 32)
-	return int32(n), err == nil
 }

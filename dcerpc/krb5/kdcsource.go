@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/crypto"
@@ -28,7 +30,14 @@ type kdcSource struct {
 
 	turn chan struct{}      // has room for one, whose turn it is to use tgts
 	tgts map[string]*Ticket // ticket-granting tickets by realm
+	// refused is what the KDC said of the credential, and refusedAt when.
+	refused   error
+	refusedAt time.Time
 }
+
+// refusal is how long a credential that the KDC has refused is not sent again: whoever asks for one ticket after the
+// other, or for many at once, must not lock the account.
+const refusal = time.Minute
 
 // spare is how long a ticket must last to be used once more, where a new one can be had.
 const spare = time.Minute
@@ -58,7 +67,7 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	}
 	realm := service.Realm
 	if realm == "" {
-		realm = s.dialer.cfg.ResolveRealm(service.Name[len(service.Name)-1])
+		realm = s.dialer.cfg.ResolveRealm(strings.ToLower(service.Name[len(service.Name)-1]))
 	}
 	if realm == "" {
 		realm = s.client.Realm
@@ -76,10 +85,17 @@ func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 	switch {
 	case home.lasts(spare):
 	case s.credential != nil:
+		if s.refused != nil && time.Since(s.refusedAt) < refusal {
+			return nil, fmt.Errorf("%w (not tried again for %v)", s.refused, refusal)
+		}
 		t, err := s.login(ctx)
+		if errors.Is(err, ErrPassword) || errors.Is(err, ErrClientRevoked) {
+			s.refused, s.refusedAt = err, time.Now()
+		}
 		if err != nil {
 			return nil, err
 		}
+		s.refused = nil
 		clear(s.tgts)
 		s.tgts[s.client.Realm] = t
 		home = t
