@@ -6,7 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -18,7 +20,7 @@ import (
 )
 
 // Usage is the flags in short, for a usage line.
-const Usage = `-user U@REALM (-keytab F | -ccache F | -password-file F) [-krb5-conf F] [-mechanism krb5|spnego|ntlm] [-level privacy|integrity] [-transport smb|tcp:PORT]`
+const Usage = `-user U@REALM (-keytab F | -ccache C | -password-file F) [-krb5-conf F] [-mechanism krb5|spnego|ntlm] [-level privacy|integrity] [-transport smb|tcp:PORT]`
 
 // Flags are the values of the flags.
 type Flags struct {
@@ -28,17 +30,17 @@ type Flags struct {
 }
 
 // Register declares the flags.
-func Register(fs *flag.FlagSet) *Flags {
+func Register(flags *flag.FlagSet) *Flags {
 	f := new(Flags)
-	fs.StringVar(&f.User, "user", "", `the account: USER@REALM for Kerberos, DOMAIN\USER for NTLM`)
-	fs.StringVar(&f.Keytab, "keytab", "", "log in with the keys of this keytab `file`")
-	fs.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential cache `file` (kinit's)")
-	fs.StringVar(&f.PasswordFile, "password-file", "", "log in with the password on the first line of this `file`")
-	fs.StringVar(&f.Krb5Conf, "krb5-conf", "/etc/krb5.conf", "Kerberos configuration `file`")
-	fs.StringVar(&f.Mechanism, "mechanism", "krb5", "security mechanism inside RPC: krb5, spnego (Kerberos within), ntlm")
-	fs.StringVar(&f.Level, "level", "privacy", "protection of calls: privacy, integrity")
-	fs.StringVar(&f.Transport, "transport", "smb", "smb, the standard's named pipe, or tcp:PORT")
-	fs.BoolVar(&f.Encrypt, "smb-encrypt", false, "demand SMB encryption")
+	flags.StringVar(&f.User, "user", "", `the account: USER@REALM for Kerberos, DOMAIN\USER for NTLM`)
+	flags.StringVar(&f.Keytab, "keytab", "", "log in with the keys of this keytab `file`")
+	flags.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential `cache` (kinit's): a file, FILE:path or DIR:path;\nwithout this, -keytab and -password-file that of KRB5CCNAME")
+	flags.StringVar(&f.PasswordFile, "password-file", "", "log in with the password on the first line of this `file`")
+	flags.StringVar(&f.Krb5Conf, "krb5-conf", "", "Kerberos configuration `file` (default those of KRB5_CONFIG, or else /etc/krb5.conf)")
+	flags.StringVar(&f.Mechanism, "mechanism", "krb5", "security mechanism inside RPC: krb5, spnego (Kerberos within), ntlm")
+	flags.StringVar(&f.Level, "level", "privacy", "protection of calls: privacy, integrity")
+	flags.StringVar(&f.Transport, "transport", "smb", "smb, the standard's named pipe, or tcp:PORT")
+	flags.BoolVar(&f.Encrypt, "smb-encrypt", false, "demand SMB encryption")
 	return f
 }
 
@@ -82,19 +84,23 @@ func (f *Flags) initiator() (dcerpc.Initiator, error) {
 			sources++
 		}
 	}
-	if sources != 1 {
-		return nil, errors.New("one of -keytab, -ccache and -password-file has to say how to log in")
+	ccache := f.CCache
+	if name := os.Getenv("KRB5CCNAME"); sources == 0 && name != "" && f.Mechanism != "ntlm" {
+		ccache, sources = name, 1
 	}
-	if f.User == "" && f.CCache == "" {
+	if sources != 1 {
+		return nil, errors.New("one of -keytab, -ccache and -password-file has to say how to log in; so does KRB5CCNAME in the environment")
+	}
+	if f.User == "" && ccache == "" {
 		return nil, errors.New(`-user is missing: USER@REALM, or DOMAIN\USER with -mechanism ntlm`)
 	}
 	switch f.Mechanism {
 	case "ntlm":
 		return f.ntlm()
 	case "krb5":
-		return f.krb5()
+		return f.krb5(ccache)
 	case "spnego":
-		mech, err := f.krb5()
+		mech, err := f.krb5(ccache)
 		if err != nil {
 			return nil, err
 		}
@@ -103,11 +109,12 @@ func (f *Flags) initiator() (dcerpc.Initiator, error) {
 	return nil, fmt.Errorf("-mechanism is %q; it has to be krb5, spnego or ntlm", f.Mechanism)
 }
 
-func (f *Flags) krb5() (*krb5.Initiator, error) {
-	cfg := &krb5.InitiatorConfig{Krb5Conf: f.Krb5Conf}
+// krb5 makes an initiator; ccache is -ccache or KRB5CCNAME.
+func (f *Flags) krb5(ccache string) (*krb5.Initiator, error) {
+	cfg := &krb5.InitiatorConfig{Krb5Conf: f.krb5Conf()}
 	switch {
-	case f.CCache != "":
-		return krb5.NewInitiatorFromCCache(f.CCache, cfg)
+	case ccache != "":
+		return krb5.NewInitiatorFromCCache(ccache, cfg)
 	case f.Keytab != "":
 		kt, err := krb5.LoadKeytab(f.Keytab)
 		if err != nil {
@@ -120,6 +127,24 @@ func (f *Flags) krb5() (*krb5.Initiator, error) {
 		return nil, err
 	}
 	return krb5.NewInitiatorWithPassword(f.User, password, cfg)
+}
+
+// krb5Conf is -krb5-conf, or the files of KRB5_CONFIG that exist: as with MIT's programs others of that list are left out.
+func (f *Flags) krb5Conf() string {
+	env := os.Getenv("KRB5_CONFIG")
+	if f.Krb5Conf != "" || env == "" {
+		return f.Krb5Conf
+	}
+	var files []string
+	for _, name := range filepath.SplitList(env) {
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			files = append(files, name)
+		}
+	}
+	if len(files) == 0 {
+		return os.DevNull // which has nothing to say, and keeps /etc/krb5.conf out
+	}
+	return strings.Join(files, string(filepath.ListSeparator))
 }
 
 func (f *Flags) ntlm() (*ntlm.Initiator, error) {
