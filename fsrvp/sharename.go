@@ -10,8 +10,9 @@ import (
 
 // A ShareName is a UNC path taken apart: \\Host\Share\Rest (MS-DTYP 2.2.57).
 type ShareName struct {
-	// Host is the server as the path spells it: a name, an IPv4 address, or an IPv6 address, which
-	// may be bare, in brackets, or a name below ipv6-literal.net. See Addr.
+	// Host is the server as the path spells it, without the dot that may end a full name: a name, an
+	// IPv4 address, or an IPv6 address, which may be bare, in brackets, or a name below
+	// ipv6-literal.net. See Addr.
 	Host string
 	// Share is the bare name of the share.
 	Share string
@@ -45,7 +46,8 @@ func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 const maxUNC = 4096
 
 // ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has it, or
-// with a path below the share. Spelling is kept.
+// with a path below the share. Spelling is kept, but for the dot at the end of a full name
+// (\\fs1.example.com.\vms), which names the same host to a resolver and no host to Kerberos.
 //
 // It fails with a *ShareNameError for paths of more than 4096 bytes, device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host
 // or share (255 and 80 UTF-16 code units), characters that they must not have (for a share control
@@ -73,6 +75,7 @@ func ParseShareName(unc string) (ShareName, error) {
 	if host == "." || host == "?" {
 		return fail("it is a device path")
 	}
+	host = strings.TrimSuffix(host, ".")
 	share, rest, _ := strings.Cut(path, `\`)
 	if reason := checkHost(host); reason != "" {
 		return fail(reason)
@@ -93,6 +96,8 @@ func checkHost(host string) string {
 		return "the host is empty"
 	case utf16Units(host) > maxHostName:
 		return "the host has more than 255 characters"
+	case strings.HasSuffix(host, "."):
+		return "the host has an empty label"
 	case strings.ContainsAny(host, ":[]") || isIPv6Literal(host):
 		if _, ok := hostAddr(host); !ok {
 			return "the host is no IPv6 address"

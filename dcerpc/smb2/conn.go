@@ -259,6 +259,11 @@ func (c *conn) deliver(a answer) error {
 	c.lastRead = time.Now()
 	r := c.pending[a.MessageID]
 	switch {
+	case r == nil && a.opened && a.Interim():
+		// Another goroutine was faster to decrypt the answer that came after it.
+		c.credits = min(c.credits+int(a.Credits), maxHeldCredits)
+		c.wakeLocked()
+		return nil
 	case r == nil:
 		return fmt.Errorf("%w: an answer (%v, message %d) to nothing, or a second one", ErrProtocol, a.Command, a.MessageID)
 	case r.command != a.Command:

@@ -384,6 +384,18 @@ func (f *File) ReparsePoint(ctx context.Context) (data []byte, err error) {
 	return data, err
 }
 
+// Control runs a control code of the file (MS-FSCC 2.3) and returns its output, 64 KiB at most.
+func (f *File) Control(ctx context.Context, code uint32, input []byte) (out []byte, err error) {
+	err = f.control(ctx, code, input, func(b []byte, more bool) error {
+		out = append([]byte(nil), b...)
+		if more {
+			return fmt.Errorf("%w: an output that was cut", ErrMessage)
+		}
+		return nil
+	})
+	return out, err
+}
+
 // control runs a control code of a file.
 func (f *File) control(ctx context.Context, code uint32, input []byte, use func(out []byte, more bool) error) error {
 	if err := f.use(OpQuery); err != nil {

@@ -349,8 +349,8 @@ func (p *pipe) Close() error {
 // LocalAddr is that of the TCP connection.
 func (p *pipe) LocalAddr() net.Addr { return p.s.LocalAddr() }
 
-// RemoteAddr is the pipe's.
-func (p *pipe) RemoteAddr() net.Addr { return pipeAddr(p.path) }
+// RemoteAddr is the pipe's; it has the TCP connection's in a method NetAddr.
+func (p *pipe) RemoteAddr() net.Addr { return pipeAddr{p.path, p.s.RemoteAddr()} }
 
 // SetDeadline sets both.
 func (p *pipe) SetDeadline(t time.Time) error {
@@ -372,7 +372,13 @@ func (p *pipe) SetWriteDeadline(t time.Time) error {
 }
 
 // A pipeAddr is the UNC path of a pipe.
-type pipeAddr string
+type pipeAddr struct {
+	path string
+	conn net.Addr
+}
 
 func (pipeAddr) Network() string  { return "ncacn_np" }
-func (a pipeAddr) String() string { return string(a) }
+func (a pipeAddr) String() string { return a.path }
+
+// NetAddr returns the server's address on the connection below.
+func (a pipeAddr) NetAddr() net.Addr { return a.conn }

@@ -29,6 +29,9 @@ func archiveCopy(ctx context.Context, tw *tar.Writer, src source, c provider.Cop
 		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
+	if fsys, err = c.Sub(fsys); err != nil {
+		return err
+	}
 	rep.begin(c)
 	buf := make([]byte, 1<<20)
 	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -32,13 +33,13 @@ func newRemoteSource(o *options, cfg *provider.Config) (*remoteSource, error) {
 
 func (s *remoteSource) shares() []string { return s.names }
 
-// prefix is host/share, without what a caller's longer path has below the share.
+// prefix is host/share, and the path below the share where there is one.
 func (s *remoteSource) prefix(share string) string {
 	n, err := fsrvp.ParseShareName(share)
 	if err != nil {
 		return ""
 	}
-	return path.Join(n.Host, n.Share)
+	return path.Join(n.Host, n.Share, strings.ReplaceAll(n.Rest, `\`, "/"))
 }
 
 func (s *remoteSource) open(ctx context.Context, c provider.Copy) (fs.FS, io.Closer, error) {

@@ -72,6 +72,10 @@ func (r *report) event(e provider.Event) {
 	switch e.Kind {
 	case provider.Waiting:
 		fmt.Fprintf(r.w, "waiting %v: %v\n", e.Elapsed.Round(time.Millisecond), e.Err)
+	case provider.Queued:
+		fmt.Fprintf(r.w, "waiting   for another backup of this host on %s\n", e.Server)
+	case provider.Slow:
+		fmt.Fprintf(r.w, "waiting   for %s, for %v so far (%s)\n", e.Server, e.Elapsed.Round(time.Second), e.Phase)
 	case provider.PhaseBegan:
 		if e.Phase == provider.PhaseFreeze {
 			r.frozen = e.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,17 +22,15 @@ import (
 // the first Freeze at the latest.
 //
 // The error is nil, or all that went wrong, joined: each an *Error that says where. An error of backup
-// is an *Error of PhaseBackup around it. Ending ctx ends the run, but not the clean-up, which
-// takes CleanUpLimit at most.
+// is an *Error of PhaseBackup around it. Ending ctx ends the run, but not the clean-up, which takes CleanUpLimit at
+// most, and CancelLimit from the moment that ctx ends. What could not be cleaned up is named by the error, and stays in
+// the journal. Several Runs on one host may have servers in common, see Config.TurnLimit.
 func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.Context, *Set) error) (err error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
-	r := &run{Config: c, names: shares}
-	for i := range c.Writers {
-		r.writers = append(r.writers, &c.Writers[i])
-	}
+	r := newRun(c, shares)
 	if c.Journal != nil {
 		if r.id, err = c.Journal.begin(); err != nil {
 			return err
@@ -40,7 +39,7 @@ func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.
 	}
 	err = errors.New("the backup panicked") // what the clean-up tells writers, should that happen
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.CleanUpLimit)
+		ctx, cancel := r.cleanUpContext(ctx)
 		defer cancel()
 		if err != nil {
 			err = errors.Join(err, r.abortWriters(ctx, err))
@@ -61,10 +60,36 @@ type run struct {
 	prepared []*Writer   // those whose Prepare was called
 	frozen   [][]*Writer // the groups whose Freeze was called, in that order
 	conns    []*server   // every server that was connected to
-	servers  []*server   // those that own a share
+	servers  []*server   // those that own a share, each machine once
 	set      *Set
 
-	eventMu sync.Mutex
+	events *sync.Mutex // of Progress
+	turnMu sync.Mutex  // of the numbers of turns' users
+}
+
+func newRun(c *Config, shares []string) *run {
+	r := &run{Config: c, names: shares, events: new(sync.Mutex)}
+	for i := range c.Writers {
+		r.writers = append(r.writers, &c.Writers[i])
+	}
+	return r
+}
+
+// cleanUpContext does not end with ctx, but soon after it.
+func (r *run) cleanUpContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	late := fmt.Errorf("gave up after the limit of %v", r.CleanUpLimit)
+	clean, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), r.CleanUpLimit, late)
+	clean, hurry := context.WithCancelCause(clean)
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(r.CancelLimit)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			hurry(fmt.Errorf("gave up %v after the run was cancelled", r.CancelLimit))
+		case <-clean.Done():
+		}
+	})
+	return clean, func() { stop(); hurry(nil); cancel() }
 }
 
 func (r *run) do(ctx context.Context, backup func(context.Context, *Set) error) error {
@@ -75,7 +100,7 @@ func (r *run) do(ctx context.Context, backup func(context.Context, *Set) error) 
 		{PhaseResolve, r.resolve},
 		{PhaseStart, r.start},
 		{PhasePrepare, r.prepare},
-		{PhaseCommit, r.commit},
+		{PhaseCommit, nil}, // with PhaseFreeze before it and PhaseThaw after it
 		{PhaseExpose, r.expose},
 		{PhasePostSnapshot, r.postSnapshot},
 		{PhaseRecover, r.recover},
@@ -86,14 +111,33 @@ func (r *run) do(ctx context.Context, backup func(context.Context, *Set) error) 
 			return nil
 		}},
 	} {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return &Error{Phase: step.phase, Err: context.Cause(ctx)}
 		}
-		if err := r.phase(ctx, step.phase, step.do); err != nil {
-			return err
+		var err error
+		if step.do == nil {
+			err = r.commit(ctx)
+		} else {
+			err = r.phase(ctx, step.phase, step.do)
+		}
+		if err != nil {
+			return once(ctx, step.phase, err)
 		}
 	}
 	return nil
+}
+
+// once makes one error of what every part of a phase says when ctx ends.
+func once(ctx context.Context, phase Phase, err error) error {
+	if ctx.Err() == nil || phase == PhaseBackup {
+		return err
+	}
+	for _, e := range causes(err) {
+		if !errors.Is(e, ctx.Err()) && !errors.Is(e, context.Cause(ctx)) {
+			return err
+		}
+	}
+	return &Error{Phase: phase, Err: context.Cause(ctx)}
 }
 
 // phase reports the beginning and the end of a phase around do.
@@ -106,16 +150,28 @@ func (r *run) phase(ctx context.Context, phase Phase, do func(context.Context) e
 }
 
 // part runs one server's part of a phase.
-func (r *run) part(phase Phase, s *server, do func() error) error {
+func (r *run) part(ctx context.Context, phase Phase, s *server, do func() error) error {
 	began := time.Now()
-	err := do()
-	if err != nil {
-		if e := new(Error); !errors.As(err, &e) {
-			err = &Error{Phase: phase, Server: s.name, Err: err}
-		}
-	}
-	r.emit(Event{Phase: phase, Kind: PartEnded, Server: s.name, Elapsed: time.Since(began), Err: err})
+	err := r.attempt(ctx, phase, s, do)
+	r.emit(Event{Phase: phase, Kind: PartEnded, Server: s.shown, Elapsed: time.Since(began), Err: err})
 	return err
+}
+
+// attempt is part without the event at its end.
+func (r *run) attempt(ctx context.Context, phase Phase, s *server, do func() error) error {
+	stop := r.notice(phase, s.shown, time.Now())
+	err := do()
+	stop()
+	if err == nil {
+		return nil
+	}
+	if e := new(Error); errors.As(err, &e) {
+		return err
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = context.Cause(ctx)
+	}
+	return &Error{Phase: phase, Server: s.shown, Err: err}
 }
 
 func (r *run) emit(e Event) {
@@ -144,29 +200,41 @@ func (r *run) emit(e Event) {
 	}
 	r.Logger.LogAttrs(context.Background(), level, "shadow copies", attrs...)
 	if r.Progress != nil {
-		r.eventMu.Lock()
-		defer r.eventMu.Unlock()
+		r.events.Lock()
+		defer r.events.Unlock()
 		r.Progress(e)
 	}
 }
 
-// start begins a set with all its shares on every server. Where a server is busy with another client's set, all
-// are given back before the wait: two backups that each hold what the other waits for would never end.
+// start begins a set on every server, and then adds all shares. Where a server is busy with another client's set, all
+// sets are given back before the wait: two backups that each hold what the other waits for would never end. At that
+// moment no set has a share yet, see RetryFor.
 func (r *run) start(ctx context.Context) error {
 	deadline := time.Now().Add(r.RetryFor)
 	for delay := r.RetryDelay; ; delay = min(2*delay, 30*time.Second) {
+		if err := r.takeTurns(ctx); err != nil {
+			return err
+		}
 		// Patient: a Start that is cut off half-way leaves a set whose id nobody knows.
 		err := allPatient(ctx, r.servers, func(ctx context.Context, s *server) error {
-			return r.part(PhaseStart, s, func() error { return s.start(ctx, r) })
+			err := r.attempt(ctx, PhaseStart, s, func() error { return s.start(ctx, r) })
+			if err != nil && !busy(err) {
+				r.emit(Event{Phase: PhaseStart, Kind: PartEnded, Server: s.shown, Elapsed: s.starting, Err: err})
+			}
+			return err
 		})
-		if err == nil || !busy(err) {
+		if err == nil {
+			break
+		}
+		if !busy(err) {
 			return err
 		}
 		wait := delay/2 + rand.N(delay/2+1)
 		if time.Now().Add(wait).After(deadline) {
 			return err
 		}
-		if undo := allPatient(ctx, r.servers, func(ctx context.Context, s *server) error { return s.release(ctx, r) }); undo != nil {
+		undo := allPatient(ctx, r.servers, func(ctx context.Context, s *server) error { return s.release(ctx, r, 2) })
+		if undo != nil {
 			return errors.Join(err, undo)
 		}
 		r.emit(Event{Phase: PhaseStart, Kind: Waiting, Elapsed: wait, Err: err})
@@ -176,6 +244,12 @@ func (r *run) start(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+	return allPatient(ctx, r.servers, func(ctx context.Context, s *server) error {
+		began := time.Now()
+		err := r.attempt(ctx, PhaseStart, s, func() error { return s.add(ctx, r) })
+		r.emit(Event{Phase: PhaseStart, Kind: PartEnded, Server: s.shown, Elapsed: s.starting + time.Since(began), Err: err})
+		return err
+	})
 }
 
 // busy tells whether every one of the joined errors says that another client's set is in progress.
@@ -197,46 +271,84 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	return all(ctx, r.servers, func(ctx context.Context, s *server) error {
-		return r.part(PhasePrepare, s, func() error { return s.prepare(ctx, r) })
+		return r.part(ctx, PhasePrepare, s, func() error { return s.prepare(ctx, r) })
 	})
 }
 
 // commit freezes the writers, commits on all servers at once, and thaws as soon as that has ended: the last server
 // has committed, one has failed, or the freeze limit is over.
 func (r *run) commit(ctx context.Context) error {
-	deadline := time.Now().Add(r.FreezeLimit)
-	late := fmt.Errorf("writers were frozen for the limit of %v", r.FreezeLimit)
-	fctx, cancel := context.WithDeadlineCause(ctx, deadline, late)
-	defer cancel()
+	fctx := ctx
+	var deadline time.Time
+	if slices.ContainsFunc(r.writers, func(w *Writer) bool { return w.Freeze != nil }) {
+		deadline = time.Now().Add(r.FreezeLimit)
+		var cancel context.CancelFunc
+		late := fmt.Errorf("writers were frozen for the limit of %v", r.FreezeLimit)
+		fctx, cancel = context.WithDeadlineCause(ctx, deadline, late)
+		defer cancel()
+	}
 	err := r.phase(fctx, PhaseFreeze, r.freeze)
-	var committed chan error
+	// What the parts say that are still at work when the commit is given up.
+	var parts chan error
 	if err == nil {
-		cctx, fail := context.WithCancelCause(fctx)
-		defer fail(nil)
-		committed = make(chan error, 1)
-		go func() {
-			committed <- parallel(cctx, fail, r.servers, func(ctx context.Context, s *server) error {
-				return r.part(PhaseCommit, s, func() error { return s.commit(ctx, r, deadline) })
-			})
-		}()
-		// Not only the end of all parts: a server that does not let go of its call must not keep writers frozen.
-		select {
-		case err = <-committed:
-			committed = nil
-		case <-cctx.Done():
-		}
+		err = r.phase(fctx, PhaseCommit, func(ctx context.Context) (err error) {
+			parts, err = r.commitAll(ctx, deadline)
+			return err
+		})
 	}
 	thawErr := r.phase(ctx, PhaseThaw, r.thaw)
-	if committed != nil {
-		err = errors.Join(err, <-committed)
+	if parts != nil {
+		if all := <-parts; all != nil {
+			err = all // and not the first alone
+		}
 	}
-	return errors.Join(thawErr, err)
+	return errors.Join(err, thawErr)
+}
+
+// commitAll commits on all servers at once, and returns when all have or one has failed. It does not wait
+// for the other parts: a server that does not let go of its call must not keep writers frozen. They give their errors later.
+func (r *run) commitAll(ctx context.Context, deadline time.Time) (parts chan error, err error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	var first error
+	var mu sync.Mutex
+	parts = make(chan error, 1)
+	go func() {
+		defer fail(nil)
+		parts <- parallel(ctx, fail, r.servers, func(ctx context.Context, s *server) error {
+			err := r.part(ctx, PhaseCommit, s, func() error { return s.commit(ctx, r, deadline) })
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil && err != nil && !stoppedElsewhere(ctx, err) {
+				first = err
+			}
+			return err
+		})
+	}()
+	select {
+	case err := <-parts:
+		return nil, err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-parts: // the last one at this moment
+		if err != nil {
+			return nil, err
+		}
+	default:
+		mu.Lock()
+		defer mu.Unlock()
+		if first != nil {
+			return parts, first
+		}
+		return parts, &Error{Phase: PhaseCommit, Err: context.Cause(ctx)}
+	}
+	return nil, nil
 }
 
 // expose makes shares of the copies and asks for their names.
 func (r *run) expose(ctx context.Context) error {
 	err := all(ctx, r.servers, func(ctx context.Context, s *server) error {
-		return r.part(PhaseExpose, s, func() error { return s.expose(ctx, r) })
+		return r.part(ctx, PhaseExpose, s, func() error { return s.expose(ctx, r) })
 	})
 	if err != nil {
 		return err
@@ -244,13 +356,16 @@ func (r *run) expose(ctx context.Context) error {
 	r.set = &Set{Copies: make([]Copy, len(r.names))}
 	for _, s := range r.servers {
 		for _, sh := range s.shares {
-			r.set.Copies[sh.index] = Copy{
-				Share:   sh.unc,
-				Path:    `\\` + s.name + `\` + sh.mapping.Exposed,
-				Server:  s.name,
-				SetID:   s.set,
-				CopyID:  sh.copy,
-				Created: sh.mapping.Created,
+			for _, p := range sh.paths {
+				r.set.Copies[p.index] = Copy{
+					Share:   p.name,
+					Path:    `\\` + s.name + `\` + sh.mapping.Exposed,
+					Rest:    p.rest,
+					Server:  s.name,
+					SetID:   s.set,
+					CopyID:  sh.copy,
+					Created: sh.mapping.Created,
+				}
 			}
 		}
 	}
@@ -260,11 +375,7 @@ func (r *run) expose(ctx context.Context) error {
 // recover completes the sets: from now on they stay until they are deleted.
 func (r *run) recover(ctx context.Context) error {
 	return all(ctx, r.servers, func(ctx context.Context, s *server) error {
-		return r.part(PhaseRecover, s, func() error {
-			err := s.agent.RecoveryCompleteShadowCopySet(ctx, s.set)
-			s.recovered = err == nil
-			return err
-		})
+		return r.part(ctx, PhaseRecover, s, func() error { return s.recover(ctx, r) })
 	})
 }
 
@@ -273,10 +384,14 @@ func (r *run) cleanUp(ctx context.Context) error {
 	return r.phase(ctx, PhaseCleanUp, func(ctx context.Context) error {
 		return allPatient(ctx, r.conns, func(ctx context.Context, s *server) error {
 			if s.state == stateNone {
+				s.freeTurn(r)
 				return s.close()
 			}
 			return errors.Join(
-				r.part(PhaseCleanUp, s, func() error { return s.release(ctx, r) }),
+				r.part(ctx, PhaseCleanUp, s, func() error {
+					defer s.freeTurn(r) // a server that cannot be reached keeps nobody waiting
+					return s.release(ctx, r, 0)
+				}),
 				s.close(),
 			)
 		})

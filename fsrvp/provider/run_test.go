@@ -60,7 +60,7 @@ func TestRun(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ran)
 	require.Equal(t, "prepare freeze thaw snapshot", app.story())
-	require.Equal(t, "resolve start prepare freeze thaw commit expose snapshot recover backup clean", strings.Join(phases, " "))
+	require.Equal(t, "resolve start prepare freeze commit thaw expose snapshot recover backup clean", strings.Join(phases, " "))
 	a.requireClean(t)
 	b.requireClean(t)
 }

@@ -4,29 +4,57 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A server is one file server in a run.
+// A server is one file server in a run: a machine, with one connection, whatever names it was given by.
 type server struct {
 	name   string // that it was connected to by
+	shown  string // for events and errors
+	owner  string // the name that it has for itself, OwnerMachineName
 	agent  Agent
 	shares []*share // those that it owns
 	set    fsrvp.SetID
 	state  state
 	// recovered tells that RecoveryComplete was answered: the set can no longer be aborted.
 	recovered bool
+
+	addr     netip.AddrPort // of the connection; zero where it is not known
+	inMemory bool           // the connection is none of a network's
+	direct   bool           // the host that it was connected to by is the machine itself
+	lost     error          // why the machine's own name could not be connected to
+	turn     *turn          // against other runs of this host
+	used     time.Time      // the end of the last call
+	doubtful bool           // the last call was not answered
+	starting time.Duration  // how long the start took
 }
 
 // A share is one share in a run.
 type share struct {
-	index   int    // among the shares that Run was given
-	unc     string // as Run was given it
+	unc     string // the share alone, as the server is told it
+	paths   []path // what Run was given of it
 	copy    fsrvp.CopyID
 	added   bool
 	mapping *fsrvp.ShareMapping
+}
+
+// A path is what Run was given: a share, or a path below one.
+type path struct {
+	index int    // among those that Run was given
+	name  string // as Run was given it
+	rest  string // below the share
+}
+
+// name is the share as Run was given it, where several paths are of it, by the first.
+func (sh *share) name() string {
+	if len(sh.paths) == 0 {
+		return sh.unc
+	}
+	return sh.paths[0].name
 }
 
 // A state says what may exist on a server.
@@ -38,44 +66,34 @@ const (
 	stateStarted        // there is a set with an id
 )
 
-// connect dials the agent and checks that both speak a version of the protocol.
-func (s *server) connect(ctx context.Context, r *run) error {
-	agent, err := r.Dial(ctx, s.name)
-	if err != nil {
-		return err
-	}
-	versions, err := agent.GetSupportedVersion(ctx)
-	if err == nil && versions.Min > version {
-		err = fmt.Errorf("the server speaks versions %d to %d of the protocol, this client %d", versions.Min, versions.Max, version)
-	}
-	if err != nil {
-		return errors.Join(err, agent.Close())
-	}
-	s.agent = agent
-	return nil
-}
-
+// close ends the connection in good order.
 func (s *server) close() error {
 	if s.agent == nil {
+		return nil
+	}
+	if s.doubtful {
+		s.drop()
 		return nil
 	}
 	agent := s.agent
 	s.agent = nil
 	if err := agent.Close(); err != nil {
-		return &Error{Phase: PhaseCleanUp, Server: s.name, Err: err}
+		return &Error{Phase: PhaseCleanUp, Server: s.shown, Err: err}
 	}
 	return nil
 }
 
-// start begins a set and adds the server's shares to it. What it does is in the journal before it is done.
+// start begins a set. What it does is in the journal before it is done.
 func (s *server) start(ctx context.Context, r *run) error {
-	if err := s.agent.SetContext(ctx, r.Context); err != nil {
+	began := time.Now()
+	defer func() { s.starting = time.Since(began) }()
+	if err := s.setContext(ctx, r); err != nil {
 		return err
 	}
 	if err := s.note(r, stateStarting); err != nil {
 		return err
 	}
-	set, err := s.agent.StartShadowCopySet(ctx, fsrvp.NewSetID())
+	set, err := s.startSet(ctx, r)
 	if err != nil {
 		if answered(err) {
 			return errors.Join(err, s.note(r, stateNone))
@@ -83,13 +101,30 @@ func (s *server) start(ctx context.Context, r *run) error {
 		return err
 	}
 	s.set = set
-	if err := s.note(r, stateStarted); err != nil {
+	return s.note(r, stateStarted)
+}
+
+func (s *server) setContext(ctx context.Context, r *run) error {
+	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.SetContext(ctx, r.Context) })
+}
+
+func (s *server) startSet(ctx context.Context, r *run) (set fsrvp.SetID, err error) {
+	err = s.call(ctx, r, func(ctx context.Context, a Agent) error {
+		set, err = a.StartShadowCopySet(ctx, fsrvp.NewSetID())
 		return err
-	}
-	for _, sh := range s.shares {
-		sh.copy, err = s.agent.AddToShadowCopySet(ctx, fsrvp.NewCopyID(), s.set, sh.unc)
+	})
+	return set, err
+}
+
+// add adds the server's shares to the set.
+func (s *server) add(ctx context.Context, r *run) error {
+	for i, sh := range s.shares {
+		err := s.call(ctx, r, func(ctx context.Context, a Agent) (err error) {
+			sh.copy, err = a.AddToShadowCopySet(ctx, fsrvp.NewCopyID(), s.set, sh.unc)
+			return err
+		})
 		if err != nil {
-			return &Error{Phase: PhaseStart, Server: s.name, Share: sh.unc, Err: err}
+			return &Error{Phase: PhaseStart, Server: s.shown, Share: sh.name(), Err: s.explainAdd(err, i)}
 		}
 		sh.added = true
 	}
@@ -97,40 +132,73 @@ func (s *server) start(ctx context.Context, r *run) error {
 	return s.note(r, stateStarted)
 }
 
+// explainAdd says what the server may have meant by refusing its i-th share.
+func (s *server) explainAdd(err error, i int) error {
+	bare := func(sh *share) string { return sh.unc[strings.LastIndexByte(sh.unc, '\\')+1:] }
+	switch {
+	case errors.Is(err, fsrvp.ErrObjectAlreadyExists):
+		for _, o := range s.shares[:i] {
+			if strings.EqualFold(bare(o), bare(s.shares[i])) {
+				return fmt.Errorf("is the same share as %s: %w", o.name(), err)
+			}
+		}
+	case answered(err) && s.lost != nil:
+		return fmt.Errorf("%w; the owner that the server named, %s, could not be reached: %w", err, s.owner, s.lost)
+	}
+	return err
+}
+
 func (s *server) prepare(ctx context.Context, r *run) error {
-	return s.agent.PrepareShadowCopySet(ctx, s.set, r.PrepareWait)
+	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.PrepareShadowCopySet(ctx, s.set, r.PrepareWait) })
 }
 
 // commit commits until the server has, or the deadline has passed: a commit that timed out goes on on the server,
-// and is waited for by calling it again (MS-FSRVP 3.1.4.5).
+// and is waited for by calling it again (MS-FSRVP 3.1.4.5). A zero deadline means that CommitWait is all there is.
 func (s *server) commit(ctx context.Context, r *run, deadline time.Time) error {
 	for {
-		wait := min(r.CommitWait, max(time.Until(deadline).Truncate(time.Millisecond), time.Millisecond))
+		wait := r.CommitWait
+		if !deadline.IsZero() {
+			wait = min(wait, max(time.Until(deadline).Truncate(time.Millisecond), time.Millisecond))
+		}
 		err := s.agent.CommitShadowCopySet(ctx, s.set, wait)
-		if !errors.Is(err, fsrvp.ErrTimeout) {
+		s.used, s.doubtful = time.Now(), err != nil && !answered(err)
+		if !errors.Is(err, fsrvp.ErrTimeout) || deadline.IsZero() {
 			return err
 		}
 		if ctx.Err() != nil {
-			return errors.Join(err, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 }
 
 func (s *server) expose(ctx context.Context, r *run) error {
-	if err := s.agent.ExposeShadowCopySet(ctx, s.set, r.ExposeWait); err != nil {
+	err := s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.ExposeShadowCopySet(ctx, s.set, r.ExposeWait) })
+	if err != nil {
 		return err
 	}
 	for _, sh := range s.shares {
-		m, err := s.agent.GetShareMapping(ctx, sh.copy, s.set, sh.unc, 1)
-		if err == nil && (m == nil || m.Exposed == "") {
+		err := s.call(ctx, r, func(ctx context.Context, a Agent) (err error) {
+			sh.mapping, err = a.GetShareMapping(ctx, sh.copy, s.set, sh.unc, 1)
+			return err
+		})
+		if err == nil && (sh.mapping == nil || sh.mapping.Exposed == "") {
 			err = errors.New("the server gave no name for the exposed share")
 		}
 		if err != nil {
-			return &Error{Phase: PhaseExpose, Server: s.name, Share: sh.unc, Err: err}
+			return &Error{Phase: PhaseExpose, Server: s.shown, Share: sh.name(), Err: err}
 		}
-		sh.mapping = m
 	}
 	return nil
+}
+
+// recover completes the set. Other runs of this host may then make theirs.
+func (s *server) recover(ctx context.Context, r *run) error {
+	err := s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.RecoveryCompleteShadowCopySet(ctx, s.set) })
+	if err == nil {
+		s.recovered = true
+		s.freeTurn(r)
+	}
+	return err
 }
 
 // note sets the state, in the journal first.
@@ -148,91 +216,4 @@ func (s *server) note(r *run, to state) error {
 		}
 	}
 	return nil
-}
-
-// release ends whatever the set has become on the server, and forgets it. A connection that broke is made
-// again, once.
-func (s *server) release(ctx context.Context, r *run) error {
-	if s.state == stateNone {
-		return nil
-	}
-	err := s.tryRelease(ctx, r)
-	if err != nil && !answered(err) && ctx.Err() == nil {
-		if s.agent != nil {
-			s.agent.Close() // it is broken, which is why we are here
-			s.agent = nil
-		}
-		if again := s.connect(ctx, r); again != nil {
-			return errors.Join(err, again)
-		}
-		err = s.tryRelease(ctx, r)
-	}
-	if err != nil {
-		return err
-	}
-	return s.note(r, stateNone)
-}
-
-func (s *server) tryRelease(ctx context.Context, r *run) error {
-	if s.agent == nil {
-		if err := s.connect(ctx, r); err != nil {
-			return err
-		}
-	}
-	if s.state == stateStarting {
-		return s.releaseUnknown(ctx, r)
-	}
-	if !s.recovered {
-		err := s.agent.AbortShadowCopySet(ctx, s.set)
-		if err != nil && !errors.Is(err, fsrvp.ErrBadState) && !gone(err) {
-			return err
-		}
-	}
-	// A BAD_STATE says that the set is recovered after all. After any other answer to Abort there should be nothing
-	// to delete; but Samba's agent says that it has aborted a set that was committed, and has not.
-	for _, sh := range s.shares {
-		if !sh.added {
-			continue
-		}
-		err := s.agent.DeleteShareMapping(ctx, s.set, sh.copy, sh.unc)
-		if errors.Is(err, fsrvp.ErrBadState) {
-			if err = s.agent.ExposeShadowCopySet(ctx, s.set, r.ExposeWait); err == nil {
-				err = s.agent.DeleteShareMapping(ctx, s.set, sh.copy, sh.unc)
-			}
-		}
-		if err != nil && !gone(err) {
-			return &Error{Phase: PhaseCleanUp, Server: s.name, Share: sh.unc, Err: err}
-		}
-	}
-	return nil
-}
-
-// releaseUnknown ends a set whose id never arrived: SetContext from the client that has an unfinished set removes it
-// (MS-FSRVP 3.1.4.2). The set that is then started and aborted leaves the server with no context set.
-func (s *server) releaseUnknown(ctx context.Context, r *run) error {
-	err := s.agent.SetContext(ctx, r.Context)
-	if errors.Is(err, fsrvp.ErrShadowCopySetInProgress) {
-		return nil // another client's: then ours is over, a server has one at a time
-	}
-	if err != nil {
-		return err
-	}
-	set, err := s.agent.StartShadowCopySet(ctx, fsrvp.NewSetID())
-	if err != nil {
-		return err
-	}
-	return s.agent.AbortShadowCopySet(ctx, set)
-}
-
-// answered tells whether err is what the server said, and not that it could not be asked.
-func answered(err error) bool {
-	var status fsrvp.Status
-	return errors.As(err, &status)
-}
-
-// gone tells whether a server said that it knows no such set, copy or share, in any of the ways that servers do.
-func gone(err error) bool {
-	return errors.Is(err, fsrvp.ErrObjectNotFound) ||
-		errors.Is(err, fsrvp.ErrShadowCopySetIDMismatch) ||
-		errors.Is(err, fsrvp.ErrInvalidArg)
 }

@@ -1,0 +1,67 @@
+//go:build unix && !solaris && !aix
+
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultTurnDir is the one directory that every user of a Unix host can make files in.
+func defaultTurnDir() (string, error) { return "/tmp", nil }
+
+// tryLock opens the file, which it makes where there is none, and locks it. Errors match errLocked where
+// another one has the lock. It is opened for reading: the mode and the sticky directory of another user's file allow no more.
+func tryLock(path string) (*os.File, error) {
+	const tries = 4 // a file that is removed at the wrong moment is made again
+	for range tries {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = newLockFile(path); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = lockOpen(f, path)
+		if err == nil {
+			return f, nil
+		}
+		_ = f.Close()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s is removed again and again", path)
+}
+
+// lockOpen locks f. The error matches fs.ErrNotExist where path is another file by now.
+func lockOpen(f *os.File, path string) error {
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !opened.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file", path)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return errLocked
+	}
+	if err != nil {
+		return &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	now, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(opened, now) {
+		return fs.ErrNotExist
+	}
+	return nil
+}
