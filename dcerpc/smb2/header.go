@@ -142,17 +142,13 @@ func (h *Header) Interim() bool {
 	return h.IsResponse() && h.Status == StatusPending && h.Flags&FlagAsync != 0
 }
 
-// body returns what follows the header where there are at least n bytes of it and the first two hold size.
-// Size counts one byte of a variable part, if there may be one; n does not.
-func body(msg []byte, n int, size uint16) ([]byte, error) {
-	if len(msg) < HeaderSize+n || len(msg) < HeaderSize+2 {
+// body returns what follows the header where there are at least n bytes of it. StructureSize, its first field, says nothing that
+// the command does not say.
+func body(msg []byte, n int) ([]byte, error) {
+	if len(msg) < HeaderSize+n {
 		return nil, fmt.Errorf("%w: %d bytes are too few for its body", ErrMessage, len(msg))
 	}
-	b := msg[HeaderSize:]
-	if le.Uint16(b) != size {
-		return nil, fmt.Errorf("%w: StructureSize is %d, not %d", ErrMessage, le.Uint16(b), size)
-	}
-	return b, nil
+	return msg[HeaderSize:], nil
 }
 
 // maxPart bounds what a length field may claim: the largest message that there can be.
@@ -208,7 +204,7 @@ type ErrorResponse struct {
 
 // ParseErrorResponse reads one. Data aliases msg.
 func ParseErrorResponse(msg []byte) (ErrorResponse, error) {
-	b, err := body(msg, 8, 9)
+	b, err := body(msg, 8)
 	if err != nil {
 		return ErrorResponse{}, err
 	}

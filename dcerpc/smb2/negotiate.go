@@ -169,7 +169,7 @@ type NegotiateRequest struct {
 
 // ParseNegotiateRequest reads one. Data of contexts aliases msg.
 func ParseNegotiateRequest(msg []byte) (NegotiateRequest, error) {
-	b, err := body(msg, 36, 36)
+	b, err := body(msg, 36)
 	if err != nil {
 		return NegotiateRequest{}, err
 	}
@@ -242,7 +242,7 @@ type NegotiateResponse struct {
 
 // ParseNegotiateResponse reads one. Slices alias msg.
 func ParseNegotiateResponse(msg []byte) (NegotiateResponse, error) {
-	b, err := body(msg, 64, 65)
+	b, err := body(msg, 64)
 	if err != nil {
 		return NegotiateResponse{}, err
 	}

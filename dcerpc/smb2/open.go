@@ -60,7 +60,7 @@ type CreateRequest struct {
 
 // ParseCreateRequest reads one.
 func ParseCreateRequest(msg []byte) (CreateRequest, error) {
-	b, err := body(msg, createRequestFixed, 57)
+	b, err := body(msg, createRequestFixed)
 	if err != nil {
 		return CreateRequest{}, err
 	}
@@ -145,7 +145,7 @@ type CreateResponse struct {
 
 // ParseCreateResponse reads one.
 func ParseCreateResponse(msg []byte) (CreateResponse, error) {
-	b, err := body(msg, createResponseFixed, 89)
+	b, err := body(msg, createResponseFixed)
 	if err != nil {
 		return CreateResponse{}, err
 	}
@@ -170,7 +170,7 @@ type CloseRequest struct {
 
 // ParseCloseRequest reads one.
 func ParseCloseRequest(msg []byte) (CloseRequest, error) {
-	b, err := body(msg, 24, 24)
+	b, err := body(msg, 24)
 	if err != nil {
 		return CloseRequest{}, err
 	}
@@ -193,7 +193,7 @@ type CloseResponse struct {
 
 // ParseCloseResponse reads one.
 func ParseCloseResponse(msg []byte) (CloseResponse, error) {
-	b, err := body(msg, 60, 60)
+	b, err := body(msg, 60)
 	if err != nil {
 		return CloseResponse{}, err
 	}
@@ -223,7 +223,7 @@ const dataOffset = HeaderSize + 16
 
 // ParseReadRequest reads one.
 func ParseReadRequest(msg []byte) (ReadRequest, error) {
-	b, err := body(msg, 48, 49)
+	b, err := body(msg, 48)
 	if err != nil {
 		return ReadRequest{}, err
 	}
@@ -250,7 +250,7 @@ type ReadResponse struct {
 
 // ParseReadResponse reads one. Data aliases msg.
 func ParseReadResponse(msg []byte) (r ReadResponse, err error) {
-	b, err := body(msg, 16, 17)
+	b, err := body(msg, 16)
 	if err != nil {
 		return r, err
 	}
@@ -282,7 +282,7 @@ type WriteRequest struct {
 
 // ParseWriteRequest reads one. Data aliases msg.
 func ParseWriteRequest(msg []byte) (r WriteRequest, err error) {
-	b, err := body(msg, 48, 49)
+	b, err := body(msg, 48)
 	if err != nil {
 		return r, err
 	}
@@ -309,7 +309,7 @@ type WriteResponse struct{ Count uint32 }
 
 // ParseWriteResponse reads one.
 func ParseWriteResponse(msg []byte) (WriteResponse, error) {
-	b, err := body(msg, 16, 17)
+	b, err := body(msg, 16)
 	if err != nil {
 		return WriteResponse{}, err
 	}
@@ -345,7 +345,7 @@ type IOCTLRequest struct {
 
 // ParseIOCTLRequest reads one. Input aliases msg.
 func ParseIOCTLRequest(msg []byte) (r IOCTLRequest, err error) {
-	b, err := body(msg, 56, 57)
+	b, err := body(msg, 56)
 	if err != nil {
 		return r, err
 	}
@@ -387,7 +387,7 @@ type IOCTLResponse struct {
 
 // ParseIOCTLResponse reads one. Output aliases msg.
 func ParseIOCTLResponse(msg []byte) (r IOCTLResponse, err error) {
-	b, err := body(msg, 48, 49)
+	b, err := body(msg, 48)
 	if err != nil {
 		return r, err
 	}
@@ -440,7 +440,7 @@ const QueryRestart = 0x01
 
 // ParseQueryDirectoryRequest reads one.
 func ParseQueryDirectoryRequest(msg []byte) (r QueryDirectoryRequest, err error) {
-	b, err := body(msg, 32, 33)
+	b, err := body(msg, 32)
 	if err != nil {
 		return r, err
 	}
@@ -479,7 +479,7 @@ type QueryInfoRequest struct {
 
 // ParseQueryInfoRequest reads one.
 func ParseQueryInfoRequest(msg []byte) (QueryInfoRequest, error) {
-	b, err := body(msg, 40, 41)
+	b, err := body(msg, 40)
 	if err != nil {
 		return QueryInfoRequest{}, err
 	}
@@ -504,7 +504,7 @@ type QueryResponse struct{ Output []byte }
 
 // ParseQueryResponse reads one. Output aliases msg.
 func ParseQueryResponse(msg []byte) (r QueryResponse, err error) {
-	b, err := body(msg, 8, 9)
+	b, err := body(msg, 8)
 	if err != nil {
 		return r, err
 	}

@@ -24,7 +24,7 @@ type SessionSetupRequest struct {
 
 // ParseSessionSetupRequest reads one. Token aliases msg.
 func ParseSessionSetupRequest(msg []byte) (SessionSetupRequest, error) {
-	b, err := body(msg, 24, 25)
+	b, err := body(msg, 24)
 	if err != nil {
 		return SessionSetupRequest{}, err
 	}
@@ -57,7 +57,7 @@ type SessionSetupResponse struct {
 
 // ParseSessionSetupResponse reads one. Token aliases msg.
 func ParseSessionSetupResponse(msg []byte) (SessionSetupResponse, error) {
-	b, err := body(msg, 8, 9)
+	b, err := body(msg, 8)
 	if err != nil {
 		return SessionSetupResponse{}, err
 	}
@@ -88,7 +88,7 @@ type TreeConnectRequest struct {
 
 // ParseTreeConnectRequest reads one.
 func ParseTreeConnectRequest(msg []byte) (TreeConnectRequest, error) {
-	b, err := body(msg, 8, 9)
+	b, err := body(msg, 8)
 	if err != nil {
 		return TreeConnectRequest{}, err
 	}
@@ -141,7 +141,7 @@ type TreeConnectResponse struct {
 
 // ParseTreeConnectResponse reads one.
 func ParseTreeConnectResponse(msg []byte) (TreeConnectResponse, error) {
-	b, err := body(msg, 16, 16)
+	b, err := body(msg, 16)
 	if err != nil {
 		return TreeConnectResponse{}, err
 	}

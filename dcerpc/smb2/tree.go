@@ -45,11 +45,11 @@ func (s *Session) TreeConnect(ctx context.Context, share string) (*Tree, error) 
 	}
 	t.id = a.TreeID
 	if t.share.Flags&ShareFlagEncryptData != 0 {
+		if s.keys == nil {
+			t.Close()
+			return nil, &Error{Op: OpOpenShare, Path: t.unc, Err: ErrNotEncrypted}
+		}
 		t.protect = sealed
-	}
-	if t.protect == sealed && s.keys == nil {
-		t.Close()
-		return nil, &Error{Op: OpOpenShare, Path: t.unc, Err: ErrNotEncrypted}
 	}
 	if err := s.checkNegotiation(ctx, t); err != nil {
 		t.Close()

@@ -329,7 +329,7 @@ func negotiated(t *testing.T, r recording) (dialect uint16, cipher smb2.Cipher) 
 		if h, ok := smb2.ParseHeader(b[i:]); ok && h.IsResponse() && h.Command == smb2.Negotiate {
 			n, ok := smb2.ParseNegotiateResponse(b[i:])
 			require.True(t, ok)
-			return n.Dialect, n.Cipher
+			return uint16(n.Dialect), n.Cipher
 		}
 	}
 }
