@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 )
 
 const (
@@ -22,12 +24,13 @@ const (
 )
 
 // Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its own: whatever a
-// test mounts is gone with the process, also when that is killed. No goroutine may be left at the end.
+// test mounts is gone with the process, also when that is killed. The snapshots that others have on this machine are out of its
+// sight. No goroutine may be left at the end.
 func Main(m *testing.M) {
 	if os.Getenv(inNamespace) == "made" {
 		// The images lie in memory. Nobody else sees the mount, so its place does not matter.
 		err := unix.Mount("images", imageDir, "tmpfs", 0, "mode=0700,size=2g")
-		if err := errors.Join(err, os.Setenv(inNamespace, "ready")); err != nil { // children share it
+		if err := errors.Join(err, hide(), os.Setenv(inNamespace, "ready")); err != nil { // children share it
 			fmt.Fprintln(os.Stderr, "tmpfs for images:", err)
 			os.Exit(1)
 		}
@@ -51,6 +54,24 @@ func Main(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	}
 	os.Exit(0)
+}
+
+// hide covers the directories in which backends look for snapshots where none is configured, at the root of each mount.
+func hide() error {
+	mounts, err := mount.All()
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		dir := filepath.Join(m.Point, ".fsrvp")
+		if info, err := os.Lstat(dir); m.Remote() || err != nil || !info.IsDir() {
+			continue
+		}
+		if err := unix.Mount("hidden", dir, "tmpfs", 0, "mode=0711"); err != nil {
+			return &os.PathError{Op: "mount", Path: dir, Err: err}
+		}
+	}
+	return nil
 }
 
 // Mount makes a file system in a file of that many MiB (btrfs: at least 114, xfs: 300), mounts it, and returns the mount point.
