@@ -49,7 +49,8 @@ type Limits struct {
 	// CallsPerConnection is how many calls of one connection may be in flight; 256. Further ones are answered
 	// nca_s_server_too_busy.
 	CallsPerConnection int
-	// UnauthenticatedCallsPerConnection is the same for peers that have not authenticated; 8.
+	// UnauthenticatedCallsPerConnection is the same for peers that have not authenticated; 8, or no limit where
+	// CallsPerConnection has none.
 	UnauthenticatedCallsPerConnection int
 	// Calls is how many calls of peers that have authenticated may be in flight on the whole server; 4096. One
 	// account may have as many as are then left for the others; all peers that have not authenticated, a quarter.
@@ -83,6 +84,9 @@ func (l Limits) filled() *Limits {
 	count(&l.ConnectionsPerAddress, 128)
 	if l.UnauthenticatedConnections < 0 && l.UnauthenticatedPerAddress == 0 {
 		l.UnauthenticatedPerAddress = -1
+	}
+	if l.CallsPerConnection < 0 && l.UnauthenticatedCallsPerConnection == 0 {
+		l.UnauthenticatedCallsPerConnection = -1
 	}
 	count(&l.UnauthenticatedConnections, 512)
 	count(&l.UnauthenticatedPerAddress, 64)
