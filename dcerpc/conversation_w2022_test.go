@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
@@ -18,6 +19,10 @@ import (
 // TestWindows2022 has what Windows Server 2022 answers on the raw level, where the standards leave a choice or say
 // otherwise; its authority is Samba's raw protocol tests, which were run against Windows.
 func TestWindows2022(t *testing.T) {
+	const service = "host/fs1.example.test"
+	realm := krb5test.NewRealm("EXAMPLE.TEST", 0)
+	realm.AddService(service)
+	realm.AddUser("backup")
 	// cut makes a PDU end after its count of contexts, and says how long its token is.
 	cut := func(r *raw, p pdu.PDU, authLength byte) {
 		r.sendEditedTo(p, 25, func(b []byte) { b[8], b[9], b[10] = 25, 0, authLength })
@@ -115,6 +120,31 @@ func TestWindows2022(t *testing.T) {
 			ack := r.bound(withAuth(sec.auth(token)))
 			r.send(alterAuth(sec.auth(r.step(sec, ack.Auth.Token))))
 			r.fatal(2, 0, pdu.FaultSecPkgError, dne)
+		}},
+		{rule: "8 Kerberos without GSS_C_CONF at the privacy level: bind_ack, then 0x721, DNE, end", setup: func(s *setup) {
+			s.server.Acceptors = append(s.server.Acceptors, realm.Acceptor())
+		}, talk: func(r *raw) {
+			ctx, err := realm.Initiator("backup").NewContext(service, dcerpc.LevelIntegrity) // does not ask for CONF
+			require.NoError(r.t, err)
+			token, _, err := ctx.Step(context.Background(), nil)
+			require.NoError(r.t, err)
+			sec := &rawSecurity{ctx, 1, dcerpc.AuthKerberos, dcerpc.LevelPrivacy}
+			ack := r.bound(withAuth(sec.auth(token)))
+			r.send(alterAuth(sec.auth(r.step(sec, ack.Auth.Token))))
+			r.fatal(2, 0, pdu.FaultSecPkgError, dne)
+		}},
+		{rule: "8 the same, with an auth3: 0x721 for the first protected request, end", setup: func(s *setup) {
+			s.server.Acceptors = append(s.server.Acceptors, realm.Acceptor())
+		}, talk: func(r *raw) {
+			ctx, err := realm.Initiator("backup").NewContext(service, dcerpc.LevelIntegrity)
+			require.NoError(r.t, err)
+			token, _, err := ctx.Step(context.Background(), nil)
+			require.NoError(r.t, err)
+			sec := &rawSecurity{ctx, 1, dcerpc.AuthKerberos, dcerpc.LevelPrivacy}
+			ack := r.bound(withAuth(sec.auth(token)))
+			r.send(auth3(sec.auth(r.step(sec, ack.Auth.Token))))
+			r.sendProtected(sec, request(2, opEcho, []byte("secret")))
+			r.fatal(2, 0, pdu.FaultSecPkgError, 0)
 		}},
 	})
 }

@@ -13,10 +13,12 @@ import (
 // finished security context. Strangers have budgets of their own; where one is used up, the oldest stranger of the
 // address that uses most of it goes, so that a newcomer always finds room.
 
-// What a stranger may hold without counting it against the budget that all strangers share, and the part of that budget
-// that one of them may use.
+// What a stranger may hold without counting it against the budget that all strangers share, the steps in which the rest
+// counts, rounded up, so that not every call takes the server's lock, and the part of that budget that one of them
+// may use.
 const (
 	strangerBase  = 4 << 10
+	strangerStep  = 16 << 10
 	strangerShare = 64
 )
 
@@ -216,13 +218,14 @@ const errOverBudget = reason("the peer holds too many bytes without having authe
 // charge counts n bytes more, or less, that a stranger makes the server hold, and returns an error where they are too
 // many. The caller gives them back in any case.
 func (c *serverConn) charge(n int) error {
-	over := func(held int64) int64 { return max(0, held-strangerBase) }
-	held := c.held.Add(int64(n))
-	delta := over(held) - over(held-int64(n))
-	if delta == 0 {
-		return nil
+	over := func(held int64) int64 {
+		return (max(0, held-strangerBase) + strangerStep - 1) / strangerStep * strangerStep
 	}
-	if !c.server.pool(c, delta) || n > 0 && !c.known && over(held) > int64(c.limits.UnauthenticatedBytes)/strangerShare {
+	held := c.held.Add(int64(n))
+	if delta := over(held) - over(held-int64(n)); delta != 0 && !c.server.pool(c, delta) {
+		return errOverBudget
+	}
+	if n > 0 && !c.known && held-strangerBase > int64(c.limits.UnauthenticatedBytes)/strangerShare {
 		return errOverBudget
 	}
 	return nil

@@ -129,6 +129,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
+	warnOfReaders(log, "-keytab", o.keytab)
+	warnOfReaders(log, "-ntlm-users", o.ntlmUsers)
 	acceptors, closeAcceptors, hosts, err := o.acceptors(ctx)
 	if err != nil {
 		return err
