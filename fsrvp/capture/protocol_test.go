@@ -468,5 +468,5 @@ func TestSummaryOfSeveral(t *testing.T) {
 			require.EqualValues(t, 1, c.Association)
 		}
 	}
-	require.Equal(t, Summary{Packets: 24, Bytes: 2 * 1068, Connections: 2, Associations: 2, Calls: 2}, sum)
+	require.Equal(t, Summary{Packets: 24, Bytes: 2 * 1068, TCP: 24, Connections: 2, Associations: 2, Calls: 2}, sum)
 }
