@@ -22,15 +22,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/writer"
 )
 
-const writersUsage = `-writer is what has to hold still while the copies are taken, KIND:ARGUMENT or KIND@GROUP:ARGUMENT. Groups freeze in the order of
-their numbers, and thaw in reverse. Kinds, with their usual groups:
-  0  command:PROGRAM            runs PROGRAM freeze, and PROGRAM thaw; -freeze and -thaw take two programs without arguments
-  0  postgres:CONNECTION        host=/run/postgresql user=backup dbname=postgres, or //user@host/database; @FILE has it in a file;
-                                the backup label goes to FILE.tar.backup_label
-  0  mysql:DSN                  backup@unix(/run/mysqld/mysqld.sock)/, or user:password@tcp(host:3306)/; @FILE has it in a file
+const writersUsage = `-writer is what has to hold still while the copies are taken, KIND:ARGUMENT or
+KIND@GROUP:ARGUMENT. Groups freeze in the order of their numbers, and thaw in reverse.
+The kinds, with their usual groups:
+  0  command:PROGRAM            runs PROGRAM freeze, and PROGRAM thaw
+  0  postgres:CONNECTION        host=/run/postgresql user=backup dbname=postgres, or
+                                //user@host/database, or @FILE that has it; the label of the
+                                backup goes to FILE.tar.backup_label
+  0  mysql:DSN                  backup@unix(/run/mysqld/mysqld.sock)/, or
+                                user:password@tcp(host:3306)/, or @FILE that has it
   1  qga:SOCKET[,MOUNT...]      a virtual machine, by the socket of its QEMU guest agent
   1  libvirt:DOMAIN[,MOUNT...]  a virtual machine of libvirt, by virsh
   2  fsfreeze:MOUNT[,MOUNT...]  file systems of this host that lie on what is copied
+-freeze and -thaw are programs without arguments, in group 0.
 `
 
 // guardArg is the only argument of the program where it is the guard of a writer.
@@ -44,10 +48,10 @@ type writerFlags struct {
 }
 
 func (f *writerFlags) register(flags *flag.FlagSet) {
-	flags.StringVar(&f.freeze, "freeze", "", "run this `program` before the copies are taken: the application has to hold still when it ends")
+	flags.StringVar(&f.freeze, "freeze", "", "run this `program` before the copies are taken: the application holds still when it ends")
 	flags.StringVar(&f.thaw, "thaw", "", "run this `program` when the copies are taken, or could not be")
 	flags.Var(&f.specs, "writer", "freeze `KIND:ARGUMENT` while the copies are taken; may be given several times")
-	flags.DurationVar(&f.limit, "freeze-limit", writer.DefaultLimit, "the longest `time` from freeze to thaw; the backup fails when it is over")
+	flags.DurationVar(&f.limit, "freeze-limit", writer.DefaultLimit, "the longest `time` from freeze to thaw; when it is over, the backup fails")
 }
 
 // writers are those of the flags.
@@ -127,7 +131,8 @@ func (ws *writers) add(spec string, limit time.Duration, guard writer.Guard, rep
 	var err error
 	switch kind {
 	case "command":
-		w, err = writer.Command{Freeze: []string{arg, "freeze"}, Thaw: []string{arg, "thaw"}, Limit: limit, Guard: guard}.Writer()
+		freeze, thaw := []string{arg, "freeze"}, []string{arg, "thaw"}
+		w, err = writer.Command{Freeze: freeze, Thaw: thaw, Limit: limit, Guard: guard}.Writer()
 	case "qga":
 		w, err = writer.QEMUGuestAgent{Socket: parts[0], Mounts: mounts, Limit: limit, Guard: guard}.Writer()
 		w.Group = 1
@@ -212,7 +217,8 @@ func (ws *writers) mysql(arg string, limit time.Duration, rep *report) (provider
 	}.Writer()
 }
 
-// fromFile returns arg, or with an @ in front what the file has: a password on the command line is seen by everybody.
+// fromFile returns arg, or with an @ in front what the file has: a password on the command line is
+// seen by everybody.
 func fromFile(arg string) (string, error) {
 	name, ok := strings.CutPrefix(arg, "@")
 	if !ok {
@@ -232,7 +238,8 @@ func (ws *writers) check(local string) error {
 	}
 	for _, m := range ws.frozenMounts {
 		if sameFileSystem(m, local) {
-			return fmt.Errorf("-writer fsfreeze:%s: the copy of -local %s is written to the same file system, which would wait for the thaw", m, local)
+			return fmt.Errorf("-writer fsfreeze:%s: the copy of -local %s is written to the same file system, "+
+				"which would wait for the thaw", m, local)
 		}
 	}
 	return nil

@@ -16,24 +16,25 @@ import (
 // its context has ended is left behind: the run does not wait for it.
 type Writer struct {
 	Name string
-	// Group says when the writer freezes and thaws: groups freeze in the order of their numbers, and thaw in
-	// the opposite order. Writers of one group do so at once. A database in a virtual machine, for
-	// example, has a lower number than the machine: it flushes into a file system that is not frozen yet.
+	// Group says when the writer freezes and thaws: groups freeze in the order of their numbers,
+	// and thaw in the opposite order. Writers of one group do so at once. A database in a virtual
+	// machine, for example, has a lower number than the machine: it flushes into a file system that
+	// is not frozen yet.
 	Group int
 	// Prepare comes before any writer is frozen: time for what takes long. Shares are those of Run.
 	Prepare func(ctx context.Context, shares []string) error
 	// Freeze returns when everything is flushed and nothing is written any more.
 	Freeze func(ctx context.Context) error
-	// Thaw lets the application go on. It is called for every writer whose Freeze was called, whether
-	// that worked or not, and even while a Freeze that outlived its context still runs. Its
+	// Thaw lets the application go on. It is called for every writer whose Freeze was called,
+	// whether that worked or not, and even while a Freeze that outlived its context still runs. Its
 	// context does not end with the run's. A Thaw that fails is called again, up to three times
 	// within Timeout, unless its error is [ErrNotHeld].
 	Thaw func(ctx context.Context) error
 	// PostSnapshot is called with the exposed copies before they are recovered: with an
 	// AUTO_RECOVERY context the application may still change them.
 	PostSnapshot func(ctx context.Context, set *Set) error
-	// Abort is called with the cause where a run fails, after a Prepare that was called. Its context
-	// does not end with the run's.
+	// Abort is called with the cause where a run fails, after a Prepare that was called. Its
+	// context does not end with the run's.
 	Abort func(ctx context.Context, cause error) error
 	// Timeout bounds each hook. Zero means 60 s.
 	Timeout time.Duration
@@ -80,7 +81,8 @@ func (w *Writer) call(ctx context.Context, hook func(context.Context) error) err
 // atOnce is all or allPatient.
 type atOnce func(context.Context, []*Writer, func(context.Context, *Writer) error) error
 
-// eachWriter calls one hook of all writers at once, by all or allPatient; hook returns nil for a writer that has none.
+// eachWriter calls one hook of all writers at once, by all or allPatient; hook returns nil for a
+// writer that has none.
 func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writers []*Writer, hook func(*Writer) func(context.Context) error) error {
 	return atOnce(ctx, writers, func(ctx context.Context, w *Writer) error {
 		h := hook(w)
@@ -111,7 +113,7 @@ func (r *run) prepareWriters(ctx context.Context) error {
 	})
 }
 
-// freeze freezes one group after another, and remembers whom it called.
+// freeze freezes one group after another, and remembers which it called.
 func (r *run) freeze(ctx context.Context) error {
 	byGroup := make(map[int][]*Writer)
 	for _, w := range r.writers {
@@ -131,7 +133,8 @@ func (r *run) freeze(ctx context.Context) error {
 	return nil
 }
 
-// thaw does not end with the run's context, and no writer's failure ends that of another: whatever happened, all go on.
+// thaw does not end with the run's context, and no writer's failure ends that of another: whatever
+// happened, all go on.
 func (r *run) thaw(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	errs := make([]error, len(r.frozen))

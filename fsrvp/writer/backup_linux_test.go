@@ -34,7 +34,8 @@ func buildBackup(tb testing.TB) string {
 	return exe
 }
 
-// rounds returns how often a test does something: less with -short, another number with the variable.
+// rounds returns how often a test does something: less with -short, another number with the
+// variable.
 func rounds(tb testing.TB, variable string, usual int) int {
 	tb.Helper()
 	if text := os.Getenv(variable); text != "" {
@@ -79,8 +80,9 @@ func (c *checkpoint) serve(f func()) error {
 	return os.WriteFile(c.answer, []byte("go on\n"), 0)
 }
 
-// TestBackupOfDatabases backs up data directories of servers that commit transactions all the time, by fsrvp-backup and a btrfs
-// snapshot. A server on what is restored holds every transaction that was acknowledged before the freeze.
+// TestBackupOfDatabases backs up data directories of servers that commit transactions all the time,
+// by fsrvp-backup and a btrfs snapshot. A server on what is restored holds every transaction that
+// was acknowledged before the freeze.
 func TestBackupOfDatabases(t *testing.T) {
 	exe := buildBackup(t)
 	for _, d := range []database{postgreSQL, mariaDB} {
@@ -164,7 +166,8 @@ func TestBackupOfDatabases(t *testing.T) {
 	}
 }
 
-// A victim is fsrvp-backup with writers of all kinds, to be killed or stopped, and what those writers freeze.
+// A victim is fsrvp-backup with writers of all kinds, to be killed or stopped, and what those
+// writers freeze.
 type victim struct {
 	exe  string
 	args []string
@@ -284,7 +287,8 @@ func (v *victim) tidy(t *testing.T) {
 	}
 }
 
-// TestKills kills the program at random. Two seconds later nothing is frozen, no lock is held, and no guard is left.
+// TestKills kills the program at random. Two seconds later nothing is frozen, no lock is held, and
+// no guard is left.
 func TestKills(t *testing.T) {
 	v := newVictim(t)
 	whole := v.whole(t)
@@ -319,8 +323,8 @@ func TestKills(t *testing.T) {
 	require.Equal(t, `"thawed"`, v.agent.ask(t, agentStatus, nil))
 }
 
-// TestStops stops the program at random, for longer than its limit. Nothing is frozen when that is over; the program, when it goes on, either has
-// had its copies before, or fails.
+// TestStops stops the program at random, for longer than its limit. Nothing is frozen when that is
+// over; the program, when it goes on, either has had its copies before, or fails.
 func TestStops(t *testing.T) {
 	v := newVictim(t)
 	whole := v.whole(t)

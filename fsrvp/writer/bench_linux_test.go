@@ -16,9 +16,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// BenchmarkFreezeToThaw measures the time from the first Freeze to the end of the last Thaw, with a snapshot of 50 ms and writers of
-// all kinds, in real peers: a guest, a file system, PostgreSQL, MariaDB and two programs; each alone, all at once, and in the groups
-// of fsrvp-backup: databases and programs, the guest, the file system. x/slowest compares with the slowest writer alone (at most
+// BenchmarkFreezeToThaw measures the time from the first Freeze to the end of the last Thaw, with a
+// snapshot of 50 ms and writers of all kinds, in real peers: a guest, a file system, PostgreSQL,
+// MariaDB and two programs; each alone, all at once, and in the groups of fsrvp-backup: databases
+// and programs, the guest, the file system. x/slowest compares with the slowest writer alone (at
+// most
 // 1.3 at once), x/snapshot with the snapshot.
 func BenchmarkFreezeToThaw(b *testing.B) {
 	const snapshot = 50 * time.Millisecond

@@ -17,25 +17,27 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Command is an application that two programs freeze and thaw. A program that ends with another status than zero has failed. What
-// the programs print goes to this program's standard error, the end of it into the error, too.
+// Command is an application that two programs freeze and thaw. A program that ends with another
+// status than zero has failed. What the programs print goes to this program's standard error, the
+// end of it into the error, too.
 //
-// The thaw program runs whenever the freeze program was started, even where that failed or was killed, and may run several
-// times: it has to work on an application that is not frozen.
+// The thaw program runs whenever the freeze program was started, even where that failed or was
+// killed, and may run several times: it has to work on an application that is not frozen.
 type Command struct {
 	// Name is what the writer is called. Empty means the freeze program.
 	Name string
-	// Freeze and Thaw are programs with their arguments. Either may be nil. A program that is no path is looked for
-	// in PATH when Writer is called.
+	// Freeze and Thaw are programs with their arguments. Either may be nil. A program that is no
+	// path is looked for in PATH when Writer is called.
 	Freeze, Thaw []string
 	// Env is the environment of both, as os.Environ has it. Nil means that of this program.
 	Env []string
 	// Dir is the working directory of both. Empty means that of this program when Writer is called.
 	Dir string
-	// Limit is the longest time from freeze to thaw; the freeze program is killed when it is over, with all that it has
-	// started. Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw; the freeze program is killed when it is over,
+	// with all that it has started. Zero means DefaultLimit.
 	Limit time.Duration
-	// ThawLimit is the longest time that the thaw program may take; it is killed then, and run again. Zero means 30 s.
+	// ThawLimit is the longest time that the thaw program may take; it is killed then, and run
+	// again. Zero means 30 s.
 	ThawLimit time.Duration
 	// Guard runs the programs, and thaws when this program cannot.
 	Guard Guard
@@ -141,7 +143,8 @@ func (p *programs) run(ctx context.Context, what string, argv []string) error {
 	}
 	text := out.String()
 	if text != "" {
-		// Not to the standard error itself: a program that freezes a file system with the log on it would never end.
+		// Not to the standard error itself: a program that freezes a file system with the log on it
+		// would never end.
 		select {
 		case <-printed(p.output, text):
 		case <-time.After(100 * time.Millisecond):

@@ -97,7 +97,8 @@ func TestCommand(t *testing.T) {
 	require.NoError(t, w.Abort(t.Context(), nil))
 }
 
-// TestCommandDeath is a program that is killed while its freeze program still runs, and while it holds.
+// TestCommandDeath is a program that is killed while its freeze program still runs, and while it
+// holds.
 func TestCommandDeath(t *testing.T) {
 	dir := t.TempDir()
 	thawed := filepath.Join(dir, "thawed")
@@ -140,7 +141,8 @@ func TestLibvirt(t *testing.T) {
 	}
 }
 
-// TestGuardNonsense has a guard that is something else, and a program that talks nonsense to a guard.
+// TestGuardNonsense has a guard that is something else, and a program that talks nonsense to a
+// guard.
 func TestGuardNonsense(t *testing.T) {
 	for _, command := range [][]string{{"/bin/false"}, {"/bin/echo", "hello"}, {"/bin/echo", `{"id":7}`}} {
 		k := newKeeper(spec{Name: "x", Command: &commandSpec{Dir: "/", Thaw: []string{"/bin/true"}}}, Guard{Command: command})

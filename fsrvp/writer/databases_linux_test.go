@@ -215,7 +215,8 @@ func (s *server) crash() {
 	<-s.ended
 }
 
-// A load is clients that commit transactions all the time, numbered from 1 without a hole each, and know which of them were acknowledged.
+// A load is clients that commit transactions all the time, numbered from 1 without a hole each, and
+// know which of them were acknowledged.
 type load struct {
 	acked []atomic.Int64 // of each client
 	last  atomic.Int64   // when a transaction that was acknowledged had begun, in ns since base
@@ -289,7 +290,8 @@ func (l *load) holds(tb testing.TB) {
 	require.Less(tb, time.Duration(l.last.Load()), from, "transactions are acknowledged")
 }
 
-// requireTransactions demands that a restored server holds all transactions up to those, and after them none but in a row.
+// requireTransactions demands that a restored server holds all transactions up to those, and after
+// them none but in a row.
 func requireTransactions(tb testing.TB, db *sql.DB, atLeast []int64) {
 	tb.Helper()
 	for c, want := range atLeast {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// From linux/fs.h: _IOWR('X', 119, int) and _IOWR('X', 120, int). The number is the same on all architectures that
-// Go has but mips, ppc and sparc, which swap the direction bits.
+// From linux/fs.h: _IOWR('X', 119, int) and _IOWR('X', 120, int). The number is the same on all
+// architectures that Go has but mips, ppc and sparc, which swap the direction bits.
 const (
 	fiFreeze = 0xC0045877
 	fiThaw   = 0xC0045878
@@ -65,7 +65,8 @@ func (f *fsFreezer) openMounts() error {
 			return err
 		}
 		if other := seen[device(info)]; other != "" {
-			return fmt.Errorf("%s is on one file system with %s, and cannot be frozen besides it or from within it", path, other)
+			return fmt.Errorf("%s is on one file system with %s, and cannot be frozen besides it or "+
+				"from within it", path, other)
 		}
 		seen[device(info)] = path
 	}

@@ -109,7 +109,8 @@ func TestFSFreezeRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "no Mounts")
 }
 
-// TestFSFreezeDeath is a program that dies, stops, or loses its guard, while a file system is frozen.
+// TestFSFreezeDeath is a program that dies, stops, or loses its guard, while a file system is
+// frozen.
 func TestFSFreezeDeath(t *testing.T) {
 	eachFileSystem(t, func(t *testing.T, point string) {
 		p := startProbe(t, point)

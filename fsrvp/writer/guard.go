@@ -13,32 +13,32 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Guard says what thaws an application when this program cannot: because it has died, was killed, or
-// was stopped.
+// Guard says what thaws an application when this program cannot: because it has died, was killed,
+// or was stopped.
 //
 // A guard is a process of its own, which freezes and thaws on behalf of this one. It thaws when the
 // pipe between the two breaks, and when the writer's limit is over. It goes on trying for an hour
 // where a thaw fails. When the guard is what dies, this program thaws.
 type Guard struct {
-	// Command is a program with arguments that calls GuardMain and does nothing else: usually the program
-	// itself (os.Executable), with an argument that its main function knows.
+	// Command is a program with arguments that calls GuardMain and does nothing else: usually the
+	// program itself (os.Executable), with an argument that its main function knows.
 	Command []string
-	// InProcess allows a writer without a Command. Its limit holds, but when this program is killed or
-	// stopped the application stays frozen.
+	// InProcess allows a writer without a Command. Its limit holds, but when this program is killed
+	// or stopped the application stays frozen.
 	InProcess bool
 }
 
 func (g *Guard) check(kind string) error {
 	if len(g.Command) == 0 && !g.InProcess {
-		return fmt.Errorf("writer: %s needs a Guard.Command, a program that calls writer.GuardMain, so that nothing stays frozen "+
-			"when this program dies", kind)
+		return fmt.Errorf("writer: %s needs a Guard.Command, a program that calls writer.GuardMain, "+
+			"so that nothing stays frozen when this program dies", kind)
 	}
 	return nil
 }
 
-// GuardMain is the main function of a guard ([Guard]). It serves one writer on standard input and output, and
-// returns when that writer has ended and nothing is frozen any more. Signals that ask it to end
-// are ignored: what it is there for comes when all around it end.
+// GuardMain is the main function of a guard ([Guard]). It serves one writer on standard input and
+// output, and returns when that writer has ended and nothing is frozen any more. Signals that ask
+// it to end are ignored: what it is there for comes when all around it end.
 func GuardMain() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, ignoredSignals...)
@@ -72,7 +72,8 @@ const (
 	opThaw   = "thaw"
 )
 
-// A response is what a guard answers, one line of JSON. Several with Trying may come before the one that counts.
+// A response is what a guard answers, one line of JSON. Several with Trying may come before the one
+// that counts.
 type response struct {
 	ID      uint64 `json:"id"`
 	Err     string `json:"err,omitempty"`
@@ -96,8 +97,8 @@ type holder interface {
 	open(ctx context.Context) error
 	// freeze may leave something frozen where it fails, for thaw.
 	freeze(ctx context.Context) error
-	// thaw undoes whatever freeze did, and nothing else. Where that was undone already, and the application
-	// is not frozen, the error is provider.ErrNotHeld.
+	// thaw undoes whatever freeze did, and nothing else. Where that was undone already, and the
+	// application is not frozen, the error is provider.ErrNotHeld.
 	thaw(ctx context.Context) error
 	// adopt is in place of a freeze that another process asked for, and may have got.
 	adopt()
@@ -316,8 +317,8 @@ func (g *guard) say(format string, args ...any) {
 	g.log.put(fmt.Appendf(nil, "writer guard: "+format+"\n", args...))
 }
 
-// A queue writes to what may block for ever: a pipe to a program that is stopped, a log on a file system
-// that is frozen. It drops what does not fit.
+// A queue writes to what may block for ever: a pipe to a program that is stopped, a log on a file
+// system that is frozen. It drops what does not fit.
 type queue struct {
 	ch   chan []byte
 	done chan struct{}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// ignoredSignals end the program, or all of its terminal or service, and may come before the pipe breaks. A SIGPIPE
-// would end a guard that logs to the program which has just died.
+// ignoredSignals end the program, or all of its terminal or service, and may come before the pipe
+// breaks. A SIGPIPE would end a guard that logs to the program which has just died.
 var ignoredSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE}
 
 // detach gives a command a session of its own: no terminal's signals arrive.

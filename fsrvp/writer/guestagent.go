@@ -13,16 +13,20 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// QEMUGuestAgent is a virtual machine whose file systems qemu-ga, the agent in the machine, freezes. The agent runs the
-// machine's own hooks (qemu-ga -F) before and after; a hook that fails fails the freeze.
+// QEMUGuestAgent is a virtual machine whose file systems qemu-ga, the agent in the machine,
+// freezes. The agent runs the machine's own hooks (qemu-ga -F) before and after; a hook that fails
+// fails the freeze.
 //
 // While libvirt manages the machine it holds the socket: use [Libvirt] then.
 type QEMUGuestAgent struct {
-	// Socket is the path of the Unix socket: of QEMU's chardev for org.qemu.guest_agent.0, or qemu-ga's own.
+	// Socket is the path of the Unix socket: of QEMU's chardev for org.qemu.guest_agent.0, or
+	// qemu-ga's own.
 	Socket string
-	// Mounts are mount points in the guest as its /proc/self/mounts names them. Nil means all local file systems.
+	// Mounts are mount points in the guest as its /proc/self/mounts names them. Nil means all local
+	// file systems.
 	Mounts []string
-	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit. A Windows guest has one of its own, of 10 s.
+	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit. A Windows guest has
+	// one of its own, of 10 s.
 	Limit time.Duration
 	// Guard thaws when this program cannot.
 	Guard Guard
@@ -100,8 +104,8 @@ func (a *guestAgent) open(ctx context.Context) error {
 		}) bool {
 			return c.Name == need && c.Enabled
 		}) {
-			return fmt.Errorf("the guest's agent (version %.40q) does not have the command %s, or not enabled: see its --block-rpcs and configuration",
-				info.Version, need)
+			return fmt.Errorf("the guest's agent (version %.40q) does not have the command %s, or not "+
+				"enabled: see its configuration and --block-rpcs", info.Version, need)
 		}
 	}
 	status, err := a.status(ctx)
@@ -127,14 +131,15 @@ func (a *guestAgent) freeze(ctx context.Context) error {
 	// The agent passes over mount points that it does not find.
 	switch {
 	case a.spec.Mounts != nil && n != int64(len(a.spec.Mounts)):
-		return fmt.Errorf("the guest's agent froze %d file systems, not the %d at %s; its /proc/self/mounts has the names that it knows",
-			n, len(a.spec.Mounts), strings.Join(a.spec.Mounts, ", "))
+		return fmt.Errorf("the guest's agent froze %d file systems, not the %d at %s; its /proc/self/mounts "+
+			"has the names that it knows", n, len(a.spec.Mounts), strings.Join(a.spec.Mounts, ", "))
 	case n <= 0:
 		return errors.New("the guest's agent has no file system that it can freeze")
 	}
 	status, err := a.status(ctx)
 	if err == nil && status != "frozen" {
-		err = fmt.Errorf("the guest's agent says that it froze %d file systems, and then that the guest is %s", n, status)
+		err = fmt.Errorf("the guest's agent says that it froze %d file systems, and then that the guest is %s",
+			n, status)
 	}
 	a.held = err == nil
 	return err
@@ -185,7 +190,8 @@ func (a *guestAgent) status(ctx context.Context) (string, error) {
 	return status, nil
 }
 
-// maxOutOfStep is how often in a row an agent may fail to answer in time before a new connection is tried.
+// maxOutOfStep is how often in a row an agent may fail to answer in time before a new connection is
+// tried.
 const maxOutOfStep = 5
 
 // connect makes a connection that is in step.
@@ -201,8 +207,8 @@ func (a *guestAgent) connect(ctx context.Context) error {
 		a.conn = c
 	}
 	if err := a.keep(a.conn.sync(ctx)); err != nil {
-		return fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no other program (libvirt) "+
-			"the socket? %w", a.spec.Socket, err)
+		return fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no "+
+			"other program (libvirt) the socket? %w", a.spec.Socket, err)
 	}
 	return nil
 }

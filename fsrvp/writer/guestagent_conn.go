@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// maxAgentMessage bounds one message of an agent. Its longest here, guest-info, has some 10 KiB.
+	// maxAgentMessage bounds one message of an agent. Its longest here, guest-info, has some 10
+	// KiB.
 	maxAgentMessage = 256 << 10
 	// maxAgentStale bounds what an earlier client may have left unread.
 	maxAgentStale = 16 << 20
@@ -33,15 +34,16 @@ func (e *AgentError) Error() string {
 	return fmt.Sprintf("the guest's agent refused %s: %.500q (%.40s)", e.Command, e.Desc, e.Class)
 }
 
-// An agentConn is a connection to a guest's agent. An error is its end, unless it is an *AgentError, or the connection is
-// out of step: then sync makes it usable again.
+// An agentConn is a connection to a guest's agent. An error is its end, unless it is an
+// *AgentError, or the connection is out of step: then sync makes it usable again.
 //
-// It is better not to close a connection on which an answer is outstanding: a qemu-ga that listens by itself (unix-listen)
-// ends when it cannot send that, and leaves the guest frozen.
+// It is better not to close a connection on which an answer is outstanding: a qemu-ga that listens
+// by itself (unix-listen) ends when it cannot send that, and leaves the guest frozen.
 type agentConn struct {
 	conn net.Conn
 	r    *bufio.Reader
-	// outOfStep tells that answers may come that nobody waits for: of an earlier client, or of what took too long.
+	// outOfStep tells that answers may come that nobody waits for: of an earlier client, or of what
+	// took too long.
 	outOfStep bool
 }
 
@@ -64,7 +66,8 @@ func (c *agentConn) sync(ctx context.Context) (err error) {
 	}
 	defer c.bound(ctx, &err)()
 	id := rand.Int64N(1 << 53)
-	if _, err := fmt.Fprintf(c.conn, "\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":%d}}\n", id); err != nil {
+	const request = "\xff" + `{"execute":"guest-sync-delimited","arguments":{"id":%d}}` + "\n"
+	if _, err := fmt.Fprintf(c.conn, request, id); err != nil {
 		return explainContext(ctx, err)
 	}
 	for left := maxAgentStale; left > 0; {
@@ -147,8 +150,8 @@ func (c *agentConn) readLine() ([]byte, error) {
 	}
 }
 
-// bound has the end of ctx end reads and writes, until the function that it returns is called. That puts the connection out of
-// step where *err is due to ctx.
+// bound has the end of ctx end reads and writes, until the function that it returns is called. That
+// puts the connection out of step where *err is due to ctx.
 func (c *agentConn) bound(ctx context.Context, err *error) func() {
 	_ = c.conn.SetDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })

@@ -26,8 +26,8 @@ type fakeAgent struct {
 	wg     sync.WaitGroup
 	frozen atomic.Bool
 	thaws  atomic.Int32
-	// fault returns what goes out in place of the answer to a command, or "" for the answer; "hang" for none at all,
-	// until the connection ends, and "close" for the end of the connection.
+	// fault returns what goes out in place of the answer to a command, or "" for the answer; "hang"
+	// for none at all, until the connection ends, and "close" for the end of the connection.
 	fault atomic.Pointer[func(command string) string]
 }
 
@@ -157,8 +157,8 @@ func TestGuestAgent(t *testing.T) {
 	require.ErrorContains(t, err, "needs a Guard.Command")
 }
 
-// TestGuestAgentLies has agents that do something else than they say, say something else than they should, or nothing. None may be taken for
-// frozen, none may stay frozen.
+// TestGuestAgentLies has agents that do something else than they say, say something else than they
+// should, or nothing. None may be taken for frozen, none may stay frozen.
 func TestGuestAgentLies(t *testing.T) {
 	on := func(command, out string) func(string) string {
 		return func(c string) string {

@@ -255,8 +255,8 @@ func (l *link) read(answers io.Reader) {
 	}
 }
 
-// call sends a request and waits for its answer. With a silence above zero it does not wait for longer than that from one
-// sign of life to the next.
+// call sends a request and waits for its answer. With a silence above zero it does not wait for
+// longer than that from one sign of life to the next.
 func (l *link) call(ctx context.Context, req request, silence time.Duration) (response, error) {
 	answers := make(chan response, maxQueued)
 	l.mu.Lock()

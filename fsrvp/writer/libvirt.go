@@ -7,8 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Libvirt is a virtual machine that libvirt manages, whose file systems the QEMU guest agent freezes: [Command] with
-// virsh domfsfreeze and domfsthaw.
+// Libvirt is a virtual machine that libvirt manages, whose file systems the QEMU guest agent
+// freezes: [Command] with virsh domfsfreeze and domfsthaw.
 type Libvirt struct {
 	// Domain is the machine's name, id or UUID.
 	Domain string

@@ -97,7 +97,8 @@ func programMain() error {
 	return err
 }
 
-// missing ends a test that needs what this machine has not, or fails where the environment has FSRVP_PEERS=require.
+// missing ends a test that needs what this machine has not, or fails where the environment has
+// FSRVP_PEERS=require.
 func missing(tb testing.TB, format string, args ...any) {
 	tb.Helper()
 	if os.Getenv("FSRVP_PEERS") == "require" {

@@ -27,7 +27,8 @@ const (
 	imageDir    = "/mnt" // in the namespace: a tmpfs
 )
 
-// enterNamespace runs the tests, for root, in a mount namespace of their own: what they mount is gone with them.
+// enterNamespace runs the tests, for root, in a mount namespace of their own: what they mount is
+// gone with them.
 func enterNamespace() {
 	if os.Geteuid() != 0 || os.Getenv(inNamespace) == "ready" {
 		return
@@ -57,7 +58,8 @@ func enterNamespace() {
 	os.Exit(0)
 }
 
-// mountImage makes a file system in a file in memory and mounts it, until the test ends; whatever froze it.
+// mountImage makes a file system in a file in memory and mounts it, until the test ends; whatever
+// froze it.
 func mountImage(tb testing.TB, fsType string, mib int64) string {
 	tb.Helper()
 	if os.Getenv(inNamespace) != "ready" {

@@ -12,27 +12,31 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// MySQL is a server of MySQL or MariaDB. Between freeze and thaw one session holds BACKUP STAGE BLOCK_COMMIT (MariaDB
+// MySQL is a server of MySQL or MariaDB. Between freeze and thaw one session holds BACKUP STAGE
+// BLOCK_COMMIT (MariaDB
 // 10.4.1 and later) or FLUSH TABLES WITH READ LOCK: nothing commits, and tables that are not transactional are on disk.
 //
-// InnoDB still writes pages meanwhile, so the copy has to be of one moment. A server on the restored copy starts with
-// the usual recovery, and holds every transaction that was acknowledged before the freeze.
+// InnoDB still writes pages meanwhile, so the copy has to be of one moment. A server on the
+// restored copy starts with the usual recovery, and holds every transaction that was acknowledged
+// before the freeze.
 //
-// The session needs the privilege RELOAD, and REPLICATION CLIENT (in MariaDB: BINLOG MONITOR) for the position.
-// The server ends it, and so the lock, when the connection breaks, or when nothing came on it for Limit.
+// The session needs the privilege RELOAD, and REPLICATION CLIENT (in MariaDB: BINLOG MONITOR) for
+// the position. The server ends it, and so the lock, when the connection breaks, or when nothing
+// came on it for Limit.
 type MySQL struct {
-	// DB reaches the server with any driver. The writer takes one connection from Prepare to Thaw, and another one for a
-	// moment where it has to make sure that the first has ended.
+	// DB reaches the server with any driver. The writer takes one connection from Prepare to Thaw,
+	// and another one for a moment where it has to make sure that the first has ended.
 	DB *sql.DB
 	// Name is what the writer is called. Empty means MySQL.
 	Name string
 	// ReadLock uses FLUSH TABLES WITH READ LOCK where BACKUP STAGE would do.
 	ReadLock bool
-	// Limit is the longest time from freeze to thaw, in whole seconds, rounded up; the server keeps it (wait_timeout). It bounds the wait
-	// for the lock, too (lock_wait_timeout). Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw, in whole seconds, rounded up; the server keeps
+	// it (wait_timeout). It bounds the wait for the lock, too (lock_wait_timeout). Zero means
+	// DefaultLimit.
 	Limit time.Duration
-	// Position is told where the binary log was while nothing was committed, after the thaw. It is not called where
-	// the server has no binary log. Nil means that nobody wants to know.
+	// Position is told where the binary log was while nothing was committed, after the thaw. It is
+	// not called where the server has no binary log. Nil means that nobody wants to know.
 	Position func(context.Context, BinlogPosition) error
 }
 
@@ -88,7 +92,8 @@ func (w *mySQLWriter) prepare(ctx context.Context) error {
 	return w.session.open(ctx, func(ctx context.Context, conn *sql.Conn) (sessionID, error) {
 		var version string
 		var id sessionID
-		if err := conn.QueryRowContext(ctx, "SELECT VERSION(), CONNECTION_ID()").Scan(&version, &id.number); err != nil {
+		row := conn.QueryRowContext(ctx, "SELECT VERSION(), CONNECTION_ID()")
+		if err := row.Scan(&version, &id.number); err != nil {
 			return id, err
 		}
 		n := versionNumber(version)
@@ -116,7 +121,9 @@ func (w *mySQLWriter) freeze(ctx context.Context) error {
 		fmt.Sprintf("SET SESSION lock_wait_timeout = %d, SESSION wait_timeout = %d", seconds, seconds),
 	}
 	if w.stages {
-		statements = append(statements, "BACKUP STAGE START", "BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT")
+		for _, stage := range []string{"START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT"} {
+			statements = append(statements, "BACKUP STAGE "+stage)
+		}
 	} else {
 		statements = append(statements, "FLUSH TABLES WITH READ LOCK")
 	}
@@ -188,7 +195,8 @@ func (w *mySQLWriter) readPosition(ctx context.Context, conn *sql.Conn) (*Binlog
 	return p, nil
 }
 
-// thaw unlocks. A session that cannot do so has been ended by the server, and with it the lock, nobody knows when.
+// thaw unlocks. A session that cannot do so has been ended by the server, and with it the lock,
+// nobody knows when.
 func (w *mySQLWriter) thaw(ctx context.Context) error {
 	if !w.session.held() {
 		return nil
@@ -225,7 +233,8 @@ func killMySQL(ctx context.Context, db *sql.DB, id sessionID) error {
 		return nil
 	}
 	var n int // is it gone? The number of the error is the driver's business
-	if list := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", id.number).Scan(&n); list != nil {
+	row := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", id.number)
+	if list := row.Scan(&n); list != nil {
 		return errors.Join(err, list)
 	}
 	if n > 0 {

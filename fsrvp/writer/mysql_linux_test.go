@@ -107,7 +107,8 @@ func TestMySQL(t *testing.T) {
 				l.commits(t, 3*time.Second)
 				require.ErrorIs(t, w.Thaw(t.Context()), provider.ErrNotHeld)
 			})
-			// A transaction that has a table locked is in the way of the freeze, which must not block all others.
+			// A transaction that has a table locked is in the way of the freeze, which must not
+			// block all others.
 			t.Run("lock that waits", func(t *testing.T) {
 				conn, err := app.Conn(t.Context())
 				require.NoError(t, err)

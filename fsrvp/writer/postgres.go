@@ -10,23 +10,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Postgres is a server of PostgreSQL, 9.6 or later. One session is in backup mode while the copies are taken: from
-// pg_backup_start, with a checkpoint, in Prepare, to pg_backup_stop in Thaw. PostgreSQL has nothing that stops its writes, and does not
-// need it: the session keeps what a recovery of the copy needs.
+// Postgres is a server of PostgreSQL, 9.6 or later. One session is in backup mode while the copies
+// are taken: from pg_backup_start, with a checkpoint, in Prepare, to pg_backup_stop in Thaw.
+// PostgreSQL has nothing that stops its writes, and does not need it: the session keeps what a
+// recovery of the copy needs.
 //
 // There are two ways to restore, for two kinds of copies.
 //
-//   - One moment of the data directory, with pg_wal and all tablespaces: start a server on it. It recovers as after a crash, and holds every
-//     transaction that was acknowledged before the freeze. The label is not needed and must not be put there: with it the
-//     server wants the log up to the end of the backup, which the copy does not have.
-//   - Any other copy, of several moments: put the label there as backup_label (and the tablespace map as tablespace_map), and have
-//     restore_command bring the log up to StopLSN from an archive.
+//   - One moment of the data directory, with pg_wal and all tablespaces: start a server on it. It
+//     recovers as after a crash, and holds every transaction that was acknowledged before the freeze.
+//     The label is not needed and must not be put there: with it the server wants the log up to the
+//     end of the backup, which the copy does not have.
+//   - Any other copy, of several moments: put the label there as backup_label, and the tablespace map
+//     as tablespace_map, and have restore_command bring the log up to StopLSN from an archive.
 //
-// The server ends the backup mode when the connection breaks, or (from version 14 on) when nothing came on it for
-// Limit after the freeze. The role needs the right to execute the two functions.
+// The server ends the backup mode when the connection breaks, or (from version 14 on) when nothing
+// came on it for Limit after the freeze. The role needs the right to execute the two functions.
 type Postgres struct {
-	// DB reaches the server with any driver, without a pooler that shares sessions. The writer takes one connection from Prepare to
-	// Thaw, and another one for a moment where it has to make sure that the first has ended.
+	// DB reaches the server with any driver, without a pooler that shares sessions. The writer
+	// takes one connection from Prepare to Thaw, and another one for a moment where it has to make
+	// sure that the first has ended.
 	DB *sql.DB
 	// Name is what the writer is called, also in the label. Empty means PostgreSQL.
 	Name string
@@ -34,8 +37,9 @@ type Postgres struct {
 	Limit time.Duration
 	// WaitForArchive has Thaw wait until the log up to StopLSN is in the archive.
 	WaitForArchive bool
-	// Label is told what pg_backup_stop has returned, when the copies are exposed and not recovered yet: with a context for
-	// writable copies they may still be changed. Nil means that the label is not kept.
+	// Label is told what pg_backup_stop has returned, when the copies are exposed and not recovered
+	// yet: with a context for writable copies they may still be changed. Nil means that the label
+	// is not kept.
 	Label func(ctx context.Context, set *provider.Set, label PostgresLabel) error
 }
 
@@ -84,7 +88,8 @@ func (p Postgres) Writer() (provider.Writer, error) {
 	}, nil
 }
 
-// prepare puts a new session into backup mode. The checkpoint takes as long as the server has pages to write.
+// prepare puts a new session into backup mode. The checkpoint takes as long as the server has pages
+// to write.
 func (w *postgresWriter) prepare(ctx context.Context) error {
 	return w.session.open(ctx, func(ctx context.Context, conn *sql.Conn) (sessionID, error) {
 		w.label = nil
@@ -137,7 +142,8 @@ func (w *postgresWriter) thaw(ctx context.Context) error {
 			query = "SELECT lsn::text, labelfile, COALESCE(spcmapfile, '') FROM pg_stop_backup(false, $1)"
 		}
 		label := PostgresLabel{StartLSN: w.start}
-		if err := conn.QueryRowContext(ctx, query, args...).Scan(&label.StopLSN, &label.BackupLabel, &label.TablespaceMap); err != nil {
+		row := conn.QueryRowContext(ctx, query, args...)
+		if err := row.Scan(&label.StopLSN, &label.BackupLabel, &label.TablespaceMap); err != nil {
 			return err
 		}
 		w.label = &label

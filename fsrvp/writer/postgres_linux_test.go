@@ -23,7 +23,8 @@ func startPostgres(t *testing.T) (*server, *sql.DB) {
 	return archiving.start(t, dir)
 }
 
-// backupSessions returns how many sessions there are in backup mode: those of an application name that the tests give.
+// backupSessions returns how many sessions there are in backup mode: those of an application name
+// that the tests give.
 func backupSessions(t *testing.T, db *sql.DB) int {
 	t.Helper()
 	var n int

@@ -22,8 +22,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// A guestRoot is what a real qemu-ga sees: a root file system in memory with the agent in it, and the file systems of a test.
-// There is nothing else that it could freeze.
+// A guestRoot is what a real qemu-ga sees: a root file system in memory with the agent in it, and
+// the file systems of a test. There is nothing else that it could freeze.
 type guestRoot struct {
 	Root   string            // directory to mount it on
 	Files  []string          // what is copied in, under the same path
@@ -32,7 +32,8 @@ type guestRoot struct {
 	Args   []string
 }
 
-// agentMain builds the root, moves into it, makes sure that nothing of the machine is left to be frozen, and becomes qemu-ga.
+// agentMain builds the root, moves into it, makes sure that nothing of the machine is left to be
+// frozen, and becomes qemu-ga.
 func agentMain() error {
 	var g guestRoot
 	if err := json.Unmarshal([]byte(os.Args[2]), &g); err != nil {
@@ -98,7 +99,8 @@ type realAgent struct {
 	cmd    *exec.Cmd
 }
 
-// startRealAgent starts qemu-ga with the file systems of the test at their paths in the guest. The hook, a shell script, is what qemu-ga -F runs.
+// startRealAgent starts qemu-ga with the file systems of the test at their paths in the guest. The
+// hook, a shell script, is what qemu-ga -F runs.
 func startRealAgent(tb testing.TB, mounts map[string]string, hook string) *realAgent {
 	tb.Helper()
 	exe, err := exec.LookPath("qemu-ga")
@@ -306,7 +308,8 @@ func TestQEMUGuestAgentHooks(t *testing.T) {
 	require.NoError(t, w.Abort(context.WithoutCancel(t.Context()), err))
 }
 
-// TestQEMUGuestAgentBusySocket has another client hold the agent's only connection, as libvirt does.
+// TestQEMUGuestAgentBusySocket has another client hold the agent's only connection, as libvirt
+// does.
 func TestQEMUGuestAgentBusySocket(t *testing.T) {
 	point := mountImage(t, "ext4", 32)
 	a := startRealAgent(t, map[string]string{"/data": point}, "")

@@ -9,11 +9,12 @@ import (
 	"sync"
 )
 
-// A session is the one connection to a database on which a writer holds what it holds. The server gives that up when the
-// connection breaks, however this program ends.
+// A session is the one connection to a database on which a writer holds what it holds. The server
+// gives that up when the connection breaks, however this program ends.
 type session struct {
 	db *sql.DB
-	// kill ends the session with an id from another connection, and returns nil when the session is no more.
+	// kill ends the session with an id from another connection, and returns nil when the session is
+	// no more.
 	kill func(ctx context.Context, db *sql.DB, id sessionID) error
 
 	mu      sync.Mutex
@@ -29,7 +30,8 @@ type sessionID struct {
 	since  string // where numbers are used again: the beginning of the session
 }
 
-// open takes a connection of the pool, and prepares it by init, which returns the server's name of it.
+// open takes a connection of the pool, and prepares it by init, which returns the server's name of
+// it.
 func (s *session) open(ctx context.Context, init func(context.Context, *sql.Conn) (sessionID, error)) error {
 	s.mu.Lock()
 	if s.conn != nil || s.busy {
@@ -84,8 +86,9 @@ func (s *session) held() bool {
 	return s.conn != nil
 }
 
-// end closes the session for good, and makes sure that the server has done so, too: a server that is waiting for a
-// lock on the session's behalf does not notice that nobody is there any more. While it fails, the session is still held.
+// end closes the session for good, and makes sure that the server has done so, too: a server that
+// is waiting for a lock on the session's behalf does not notice that nobody is there any more.
+// While it fails, the session is still held.
 func (s *session) end(ctx context.Context) error {
 	s.mu.Lock()
 	conn, id := s.conn, s.id
@@ -127,7 +130,8 @@ func (s *session) abort(ctx context.Context) error {
 	return s.end(ctx)
 }
 
-// discard closes a connection instead of giving it back to the pool, in the background where a call still holds it.
+// discard closes a connection instead of giving it back to the pool, in the background where a call
+// still holds it.
 func discard(conn *sql.Conn) {
 	go func() {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
