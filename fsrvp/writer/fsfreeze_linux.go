@@ -74,6 +74,9 @@ func (f *fsFreezer) openMounts() error {
 }
 
 func (f *fsFreezer) freeze(ctx context.Context) error {
+	if len(f.mounts) == 0 {
+		return errors.New("the file systems were frozen and thawed already; prepare again")
+	}
 	for i, m := range f.mounts {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -115,6 +118,9 @@ func (f *fsFreezer) thaw(context.Context) error {
 			continue
 		}
 		errs = append(errs, fmt.Errorf("thaw %s: %w", m.Name(), err))
+	}
+	if errs == nil {
+		f.close() // who waits for the thaw may want to unmount
 	}
 	if errs == nil && lost {
 		return fmt.Errorf("something else has thawed %q: %w", f.spec.Mounts, provider.ErrNotHeld)

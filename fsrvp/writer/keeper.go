@@ -22,6 +22,7 @@ type keeper struct {
 	mu      sync.Mutex
 	link    *link // nil between runs
 	asked   bool  // a freeze was sent on link
+	last    *link // that ended, and whose guard may still be ending
 	refused int   // runs that Prepare has refused, and whose Abort will come
 }
 
@@ -42,6 +43,10 @@ func (k *keeper) writer() provider.Writer {
 		Prepare: func(ctx context.Context, _ []string) error { return k.prepare(ctx) },
 		Freeze:  k.freeze,
 		Thaw:    k.thaw,
+		PostSnapshot: func(ctx context.Context, _ *provider.Set) error {
+			k.wait(ctx) // not in Thaw: others wait for that
+			return nil
+		},
 		Abort:   func(ctx context.Context, _ error) error { return k.abort(ctx) },
 		Timeout: max(k.spec.Limit, 3*k.spec.ThawLimit) + 5*time.Second,
 	}
@@ -156,13 +161,25 @@ func (k *keeper) abort(ctx context.Context) error {
 	k.mu.Unlock()
 	if l != nil {
 		k.end(l)
-		select { // a guard that has nothing to do ends at once
-		case <-l.gone:
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
 	}
+	k.wait(ctx)
 	return nil
+}
+
+// wait waits until the guard of the last run has ended. One that has nothing to do ends at once, one that
+// still has to thaw is not waited for.
+func (k *keeper) wait(ctx context.Context) {
+	k.mu.Lock()
+	l := k.last
+	k.mu.Unlock()
+	if l == nil {
+		return
+	}
+	select {
+	case <-l.gone:
+	case <-ctx.Done():
+	case <-time.After(time.Second):
+	}
 }
 
 func (k *keeper) end(l *link) {
@@ -170,7 +187,7 @@ func (k *keeper) end(l *link) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.link == l {
-		k.link = nil
+		k.link, k.last = nil, l
 	}
 }
 
