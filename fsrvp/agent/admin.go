@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
+)
+
+// ErrInCreation is what Remove fails with for a set that a client is at work on.
+var ErrInCreation = errors.New("agent: the shadow copy set is in creation")
+
+// Remove deletes a set with all that was made for it, for an administrator. A set in creation is deleted
+// with force alone: its client finds it gone. When a backend fails, the agent tries again by itself.
+// A call whose context ends returns at once, and the removal goes on.
+func (a *Agent) Remove(ctx context.Context, id fsrvp.SetID, force bool) error {
+	if !a.enter() {
+		return fmt.Errorf("agent: removing shadow copy set %s: %w", id, net.ErrClosed)
+	}
+	defer a.running.Done()
+	w, err := detached(ctx, &a.running, func() (*work, error) { return a.beginRemove(ctx, id, force) })
+	if err != nil {
+		return fmt.Errorf("agent: removing shadow copy set %s: %w", id, err)
+	}
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (a *Agent) beginRemove(ctx context.Context, id fsrvp.SetID, force bool) (*work, error) {
+	t, err := a.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer t.give()
+	e := a.sets[id]
+	switch {
+	case e == nil:
+		return nil, errors.New("there is none of that id")
+	case e.set.Removing && e.work != nil:
+		return e.work, nil
+	case e.set.Removing:
+		return t.beginRemoval("administrator", e), nil
+	case a.inCreation(e.set) && !force:
+		return nil, fmt.Errorf("%w: it is %s", ErrInCreation, e.set.Status)
+	}
+	return t.abort("administrator", e)
+}
+
+// A SavedState is a whole table with what else the store of an agent has, as administrators save it.
+type SavedState struct {
+	ID       Owner           `json:"id"`
+	Sequence uint64          `json:"sequence"`
+	Creation json.RawMessage `json:"creation"` // the creation that was in progress
+	Sets     []Set           `json:"sets"`
+}
+
+// ReadState reads the store at a path, which an agent may have open, and changes nothing. Of a damaged
+// store it returns what could be read, and a [state.DamageError]; of a store in the format of older
+// versions all that an agent would take over.
+func ReadState(path string) (*SavedState, error) {
+	report, damage := state.Check(path)
+	if report == nil {
+		return nil, damage
+	}
+	if report.Foreign {
+		return nil, fmt.Errorf("agent: %s is not in the format of this version; an agent that starts takes over what older versions have written", path)
+	}
+	c, sets, _, err := readRecords(report.Records)
+	if err != nil {
+		return nil, errors.Join(damage, fmt.Errorf("agent: store %s: %w", path, err))
+	}
+	saved := &SavedState{ID: Owner(report.ID), Sequence: report.Sequence}
+	if b := report.Records[keyBase]; b != nil {
+		base, err := strconv.ParseUint(string(b), 10, 64)
+		if err != nil {
+			return nil, errors.Join(damage, fmt.Errorf("agent: store %s: record %q: %w", path, keyBase, err))
+		}
+		saved.Sequence += base
+	}
+	for _, set := range sets {
+		saved.Sets = append(saved.Sets, *set)
+	}
+	saved.Creation, err = json.Marshal(c)
+	return saved, errors.Join(damage, err)
+}
+
+// WriteState makes a store of a saved state, in the place of that at path, which no agent may have
+// open. The old one, if there is one, stays under the name that WriteState returns.
+func WriteState(path string, s *SavedState) (aside string, err error) {
+	if s.ID.IsZero() {
+		return "", errors.New("agent: the saved state names no agent")
+	}
+	var c creation
+	if len(s.Creation) > 0 {
+		if err := json.Unmarshal(s.Creation, &c); err != nil {
+			return "", fmt.Errorf("agent: the saved state's creation: %w", err)
+		}
+	}
+	seen := map[fsrvp.SetID]bool{}
+	var sets []*Set
+	for i := range s.Sets {
+		set := s.Sets[i].clone()
+		if err := set.check(); err != nil || set.ID == (fsrvp.SetID{}) || seen[set.ID] {
+			return "", errors.Join(fmt.Errorf("agent: the saved set %s is not whole, or is there twice", set.ID), err)
+		}
+		seen[set.ID] = true
+		sets = append(sets, set)
+	}
+	records, err := tableRecords(c, sets)
+	if err != nil {
+		return "", err
+	}
+	records[keyBase] = strconv.AppendUint(nil, s.Sequence, 10)
+	if _, _, _, err := readRecords(records); err != nil { // two shares of one name, for instance
+		return "", fmt.Errorf("agent: the saved state: %w", err)
+	}
+	return state.Replace(path, state.ID(s.ID), records)
+}
