@@ -9,6 +9,8 @@
 //
 //	fsrvp-agent -listen samba:/run/samba/ncalrpc -shares samba -expose samba -state /var/lib/fsrvp -keytab /etc/krb5.keytab
 //
+// An administrator lists and deletes shadow copies with its commands, such as "fsrvp-agent list"; -h has them.
+//
 // It prints "listening ..." for each listener once that accepts, logs on standard error, and ends on SIGTERM or
 // SIGINT when the calls under way have ended.
 package main
@@ -65,9 +67,26 @@ type options struct {
 	verbose    bool
 }
 
+// storeName is the file of the agent's table, in the directory of its state.
+const storeName = "agent.db"
+
 func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("fsrvp-agent", flag.ContinueOnError)
+	o.register(flags)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "Usage of fsrvp-agent:")
+		flags.PrintDefaults()
+		fmt.Fprint(flags.Output(), commandsHelp)
+	}
+	if err := program.Parse(flags, args, stdout); err != nil {
+		return nil, err
+	}
+	return &o, program.Usage(o.check(flags.Args()))
+}
+
+// register declares the flags.
+func (o *options) register(flags *flag.FlagSet) {
 	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
 	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
 	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
@@ -92,10 +111,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.StringVar(&o.previous, "previous-versions", "", "with -expose samba, keep links in this `directory` by which shadow_copy2 lists copies as previous versions")
 	flags.DurationVar(&o.drain, "drain", 30*time.Second, "how long calls under way may take to end after a signal")
 	flags.BoolVar(&o.verbose, "v", false, "log every call")
-	if err := program.Parse(flags, args, stdout); err != nil {
-		return nil, err
-	}
-	return &o, program.Usage(o.check(flags.Args()))
 }
 
 func (o *options) check(rest []string) error {
@@ -107,18 +122,35 @@ func (o *options) check(rest []string) error {
 	}
 	missing(len(rest) > 0, fmt.Sprintf("%q is no flag; -h lists them", strings.Join(rest, " ")))
 	missing(len(o.listen) == 0, "-listen is missing: tcp:HOST:PORT or samba:NCALRPC_DIR")
+	if err := o.checkBackends(); err != nil {
+		problems = append(problems, err)
+	}
+	missing(o.timeout < 0, "-sequence-timeout is negative")
+	missing(o.ntlmUsers != "" && o.winbind, "-ntlm-users and -ntlm-winbind exclude each other")
+	return errors.Join(problems...)
+}
+
+// checkBackends checks the flags that say what an agent works on.
+func (o *options) checkBackends() error {
+	var problems []error
+	missing := func(when bool, what string) {
+		if when {
+			problems = append(problems, errors.New(what))
+		}
+	}
 	missing(len(o.share) == 0 && o.shares == "", "-share NAME=DIR or -shares samba has to say what can be copied")
 	missing(len(o.share) > 0 && o.shares != "", "-share and -shares exclude each other")
 	missing(o.shares != "" && o.shares != "samba", fmt.Sprintf("-shares is %q; samba is all that it can be", o.shares))
 	missing(o.state == "", "-state is missing: the directory of the agent's table")
 	missing(o.expose == "", "-expose is missing: directory:DIR or samba")
 	missing(o.profile != "windows" && o.profile != "strict", fmt.Sprintf("-profile is %q; it has to be windows or strict", o.profile))
-	missing(o.timeout < 0, "-sequence-timeout is negative")
-	missing(o.ntlmUsers != "" && o.winbind, "-ntlm-users and -ntlm-winbind exclude each other")
 	return errors.Join(problems...)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	if len(args) > 0 && commands[args[0]] != nil {
+		return runCommand(ctx, args[0], args[1:], stdout, stderr)
+	}
 	o, err := parse(args, stdout)
 	if err != nil {
 		return err
@@ -136,22 +168,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAcceptors()) }()
-	if err := o.checkStandalone(ctx); err != nil {
+	a, err := o.newAgent(ctx, hosts, log)
+	if err != nil {
 		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	if admin, err := listenAdmin(o.state, a, log); err == nil {
+		defer admin.close()
+	} else {
+		log.Warn("no administration while the agent runs", "err", err)
+	}
+
+	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
+	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Logger: log})
+	return o.serve(ctx, srv, stdout, log)
+}
+
+// newAgent starts an agent on the backends that the flags name.
+func (o *options) newAgent(ctx context.Context, aliases []string, log *slog.Logger) (*agent.Agent, error) {
+	if err := o.checkStandalone(ctx); err != nil {
+		return nil, err
 	}
 	shares, err := o.shareBackend(ctx, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	snapshots, err := o.snapshotBackend(log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg := &agent.Config{
 		Snapshots: snapshots,
 		Shares:    shares,
-		StorePath: filepath.Join(o.state, "agent.db"),
-		Aliases:   append(hosts, o.names...),
+		StorePath: filepath.Join(o.state, storeName),
+		Aliases:   append(aliases, o.names...),
 		Allow:     o.allow,
 
 		CaseSensitiveRealms: o.exact,
@@ -170,18 +220,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 	}
 	if err := os.MkdirAll(o.state, 0o700); err != nil {
-		return fmt.Errorf("-state: %w", err)
+		return nil, fmt.Errorf("-state: %w", err)
 	}
 	a, err := agent.New(ctx, cfg)
 	if errors.Is(err, agent.ErrStateLost) {
-		return fmt.Errorf("%w; with -accept-state the agent starts, and leaves alone what its state does not know", err)
+		return nil, fmt.Errorf("%w; with -accept-state the agent starts, and leaves alone what its state does not know", err)
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.Close()) }()
-
-	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
-	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Logger: log})
-	return o.serve(ctx, srv, stdout, log)
+	return a, err
 }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
+)
+
+// state is the command "state", whose argument says what to do.
+func (c *command) state(context.Context) error {
+	if len(c.args) == 0 {
+		return program.Usage(errors.New("state what: check, export or import?"))
+	}
+	what := c.args[0]
+	c.args = c.args[1:]
+	switch what {
+	case "check":
+		return c.checkState()
+	case "export":
+		return c.exportState()
+	case "import":
+		return c.importState()
+	}
+	return program.Usage(fmt.Errorf("state %s: it has to be check, export or import", what))
+}
+
+func (c *command) checkState() error {
+	if err := c.usage(0, "flags"); err != nil {
+		return err
+	}
+	saved, err := agent.ReadState(c.store())
+	report := struct {
+		Path  string `json:"path"`
+		Whole bool   `json:"whole"`
+		Error string `json:"error,omitempty"`
+		*agent.SavedState
+	}{Path: c.store(), Whole: err == nil, SavedState: saved}
+	if err != nil {
+		report.Error = err.Error()
+	}
+	printed := c.print(report, func(w io.Writer) {
+		if saved == nil {
+			return
+		}
+		verdict := "whole"
+		if err != nil {
+			verdict = "DAMAGED; what can be read:"
+		}
+		fmt.Fprintf(w, "state\t%s\nagent\t%s\nchanges\t%d\nsets\t%d\nverdict\t%s\n", c.store(), saved.ID, saved.Sequence, len(saved.Sets), verdict)
+		for i := range saved.Sets {
+			fmt.Fprintf(w, "set\t%s\t%s\n", saved.Sets[i].ID, statusOf(&saved.Sets[i]))
+		}
+	})
+	return errors.Join(err, printed)
+}
+
+func (c *command) exportState() error {
+	if err := c.usage(0, "flags"); err != nil {
+		return err
+	}
+	saved, err := agent.ReadState(c.store())
+	if damage := (*state.DamageError)(nil); errors.As(err, &damage) && c.damaged && saved != nil {
+		c.log.Warn("the state is damaged; what can be read is exported", "err", err)
+	} else if err != nil {
+		return err
+	}
+	e := json.NewEncoder(c.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(saved)
+}
+
+func (c *command) importState() error {
+	if err := c.usage(1, "the file that state export has printed"); err != nil {
+		return err
+	}
+	f, err := os.Open(c.args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var saved agent.SavedState
+	d := json.NewDecoder(f)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&saved); err != nil {
+		return fmt.Errorf("%s: %w", c.args[0], err)
+	}
+	aside, err := agent.WriteState(c.store(), &saved)
+	if errors.Is(err, state.ErrInUse) {
+		return fmt.Errorf("an agent is running with this state; end it first: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(map[string]any{"imported": len(saved.Sets), "aside": aside}, func(w io.Writer) {
+		fmt.Fprintf(w, "imported %d sets into %s\n", len(saved.Sets), c.store())
+		if aside != "" {
+			fmt.Fprintf(w, "the state before is now %s\n", aside)
+		}
+	})
+}
