@@ -3,6 +3,7 @@ package directory
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -192,4 +193,24 @@ func TestOwners(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, append(own, foreign...), 2, "what has a mark that is none is nobody's")
 	require.Error(t, s.Unexpose(t.Context(), mine.Mark.Owner, "x@{"+x+"}"))
+}
+
+// TestUntrustedDir: nobody else may be able to put links where the copies are.
+func TestUntrustedDir(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("access lists are the administrator's to set")
+	}
+	top := t.TempDir()
+	dir := filepath.Join(top, "exposed")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	link := filepath.Join(top, "link")
+	require.NoError(t, os.Symlink(dir, link))
+	_, err := New(link, nil)
+	require.ErrorContains(t, err, "symbolic link")
+	require.NoError(t, os.Chmod(dir, 0o777))
+	_, err = New(dir, nil)
+	require.ErrorContains(t, err, "chmod")
+	require.NoError(t, os.Chmod(dir, 0o755))
+	_, err = New(dir, nil)
+	require.NoError(t, err)
 }

@@ -64,4 +64,12 @@ func TestDefaultsOfAllMounts(t *testing.T) {
 	found, err := d.Find(id, backend.Owner{})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
+
+	elsewhere := &Dirs{Kind: "copy", Paths: []string{filepath.Join(dir, "three")}}
+	all, err = elsewhere.List()
+	require.NoError(t, err)
+	require.Empty(t, all, "with configured directories it looks nowhere else")
+	found, err = elsewhere.Find(id, backend.Owner{})
+	require.NoError(t, err)
+	require.Empty(t, found)
 }

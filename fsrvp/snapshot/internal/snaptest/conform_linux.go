@@ -195,6 +195,48 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 			ids(t, b)
 		}
 	})
+	t.Run("owners", func(t *testing.T) {
+		mine, theirs, old := spec(false), spec(true), spec(false)
+		mine.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 1<<64 - 1}
+		theirs.Mark = backend.Mark{Owner: backend.NewOwner("there"), Sequence: 7}
+		all := []backend.SnapshotSpec{mine, theirs, old}
+		for _, s := range all { // as different agents do
+			made, err := b.Create(t.Context(), []backend.SnapshotSpec{s})
+			require.NoError(t, err)
+			require.Equal(t, s, made[0].SnapshotSpec)
+		}
+		marks := func(specs []backend.SnapshotSpec) map[fsrvp.CopyID]backend.Mark {
+			m := map[fsrvp.CopyID]backend.Mark{}
+			for _, s := range specs {
+				m[s.ID] = s.Mark
+			}
+			return m
+		}
+		own, foreign, err := b.List(t.Context(), mine.Mark.Owner)
+		require.NoError(t, err)
+		require.Equal(t, map[fsrvp.CopyID]backend.Mark{mine.ID: mine.Mark}, marks(own))
+		require.Equal(t, map[fsrvp.CopyID]backend.Mark{theirs.ID: theirs.Mark, old.ID: {}}, marks(foreign))
+
+		for _, owner := range []backend.Owner{mine.Mark.Owner, {}} {
+			stolen := theirs
+			stolen.Mark = backend.Mark{Owner: owner}
+			require.ErrorIs(t, b.Delete(t.Context(), stolen), backend.ErrForeign)
+			_, err = b.Create(t.Context(), []backend.SnapshotSpec{stolen})
+			require.ErrorIs(t, err, fsrvp.ErrObjectAlreadyExists)
+		}
+		own, foreign, err = b.List(t.Context(), theirs.Mark.Owner)
+		require.NoError(t, err)
+		require.Len(t, own, 1)
+		require.Len(t, foreign, 2)
+
+		adopted := old
+		adopted.Mark = mine.Mark
+		require.NoError(t, b.Delete(t.Context(), adopted), "without a mark it is whose table knows it")
+		mine.Mark.Sequence = 0
+		require.NoError(t, b.Delete(t.Context(), mine), "the owner counts, not the sequence")
+		require.NoError(t, b.Delete(t.Context(), own[0]), "what List says of it is enough")
+		ids(t, b)
+	})
 	t.Run("unsupported", func(t *testing.T) {
 		link := filepath.Join(Dir(t), "link")
 		require.NoError(t, os.Symlink(dir, link))
