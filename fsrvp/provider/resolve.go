@@ -50,23 +50,7 @@ func (r *run) resolve(ctx context.Context) error {
 	}
 	owners := make([]string, len(requests))
 	err = all(ctx, hosts, func(ctx context.Context, s *server) error {
-		for i := range requests {
-			q := &requests[i]
-			if q.asked != s {
-				continue
-			}
-			same := slices.IndexFunc(requests[:i], q.sameShare)
-			if same >= 0 {
-				owners[i] = owners[same]
-				continue
-			}
-			named, err := s.isPathSupported(ctx, r, q.UNC())
-			if err != nil {
-				return &Error{Phase: PhaseResolve, Server: s.shown, Share: q.name, Err: err}
-			}
-			owners[i] = named
-		}
-		return nil
+		return r.attempt(ctx, PhaseResolve, s, func() error { return s.askOwners(ctx, r, requests, owners) })
 	})
 	if err != nil {
 		return err
@@ -86,6 +70,26 @@ func (r *run) resolve(ctx context.Context) error {
 		s.drop() // a second name of a machine
 		return true
 	})
+	return nil
+}
+
+// askOwners asks the host for the owners of the shares that are named by it.
+func (s *server) askOwners(ctx context.Context, r *run, requests []request, owners []string) error {
+	for i := range requests {
+		q := &requests[i]
+		if q.asked != s {
+			continue
+		}
+		if same := slices.IndexFunc(requests[:i], q.sameShare); same >= 0 {
+			owners[i] = owners[same]
+			continue
+		}
+		named, err := s.isPathSupported(ctx, r, q.UNC())
+		if err != nil {
+			return &Error{Phase: PhaseResolve, Server: s.shown, Share: q.name, Err: err}
+		}
+		owners[i] = named
+	}
 	return nil
 }
 
