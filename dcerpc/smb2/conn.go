@@ -67,6 +67,7 @@ type conn struct {
 	nc       net.Conn
 	cfg      *Config
 	r        *bufio.Reader
+	head     [4]byte       // of the frame that is read
 	ended    chan struct{} // closed when the reading goroutine has
 	failed   chan struct{} // closed when the connection is of no use any more
 	sealed   chan *buffer  // encrypted frames, for whoever waits
@@ -158,14 +159,14 @@ func (c *conn) read() {
 }
 
 func (c *conn) readFrame() (*buffer, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(c.r, head[:]); err != nil {
+	head := c.head[:]
+	if _, err := io.ReadFull(c.r, head); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = io.EOF
 		}
 		return nil, err
 	}
-	n := int(binary.BigEndian.Uint32(head[:]))
+	n := int(binary.BigEndian.Uint32(head))
 	c.mu.Lock()
 	limit := c.maxFrame
 	c.mu.Unlock()
@@ -289,11 +290,12 @@ func (c *conn) deliver(a answer) error {
 		return nil
 	}
 	if orphan := r.orphan; orphan != nil && !a.Status.IsError() {
-		a.buf.refs.Add(1)
+		late, protect := a, r.protect
+		late.buf.refs.Add(1)
 		go func() {
-			defer a.buf.release()
-			if c.authentic(r.protect, &a) {
-				orphan(a.msg)
+			defer late.buf.release()
+			if c.authentic(protect, &late) {
+				orphan(late.msg)
 			}
 		}()
 	}

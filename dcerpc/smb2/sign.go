@@ -14,7 +14,7 @@ import (
 // A Signer signs and verifies the messages of one session (MS-SMB2 3.1.4.1). It may be used by several
 // goroutines at once.
 type Signer struct {
-	mac func(msg []byte, sum *[tagSize]byte) // of a message whose signature is zero
+	mac func(msg []byte) [tagSize]byte // of a message whose signature is zero
 }
 
 // NewSigner derives the key of a session's signatures from the key that its authentication gave.
@@ -31,8 +31,8 @@ func NewSigner(dialect Dialect, a SigningAlgorithm, sessionKey []byte, h Preauth
 
 func newSigner(a SigningAlgorithm, key []byte) (*Signer, error) {
 	if a == HMACSHA256 {
-		pool := &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
-		return &Signer{func(msg []byte, sum *[tagSize]byte) { hmacSHA256(pool, msg, sum) }}, nil
+		pool := &sync.Pool{New: func() any { return &hmacScratch{Hash: hmac.New(sha256.New, key)} }}
+		return &Signer{func(msg []byte) [tagSize]byte { return hmacSHA256(pool, msg) }}, nil
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -41,14 +41,21 @@ func newSigner(a SigningAlgorithm, key []byte) (*Signer, error) {
 	switch a {
 	case AESCMAC:
 		k1, k2 := cmacKeys(block)
-		return &Signer{func(msg []byte, sum *[tagSize]byte) { cmac(block, &k1, &k2, msg, sum) }}, nil
+		pool := &sync.Pool{New: func() any { return new([tagSize]byte) }}
+		return &Signer{func(msg []byte) [tagSize]byte {
+			sum := pool.Get().(*[tagSize]byte)
+			defer pool.Put(sum)
+			clear(sum[:])
+			cmac(block, &k1, &k2, msg, sum)
+			return *sum
+		}}, nil
 	case AESGMAC:
 		gcm, err := cipher.NewGCM(block)
 		if err != nil {
 			return nil, err
 		}
 		pool := &sync.Pool{New: func() any { return new(gmacScratch) }}
-		return &Signer{func(msg []byte, sum *[tagSize]byte) { gmac(gcm, pool, msg, sum) }}, nil
+		return &Signer{func(msg []byte) [tagSize]byte { return gmac(gcm, pool, msg) }}, nil
 	}
 	return nil, fmt.Errorf("%w: %v", ErrCipher, a)
 }
@@ -57,8 +64,7 @@ func newSigner(a SigningAlgorithm, key []byte) (*Signer, error) {
 func (s *Signer) Sign(msg []byte) {
 	le.PutUint32(msg[16:], le.Uint32(msg[16:])|FlagSigned)
 	clear(msg[48:64])
-	var sum [tagSize]byte
-	s.mac(msg, &sum)
+	sum := s.mac(msg)
 	copy(msg[48:64], sum[:])
 }
 
@@ -68,21 +74,24 @@ func (s *Signer) Verify(msg []byte) bool {
 	if len(msg) < HeaderSize || le.Uint32(msg[16:])&FlagSigned == 0 {
 		return false
 	}
-	var got, want [tagSize]byte
-	copy(got[:], msg[48:64])
+	got := [tagSize]byte(msg[48:64])
 	clear(msg[48:64])
-	s.mac(msg, &want)
+	want := s.mac(msg)
 	copy(msg[48:64], got[:])
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-func hmacSHA256(pool *sync.Pool, msg []byte, sum *[tagSize]byte) {
-	h := pool.Get().(hash.Hash)
+type hmacScratch struct {
+	hash.Hash
+	sum [sha256.Size]byte
+}
+
+func hmacSHA256(pool *sync.Pool, msg []byte) [tagSize]byte {
+	h := pool.Get().(*hmacScratch)
 	defer pool.Put(h)
 	h.Reset()
 	h.Write(msg)
-	var all [sha256.Size]byte
-	copy(sum[:], h.Sum(all[:0]))
+	return [tagSize]byte(h.Sum(h.sum[:0]))
 }
 
 // cmacKeys makes the two keys of RFC 4493 2.3.
@@ -129,7 +138,7 @@ type gmacScratch struct {
 // gmac is AES-GMAC with the nonce that MS-SMB2 3.1.4.1 makes of the header:
 //
 //	0 MessageId, 8 bytes | 8 bit 0: from the server; bit 1: a CANCEL
-func gmac(gcm cipher.AEAD, pool *sync.Pool, msg []byte, sum *[tagSize]byte) {
+func gmac(gcm cipher.AEAD, pool *sync.Pool, msg []byte) [tagSize]byte {
 	s := pool.Get().(*gmacScratch)
 	defer pool.Put(s)
 	copy(s.nonce[:8], msg[24:32])
@@ -141,5 +150,5 @@ func gmac(gcm cipher.AEAD, pool *sync.Pool, msg []byte, sum *[tagSize]byte) {
 		bits |= 2
 	}
 	le.PutUint32(s.nonce[8:], bits)
-	copy(sum[:], gcm.Seal(s.tag[:0], s.nonce[:], nil, msg))
+	return [tagSize]byte(gcm.Seal(s.tag[:0], s.nonce[:], nil, msg))
 }
