@@ -83,11 +83,28 @@ func Version(name string) string {
 }
 
 // Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends the
-// process at once. Errors are printed behind the command's name.
+// process at once, with 128 and the number of the signal. Errors are printed behind the command's name.
 func Main(name string, run func(ctx context.Context, args []string) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go interrupt(name, signals, cancel, os.Stderr, os.Exit)
 	os.Exit(status(name, run(ctx, os.Args[1:]), os.Stderr))
+}
+
+// interrupt cancels at the first signal and exits at the second. The process stays the one to decide: a shell that
+// is no interactive one starts what runs in its background with SIGINT ignored, so the system's own action would be none.
+func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer, exit func(int)) {
+	first := <-signals
+	cancel(fmt.Errorf("%w by the signal %q", context.Canceled, first))
+	fmt.Fprintf(stderr, "%s: cleaning up; a second signal ends it at once\n", name)
+	second := <-signals
+	fmt.Fprintf(stderr, "%s: ended by a second signal, in the middle of cleaning up\n", name)
+	code := 1
+	if n, ok := second.(syscall.Signal); ok {
+		code = 128 + int(n)
+	}
+	exit(code)
 }
 
 // status prints err and returns the exit status that it stands for.

@@ -2,9 +2,11 @@ package program
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,4 +64,18 @@ func TestStatus(t *testing.T) {
 			require.Equal(t, c.text, stderr.String())
 		})
 	}
+}
+
+func TestInterrupt(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	signals, code := make(chan os.Signal), make(chan int)
+	var stderr bytes.Buffer
+	go interrupt("p", signals, cancel, &stderr, func(n int) { code <- n })
+	signals <- os.Interrupt
+	<-ctx.Done()
+	require.ErrorIs(t, context.Cause(ctx), context.Canceled)
+	require.ErrorContains(t, context.Cause(ctx), "interrupt")
+	signals <- os.Interrupt
+	require.Equal(t, 130, <-code)
+	require.Contains(t, stderr.String(), "p: ended by a second signal")
 }
