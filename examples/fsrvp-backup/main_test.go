@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(programEnv) != "" {
+		os.Unsetenv(programEnv)
+		main()
+	}
 	os.Exit(m.Run())
 }
 
@@ -143,7 +147,8 @@ func TestLocal(t *testing.T) {
 	require.NoError(t, json.Unmarshal(stdout.Bytes(), &sum))
 	require.Equal(t, out, sum.Out)
 	require.Len(t, sum.Shares, 1)
-	require.Equal(t, `\\localhost\vm images`, sum.Shares[0].Share)
+	require.Equal(t, dir, sum.Shares[0].Share)
+	require.NotContains(t, stderr.String()+stdout.String(), "localhost", "a name that the user has not given")
 	require.Equal(t, sum.Files, sum.Shares[0].Files)
 	require.GreaterOrEqual(t, sum.Bytes, int64(1<<20))
 	require.Len(t, sum.Phases, 11)
@@ -158,6 +163,8 @@ func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	src := filepath.Join(dir, "src")
+	require.NoError(t, os.Mkdir(src, 0o700))
 	out := filepath.Join(dir, "out.tar")
 	for _, c := range []struct {
 		name string
@@ -166,12 +173,12 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"nothing to back up", "-out " + out, "-local DIR or -share"},
 		{"no out", "-local " + dir, "-out is missing"},
-		{"both", "-local " + dir + ` -share \\a\b -out ` + out, "-local DIR or -share"},
-		{"stray word", "-local " + dir + " -out " + out + " more", `"more" is no flag`},
-		{"two things on standard output", "-local " + dir + " -out - -json", "both want standard output"},
+		{"both", "-local " + src + ` -share \\a\b -out ` + out, "-local DIR or -share"},
+		{"stray word", "-local " + src + " -out " + out + " more", `"more" is no flag`},
+		{"two things on standard output", "-local " + src + " -out - -json", "both want standard output"},
 		{"missing directory", "-local " + dir + "/missing -out " + out, "missing"},
 		{"a file", "-local " + empty + " -out " + out, "is not a directory"},
-		{"credentials with local", "-local " + dir + " -out " + out + " -user u", "go with -share"},
+		{"credentials with local", "-local " + src + " -out " + out + " -user u", "go with -share"},
 		{"no credentials", `-share \\a\b -out ` + out, "one of -keytab, -ccache and -password-file"},
 		{"no user", `-share \\a\b -keytab k -out ` + out, "-user is missing"},
 		{"missing keytab", `-share \\a\b -user u@R -keytab ` + dir + "/no.keytab -out " + out, "no.keytab"},
@@ -179,17 +186,26 @@ func TestRefuses(t *testing.T) {
 		{"missing krb5.conf", `-share \\a\b -user u@R -password-file ` + os.Args[0] + " -krb5-conf " + dir + "/no.conf -out " + out, "no.conf"},
 		{"bad level", `-share \\a\b -user u -mechanism ntlm -level none -password-file ` + os.Args[0] + " -out " + out, `-level is "none"`},
 		{"no SMB", `-share \\a\b -user u -mechanism ntlm -transport tcp:1 -password-file ` + os.Args[0] + " -out " + out, "-transport has to be smb"},
-		{"out in no directory", "-local " + dir + " -out " + dir + "/no/out.tar", "-out: "},
+		{"out in no directory", "-local " + src + " -out " + dir + "/no/out.tar", "-out: "},
 		{"recover without journal", "-recover", "-recover takes -journal"},
-		{"missing program", "-local " + dir + " -out " + out + " -freeze " + dir + "/no-program", "-freeze " + dir + "/no-program"},
-		{"failing program", "-local " + dir + " -out " + out + " -freeze /bin/false", "the freeze program /bin/false: exit status 1"},
-		{"writer without kind", "-local " + dir + " -out " + out + " -writer /run/s", "is not KIND:ARGUMENT"},
-		{"unknown kind", "-local " + dir + " -out " + out + " -writer oracle:x", `there is no kind "oracle"`},
-		{"bad group", "-local " + dir + " -out " + out + " -writer qga@x:/run/s", `the group is "x"`},
-		{"bad connection", "-local " + dir + " -out " + out + " -writer mysql:u:secret@nowhere", "-writer mysql:...: "},
-		{"missing connection file", "-local " + dir + " -out " + out + " -writer postgres:@" + dir + "/no.conn", "no.conn"},
-		{"freeze of what is copied", "-local " + dir + " -out " + out + " -writer fsfreeze:" + dir, "is written to the same file system"},
-		{"no limit", "-local " + dir + " -out " + out + " -freeze-limit 0s", "-freeze-limit is 0s"},
+		{"missing program", "-local " + src + " -out " + out + " -freeze " + dir + "/no-program", "-freeze " + dir + "/no-program"},
+		{"failing program", "-local " + src + " -out " + out + " -freeze /bin/false", "the freeze program /bin/false: exit status 1"},
+		{"writer without kind", "-local " + src + " -out " + out + " -writer /run/s", "is not KIND:ARGUMENT"},
+		{"unknown kind", "-local " + src + " -out " + out + " -writer oracle:x", `there is no kind "oracle"`},
+		{"bad group", "-local " + src + " -out " + out + " -writer qga@x:/run/s", `the group is "x"`},
+		{"bad connection", "-local " + src + " -out " + out + " -writer mysql:u:secret@nowhere", "-writer mysql:...: "},
+		{"missing connection file", "-local " + src + " -out " + out + " -writer postgres:@" + dir + "/no.conn", "no.conn"},
+		{"freeze of what is copied", "-local " + src + " -out " + out + " -writer fsfreeze:" + dir, "is written to the same file system"},
+		{"out is a directory", "-local " + src + " -out " + dir, "is a directory; name a file in it"},
+		{"out in the source", "-local " + src + " -out " + src + "/x.tar", "the archive would be part of itself"},
+		{"out below the source", "-local " + dir + " -out " + src + "/x.tar", "the archive would be part of itself"},
+		{"restore without to", "-restore " + out, "-restore FILE.tar and -to DIR go together"},
+		{"to without restore", "-to " + dir + " -local " + src + " -out " + out, "-restore FILE.tar and -to DIR go together"},
+		{"verify and backup", "-verify " + out + " -local " + src, "stand alone"},
+		{"verify of nothing", "-verify " + out, "no such file"},
+		{"verify of another file", "-verify " + empty, "the archive ends here"},
+		{"restore over files", "-restore " + empty + " -to " + dir, "is not empty"},
+		{"no limit", "-local " + src + " -out " + out + " -freeze-limit 0s", "-freeze-limit is 0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -1,0 +1,13 @@
+package main
+
+import "errors"
+
+// times sets the times of what is no symbolic link.
+func (x *restorer) times(m *scanned, name string) error {
+	if m.kind == typeSymlink {
+		return nil
+	}
+	return x.setTimes(m, name)
+}
+
+func (x *restorer) special(*scanned, string) error { return errors.ErrUnsupported }
