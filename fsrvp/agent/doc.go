@@ -26,6 +26,15 @@
 // It keeps what clients were told of: a set of a persistent context stays as it was, and its client may go on
 // with it, within Timers.Failure where it was not Recovered.
 //
+// # Ownership
+//
+// An agent has an id, made with its state. Each snapshot and exposed share that it makes carries the id, and how many changes the state had
+// seen (see backend.Mark). The agent deletes and exposes its own only, and of those that its table does not know it
+// deletes what the table proves to be half-made. All else stays: Orphans returns it, and RemoveOrphan removes it for an
+// administrator. Copies without a mark, of agents before there were marks, are those of the agent whose table knows them.
+//
+// A state that is gone while there are copies made with it, or that is older than its copies, is refused with ErrStateLost.
+//
 // # Auto-release copies
 //
 // Copies of the contexts BACKUP and FILE_SHARE_BACKUP are neither persistent nor kept when their last reference
