@@ -52,7 +52,7 @@ func newBackends() (*snapmem.Snapshots, *sharemem.Shares) {
 func newRig(t testing.TB, prepare func(*rig)) *rig {
 	t.Helper()
 	r := &rig{as: client1, other: client2, cfg: &agent.Config{
-		StorePath: filepath.Join(t.TempDir(), "store"),
+		StorePath: filepath.Join(quickDir(t), "store"), // only some tests need a disk
 		Names:     []string{"fs1", "fs1.example.com", "192.0.2.1"},
 	}}
 	r.snapshots, r.shares = newBackends()

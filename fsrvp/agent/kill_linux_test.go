@@ -76,6 +76,9 @@ func TestKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	known := map[fsrvp.SetID]note{}
 	inStart, notes := 0, 0
+	if testing.Short() {
+		*kills = min(*kills, 10)
+	}
 	for i := range *kills {
 		begun := kill(t, root, rnd, known)
 		if begun == 0 {

@@ -103,6 +103,9 @@ func TestSuiteOnRealBackends(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "btrfs" && name != "copy on tmpfs" {
+				t.Skip("the full run has all")
+			}
 			dir, backend := root(t)
 			runSuite(t, dir, backend)
 		})
