@@ -302,7 +302,9 @@ func (s *store) write(ctx context.Context, table map[fsrvp.SetID]*entry, c chang
 		return err
 	}
 	for _, k := range records.Drop {
-		delete(s.order, k)
+		if _, again := records.Put[k]; !again {
+			delete(s.order, k)
+		}
 	}
 	return nil
 }
@@ -401,21 +403,25 @@ func (d *diff) copy(set fsrvp.SetID, old, c *Copy) {
 		bare.Shares = nil
 		d.put(key, storedCopy{d.place(key), bare})
 	}
-	had := map[string]Mapping{}
+	var had []Mapping // what is left of the old ones, which are in the same order
 	if old != nil {
-		for _, m := range old.Shares {
-			had[strings.ToLower(m.Share.Name)] = m
+		had = old.Shares
+	}
+	drop := func(list []Mapping) {
+		for _, m := range list {
+			d.change.Drop = append(d.change.Drop, shareKey(set, c.ID, m.Share.Name))
 		}
 	}
 	for _, m := range c.Shares {
-		name := strings.ToLower(m.Share.Name)
-		if was, ok := had[name]; !ok || was != m {
+		i := slices.IndexFunc(had, func(was Mapping) bool { return was.Share.Name == m.Share.Name })
+		if i < 0 || had[i] != m {
 			key := shareKey(set, c.ID, m.Share.Name)
 			d.put(key, storedMapping{d.place(key), m})
 		}
-		delete(had, name)
+		if i >= 0 {
+			drop(had[:i])
+			had = had[i+1:]
+		}
 	}
-	for name := range had {
-		d.change.Drop = append(d.change.Drop, shareKey(set, c.ID, name))
-	}
+	drop(had)
 }

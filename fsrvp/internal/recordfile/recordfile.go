@@ -258,22 +258,24 @@ func (f *File) Write(c Change) error {
 	if c.Empty() {
 		return nil
 	}
-	next := maps.Clone(f.table)
-	maps.Copy(next, c.Put)
-	for _, k := range c.Drop {
-		delete(next, k)
-	}
+	payload := c.payload()
 	if f.dirty {
+		next := maps.Clone(f.table)
+		if err := next.do(payload); err != nil {
+			return err
+		}
 		return f.rebuild(next)
 	}
-	if err := f.append(c.payload()); err != nil {
+	if err := f.append(payload); err != nil {
 		f.dirty = true
 		f.undo()
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
-	f.table = next
+	if err := f.table.do(payload); err != nil {
+		return err
+	}
 	if f.end > f.compact {
-		if err := f.rebuild(next); err != nil && !f.dirty { // the change is stored; there is time
+		if err := f.rebuild(f.table); err != nil && !f.dirty { // the change is stored; there is time
 			f.compact = 2 * f.end
 		}
 	}
