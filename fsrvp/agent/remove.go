@@ -62,11 +62,16 @@ func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy) error {
 			errs = append(errs, a.unexpose(ctx, set, c, &c.Shares[i]))
 		}
 	}
-	_, prepares := a.cfg.Snapshots.(SnapshotPreparer) // and may have made something before any Commit
-	if err := errors.Join(errs...); err != nil || !set.Status.hasSnapshots() && !prepares {
+	if err := errors.Join(errs...); err != nil || !set.Status.hasSnapshots() && !a.prepares() {
 		return err
 	}
 	return a.deleteSnapshot(ctx, set, c)
+}
+
+// prepares reports whether the backend may make something of a snapshot before any Commit.
+func (a *Agent) prepares() bool {
+	_, ok := a.cfg.Snapshots.(SnapshotPreparer)
+	return ok
 }
 
 func (a *Agent) unexpose(ctx context.Context, set *Set, c *Copy, m *Mapping) error {

@@ -10,6 +10,8 @@ import (
 type Mount struct {
 	Point string // where it is mounted, absolute
 	Type  string // of the file system: "btrfs", "xfs", "nfs4", "fuse.sshfs"
+	// Source is what is mounted, as the file system calls it: a device, a dataset of ZFS.
+	Source string
 }
 
 // Remote tells whether a look at the mount may wait for another machine or for a user's process.

@@ -57,8 +57,9 @@ func parseLine(line string) (Mount, bool) {
 	if len(fields) < 6 {
 		return Mount{}, false
 	}
-	fsType, _, _ := strings.Cut(tail, " ")
-	return Mount{Point: unescape(fields[4]), Type: unescape(fsType)}, true
+	fsType, tail, _ := strings.Cut(tail, " ")
+	source, _, _ := strings.Cut(tail, " ")
+	return Mount{Point: unescape(fields[4]), Type: unescape(fsType), Source: unescape(source)}, true
 }
 
 // unescape undoes the octal escapes of blanks, newlines and backslashes.
@@ -105,7 +106,7 @@ func Of(path string) (Mount, error) {
 	m := Mount{Point: point}
 	for _, a := range all { // a later mount covers an earlier one; in a chroot there may be none
 		if a.Point == point {
-			m.Type = a.Type
+			m.Type, m.Source = a.Type, a.Source
 		}
 	}
 	return m, nil
