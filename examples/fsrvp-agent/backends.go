@@ -15,8 +15,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/command"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/snapper"
 )
 
 func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
@@ -30,15 +32,23 @@ func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
 	}
 	switch o.snapshots {
 	case "auto":
-		return snapshot.New(&snapshot.Config{Dirs: dirs, Logger: log})
+		return snapshot.New(&snapshot.Config{Dirs: dirs, Volumes: o.volume, Logger: log})
 	case "btrfs":
 		return btrfs.New(&btrfs.Config{Dirs: dirs})
 	case "reflink":
-		return reflink.New(&reflink.Config{Dirs: dirs, Logger: log})
+		return reflink.New(&reflink.Config{Dirs: dirs, Volumes: o.volume, Logger: log})
 	case "copy":
-		return copy.New(&copy.Config{Dirs: dirs, Logger: log})
+		return copy.New(&copy.Config{Dirs: dirs, Volumes: o.volume, Logger: log})
+	case "snapper":
+		return snapper.New(nil)
 	}
-	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, btrfs, reflink or copy", o.snapshots)
+	if program, ok := strings.CutPrefix(o.snapshots, "command:"); ok && program != "" {
+		argv := append([]string{program}, o.snapArg...)
+		return command.New(&command.Config{
+			Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv, Volumes: o.volume, Timeout: o.snapTimeout,
+		})
+	}
+	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, btrfs, snapper, reflink, copy or command:PROGRAM", o.snapshots)
 }
 
 // shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.

@@ -41,30 +41,33 @@ func main() {
 }
 
 type options struct {
-	listen     repeated.Strings
-	share      repeated.Strings
-	shares     string
-	snapshots  string
-	snapDir    repeated.Strings
-	expose     string
-	state      string
-	accept     bool
-	keytab     string
-	ntlmUsers  string
-	winbind    bool
-	allow      repeated.Strings
-	exact      repeated.Strings
-	requirePAC bool
-	names      repeated.Strings
-	profile    string
-	timeout    time.Duration
-	keep       bool
-	epmapper   string
-	requireRPC bool
-	smbConf    string
-	previous   string
-	drain      time.Duration
-	verbose    bool
+	listen      repeated.Strings
+	share       repeated.Strings
+	shares      string
+	snapshots   string
+	snapDir     repeated.Strings
+	snapArg     repeated.Strings
+	snapTimeout time.Duration
+	volume      repeated.Strings
+	expose      string
+	state       string
+	accept      bool
+	keytab      string
+	ntlmUsers   string
+	winbind     bool
+	allow       repeated.Strings
+	exact       repeated.Strings
+	requirePAC  bool
+	names       repeated.Strings
+	profile     string
+	timeout     time.Duration
+	keep        bool
+	epmapper    string
+	requireRPC  bool
+	smbConf     string
+	previous    string
+	drain       time.Duration
+	verbose     bool
 }
 
 // storeName is the file of the agent's table, in the directory of its state.
@@ -90,7 +93,10 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
 	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
 	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
-	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, btrfs, reflink, copy")
+	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, btrfs, snapper, reflink, copy, or `command:PROGRAM`, which package command documents")
+	flags.Var(&o.snapArg, "snapshot-arg", "an `argument` of the program of -snapshots command:PROGRAM; may be given several times")
+	flags.DurationVar(&o.snapTimeout, "snapshot-timeout", 0, "how long that program may run; 0: five minutes")
+	flags.Var(&o.volume, "volume", "a `directory` that is one volume with all that is below it, for reflink, copy and command; may be given several times")
 	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root; may be given several times")
 	flags.StringVar(&o.expose, "expose", "", "how copies are exposed: `directory:DIR`, or samba, as shares of Samba")
 	flags.StringVar(&o.state, "state", "", "`directory` of the agent's table")

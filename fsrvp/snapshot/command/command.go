@@ -50,7 +50,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -350,40 +349,7 @@ func checkMade(spec backend.SnapshotSpec, path string) error {
 	} else if !fi.IsDir() {
 		return fmt.Errorf("the program for create has snapshot %v at %s, which is no directory", spec.ID, path)
 	}
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	return checkOpen(spec.Volume.Path, resolved)
-}
-
-// checkOpen refuses a snapshot that is more open than its volume.
-func checkOpen(volume, made string) error {
-	v, err := safepath.Open(volume)
-	if err != nil {
-		return err
-	}
-	defer v.Close()
-	m, err := safepath.Open(made)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	for _, a := range v.Above {
-		if a.Mode&0o111 == 0o111 && a.ACL == nil || slices.ContainsFunc(m.Above, func(b safepath.Ancestor) bool { return asStrict(b, a) }) {
-			continue
-		}
-		return fmt.Errorf("snapshot %s would be open to users who cannot pass through %s: put snapshots below a directory that has its owner, group and mode",
-			made, a.Path)
-	}
-	return nil
-}
-
-// asStrict reports whether nobody passes through b who cannot pass through a.
-func asStrict(b, a safepath.Ancestor) bool {
-	if b.Path == a.Path || b.ACL == nil && b.UID == 0 && b.Mode&0o011 == 0 {
-		return true
-	}
-	return b.UID == a.UID && b.GID == a.GID && b.Mode&0o111 == a.Mode&0o111 && string(b.ACL) == string(a.ACL)
+	return snapdir.CheckNoMoreOpen(resolved, spec.Volume.Path)
 }
 
 // Delete has the program delete a snapshot, unless list says that it has another agent's mark.
