@@ -19,9 +19,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/snapper"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/zfs"
 )
 
-func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
+func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backend.Snapshots, error) {
 	dirs := make([]string, len(o.snapDir))
 	for i, d := range o.snapDir {
 		abs, err := filepath.Abs(d)
@@ -39,6 +40,12 @@ func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
 		return reflink.New(&reflink.Config{Dirs: dirs, Volumes: o.volume, Logger: log})
 	case "copy":
 		return copy.New(&copy.Config{Dirs: dirs, Volumes: o.volume, Logger: log})
+	case "zfs":
+		dir := ""
+		if len(dirs) > 0 {
+			dir = dirs[0]
+		}
+		return zfs.New(ctx, &zfs.Config{Dir: dir})
 	case "snapper":
 		return snapper.New(nil)
 	}
@@ -48,7 +55,7 @@ func (o *options) snapshotBackend(log *slog.Logger) (backend.Snapshots, error) {
 			Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv, Volumes: o.volume, Timeout: o.snapTimeout,
 		})
 	}
-	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, btrfs, snapper, reflink, copy or command:PROGRAM", o.snapshots)
+	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, zfs, btrfs, snapper, reflink, copy or command:PROGRAM", o.snapshots)
 }
 
 // shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.

@@ -93,11 +93,11 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
 	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
 	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
-	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, btrfs, snapper, reflink, copy, or `command:PROGRAM`, which package command documents")
+	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, zfs, btrfs, snapper, reflink, copy, or `command:PROGRAM`, which package command documents")
 	flags.Var(&o.snapArg, "snapshot-arg", "an `argument` of the program of -snapshots command:PROGRAM; may be given several times")
 	flags.DurationVar(&o.snapTimeout, "snapshot-timeout", 0, "how long that program may run; 0: five minutes")
 	flags.Var(&o.volume, "volume", "a `directory` that is one volume with all that is below it, for reflink, copy and command; may be given several times")
-	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root; may be given several times")
+	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root (with zfs, mount them in it); may be given several times")
 	flags.StringVar(&o.expose, "expose", "", "how copies are exposed: `directory:DIR`, or samba, as shares of Samba")
 	flags.StringVar(&o.state, "state", "", "`directory` of the agent's table")
 	flags.BoolVar(&o.accept, "accept-state", false, "start although the state is lost, or older than the copies that this agent has made: what it does not know stays, as orphans")
@@ -199,7 +199,7 @@ func (o *options) newAgent(ctx context.Context, aliases []string, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := o.snapshotBackend(log)
+	snapshots, err := o.snapshotBackend(ctx, log)
 	if err != nil {
 		return nil, err
 	}

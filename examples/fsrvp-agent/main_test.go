@@ -84,7 +84,7 @@ func TestRefuses(t *testing.T) {
 		{"-listen tcp:127.0.0.1:0 -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x -ntlm-users " + dir + "/none", "/none"},
 		{"-listen samba:" + dir + " -share a -state " + dir + " -expose directory:" + dir + "/x", `-share is "a"`},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose tape", `-expose is "tape"`},
-		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x -snapshots zfs", `-snapshots is "zfs"`},
+		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x -snapshots nothing", `-snapshots is "nothing"`},
 		{"-listen pigeon:coop -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x", "-listen pigeon:coop"},
 		{"-listen samba:" + dir + " -share a=" + dir + " -shares samba -state " + dir + " -expose samba", "exclude each other"},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose samba -require-rpc-security", "-require-rpc-security needs"},

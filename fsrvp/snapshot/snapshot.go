@@ -1,6 +1,7 @@
 // Package snapshot takes snapshots of whatever a share is on: an Auto picks, for every volume, the best of the
 // backends below it that the file system allows.
 //
+//	package zfs       datasets of OpenZFS: atomic, at once, truly read-only; needs root
 //	package btrfs     subvolumes of btrfs: atomic, at once, truly read-only; needs root
 //	package reflink   file by file, sharing the data: XFS, btrfs; not atomic over a tree
 //	package copy      file by file, all data: any file system, any operating system; not atomic
@@ -24,6 +25,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/zfs"
 )
 
 // A Config is that of all backends. Nil means the zero values.
@@ -37,6 +39,8 @@ type Config struct {
 	Volumes []string
 	// IgnoreNested are the names of btrfs subvolumes that may be below a shared directory; see package btrfs.
 	IgnoreNested []string
+	// ZFSDir is the directory that snapshots of datasets of ZFS are mounted in; see package zfs. Empty: that package's.
+	ZFSDir string
 	// NoCopy refuses, with fsrvp.ErrNotSupported, what only package copy could take.
 	NoCopy bool
 	// Workers is how many files of a volume reflink and copy work on at once. Zero: runtime.GOMAXPROCS.
@@ -79,7 +83,7 @@ var _ interface {
 
 // New returns an Auto. It fails for a Config that is wrong.
 //
-// Backends that the operating system does not have are left out, and so is btrfs where the process is not root.
+// Backends that the operating system does not have are left out, and so are zfs and btrfs where the process is not root.
 func New(cfg *Config) (*Auto, error) {
 	if cfg == nil {
 		cfg = new(Config)
@@ -97,6 +101,15 @@ func New(cfg *Config) (*Auto, error) {
 	if os.Geteuid() == 0 {
 		s, err := btrfs.New(&btrfs.Config{Dirs: cfg.Dirs, IgnoreNested: cfg.IgnoreNested})
 		if err := add("btrfs", s, err); err != nil {
+			return nil, err
+		}
+	}
+	if os.Geteuid() == 0 {
+		s, err := zfs.New(context.Background(), &zfs.Config{Dir: cfg.ZFSDir})
+		if errors.Is(err, fsrvp.ErrNotSupported) { // the program is there, the module is not
+			err = errors.ErrUnsupported
+		}
+		if err := add("zfs", s, err); err != nil {
 			return nil, err
 		}
 	}

@@ -12,6 +12,7 @@ type Mount struct {
 	Type  string // of the file system: "btrfs", "xfs", "nfs4", "fuse.sshfs"
 	// Source is what is mounted, as the file system calls it: a device, a dataset of ZFS.
 	Source string
+	Root   string // the directory of the file system that is mounted; "/" is all of it
 }
 
 // Remote tells whether a look at the mount may wait for another machine or for a user's process.

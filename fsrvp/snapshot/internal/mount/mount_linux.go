@@ -59,7 +59,7 @@ func parseLine(line string) (Mount, bool) {
 	}
 	fsType, tail, _ := strings.Cut(tail, " ")
 	source, _, _ := strings.Cut(tail, " ")
-	return Mount{Point: unescape(fields[4]), Type: unescape(fsType), Source: unescape(source)}, true
+	return Mount{Point: unescape(fields[4]), Type: unescape(fsType), Source: unescape(source), Root: unescape(fields[3])}, true
 }
 
 // unescape undoes the octal escapes of blanks, newlines and backslashes.
@@ -106,7 +106,7 @@ func Of(path string) (Mount, error) {
 	m := Mount{Point: point}
 	for _, a := range all { // a later mount covers an earlier one; in a chroot there may be none
 		if a.Point == point {
-			m.Type, m.Source = a.Type, a.Source
+			m.Type, m.Source, m.Root = a.Type, a.Source, a.Root
 		}
 	}
 	return m, nil

@@ -15,9 +15,9 @@ func TestParse(t *testing.T) {
 41 36 0:34 / /mnt/caf` + "\xc3\xa9" + ` rw - fuse.sshfs me@host: rw`))
 	require.NoError(t, err)
 	require.Equal(t, []Mount{
-		{Point: "/", Type: "ext3", Source: "/dev/root"},
-		{Point: `/srv/a b\c`, Type: "btrfs", Source: "/dev/sdb"},
-		{Point: "/mnt/caf\u00e9", Type: "fuse.sshfs", Source: "me@host:"},
+		{Point: "/", Type: "ext3", Source: "/dev/root", Root: "/"},
+		{Point: `/srv/a b\c`, Type: "btrfs", Source: "/dev/sdb", Root: "/sub"},
+		{Point: "/mnt/caf\u00e9", Type: "fuse.sshfs", Source: "me@host:", Root: "/"},
 	}, all)
 	require.False(t, all[1].Remote())
 	require.True(t, all[2].Remote())
@@ -46,7 +46,7 @@ func TestOfThisMachine(t *testing.T) {
 
 	proc, err := Of("/proc/version")
 	require.NoError(t, err)
-	require.Equal(t, Mount{Point: "/proc", Type: "proc", Source: "proc"}, proc)
+	require.Equal(t, Mount{Point: "/proc", Type: "proc", Source: "proc", Root: "/"}, proc)
 
 	below, err := Below("/")
 	require.NoError(t, err)
