@@ -15,7 +15,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/btrfs"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/command"
+	commandsnap "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/command"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/snapper"
@@ -51,7 +51,7 @@ func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backen
 	}
 	if program, ok := strings.CutPrefix(o.snapshots, "command:"); ok && program != "" {
 		argv := append([]string{program}, o.snapArg...)
-		return command.New(&command.Config{
+		return commandsnap.New(&commandsnap.Config{
 			Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv, Volumes: o.volume, Timeout: o.snapTimeout,
 		})
 	}
