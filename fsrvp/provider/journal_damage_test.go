@@ -103,7 +103,7 @@ func TestOldJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j, err := OpenJournal(path)
 	require.NoError(t, err)
-	cfg := &Config{Dial: newNetwork(fs).dial, Journal: j}
+	cfg := &Config{Dial: newNetwork(fs).dial, Journal: j, CleanUpLimit: 300 * time.Millisecond}
 	fs.setFault(func(op fsrvp.Opnum) error {
 		if op == fsrvp.OpDeleteShareMapping {
 			return errInjected
