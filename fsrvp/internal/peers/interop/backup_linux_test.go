@@ -2,6 +2,7 @@ package interop
 
 import (
 	"archive/tar"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,6 +84,9 @@ func TestBackupOfTwoServers(t *testing.T) {
 	stdout, stderr, err := run("-keytab", n.Keytab("backup"), "-thaw", thaw, "-json", "-journal", filepath.Join(dir, "journal"))
 	require.NoError(t, err, stderr)
 	require.Equal(t, want, tarFiles(t, out))
+	requireWindowsRecords(t, out)
+	verified, err := exec.Command(exe, "-verify", out).CombinedOutput()
+	require.NoError(t, err, string(verified))
 	var summary struct {
 		Files  int
 		Shares []struct{ Share, Exposed string }
@@ -100,6 +104,28 @@ func TestBackupOfTwoServers(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, stderr, "backup@FSRVP.TEST")
 	require.Contains(t, stderr, "wrong password")
+}
+
+// requireWindowsRecords checks that all files of an archive have what a server says of them beyond their contents.
+func requireWindowsRecords(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+		sd, err := base64.StdEncoding.DecodeString(h.PAXRecords["MSWINDOWS.rawsd"])
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(sd), 20, "%s: the header of a descriptor (MS-DTYP 2.4.6)", h.Name)
+		require.Equal(t, byte(1), sd[0], "%s: the revision of the descriptor", h.Name)
+		require.NotEmpty(t, h.PAXRecords["MSWINDOWS.fileattr"], h.Name)
+		require.NotEmpty(t, h.PAXRecords["LIBARCHIVE.creationtime"], h.Name)
+		require.Zero(t, h.Mode&0o077, h.Name)
+	}
 }
 
 // tarFiles returns the regular files of an archive.
