@@ -116,7 +116,6 @@ type testConn struct {
 type testFile struct {
 	data   []byte
 	listed bool
-	pipe   []byte
 }
 
 func (s *testServer) serve(nc net.Conn) {

@@ -111,14 +111,14 @@ func describeTree(t testing.TB, dir string, plain bool) map[string]described {
 			return err
 		}
 		st := info.Sys().(*syscall.Stat_t)
-		out := described{Mode: info.Mode(), UID: st.Uid, GID: st.Gid, Modified: info.ModTime().UTC(), Device: st.Rdev}
+		out := described{Mode: info.Mode(), UID: st.Uid, GID: st.Gid, Modified: info.ModTime().UTC(), Device: uint64(st.Rdev)}
 		switch info.Mode().Type() {
 		case fs.ModeSymlink:
 			if out.Link, err = os.Readlink(path); err != nil {
 				return err
 			}
 		case 0:
-			out.Size, out.Links = info.Size(), st.Nlink
+			out.Size, out.Links = info.Size(), uint64(st.Nlink)
 			if out.Size < 10<<20 {
 				b, err := os.ReadFile(path)
 				if err != nil {
