@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,15 +40,34 @@ func TestShort(t *testing.T) {
 	require.Len(t, err.Error(), logs.MaxText)
 }
 
+// A lockedBuffer is what timers write their lines to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// take returns what was written since the last call.
+func (l *lockedBuffer) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.b.Reset()
+	return l.b.String()
+}
+
 // TestRefusals logs the first refusal of an address, and the others as a sum by the minute.
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out lockedBuffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		lines := func() []string {
 			synctest.Wait()
-			defer out.Reset()
-			return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+			return strings.Split(strings.TrimSuffix(out.take(), "\n"), "\n")
 		}
 		var r logs.Refusals
 		for i := range 1000 {
