@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(stateEnv) != "" && len(os.Args) > 2 && os.Args[1] == "fake" {
 		fake(os.Args[2:])
 	}
+	// With -race every program waits a second before it ends, and the fake runs hundreds of times.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	snaptest.Main(m)
 }
 
