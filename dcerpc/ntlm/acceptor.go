@@ -5,14 +5,13 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"time"
-
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
@@ -44,9 +43,9 @@ type AcceptorConfig struct {
 type Acceptor struct {
 	verifier Verifier
 	targets  []string
-	name     string   // TargetName
-	nameType ssp.Flag // whether name is a domain or a server
-	names    ssp.AttrValues
+	name     string         // TargetName
+	nameType negotiateFlags // whether name is a domain or a server
+	info     []byte         // AV pairs of the names, without the end
 }
 
 // NewAcceptor reads cfg, which it does not keep.
@@ -64,22 +63,24 @@ func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 		computer = strings.ToUpper(host[:min(len(host), 15)])
 	}
 	a := &Acceptor{verifier: cfg.Verifier, targets: slices.Clone(cfg.Targets)}
-	a.name, a.nameType = cfg.DomainName, ssp.TargetTypeDomain
+	a.name, a.nameType = cfg.DomainName, targetTypeDomain
 	if a.name == "" {
-		a.name, a.nameType = computer, ssp.TargetTypeServer
+		a.name, a.nameType = computer, targetTypeServer
 	}
-	a.names = ssp.AttrValues{
-		ssp.AttrNetBIOSComputerName: {NetBIOSComputerName: computer},
-		ssp.AttrNetBIOSDomainName:   {NetBIOSDomainName: a.name},
-	}
-	if cfg.DNSComputerName != "" {
-		a.names[ssp.AttrDNSComputerName] = &ssp.Value{DNSComputerName: cfg.DNSComputerName}
-	}
-	if cfg.DNSDomainName != "" {
-		a.names[ssp.AttrDNSDomainName] = &ssp.Value{DNSDomainName: cfg.DNSDomainName}
-	}
-	if cfg.DNSTreeName != "" {
-		a.names[ssp.AttrDNSTreeName] = &ssp.Value{DNSTreeName: cfg.DNSTreeName}
+	for _, n := range []struct {
+		id   avID
+		name string
+	}{
+		{msvAvNetBIOSDomainName, a.name}, {msvAvNetBIOSComputerName, computer}, {msvAvDNSDomainName, cfg.DNSDomainName},
+		{msvAvDNSComputerName, cfg.DNSComputerName}, {msvAvDNSTreeName, cfg.DNSTreeName},
+	} {
+		value := utf16le(n.name)
+		if len(value) > maxName {
+			return nil, fmt.Errorf("ntlm: the name %.64q... has %d bytes of UTF-16, more than %d", n.name, len(value), maxName)
+		}
+		if n.name != "" {
+			a.info = appendAV(a.info, n.id, value)
+		}
 	}
 	return a, nil
 }
@@ -95,10 +96,10 @@ func (a *Acceptor) OID() asn1.ObjectIdentifier { return oid() }
 func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &acceptorContext{acceptor: a, need: baseFlags}
 	if level >= dcerpc.LevelPacket {
-		c.need |= strongFlags | ssp.NegotiateSign
+		c.need |= strongFlags | negotiateSign
 	}
 	if level >= dcerpc.LevelPrivacy {
-		c.need |= ssp.NegotiateSeal
+		c.need |= negotiateSeal
 	}
 	return c, nil
 }
@@ -107,9 +108,9 @@ func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 type acceptorContext struct {
 	established
 	acceptor             *Acceptor
-	need                 ssp.Flag
-	flags                ssp.Flag // of the CHALLENGE_MESSAGE; once done, what both sides agree on
-	negotiate, challenge []byte   // as they went over the wire; the MIC covers them
+	need                 negotiateFlags
+	flags                negotiateFlags // of the CHALLENGE_MESSAGE; once done, what both sides agree on
+	negotiate, challenge []byte         // as they went over the wire; the MIC covers them
 	serverChallenge      [8]byte
 	done                 bool
 	identity             dcerpc.Identity
@@ -135,8 +136,8 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 // Protection reports, once the exchange is over, whether messages can be signed and sealed: whether the client has
 // asked for it, and for keys as strong as ours. A client that has not may log on all the same, as on Windows.
 func (c *acceptorContext) Protection() (sign, seal bool) {
-	sign = c.flags&(strongFlags|ssp.NegotiateSign) == strongFlags|ssp.NegotiateSign
-	return sign, sign && c.flags.IsSet(ssp.NegotiateSeal)
+	sign = c.flags&(strongFlags|negotiateSign) == strongFlags|negotiateSign
+	return sign, sign && c.flags.IsSet(negotiateSeal)
 }
 
 // challengeClient answers a NEGOTIATE_MESSAGE (MS-NLMP 3.2.5.1.1).
@@ -145,32 +146,21 @@ func (c *acceptorContext) challengeClient(ctx context.Context, in []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	need := ssp.Flag(baseFlags)
-	if offered&(ssp.NegotiateSign|ssp.NegotiateSeal) != 0 {
+	need := negotiateFlags(baseFlags)
+	if offered&(negotiateSign|negotiateSeal) != 0 {
 		need |= strongFlags // messages that anybody can sign are worse than none
 	}
 	if missing := need &^ offered; missing != 0 {
 		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered), uint32(missing))
 	}
-	c.flags = offered&(baseFlags|strongFlags|ssp.NegotiateSign|ssp.NegotiateSeal|ssp.Negotiate56|ssp.NegotiateVersion) |
-		ssp.NegotiateAlwaysSign | ssp.RequestTarget | ssp.NegotiateTargetInfo | c.acceptor.nameType
+	c.flags = offered&(baseFlags|strongFlags|negotiateSign|negotiateSeal|negotiate56|negotiateVersion) |
+		negotiateAlwaysSign | requestTarget | negotiateTargetInfo | c.acceptor.nameType
 	rand.Read(c.serverChallenge[:])
-	info := ssp.AttrValues{ssp.AttrTimestamp: {Timestamp: ssp.TimeToFiletime(time.Now())}}
-	for id, v := range c.acceptor.names {
-		info[id] = v
-	}
-	out, err := (&ssp.ChallengeMessage{
-		Negotiate:       c.flags,
-		Version:         version(),
-		ServerChallenge: c.serverChallenge[:],
-		TargetName:      c.acceptor.name,
-		TargetInfo:      info,
-	}).Marshal(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ntlm: CHALLENGE_MESSAGE: %w", err)
-	}
-	c.negotiate, c.challenge = slices.Clone(in), out
-	return slices.Clone(out), nil
+	now := binary.LittleEndian.AppendUint64(nil, filetime(time.Now()))
+	info := appendAV(appendAV(slices.Clone(c.acceptor.info), msvAvTimestamp, now), msvAvEOL, nil)
+	c.negotiate = slices.Clone(in)
+	c.challenge = appendChallenge(nil, c.flags, c.serverChallenge, c.acceptor.name, info)
+	return slices.Clone(c.challenge), nil
 }
 
 // authenticate checks an AUTHENTICATE_MESSAGE (MS-NLMP 3.2.5.1.2).
@@ -197,7 +187,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	if err != nil {
 		return err
 	}
-	if avs.IsSet(ssp.MICProvided) && len(in) < micEnd {
+	if avs.IsSet(micProvided) && len(in) < micEnd {
 		return errTruncated
 	}
 
@@ -209,7 +199,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 		return fmt.Errorf("%w (account %q)", err, accountName(m.domain, m.user))
 	}
 
-	exported, keyExchange := result.SessionBaseKey, flags.IsSet(ssp.NegotiateKeyExchange)
+	exported, keyExchange := result.SessionBaseKey, flags.IsSet(negotiateKeyExchange)
 	if keyExchange {
 		if len(m.encryptedSessionKey) != len(exported) {
 			return fmt.Errorf("ntlm: EncryptedRandomSessionKey of %d bytes", len(m.encryptedSessionKey))
@@ -217,7 +207,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 		copy(exported[:], rc4K(result.SessionBaseKey, m.encryptedSessionKey))
 	}
 	// The flag is part of what the account's key signed, so that nobody can strip the MIC.
-	if avs.IsSet(ssp.MICProvided) {
+	if avs.IsSet(micProvided) {
 		want := hmacMD5(exported[:], c.negotiate, c.challenge, in[:micOffset], make([]byte, micEnd-micOffset), in[micEnd:])
 		if subtle.ConstantTimeCompare(want[:], in[micOffset:micEnd]) != 1 {
 			return ErrBadMIC
@@ -238,7 +228,7 @@ func (c *acceptorContext) checkTarget(pairs []avPair) error {
 	if c.acceptor.targets == nil {
 		return nil
 	}
-	v, _ := findAV(pairs, ssp.AttrTargetName)
+	v, _ := findAV(pairs, msvAvTargetName)
 	target, err := decodeUTF16(v)
 	if err != nil {
 		return err

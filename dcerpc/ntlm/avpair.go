@@ -3,15 +3,13 @@ package ntlm
 import (
 	"encoding/binary"
 	"errors"
-
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 )
 
 var errAVPairs = errors.New("ntlm: AV pairs run past their end")
 
 // An avPair is one AV_PAIR (MS-NLMP 2.2.2.1); value aliases the message.
 type avPair struct {
-	id    ssp.AttrValueID
+	id    avID
 	value []byte
 }
 
@@ -24,9 +22,9 @@ func parseAVPairs(b []byte) ([]avPair, error) {
 		if len(b) < 4 {
 			return nil, errAVPairs
 		}
-		id := ssp.AttrValueID(binary.LittleEndian.Uint16(b))
+		id := avID(binary.LittleEndian.Uint16(b))
 		n := int(binary.LittleEndian.Uint16(b[2:]))
-		if id == ssp.AttrEOL {
+		if id == msvAvEOL {
 			return pairs, nil
 		}
 		if len(b) < 4+n {
@@ -38,7 +36,7 @@ func parseAVPairs(b []byte) ([]avPair, error) {
 }
 
 // findAV returns the value of the first pair of that id.
-func findAV(pairs []avPair, id ssp.AttrValueID) ([]byte, bool) {
+func findAV(pairs []avPair, id avID) ([]byte, bool) {
 	for _, p := range pairs {
 		if p.id == id {
 			return p.value, true
@@ -48,19 +46,19 @@ func findAV(pairs []avPair, id ssp.AttrValueID) ([]byte, bool) {
 }
 
 // avFlags returns the bits of MsvAvFlags, zero where it is absent.
-func avFlags(pairs []avPair) (ssp.AttrFlag, error) {
-	v, ok := findAV(pairs, ssp.AttrFlags)
+func avFlags(pairs []avPair) (avFlag, error) {
+	v, ok := findAV(pairs, msvAvFlags)
 	if !ok {
 		return 0, nil
 	}
 	if len(v) != 4 {
 		return 0, errors.New("ntlm: MsvAvFlags is not 4 bytes long")
 	}
-	return ssp.AttrFlag(binary.LittleEndian.Uint32(v)), nil
+	return avFlag(binary.LittleEndian.Uint32(v)), nil
 }
 
 // appendAV appends one pair; the value has to be shorter than 64 KiB.
-func appendAV(b []byte, id ssp.AttrValueID, value []byte) []byte {
+func appendAV(b []byte, id avID, value []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(id))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(value)))
 	return append(b, value...)

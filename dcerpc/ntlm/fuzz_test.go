@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
-
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
@@ -43,7 +41,7 @@ func checkAVPairs(t *testing.T, pairs []avPair, message []byte) {
 	if len(b) > len(message) {
 		t.Fatalf("%d bytes of pairs in a message of %d", len(b), len(message))
 	}
-	again, err := parseAVPairs(appendAV(b, ssp.AttrEOL, nil))
+	again, err := parseAVPairs(appendAV(b, msvAvEOL, nil))
 	if err != nil || len(again) != len(pairs) {
 		t.Fatalf("%d pairs became %d: %v", len(pairs), len(again), err)
 	}

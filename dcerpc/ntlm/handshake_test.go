@@ -30,20 +30,20 @@ func TestHandshake(t *testing.T) {
 			m, err := parseAuthenticate(x.authenticate)
 			require.NoError(t, err)
 			require.Equal(t, make([]byte, 24), m.lm, "no LMv2 response beside a timestamp")
-			require.Equal(t, level == dcerpc.LevelPrivacy, m.flags.IsSet(ssp.NegotiateSeal))
+			require.Equal(t, level == dcerpc.LevelPrivacy, m.flags.IsSet(negotiateSeal))
 			pairs, err := parseClientChallenge(m.nt)
 			require.NoError(t, err)
 			flags, err := avFlags(pairs)
 			require.NoError(t, err)
-			require.True(t, flags.IsSet(ssp.MICProvided))
-			target, ok := findAV(pairs, ssp.AttrTargetName)
+			require.True(t, flags.IsSet(micProvided))
+			target, ok := findAV(pairs, msvAvTargetName)
 			require.True(t, ok)
 			require.Equal(t, utf16le("host/fs.fsrvp.test"), target)
-			bindings, ok := findAV(pairs, ssp.AttrChannelBindings)
+			bindings, ok := findAV(pairs, msvAvChannelBindings)
 			require.True(t, ok)
 			require.Equal(t, make([]byte, 16), bindings)
-			names := map[ssp.AttrValueID]string{
-				ssp.AttrNetBIOSComputerName: "FS", ssp.AttrNetBIOSDomainName: "FSRVP", ssp.AttrDNSComputerName: "fs.fsrvp.test",
+			names := map[avID]string{
+				msvAvNetBIOSComputerName: "FS", msvAvNetBIOSDomainName: "FSRVP", msvAvDNSComputerName: "fs.fsrvp.test",
 			}
 			for id, want := range names {
 				v, ok := findAV(pairs, id)
@@ -188,8 +188,8 @@ func TestBytesAfterTheMessage(t *testing.T) {
 // TestRefusedClients changes what a client sends; the change is signed again where it would
 // be hidden by a bad MIC.
 func TestRefusedClients(t *testing.T) {
-	flags := func(b []byte, f func(ssp.Flag) ssp.Flag) []byte {
-		binary.LittleEndian.PutUint32(b[60:], uint32(f(ssp.Flag(binary.LittleEndian.Uint32(b[60:])))))
+	flags := func(b []byte, f func(negotiateFlags) negotiateFlags) []byte {
+		binary.LittleEndian.PutUint32(b[60:], uint32(f(negotiateFlags(binary.LittleEndian.Uint32(b[60:])))))
 		return b
 	}
 	setLen := func(b []byte, field, n int) []byte {
@@ -203,16 +203,18 @@ func TestRefusedClients(t *testing.T) {
 	}{
 		"NTLMv1":                {func(b []byte) []byte { return setLen(b, 20, 24) }, ErrNTLMv1, ""},
 		"LM alone":              {func(b []byte) []byte { return setLen(b, 20, 0) }, ErrNTLMv1, ""},
-		"anonymous by flag":     {func(b []byte) []byte { return flags(b, func(f ssp.Flag) ssp.Flag { return f | ssp.Anonymous }) }, ErrAnonymous, ""},
+		"anonymous by flag":     {func(b []byte) []byte { return flags(b, func(f negotiateFlags) negotiateFlags { return f | anonymous }) }, ErrAnonymous, ""},
 		"anonymous by its name": {func(b []byte) []byte { return setLen(setLen(b, 36, 0), 20, 0) }, ErrAnonymous, ""},
 		"without a user":        {func(b []byte) []byte { return setLen(b, 36, 0) }, ErrLogonFailure, ""},
 		"sealing taken back": {func(b []byte) []byte {
-			return flags(b, func(f ssp.Flag) ssp.Flag { return f &^ ssp.NegotiateSeal })
+			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiateSeal })
 		}, nil, "took back"},
 		"56 bits": {func(b []byte) []byte {
-			return flags(b, func(f ssp.Flag) ssp.Flag { return f &^ ssp.Negotiate128 })
+			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiate128 })
 		}, nil, "took back"},
-		"OEM":                    {func(b []byte) []byte { return flags(b, func(f ssp.Flag) ssp.Flag { return f &^ ssp.NegotiateUnicode }) }, nil, "Unicode"},
+		"OEM": {func(b []byte) []byte {
+			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiateUnicode })
+		}, nil, "Unicode"},
 		"no session key":         {func(b []byte) []byte { return setLen(b, 52, 0) }, nil, "EncryptedRandomSessionKey of 0"},
 		"half a session key":     {func(b []byte) []byte { return setLen(b, 52, 8) }, nil, "EncryptedRandomSessionKey of 8"},
 		"half a character":       {func(b []byte) []byte { return setLen(b, 36, 11) }, nil, "odd number"},
@@ -242,7 +244,7 @@ func TestRefusedClients(t *testing.T) {
 func TestStrippedMIC(t *testing.T) {
 	client, server := newPair(t, dcerpc.LevelPrivacy)
 	err := lastStep(t, client, server, func(b []byte) []byte {
-		flags := appendAV(nil, ssp.AttrFlags, []byte{2, 0, 0, 0})
+		flags := appendAV(nil, msvAvFlags, []byte{2, 0, 0, 0})
 		at := bytes.Index(b, flags)
 		require.Positive(t, at)
 		b[at+4] = 0
@@ -254,16 +256,16 @@ func TestStrippedMIC(t *testing.T) {
 
 func TestWeakClients(t *testing.T) {
 	ctx := context.Background()
-	for _, missing := range []ssp.Flag{
-		ssp.NegotiateUnicode, ssp.NegotiateNTLM, ssp.NegotiateExtendedSessionSecurity,
-		ssp.Negotiate128, ssp.NegotiateKeyExchange, ssp.NegotiateSign, ssp.NegotiateSeal,
+	for _, missing := range []negotiateFlags{
+		negotiateUnicode, negotiateNTLM, negotiateExtendedSessionSecurity,
+		negotiate128, negotiateKeyExchange, negotiateSign, negotiateSeal,
 	} {
 		client, server := newPair(t, dcerpc.LevelPrivacy)
 		tok, _, err := client.Step(ctx, nil)
 		require.NoError(t, err)
 		binary.LittleEndian.PutUint32(tok[12:], binary.LittleEndian.Uint32(tok[12:])&^uint32(missing))
 		_, _, err = server.Step(ctx, tok)
-		if missing&(ssp.NegotiateSign|ssp.NegotiateSeal) != 0 {
+		if missing&(negotiateSign|negotiateSeal) != 0 {
 			require.NoError(t, err, "the log-on may end well; see TestPartialProtection")
 		} else {
 			require.ErrorContains(t, err, "too weak")
@@ -284,13 +286,13 @@ func TestWeakClients(t *testing.T) {
 // TestPartialProtection lets clients log on that do not ask for what a level needs, and says so, as Windows does.
 func TestPartialProtection(t *testing.T) {
 	for _, test := range []struct {
-		without    ssp.Flag
+		without    negotiateFlags
 		sign, seal bool
 	}{
 		{0, true, true},
-		{ssp.NegotiateSeal, true, false},
-		{ssp.NegotiateSign, false, false},
-		{ssp.NegotiateSign | ssp.NegotiateSeal, false, false},
+		{negotiateSeal, true, false},
+		{negotiateSign, false, false},
+		{negotiateSign | negotiateSeal, false, false},
 	} {
 		client, _ := newPair(t, dcerpc.LevelPrivacy)
 		_, server := newPair(t, dcerpc.LevelPrivacy)
@@ -307,7 +309,7 @@ func TestPartialProtection(t *testing.T) {
 // TestConnectLevel takes a client that wants nothing signed, and so exchanges no key.
 func TestConnectLevel(t *testing.T) {
 	client, server := newPair(t, dcerpc.LevelInsecureConnect)
-	client.(*initiatorContext).ask &^= ssp.NegotiateSign | ssp.NegotiateSeal | ssp.NegotiateKeyExchange | ssp.Negotiate128
+	client.(*initiatorContext).ask &^= negotiateSign | negotiateSeal | negotiateKeyExchange | negotiate128
 	x := establish(t, client, server)
 	m, err := parseAuthenticate(x.authenticate)
 	require.NoError(t, err)
@@ -315,7 +317,7 @@ func TestConnectLevel(t *testing.T) {
 
 	_, server = newPair(t, dcerpc.LevelInsecureConnect)
 	client, _ = newPair(t, dcerpc.LevelInsecureConnect)
-	client.(*initiatorContext).ask &^= ssp.Negotiate128
+	client.(*initiatorContext).ask &^= negotiate128
 	tok, _, err := client.Step(context.Background(), nil)
 	require.NoError(t, err)
 	_, _, err = server.Step(context.Background(), tok)
@@ -352,9 +354,9 @@ func TestServersOfOtherKinds(t *testing.T) {
 		ssp.AttrNetBIOSComputerName: {NetBIOSComputerName: "FS"},
 		ssp.AttrNetBIOSDomainName:   {NetBIOSDomainName: "FSRVP"},
 	}
-	flags := baseFlags | strongFlags | ssp.NegotiateSign | ssp.NegotiateSeal | ssp.NegotiateTargetInfo
+	flags := baseFlags | strongFlags | negotiateSign | negotiateSeal | negotiateTargetInfo
 	build := func(info ssp.AttrValues) []byte {
-		b, err := (&ssp.ChallengeMessage{Negotiate: flags, ServerChallenge: []byte("12345678"), TargetName: "FSRVP", TargetInfo: info}).
+		b, err := (&ssp.ChallengeMessage{Negotiate: ssp.Flag(flags), ServerChallenge: []byte("12345678"), TargetName: "FSRVP", TargetInfo: info}).
 			Marshal(context.Background())
 		require.NoError(t, err)
 		return b
@@ -379,9 +381,9 @@ func TestServersOfOtherKinds(t *testing.T) {
 	require.ErrorContains(t, err, "neither a computer nor a domain")
 
 	// Pairs of the wrong length, at which go-msrpc's reader panics.
-	for _, id := range []ssp.AttrValueID{ssp.AttrFlags, ssp.AttrTimestamp} {
-		info := appendAV(nil, ssp.AttrNetBIOSComputerName, utf16le("FS"))
-		info = appendAV(appendAV(info, id, []byte{1, 2, 3}), ssp.AttrEOL, nil)
+	for _, id := range []avID{msvAvFlags, msvAvTimestamp} {
+		info := appendAV(nil, msvAvNetBIOSComputerName, utf16le("FS"))
+		info = appendAV(appendAV(info, id, []byte{1, 2, 3}), msvAvEOL, nil)
 		b := build(nil)
 		b = append(b[:len(b)-4], info...)
 		binary.LittleEndian.PutUint16(b[40:], uint16(len(info)))

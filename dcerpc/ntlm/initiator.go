@@ -8,9 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
-
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
@@ -91,14 +90,14 @@ func (i *Initiator) OID() asn1.ObjectIdentifier { return oid() }
 // (see package spnego), and SessionKey, the 16 bytes of the ExportedSessionKey once it is established.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &initiatorContext{initiator: i, target: target, need: baseFlags}
-	c.ask = baseFlags | strongFlags | ssp.NegotiateSign | ssp.NegotiateAlwaysSign | ssp.RequestTarget |
-		ssp.NegotiateTargetInfo | ssp.NegotiateVersion | ssp.Negotiate56
+	c.ask = baseFlags | strongFlags | negotiateSign | negotiateAlwaysSign | requestTarget |
+		negotiateTargetInfo | negotiateVersion | negotiate56
 	if level >= dcerpc.LevelPacket {
-		c.need |= strongFlags | ssp.NegotiateSign
+		c.need |= strongFlags | negotiateSign
 	}
 	if level >= dcerpc.LevelPrivacy {
-		c.ask |= ssp.NegotiateSeal
-		c.need |= ssp.NegotiateSeal
+		c.ask |= negotiateSeal
+		c.need |= negotiateSeal
 	}
 	return c, nil
 }
@@ -108,7 +107,7 @@ type initiatorContext struct {
 	established
 	initiator *Initiator
 	target    string
-	ask, need ssp.Flag
+	ask, need negotiateFlags
 	negotiate []byte // as it was sent; the MIC covers it
 	done      bool
 }
@@ -123,12 +122,8 @@ func (c *initiatorContext) Step(ctx context.Context, in []byte) ([]byte, bool, e
 			c.done = true
 			return nil, false, errors.New("ntlm: a token from the server before the first one of ours")
 		}
-		out, err := (&ssp.NegotiateMessage{Negotiate: c.ask, Version: version()}).Marshal(ctx)
-		if err != nil {
-			return nil, false, fmt.Errorf("ntlm: NEGOTIATE_MESSAGE: %w", err)
-		}
-		c.negotiate = out
-		return append([]byte(nil), out...), false, nil
+		c.negotiate = appendNegotiate(nil, c.ask)
+		return slices.Clone(c.negotiate), false, nil
 	default:
 		c.done = true
 		out, err := c.authenticate(ctx, in)
@@ -154,23 +149,21 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 		return nil, err
 	}
 
-	exported, keyExchange := sessionBaseKey, flags.IsSet(ssp.NegotiateKeyExchange)
+	exported, keyExchange := sessionBaseKey, flags.IsSet(negotiateKeyExchange)
 	var encrypted []byte
 	if keyExchange {
 		rand.Read(exported[:])
 		encrypted = rc4K(sessionBaseKey, exported[:])
 	}
-	out, err := (&ssp.AuthenticateMessage{
-		Negotiate:                 flags,
-		Version:                   version(),
-		LMChallengeResponse:       lm,
-		NTChallengeResponse:       nt,
-		DomainName:                c.initiator.domain,
-		UserName:                  c.initiator.user,
-		Workstation:               c.initiator.workstation,
-		EncryptedRandomSessionKey: encrypted,
-		MIC:                       make([]byte, micEnd-micOffset),
-	}).Marshal(ctx)
+	out, err := (&authenticateMessage{
+		flags:               flags,
+		lm:                  lm,
+		nt:                  nt,
+		domain:              c.initiator.domain,
+		user:                c.initiator.user,
+		workstation:         c.initiator.workstation,
+		encryptedSessionKey: encrypted,
+	}).append(nil)
 	if err != nil {
 		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE: %w", err)
 	}
@@ -185,8 +178,8 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 
 // responses are NtChallengeResponse, LmChallengeResponse, and the session base key of the two.
 func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) (nt, lm []byte, sessionBaseKey [16]byte, err error) {
-	_, hasComputer := findAV(challenge.targetInfo, ssp.AttrNetBIOSComputerName)
-	_, hasDomain := findAV(challenge.targetInfo, ssp.AttrNetBIOSDomainName)
+	_, hasComputer := findAV(challenge.targetInfo, msvAvNetBIOSComputerName)
+	_, hasDomain := findAV(challenge.targetInfo, msvAvNetBIOSDomainName)
 	if !hasComputer && !hasDomain {
 		return nil, nil, sessionBaseKey, errors.New("ntlm: the server's TargetInfo names neither a computer nor a domain")
 	}
@@ -198,7 +191,7 @@ func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) 
 	rand.Read(nonce[:])
 
 	now, lm := filetime(time.Now()), make([]byte, 24)
-	if v, ok := findAV(challenge.targetInfo, ssp.AttrTimestamp); !ok {
+	if v, ok := findAV(challenge.targetInfo, msvAvTimestamp); !ok {
 		lm = lmv2Response(key, challenge.challenge, nonce)
 	} else if len(v) != 8 {
 		return nil, nil, sessionBaseKey, errors.New("ntlm: MsvAvTimestamp is not 8 bytes long")

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf16"
-
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 )
 
 // The three messages are read from a fixed head whose fields point into the bytes behind it:
@@ -20,11 +18,11 @@ import (
 var errTruncated = errors.New("ntlm: message is truncated")
 
 // head checks signature and type, and that at least size bytes are there.
-func head(b []byte, want ssp.MessageType, size int) error {
+func head(b []byte, want messageType, size int) error {
 	if len(b) < 12 || string(b[:8]) != "NTLMSSP\x00" {
 		return errors.New("ntlm: not an NTLMSSP message")
 	}
-	if t := ssp.MessageType(binary.LittleEndian.Uint32(b[8:])); t != want {
+	if t := messageType(binary.LittleEndian.Uint32(b[8:])); t != want {
 		return fmt.Errorf("ntlm: message of type %d where %d has to come", t, want)
 	}
 	if len(b) < size {
@@ -80,27 +78,27 @@ func utf16le(s string) []byte {
 
 // parseNegotiate returns the flags of a NEGOTIATE_MESSAGE (MS-NLMP 2.2.1.1). Its names are
 // hints that nobody uses.
-func parseNegotiate(b []byte) (ssp.Flag, error) {
-	if err := head(b, ssp.MessageTypeNegotiate, 16); err != nil {
+func parseNegotiate(b []byte) (negotiateFlags, error) {
+	if err := head(b, typeNegotiate, 16); err != nil {
 		return 0, err
 	}
-	return ssp.Flag(binary.LittleEndian.Uint32(b[12:])), nil
+	return negotiateFlags(binary.LittleEndian.Uint32(b[12:])), nil
 }
 
 // A challengeMessage is a CHALLENGE_MESSAGE (MS-NLMP 2.2.1.2).
 //
 //	12 TargetName | 20 NegotiateFlags | 24 ServerChallenge, 8 | 32 Reserved, 8 | 40 TargetInfo | 48 Version, 8
 type challengeMessage struct {
-	flags      ssp.Flag
+	flags      negotiateFlags
 	challenge  [8]byte
 	targetInfo []avPair
 }
 
 func parseChallenge(b []byte) (*challengeMessage, error) {
-	if err := head(b, ssp.MessageTypeChallenge, 48); err != nil {
+	if err := head(b, typeChallenge, 48); err != nil {
 		return nil, err
 	}
-	m := &challengeMessage{flags: ssp.Flag(binary.LittleEndian.Uint32(b[20:]))}
+	m := &challengeMessage{flags: negotiateFlags(binary.LittleEndian.Uint32(b[20:]))}
 	copy(m.challenge[:], b[24:32])
 	info, err := field(b, 40)
 	if err != nil {
@@ -120,7 +118,7 @@ func parseChallenge(b []byte) (*challengeMessage, error) {
 //
 // Version and MIC are not there in every client's message: their bytes may be payload.
 type authenticateMessage struct {
-	flags               ssp.Flag
+	flags               negotiateFlags
 	lm, nt              []byte
 	domain, user        string
 	workstation         string
@@ -134,11 +132,11 @@ const (
 )
 
 func parseAuthenticate(b []byte) (*authenticateMessage, error) {
-	if err := head(b, ssp.MessageTypeAuthenticate, 64); err != nil {
+	if err := head(b, typeAuthenticate, 64); err != nil {
 		return nil, err
 	}
-	m := &authenticateMessage{flags: ssp.Flag(binary.LittleEndian.Uint32(b[60:]))}
-	if !m.flags.IsSet(ssp.NegotiateUnicode) {
+	m := &authenticateMessage{flags: negotiateFlags(binary.LittleEndian.Uint32(b[60:]))}
+	if !m.flags.IsSet(negotiateUnicode) {
 		return nil, errors.New("ntlm: AUTHENTICATE_MESSAGE is not in Unicode")
 	}
 	var errs [6]error
@@ -156,6 +154,6 @@ func parseAuthenticate(b []byte) (*authenticateMessage, error) {
 
 // anonymous tells a request for a null session (MS-NLMP 3.2.5.1.2).
 func (m *authenticateMessage) anonymous() bool {
-	return m.flags.IsSet(ssp.Anonymous) || m.user == "" && len(m.nt) == 0 ||
+	return m.flags.IsSet(anonymous) || m.user == "" && len(m.nt) == 0 ||
 		len(m.nt) == 0 && bytes.Equal(m.lm, []byte{0})
 }

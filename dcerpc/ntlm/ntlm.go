@@ -6,15 +6,13 @@
 // first signed response. It has neither forward secrecy nor a modern cipher (RC4, HMAC-MD5), so
 // prefer Kerberos, and serve NTLM only where a client has nothing else.
 //
-// The messages are written by go-msrpc's ssp/ntlm. They are read here, since its readers
-// index past the end of a short message or AV pair.
+// The messages are read and written here: the readers of go-msrpc's ssp/ntlm index past the end of a short message or
+// AV pair, and the package brings two Kerberos libraries with it. Of go-msrpc this package uses ssp/crypto.
 package ntlm
 
 import (
 	"encoding/asn1"
 	"errors"
-
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 )
 
 // The errors that a log-on ends with. Others say what is malformed in a token.
@@ -49,13 +47,7 @@ func oid() asn1.ObjectIdentifier {
 
 const (
 	// strongFlags make up the only session security that is spoken here.
-	strongFlags = ssp.NegotiateExtendedSessionSecurity | ssp.NegotiateKeyExchange | ssp.Negotiate128
+	strongFlags = negotiateExtendedSessionSecurity | negotiateKeyExchange | negotiate128
 	// baseFlags are demanded of every peer, at the connect level too.
-	baseFlags = ssp.NegotiateUnicode | ssp.NegotiateNTLM | ssp.NegotiateExtendedSessionSecurity
+	baseFlags = negotiateUnicode | negotiateNTLM | negotiateExtendedSessionSecurity
 )
-
-// version is sent where NTLMSSP_NEGOTIATE_VERSION is set. It is for debugging alone
-// (MS-NLMP 2.2.2.10); 6.1 is the first one with everything used here.
-func version() ssp.Version {
-	return ssp.Version{ProductVersion: ssp.Windows7, Revision: ssp.RevisionCurrent}
-}

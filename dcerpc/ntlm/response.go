@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/oiweiwei/go-msrpc/ssp/crypto"
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 )
 
 // NTHash returns the NT hash of a password, MD4 of its UTF-16 (NTOWFv1, MS-NLMP 3.3.1): what a
@@ -81,19 +80,22 @@ func clientAVPairs(server []avPair, target string) ([]byte, error) {
 	}
 	var b []byte
 	for _, p := range server {
-		if !slices.Contains([]ssp.AttrValueID{ssp.AttrFlags, ssp.AttrChannelBindings, ssp.AttrTargetName}, p.id) {
+		if !slices.Contains([]avID{msvAvFlags, msvAvChannelBindings, msvAvTargetName}, p.id) {
 			b = appendAV(b, p.id, p.value)
 		}
 	}
-	b = appendAV(b, ssp.AttrFlags, binary.LittleEndian.AppendUint32(nil, uint32(flags|ssp.MICProvided)))
-	b = appendAV(b, ssp.AttrChannelBindings, make([]byte, md5.Size))
-	b = appendAV(b, ssp.AttrTargetName, utf16le(target))
-	return appendAV(b, ssp.AttrEOL, nil), nil
+	b = appendAV(b, msvAvFlags, binary.LittleEndian.AppendUint32(nil, uint32(flags|micProvided)))
+	b = appendAV(b, msvAvChannelBindings, make([]byte, md5.Size))
+	b = appendAV(b, msvAvTargetName, utf16le(target))
+	return appendAV(b, msvAvEOL, nil), nil
 }
+
+// unixEpoch is 1970 in seconds since 1601.
+const unixEpoch = 11644473600
 
 // filetime returns t in units of 100 ns since 1601 (MS-DTYP 2.3.3).
 func filetime(t time.Time) uint64 {
-	return uint64(ssp.TimeToFiletime(t))
+	return uint64(t.Unix()+unixEpoch)*1e7 + uint64(t.Nanosecond()/100)
 }
 
 // hmacMD5 is HMAC_MD5(key, parts concatenated).

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	ssp "github.com/oiweiwei/go-msrpc/ssp/ntlm"
 	"github.com/stretchr/testify/require"
 )
 
@@ -51,7 +50,7 @@ func TestKeysOfTheStandard(t *testing.T) {
 	for _, p := range m.targetInfo {
 		pairs = appendAV(pairs, p.id, p.value)
 	}
-	client := appendClientChallenge(nil, 0, nonce, appendAV(pairs, ssp.AttrEOL, nil))
+	client := appendClientChallenge(nil, 0, nonce, appendAV(pairs, msvAvEOL, nil))
 	proof, base := ntProof(key, m.challenge, client)
 	require.Equal(t, unhex(t, "68cd0ab851e51c96aabc927bebef6a1c"), proof[:])
 	require.Equal(t, unhex(t, "8de40ccadbc14a82f15cb0ad0de95ca3"), base[:])
