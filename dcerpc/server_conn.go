@@ -336,7 +336,7 @@ func (c *serverConn) send(p pdu.PDU) {
 	c.write(b)
 }
 
-// write writes one PDU, which the peer has WriteTime to read, and tells whether it could. It is called with the token of sending.
+// write writes one PDU, which the peer has WriteTime to read, and reports whether it did. It is called with the token of sending.
 func (c *serverConn) write(b []byte) bool {
 	if limit := c.limits.WriteTime; limit > 0 {
 		// Most writes find a deadline that is far enough away.

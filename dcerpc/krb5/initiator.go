@@ -82,7 +82,7 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 	return c, nil
 }
 
-// maxAPReq is the most that fits into a bind of 65535 bytes beside its contexts, and into SPNEGO's frame.
+// maxAPReq is the most that fits into a bind of 65535 bytes besides its contexts, and into SPNEGO's frame.
 const maxAPReq = 65535 - 512
 
 // An initiation is the exchange as its initiator sees it.

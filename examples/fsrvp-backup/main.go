@@ -121,7 +121,7 @@ func (o *options) check(flags *flag.FlagSet) error {
 	return nil
 }
 
-// run is the program. More is what has to hold still, beside those that the flags name.
+// run is the program. More is what has to hold still, besides those that the flags name.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, more []provider.Writer) error {
 	o, err := parse(args, stdout)
 	switch {

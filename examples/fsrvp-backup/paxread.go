@@ -64,7 +64,7 @@ type scanner struct {
 	ended   bool
 }
 
-// scanned is a member as the archive has it.
+// scanned is a member of the archive, as it was read.
 type scanned struct {
 	member
 	records map[string]string
