@@ -16,6 +16,9 @@ func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set
 		if a.cfg.Profile == Strict && client == (fsrvp.CopyID{}) {
 			return id, fmt.Errorf("agent: the client's copy id is null: %w", fsrvp.ErrInvalidArg)
 		}
+		if err := checkSet(set); err != nil {
+			return id, err
+		}
 		target, err := a.resolve(c.ctx, share)
 		if err != nil {
 			return id, err

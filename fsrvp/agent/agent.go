@@ -287,10 +287,30 @@ func (a turn) write(why string, c change) error {
 	return nil
 }
 
+// checkSet refuses a null ShadowCopySetId, which no set has. Null arguments come before all else but the caller's rights
+// (MS-FSRVP 3.1.4).
+func checkSet(id fsrvp.SetID) error {
+	if id == (fsrvp.SetID{}) {
+		return fmt.Errorf("agent: the id of the shadow copy set is null: %w", fsrvp.ErrInvalidArg)
+	}
+	return nil
+}
+
+// checkMapping refuses null arguments of the methods about the mapping of a share.
+func checkMapping(set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
+	switch {
+	case copy == (fsrvp.CopyID{}):
+		return fmt.Errorf("agent: the id of the shadow copy is null: %w", fsrvp.ErrInvalidArg)
+	case share == "":
+		return fmt.Errorf("agent: the name of the share is empty: %w", fsrvp.ErrInvalidArg)
+	}
+	return checkSet(set)
+}
+
 // findLocked finds a set in the table.
 func (a *Agent) findLocked(id fsrvp.SetID) (*entry, error) {
-	if id == (fsrvp.SetID{}) {
-		return nil, fmt.Errorf("agent: no shadow copy set given: %w", fsrvp.ErrInvalidArg)
+	if err := checkSet(id); err != nil {
+		return nil, err
 	}
 	if e := a.sets[id]; e != nil && !e.set.Removing {
 		return e, nil

@@ -7,13 +7,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). Level has to be 1. The mapping's Share is the
-// path by which the client named it in AddToShadowCopySet.
+// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's Share is the
+// path by which the client named it in AddToShadowCopySet. A null argument leaves the Message Sequence Timer alone.
 func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
 	return answer(ctx, a, fsrvp.OpGetShareMapping, func(c *call) (*fsrvp.ShareMapping, error) {
 		c.set(set)
 		c.copy(copy)
 		c.share(share)
+		if err := checkMapping(set, copy, share); err != nil {
+			return nil, err
+		}
 		if level != 1 {
 			return nil, fmt.Errorf("agent: level %d: %w", level, fsrvp.ErrInvalidArg)
 		}
@@ -104,8 +107,8 @@ func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fs
 }
 
 func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share string) (*work, error) {
-	if id == (fsrvp.SetID{}) || copy == (fsrvp.CopyID{}) || share == "" {
-		return nil, fmt.Errorf("agent: an argument is null: %w", fsrvp.ErrInvalidArg)
+	if err := checkMapping(id, copy, share); err != nil {
+		return nil, err
 	}
 	notFound := fsrvp.ErrInvalidArg
 	if a.cfg.Profile == Strict {

@@ -53,6 +53,14 @@ func TestSequenceTimer(t *testing.T) {
 			_, err = r.GetShareMapping(client1, fsrvp.NewCopyID(), l.set, vms, 1)
 			requireStatus(t, fsrvp.ErrInvalidArg, err)
 		}, short},
+		{"GetShareMapping with null arguments leaves the timer alone", agent.Exposed, func(t *testing.T, r *rig, l *life) {
+			_, err := r.GetShareMapping(client1, l.copies[0], l.set, vms, 1)
+			require.NoError(t, err)
+			_, err = r.GetShareMapping(client1, fsrvp.CopyID{}, l.set, vms, 1)
+			requireStatus(t, fsrvp.ErrInvalidArg, err)
+			_, err = r.GetShareMapping(client1, l.copies[0], l.set, "", 1)
+			requireStatus(t, fsrvp.ErrInvalidArg, err)
+		}, long},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

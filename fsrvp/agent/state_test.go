@@ -198,6 +198,58 @@ var stateTable = []struct {
 		},
 		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
 	},
+	{
+		"AddToShadowCopySet, null set and unknown share", func(r *rig, l *life) error {
+			_, err := r.AddToShadowCopySet(r.as, fsrvp.NewCopyID(), fsrvp.SetID{}, absent)
+			return err
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"PrepareShadowCopySet, null set", func(r *rig, l *life) error {
+			return r.PrepareShadowCopySet(r.as, fsrvp.SetID{}, wait)
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"CommitShadowCopySet, null set", func(r *rig, l *life) error {
+			return r.CommitShadowCopySet(r.as, fsrvp.SetID{}, wait)
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"ExposeShadowCopySet, null set", func(r *rig, l *life) error {
+			return r.ExposeShadowCopySet(r.as, fsrvp.SetID{}, wait)
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"RecoveryCompleteShadowCopySet, null set", func(r *rig, l *life) error {
+			return r.RecoveryCompleteShadowCopySet(r.as, fsrvp.SetID{})
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"GetShareMapping, null set", func(r *rig, l *life) error {
+			_, err := r.GetShareMapping(r.as, l.copies[0], fsrvp.SetID{}, vms, 1)
+			return err
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"GetShareMapping, null copy", func(r *rig, l *life) error {
+			_, err := r.GetShareMapping(r.as, fsrvp.CopyID{}, l.set, vms, 1)
+			return err
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
+	{
+		"GetShareMapping, empty share", func(r *rig, l *life) error {
+			_, err := r.GetShareMapping(r.as, l.copies[0], l.set, "", 1)
+			return err
+		},
+		[8]string{"ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG", "ARG"}, [8]string{},
+	},
 }
 
 // errNotPresent stands for a ShadowCopyPresent of false.
