@@ -36,6 +36,9 @@ type Server struct {
 	Logger *slog.Logger
 	// Trace sees every PDU. Nil means none.
 	Trace Trace
+	// Refused is called for whatever is refused, for metrics: by several goroutines at once. It must return at once. Nil means
+	// none.
+	Refused func(Refusal)
 
 	mu         sync.Mutex
 	begun      bool

@@ -103,9 +103,9 @@ func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*ser
 	token, err := c.step(sec, trailer.Token)
 	switch {
 	case err != nil:
-		return nil, nil, fatal(pdu.FaultAccessDenied, err).noted()
+		return nil, nil, fatal(pdu.FaultAccessDenied, err).unauthenticated(sec.typ)
 	case sec.lacking && sec.level == LevelPrivacy:
-		return nil, nil, fatal(pdu.FaultSecPkgError, errLacking).noted()
+		return nil, nil, fatal(pdu.FaultSecPkgError, errLacking).noted(RefusedProtection)
 	}
 	return sec, token, nil
 }
@@ -189,6 +189,7 @@ func (c *serverConn) takeAuth3(h *pdu.Header, b []byte) *refusal {
 		return nil
 	}
 	c.server.refusals.Note(c.logger(), c.block, err)
+	c.server.observeRefusal(Refusal{Reason: RefusedAuthentication, Mechanism: sec.typ, Peer: c.conn.RemoteAddr(), Err: err})
 	c.lostExchange = true
 	return nil
 }

@@ -21,7 +21,7 @@ func (c *serverConn) receiveBind(h *pdu.Header, b []byte) *refusal {
 	case c.bound:
 		return nak(pdu.NakReasonNotSpecified, reason("second bind"))
 	case c.session.Refuse != nil:
-		return nak(pdu.NakReasonNotSpecified, c.session.Refuse).noted()
+		return nak(pdu.NakReasonNotSpecified, c.session.Refuse).noted(RefusedSession)
 	}
 	if r := checkBind(&bind); r != nil {
 		return r
@@ -125,11 +125,11 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	}
 	sec, err := c.open(acceptor, trailer)
 	if err != nil {
-		return nil, nil, nak(pdu.NakInvalidChecksum, err).noted()
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type))
 	}
 	token, err := c.step(sec, trailer.Token)
 	if err != nil {
-		return nil, nil, nak(pdu.NakInvalidChecksum, err).noted()
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type))
 	}
 	return sec, token, nil
 }

@@ -53,9 +53,12 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	}
 	s.mu.Unlock()
 	for _, old := range evicted {
-		old.abort(reason("made room for another peer"))
+		const why = reason("made room for another peer")
+		s.observeRefusal(Refusal{Reason: RefusedLimit, Peer: old.conn.RemoteAddr(), Err: why})
+		old.abort(why)
 	}
 	if why != "" {
+		s.observeRefusal(Refusal{Reason: RefusedLimit, Peer: conn.RemoteAddr(), Err: why})
 		s.refusals.Note(s.logger().With("peer", conn.RemoteAddr()), c.block, why)
 		_ = conn.Close()
 		return nil

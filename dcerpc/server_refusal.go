@@ -16,9 +16,11 @@ type refusal struct {
 	status    pdu.FaultStatus
 	flags     pdu.Flags // DidNotExecute or none
 	contextID uint16
-	callID    uint32 // of another call than the PDU's, where not zero
-	lives     bool   // the connection goes on
-	notable   bool   // an administrator may want to know: logged at level info
+	callID    uint32        // of another call than the PDU's, where not zero
+	lives     bool          // the connection goes on
+	notable   bool          // an administrator may want to know: logged at level info
+	kind      RefusalReason // for Server.Refused; empty: what the other fields say
+	mechanism AuthType      // of an exchange that has failed
 	why       error
 }
 
@@ -75,10 +77,16 @@ func (r *refusal) of(callID uint32) *refusal {
 	return r
 }
 
-// noted has the refusal logged at level info.
-func (r *refusal) noted() *refusal {
-	r.notable = true
+// noted has the refusal logged at level info, and counted as of that kind.
+func (r *refusal) noted(kind RefusalReason) *refusal {
+	r.notable, r.kind = true, kind
 	return r
+}
+
+// unauthenticated is noted for an exchange of tokens that has failed.
+func (r *refusal) unauthenticated(mechanism AuthType) *refusal {
+	r.mechanism = mechanism
+	return r.noted(RefusedAuthentication)
 }
 
 // refuse writes and logs a refusal of a PDU of the given call, and reports whether the connection goes on. It is
@@ -87,6 +95,7 @@ func (c *serverConn) refuse(callID uint32, r *refusal) bool {
 	if r.callID != 0 {
 		callID = r.callID
 	}
+	c.observe(r)
 	switch log := c.server.logger(); {
 	case r.notable:
 		c.server.refusals.Note(c.logger(), c.block, r)

@@ -178,7 +178,7 @@ func (c *serverConn) unprotect(sec *serverSecurity, b []byte) *refusal {
 	}
 	if err != nil {
 		c.traced(b, sec.level == LevelPrivacy)
-		return fatal(pdu.FaultSecPkgError, err).noted()
+		return fatal(pdu.FaultSecPkgError, err).noted(RefusedProtection)
 	}
 	c.traced(b, false)
 	return nil

@@ -19,6 +19,9 @@ type HandlerConfig struct {
 	// rpcclient needs it by default. Without SMB signing or encryption such calls can be altered on their
 	// way.
 	AllowSMBSessionAlone bool
+	// Refused is called for each call that is answered with ErrAccessDenied for want of protection, for metrics; by
+	// several goroutines at once. Nil means none.
+	Refused func(op Opnum, peer *dcerpc.Peer)
 	// Logger gets calls that are refused, and errors of the Service that have no Status. Nil means
 	// slog.Default.
 	Logger *slog.Logger
@@ -81,6 +84,9 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 		resp, err = Serve(ctx, h.service, m)
 	} else {
 		resp, err = denied(m), ErrAccessDenied
+		if h.cfg.Refused != nil {
+			h.cfg.Refused(op, &peer)
+		}
 		h.log(ctx, slog.LevelInfo, "fsrvp: call without the protection that is required", op, &peer, nil)
 	}
 	var status Status

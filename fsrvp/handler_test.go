@@ -68,17 +68,25 @@ func TestHandlerAccess(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			fake := newFake()
 			tt.cfg.Logger = quiet.Logger
+			var refused []Opnum
+			tt.cfg.Refused = func(op Opnum, p *dcerpc.Peer) {
+				require.Equal(t, tt.level, p.Level)
+				refused = append(refused, op)
+			}
 			h := NewHandler(fake, &tt.cfg)
 			for _, m := range methodCases(fake) {
+				refused = nil
 				resp, err := ask(withLevel(t, tt.typ, tt.level, tt.session), h, m.sent, ndr.NDR64)
 				require.NoError(t, err)
 				if tt.denied {
+					require.Equal(t, []Opnum{m.sent.Opnum()}, refused)
 					require.Equal(t, ErrAccessDenied, resp.Status(), m.op)
 					require.Nil(t, fake.last())
 					if get, ok := resp.(*GetShareMappingResponse); ok {
 						require.Equal(t, &GetShareMappingResponse{Level: 1, Return: ErrAccessDenied}, get)
 					}
 				} else {
+					require.Empty(t, refused)
 					require.Zero(t, resp.Status(), m.op)
 					require.Equal(t, m.sent, fake.last())
 				}

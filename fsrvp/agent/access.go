@@ -21,14 +21,25 @@ type access struct {
 	exact      []string        // realms with case
 }
 
-func newAccess(cfg *Config) (*access, error) {
+// SetAccess replaces Config.Allow and Config.CaseSensitiveRealms, for calls that begin from then on. It fails, and changes
+// nothing, where an entry is no SID and no account. It may be called while the agent is at work.
+func (a *Agent) SetAccess(allow, caseSensitiveRealms []string) error {
+	next, err := newAccess(allow, caseSensitiveRealms)
+	if err != nil {
+		return err
+	}
+	a.access.Store(next)
+	return nil
+}
+
+func newAccess(allow, exact []string) (*access, error) {
 	a := &access{
 		sids:       map[dcerpc.SID]bool{dcerpc.SIDBuiltinAdmins: true, dcerpc.SIDBuiltinBackupOperators: true},
 		principals: map[string]bool{},
 		accounts:   map[string]bool{},
-		exact:      slices.Clone(cfg.CaseSensitiveRealms),
+		exact:      slices.Clone(exact),
 	}
-	for _, who := range cfg.Allow {
+	for _, who := range allow {
 		switch {
 		case strings.Contains(who, `\`):
 			realm, _, _ := strings.Cut(who, `\`)

@@ -119,3 +119,27 @@ func TestClientAddress(t *testing.T) {
 	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(nil), 0))
 	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(&net.UnixAddr{Name: "192.0.2.10:9", Net: "unix"}), 0))
 }
+
+// TestSetAccess changes who may call while the agent is at work.
+func TestSetAccess(t *testing.T) {
+	ann := dcerpc.WithPeer(t.Context(), dcerpc.Peer{
+		Identity: dcerpc.Identity{Account: "ann", Domain: "EXAMPLE"}, Addr: &net.TCPAddr{}, AuthType: dcerpc.AuthNTLM, Level: dcerpc.LevelPrivacy,
+	})
+	r := newRig(t, nil)
+	may := func() bool {
+		_, err := r.GetSupportedVersion(ann)
+		if err != nil {
+			require.ErrorIs(t, err, fsrvp.ErrAccessDenied)
+		}
+		return err == nil
+	}
+	require.False(t, may())
+	require.NoError(t, r.SetAccess([]string{`EXAMPLE\ann`}, nil))
+	require.True(t, may())
+	require.Error(t, r.SetAccess([]string{"nobody"}, nil))
+	require.True(t, may(), "a wrong list changes nothing")
+	require.NoError(t, r.SetAccess([]string{`EXAMPLE\Ann`}, []string{"EXAMPLE"}))
+	require.False(t, may())
+	require.NoError(t, r.SetAccess(nil, nil))
+	require.False(t, may())
+}

@@ -139,9 +139,15 @@ func TestStoreStalls(t *testing.T) {
 func requireStalls(t *testing.T, r *rig, stall, release func()) {
 	t.Helper()
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Exposed, vms)
+	require.NoError(t, r.Check(t.Context()))
 	stall()
 	var waiting errgroup.Group
 	waiting.Go(func() error { return r.RecoveryCompleteShadowCopySet(client1, l.set) })
+	require.Eventually(t, func() bool { // once the change is on its way, the agent does not answer
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		return errors.Is(r.Check(ctx), context.DeadlineExceeded)
+	}, 10*time.Second, time.Millisecond)
 	waiting.Go(func() error {
 		ctx, cancel := context.WithTimeout(client1, 50*time.Millisecond)
 		defer cancel()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -24,7 +25,7 @@ type Agent struct {
 	cfg    Config
 	log    *slog.Logger
 	id     Owner // of what it makes; set by New and not changed
-	access *access
+	access atomic.Pointer[access]
 	names  *names
 	store  *store
 
@@ -69,7 +70,7 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), sets: map[fsrvp.SetID]*entry{}}
-	if a.access, err = newAccess(&c); err != nil {
+	if err = a.SetAccess(c.Allow, c.CaseSensitiveRealms); err != nil {
 		return nil, err
 	}
 	if a.names, err = newNames(&c); err != nil {
@@ -252,7 +253,7 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 	defer context.AfterFunc(a.ctx, func() { cancel(net.ErrClosed) })()
 
 	c := &call{ctx: ctx}
-	peer, err := a.access.check(ctx)
+	peer, err := a.access.Load().check(ctx)
 	c.peer = peer
 	result := none
 	if err == nil {
@@ -268,7 +269,11 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 	a.cfg.Observe(event)
 	attrs = append(attrs, "client", clientAddress(peer.Addr), "caller", who(&peer), "duration", event.Duration)
 	if err != nil {
-		a.log.Warn("call failed", append(attrs, "status", event.Status.Name(), "err", err)...)
+		level := slog.LevelWarn
+		if isLogged(err) {
+			level = slog.LevelDebug
+		}
+		a.log.Log(ctx, level, "call failed", append(attrs, "status", event.Status.Name(), "err", err)...)
 		return none, err
 	}
 	a.log.Debug("call done", attrs...)
@@ -281,8 +286,8 @@ func (a turn) write(why string, c change) error {
 	err := a.store.write(a.storing, a.sets, c)
 	a.cfg.Observe(Event{Kind: EventStep, Step: StepStore, Duration: time.Since(begun), Err: err})
 	if err != nil {
-		a.log.Error("store not written", "why", why, "err", err)
-		return statusError(fmt.Errorf("agent: store: %w", err), fsrvp.ErrFail)
+		a.log.Error("store not written", "why", why, "sets", c.ids(), "err", err)
+		return statusError(fmt.Errorf("agent: store: %w", &loggedError{err}), fsrvp.ErrFail)
 	}
 	return nil
 }

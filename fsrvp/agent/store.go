@@ -58,6 +58,18 @@ type change struct {
 	drop     []fsrvp.SetID // sets that are gone
 }
 
+// ids returns the ids of the sets that a change is about.
+func (c *change) ids() []string {
+	var ids []string
+	for _, set := range c.put {
+		ids = append(ids, set.ID.String())
+	}
+	for _, id := range c.drop {
+		ids = append(ids, id.String())
+	}
+	return ids
+}
+
 type storedSet struct {
 	Client   fsrvp.SetID        `json:"client"`
 	Status   SetStatus          `json:"status"`

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -94,7 +95,7 @@ func (a turn) apply(why string, c change) error {
 }
 
 // noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody can
-// see the change.
+// see the change. At level info are what a set has come to, complete or not, and the end of a complete one.
 func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
 	ev := Event{Kind: EventStatus, Set: set.ID, From: from, To: to, Sets: len(a.sets)}
 	for _, e := range a.sets {
@@ -102,7 +103,16 @@ func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
 		ev.Shares += e.set.shares()
 	}
 	a.cfg.Observe(ev)
-	a.log.Info("shadow copy set", "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to", string(to))
+	level, msg := slog.LevelDebug, "shadow copy set has changed"
+	switch kept := from == Exposed && a.cfg.KeepExposed; {
+	case to == Recovered && !kept, to == Exposed && set.Kept && !kept:
+		level, msg = slog.LevelInfo, "shadow copy set is complete"
+	case to == "" && (set.Status == Exposed || set.Status == Recovered):
+		level, msg = slog.LevelInfo, "shadow copy set is deleted"
+	case to == "":
+		level, msg = slog.LevelInfo, "shadow copy set is given up"
+	}
+	a.log.Log(a.ctx, level, msg, "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to", string(to))
 }
 
 func copyIDs(set *Set) []string {

@@ -117,6 +117,14 @@ func statusError(err error, other fsrvp.Status) error {
 	return fmt.Errorf("%w: %w", s, err)
 }
 
+// A loggedError has its line in the log, with the ids of what it is about: whoever passes it on need not log it again.
+type loggedError struct{ error }
+
+func (e *loggedError) Unwrap() error { return e.error }
+
+// isLogged reports whether err, or an error that it wraps, has its line in the log.
+func isLogged(err error) bool { return errors.As(err, new(*loggedError)) }
+
 // step does one step of a backend for a set, logs it and tells the observer.
 func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error) error {
 	begun := time.Now()
@@ -133,7 +141,7 @@ func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error)
 	a.cfg.Observe(ev)
 	if err != nil {
 		a.log.Warn("step failed", append(attrs, "err", err)...)
-		return err
+		return &loggedError{err}
 	}
 	a.log.Debug("step done", attrs...)
 	return nil

@@ -318,7 +318,7 @@ func TestRestarts(t *testing.T) {
 // requireNoSets fails unless the agent, by its log, has taken each set out of its table that it had ever put there.
 func requireNoSets(t *testing.T, agent *agentProcess) {
 	t.Helper()
-	change := regexp.MustCompile(`msg="shadow copy set" .* set=(\S+) .* to=(\S+)`)
+	change := regexp.MustCompile(`msg="shadow copy set [^"]*" .* set=(\S+) .* to=(\S+)`)
 	status := map[string]string{}
 	for _, m := range change.FindAllStringSubmatch(agent.logged(t), -1) {
 		status[m[1]] = m[2]
