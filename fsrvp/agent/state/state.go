@@ -4,6 +4,9 @@
 // The agent alone knows what the records mean. A store keeps them, whole, and proves that it has: an
 // agent that was given another table than the one that it has stored would delete snapshots that clients
 // rely on.
+//
+// A [File] is the store of one agent. The agents of a cluster have a [Shared] store together: see package
+// state/ctdb for clusters of Samba, and [Memory] for tests.
 package state
 
 import (

@@ -62,6 +62,16 @@ type Change struct {
 // Empty reports whether the change does nothing.
 func (c *Change) Empty() bool { return len(c.Put) == 0 && len(c.Drop) == 0 }
 
+// Apply does the change to a table, which then shares its values.
+func (c *Change) Apply(records map[string][]byte) {
+	for _, k := range c.Drop {
+		delete(records, k)
+	}
+	for k, v := range c.Put {
+		records[k] = v
+	}
+}
+
 func (c *Change) payload() []byte {
 	keys := make([]string, 0, len(c.Put))
 	for k := range c.Put {
