@@ -27,6 +27,8 @@ type (
 	ShareNamer            = backend.ShareNamer
 	ShareSealer           = backend.ShareSealer
 	ShareLister           = backend.ShareLister
+	ShareBatcher          = backend.ShareBatcher
+	ServerNamer           = backend.ServerNamer
 	ExposedShare          = backend.ExposedShare
 )
 

@@ -31,6 +31,12 @@ func (a turn) expose(e *entry) (*work, error) {
 
 // exposeAll exposes all shares of a set, or none.
 func (a *Agent) exposeAll(ctx context.Context, w *work) error {
+	if batcher, ok := a.cfg.Shares.(ShareBatcher); ok && w.set.shares() > 1 {
+		if err := a.exposeAtOnce(ctx, w.set, batcher); err != nil {
+			return errors.Join(err, a.takeBack(w.set))
+		}
+		return nil
+	}
 	for i := range w.set.Copies {
 		c := &w.set.Copies[i]
 		for j := range c.Shares {
@@ -45,12 +51,35 @@ func (a *Agent) exposeAll(ctx context.Context, w *work) error {
 func (a *Agent) exposeShare(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
 	exposure := set.exposure(c, m, a.mark())
 	return a.step(StepExpose, set, c, m.Name, func() error {
-		if checker, ok := a.cfg.Snapshots.(PathChecker); ok {
-			if err := checker.CheckPath(ctx, exposure.Snapshot, exposure.Path); err != nil {
-				return err
-			}
+		if err := a.checkPath(ctx, exposure); err != nil {
+			return err
 		}
 		return a.cfg.Shares.Expose(ctx, exposure)
+	})
+}
+
+func (a *Agent) checkPath(ctx context.Context, e Exposure) error {
+	if checker, ok := a.cfg.Snapshots.(PathChecker); ok {
+		return checker.CheckPath(ctx, e.Snapshot, e.Path)
+	}
+	return nil
+}
+
+// exposeAtOnce exposes all shares of a set in one step.
+func (a *Agent) exposeAtOnce(ctx context.Context, set *Set, batcher ShareBatcher) error {
+	return a.step(StepExpose, set, nil, "", func() error {
+		var list []Exposure
+		for i := range set.Copies {
+			c := &set.Copies[i]
+			for j := range c.Shares {
+				e := set.exposure(c, &c.Shares[j], a.mark())
+				if err := a.checkPath(ctx, e); err != nil {
+					return err
+				}
+				list = append(list, e)
+			}
+		}
+		return batcher.ExposeShares(ctx, list)
 	})
 }
 
@@ -63,6 +92,9 @@ func (a *Agent) takeBack(set *Set) error {
 }
 
 func (a *Agent) unexposeAll(ctx context.Context, set *Set) error {
+	if a.unexposeAtOnce(ctx, set) {
+		return nil
+	}
 	var errs []error
 	for i := range set.Copies {
 		c := &set.Copies[i]

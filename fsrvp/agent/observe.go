@@ -34,9 +34,9 @@ const (
 	StepCreate    Step = "create"     // Snapshots.Create
 	StepDelete    Step = "delete"     // Snapshots.Delete
 	StepSeal      Step = "seal"       // Sealer.Seal
-	StepExpose    Step = "expose"     // Shares.Expose
-	StepUnexpose  Step = "unexpose"   // Shares.Unexpose
-	StepSealShare Step = "seal-share" // ShareSealer.SealShare
+	StepExpose    Step = "expose"     // Shares.Expose, or ShareBatcher.ExposeShares for all shares of a set
+	StepUnexpose  Step = "unexpose"   // Shares.Unexpose, or ShareBatcher.UnexposeShares for all
+	StepSealShare Step = "seal-share" // ShareSealer.SealShare, or ShareBatcher.SealShares for all
 	StepStore     Step = "store"      // a transaction of the store
 )
 

@@ -81,6 +81,13 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 	if !w.set.Context.AutoRecovery() {
 		return nil
 	}
+	batcher, _ := a.cfg.Shares.(ShareBatcher)
+	atOnce := batcher != nil && w.set.shares() > 1
+	if atOnce {
+		if err := a.sealAtOnce(ctx, w.set, batcher); err != nil {
+			return err
+		}
+	}
 	for i := range w.set.Copies {
 		c := &w.set.Copies[i]
 		var snapshot Snapshot
@@ -88,7 +95,7 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 			m := &c.Shares[j]
 			exposure := w.set.exposure(c, m, a.mark())
 			snapshot = exposure.Snapshot
-			if !m.Exposed || m.Removing {
+			if atOnce || !m.Exposed || m.Removing {
 				continue
 			}
 			if err := a.step(StepSealShare, w.set, c, m.Name, func() error { return a.shareSealer.SealShare(ctx, exposure) }); err != nil {
@@ -100,4 +107,21 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 		}
 	}
 	return nil
+}
+
+// sealAtOnce makes all shares of a set read-only in one step.
+func (a *Agent) sealAtOnce(ctx context.Context, set *Set, batcher ShareBatcher) error {
+	var list []Exposure
+	for i := range set.Copies {
+		c := &set.Copies[i]
+		for j := range c.Shares {
+			if m := &c.Shares[j]; m.Exposed && !m.Removing {
+				list = append(list, set.exposure(c, m, a.mark()))
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return a.step(StepSealShare, set, nil, "", func() error { return batcher.SealShares(ctx, list) })
 }

@@ -48,16 +48,18 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 
 // unmake deletes the shares and the snapshots that a set has or may have. A snapshot whose shares cannot be removed stays.
 func (a *Agent) unmake(ctx context.Context, set *Set) error {
+	exposed := set.Status.hasShares() && !a.unexposeAtOnce(ctx, set)
 	var errs []error
 	for i := range set.Copies {
-		errs = append(errs, a.unmakeCopy(ctx, set, &set.Copies[i]))
+		errs = append(errs, a.unmakeCopy(ctx, set, &set.Copies[i], exposed))
 	}
 	return errors.Join(errs...)
 }
 
-func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy) error {
+// unmakeCopy deletes a copy's snapshot, and before that its shares where they may be exposed.
+func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy, exposed bool) error {
 	var errs []error
-	if set.Status.hasShares() {
+	if exposed {
 		for i := range c.Shares {
 			errs = append(errs, a.unexpose(ctx, set, c, &c.Shares[i]))
 		}
@@ -76,6 +78,23 @@ func (a *Agent) prepares() bool {
 
 func (a *Agent) unexpose(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
 	return a.step(StepUnexpose, set, c, m.Name, func() error { return a.cfg.Shares.Unexpose(ctx, a.id, m.Name) })
+}
+
+// unexposeAtOnce removes all shares of a set in one step, where it has several and the backend can. It reports whether that was done: else
+// they are removed one by one, so that each copy whose shares are gone can go.
+func (a *Agent) unexposeAtOnce(ctx context.Context, set *Set) bool {
+	batcher, ok := a.cfg.Shares.(ShareBatcher)
+	if !ok || set.shares() < 2 {
+		return false
+	}
+	var names []string
+	for i := range set.Copies {
+		for _, m := range set.Copies[i].Shares {
+			names = append(names, m.Name)
+		}
+	}
+	err := a.step(StepUnexpose, set, nil, "", func() error { return batcher.UnexposeShares(ctx, a.id, names) })
+	return err == nil
 }
 
 func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy) error {

@@ -174,3 +174,27 @@ type ShareLister interface {
 	// List returns the exposed shares whose mark has this owner, and apart from them all others, as [SnapshotLister] does.
 	List(ctx context.Context, owner Owner) (own, foreign []ExposedShare, err error)
 }
+
+// A ShareBatcher is a Shares that does the work for many shares in little more time than for one. An agent that has
+// several to expose, to remove or to seal calls these methods, with one volume's or several volumes' shares.
+type ShareBatcher interface {
+	// ExposeShares does what Expose does for each, or nothing: after an error no share is left that it has made.
+	ExposeShares(ctx context.Context, list []Exposure) error
+	// UnexposeShares does what Unexpose does for each name. After an error some may be removed, and others not; a
+	// share that Unexpose would not remove does not keep the others.
+	UnexposeShares(ctx context.Context, owner Owner, names []string) error
+	// SealShares does what ShareSealer.SealShare does for each. After an error some may be sealed.
+	SealShares(ctx context.Context, list []Exposure) error
+}
+
+// A ServerNamer is a Shares that knows the names that its file server has for itself.
+type ServerNamer interface {
+	// ServerNames is called once, by the agent's New.
+	ServerNames(ctx context.Context) (ServerNames, error)
+}
+
+// ServerNames are the names of a file server.
+type ServerNames struct {
+	Machine string   // the one that clients should use; empty: none is better than others
+	Aliases []string // more of them
+}
