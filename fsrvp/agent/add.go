@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
@@ -24,7 +25,7 @@ func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set
 			return id, err
 		}
 		if target.foreign != "" {
-			return id, a.notHere(share, target.foreign)
+			return id, a.notHere(target)
 		}
 		t, err := a.take(c.ctx)
 		if err != nil {
@@ -39,12 +40,16 @@ func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set
 }
 
 // notHere is the answer to a share that another machine has.
-func (a *Agent) notHere(share, machine string) error {
+func (a *Agent) notHere(t target) error {
 	s := fsrvp.ErrInvalidArg
 	if a.cfg.Profile == Strict {
 		s = fsrvp.ErrObjectNotFound
 	}
-	return fmt.Errorf("agent: %s belongs to %s: %w", share, machine, s)
+	why := "it belongs to " + t.foreign
+	if t.share.Name == "" {
+		why = a.notItsName(t.host)
+	}
+	return fmt.Errorf("agent: %s: %s: %w", t.unc, why, s)
 }
 
 // addShare adds a share to a set.
@@ -88,13 +93,14 @@ func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 	case a.cfg.Profile == Strict:
 		return nil, fsrvp.CopyID{}, exists("a share on the volume of " + t.share.Name)
 	}
-	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Dir: t.dir, Name: a.exposedName(t.share.Name, c.ID)})
+	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Dir: t.dir, Name: a.exposedName(t.unc, t.share.Name, c.ID)})
 	return next, c.ID, nil
 }
 
-// exposedName is the name of the share that exposes a copy of a share.
-func (a *Agent) exposedName(share string, id fsrvp.CopyID) string {
-	if a.cfg.PlainHiddenNames {
+// exposedName is the name of the share that exposes a copy of a share, which the client named by unc (MS-FSRVP 3.1.4.6 and
+// its note 9).
+func (a *Agent) exposedName(unc, share string, id fsrvp.CopyID) string {
+	if !strings.HasSuffix(unc, `$\`) || a.cfg.PlainHiddenNames {
 		return fsrvp.ExposedNameNoDollar(share, id)
 	}
 	return fsrvp.ExposedName(share, id)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // An Agent is a File Share Shadow Copy Agent. It implements fsrvp.Service.
@@ -73,9 +74,16 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	if err = a.SetAccess(c.Allow, c.CaseSensitiveRealms); err != nil {
 		return nil, err
 	}
-	if a.names, err = newNames(&c); err != nil {
+	var server backend.ServerNames
+	if namer, ok := c.Shares.(ServerNamer); ok {
+		if server, err = namer.ServerNames(ctx); err != nil {
+			return nil, fmt.Errorf("agent: the names of the file server: %w", err)
+		}
+	}
+	if a.names, err = newNames(&c, server); err != nil {
 		return nil, err
 	}
+	a.log.Info("the names of this server", "machine", a.Machine(), "names", a.Names())
 	a.preparer, _ = c.Snapshots.(Preparer)
 	a.sealer, _ = c.Snapshots.(Sealer)
 	a.shareSealer, _ = c.Shares.(ShareSealer)
@@ -180,6 +188,13 @@ func (a *Agent) enter() bool {
 
 // ID returns the agent's id, which it got with its store. Whatever the agent makes carries it.
 func (a *Agent) ID() Owner { return a.id }
+
+// Machine returns the name that IsPathSupported tells clients to connect to. Empty: the one that a client used.
+func (a *Agent) Machine() string { return a.names.answer("") }
+
+// Names returns the names and addresses under which clients may name this server, in lower case and sorted. Where
+// Config.Names is nil the addresses of the machine's interfaces count too.
+func (a *Agent) Names() []string { return a.names.list() }
 
 // mark is what something carries that is about to be made.
 func (a *Agent) mark() Mark { return Mark{Owner: a.id, Sequence: a.store.sequence()} }

@@ -211,7 +211,7 @@ func TestLifeOfASet(t *testing.T) {
 	r.shares.SetRights("vms", "changed after the snapshot")
 	require.NoError(t, r.ExposeShadowCopySet(client1, l.set, wait))
 
-	names := []string{"vms@{" + l.copies[0].String() + "}", "docs@{" + l.copies[1].String() + "}", "hidden$@{" + l.copies[2].String() + "}$"}
+	names := []string{"vms@{" + l.copies[0].String() + "}", "docs@{" + l.copies[1].String() + "}", "hidden$@{" + l.copies[2].String() + "}"}
 	for i, share := range l.shares {
 		m, err := r.GetShareMapping(client1, l.copies[i], l.set, share, 1)
 		require.NoError(t, err)

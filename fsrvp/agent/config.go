@@ -99,21 +99,23 @@ type Config struct {
 	Profile Profile
 
 	// Names are the host names and addresses under which clients name this server in UNC paths,
-	// without regard to case. Nil: the host's name, its first label, "localhost" and the addresses of the
-	// machine's interfaces as they are at the time of each call.
+	// without regard to case; a dot at the end of a name is nothing. Nil: the host's name, its first label,
+	// "localhost" and the addresses of the machine's interfaces as they are at the time of each call.
 	Names []string
-	// Aliases are more of them, beside Names: a name in the DNS that is not the host's own, or that of a cluster's
-	// file server role.
+	// Aliases are more of them, besides Names: a name in the DNS that is not the host's own, or that of a cluster's
+	// file server role. Where Shares is a ServerNamer, its names count besides these.
 	Aliases []string
-	// Machine is the name that IsPathSupported tells clients to connect to. Empty: the first of Names,
-	// or the host's name.
+	// Machine is the name that IsPathSupported tells clients to connect to: one that they can resolve, and for which
+	// there is a service principal. Empty: that of the file server, where Shares is a ServerNamer; else the first of
+	// Names; where they are nil too, the name that the client used in its path.
 	Machine string
 	// Owner, in a cluster, says which machine owns a share: the node that clients have to connect to.
-	// Host is the server's name as the client gave it. "" or Machine is this machine. A share that another
-	// machine owns is supported, but refused by AddToShadowCopySet. Nil: this machine owns all its shares.
+	// Host is the server's name as the client gave it. "" or Machine, or where that is empty the host's name, is this
+	// machine. A share that another machine owns is supported, but refused by AddToShadowCopySet. Nil: this
+	// machine owns all its shares.
 	Owner func(ctx context.Context, host string, share Share) (string, error)
-	// PlainHiddenNames exposes a hidden share "vms$" as "vms$@{id}", as Windows was seen to do. False:
-	// "vms$@{id}$", as it documents (MS-FSRVP 3.1.4.6).
+	// PlainHiddenNames exposes a hidden share always as "vms$@{id}". False: as "vms$@{id}$", which is hidden too, where the
+	// client named it with a backslash after the dollar, \\fs1\vms$\, as VSS writes paths (MS-FSRVP 3.1.4.6, note 9).
 	PlainHiddenNames bool
 
 	// Allow lists who may call besides BUILTIN\Administrators, BUILTIN\Backup Operators and

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -9,19 +10,26 @@ import (
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
 // names knows under which names clients reach this server. Nothing is resolved or opened: a name that a
 // caller gives is compared, never used.
 type names struct {
-	machine    string
+	machine    string          // this server's, as Config.Owner may return it
+	asCalled   bool            // IsPathSupported answers the name that the client used, and not machine
 	hosts      map[string]bool // lower case
 	addrs      map[netip.Addr]bool
 	interfaces bool // the addresses of the interfaces count, too
 }
 
-func newNames(cfg *Config) (*names, error) {
+// newNames takes the names of the Config and those that the file server has for itself.
+func newNames(cfg *Config, server backend.ServerNames) (*names, error) {
 	n := &names{machine: cfg.Machine, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}}
+	if n.machine == "" {
+		n.machine = server.Machine
+	}
+	n.asCalled = n.machine == "" && cfg.Names == nil
 	list := cfg.Names
 	if list == nil {
 		host, err := os.Hostname()
@@ -38,15 +46,35 @@ func newNames(cfg *Config) (*names, error) {
 	if n.machine == "" {
 		return nil, fmt.Errorf("agent: Config.Names is empty")
 	}
-	for _, name := range slices.Concat(list, cfg.Aliases) {
+	n.machine = strings.TrimSuffix(n.machine, ".")
+	for _, name := range slices.Concat(list, cfg.Aliases, server.Aliases, []string{server.Machine}) {
+		name = strings.TrimSuffix(name, ".") // as ParseShareName does
 		share := fsrvp.ShareName{Host: name}
 		if addr, ok := share.Addr(); ok {
 			n.addrs[addr.WithZone("")] = true
-		} else {
+		} else if name != "" {
 			n.hosts[strings.ToLower(name)] = true
 		}
 	}
 	return n, nil
+}
+
+// answer is the machine that a client is to connect to, which has reached this one by a share of this host.
+func (n *names) answer(host string) string {
+	if n.asCalled {
+		return host
+	}
+	return n.machine
+}
+
+// list returns the names and addresses, sorted, without those of the machine's interfaces.
+func (n *names) list() []string {
+	list := slices.Collect(maps.Keys(n.hosts))
+	for addr := range n.addrs {
+		list = append(list, addr.String())
+	}
+	slices.Sort(list)
+	return list
 }
 
 // has tells whether a share's host is this server.

@@ -13,6 +13,7 @@ import (
 // A target is what a share's UNC path leads to.
 type target struct {
 	unc     string // as the client gave it
+	host    string // in it
 	share   Share
 	foreign string // the other machine that owns the share; then there is no volume
 	volume  Volume
@@ -28,6 +29,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	if err != nil {
 		return t, err
 	}
+	t.host = name.Host
 	if !a.names.has(name) {
 		t.foreign = name.Host
 		return t, nil
@@ -40,7 +42,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		if err != nil {
 			return t, statusError(fmt.Errorf("agent: owner of %s: %w", unc, err), fsrvp.ErrFail)
 		}
-		if owner != "" && !strings.EqualFold(owner, a.names.machine) {
+		if owner != "" && !strings.EqualFold(strings.TrimSuffix(owner, "."), a.names.machine) {
 			t.foreign = owner
 			return t, nil
 		}
@@ -57,7 +59,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		}
 	}
 	if namer, ok := a.cfg.Shares.(ShareNamer); ok {
-		if err := namer.CheckName(a.exposedName(t.share.Name, fsrvp.CopyID{})); err != nil { // all ids are of one length
+		if err := namer.CheckName(a.exposedName(unc, t.share.Name, fsrvp.CopyID{})); err != nil { // all ids are of one length
 			return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
 		}
 	}
@@ -75,11 +77,11 @@ func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSu
 		case err != nil:
 			return err
 		case t.foreign == "":
-			answer = fsrvp.PathSupport{Supported: true, Owner: a.names.machine}
+			answer = fsrvp.PathSupport{Supported: true, Owner: a.names.answer(t.host)}
 		case t.share.Name != "":
 			answer = fsrvp.PathSupport{Supported: true, Owner: t.foreign}
 		default:
-			return unknownHost(share)
+			return a.unknownHost(share, t.host)
 		}
 		return nil
 	})
@@ -87,8 +89,14 @@ func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSu
 }
 
 // unknownHost is the answer to a share of a server that is not this one.
-func unknownHost(share string) error {
-	return fmt.Errorf("agent: %s is not on this server: %w", share, fsrvp.ErrObjectNotFound)
+func (a *Agent) unknownHost(share, host string) error {
+	return fmt.Errorf("agent: %s: %s: %w", share, a.notItsName(host), fsrvp.ErrObjectNotFound)
+}
+
+// notItsName says that this server has another name, in contrast to a share that it has not got.
+func (a *Agent) notItsName(host string) string {
+	return fmt.Sprintf("the host is wrong, and the share was not looked for: this server is not called %q but %s; Config.Aliases adds names",
+		host, strings.Join(a.names.list(), ", "))
 }
 
 // IsPathShadowCopied implements fsrvp.Service (MS-FSRVP 3.1.4.10): whether the volume that holds the share has a copy in a
@@ -104,7 +112,7 @@ func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.Pat
 		case err != nil:
 			return err
 		case t.foreign != "" && t.share.Name == "":
-			return unknownHost(share)
+			return a.unknownHost(share, t.host)
 		case t.foreign != "" || !a.isShadowCopied(t.volume):
 			return nil
 		}

@@ -1,10 +1,13 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	sharemem "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
@@ -67,12 +71,80 @@ func TestDefaultNames(t *testing.T) {
 		names = append(names, ip.String())
 	}
 	for _, name := range names {
-		p, err := r.IsPathSupported(client1, `\\`+name+`\vms`)
-		require.NoError(t, err, name)
-		require.Equal(t, host, p.Owner)
+		for _, dot := range []string{"", "."} {
+			p, err := r.IsPathSupported(client1, `\\`+name+dot+`\vms`)
+			require.NoError(t, err, name)
+			require.Equal(t, name, p.Owner, "the client can resolve the name that it has used")
+		}
 	}
+	require.Empty(t, r.Machine())
+	require.Contains(t, r.Names(), "role.example.com")
 	_, err = r.IsPathSupported(client1, `\\192.0.2.77\vms`)
 	requireStatus(t, fsrvp.ErrObjectNotFound, err)
+}
+
+// namedShares is a file server that knows its names.
+type namedShares struct {
+	*sharemem.Shares
+	names backend.ServerNames
+	err   error
+}
+
+func (s *namedShares) ServerNames(context.Context) (backend.ServerNames, error) {
+	return s.names, s.err
+}
+
+// TestServerNames takes the names of a file server, and its machine where the Config names none.
+func TestServerNames(t *testing.T) {
+	named := func(r *rig) *namedShares {
+		s := &namedShares{Shares: r.shares, names: backend.ServerNames{Machine: "NAS.", Aliases: []string{"Files.example.com.", "192.0.2.9"}}}
+		r.cfg.Shares = s
+		return s
+	}
+	for _, names := range [][]string{nil, {"fs1"}} {
+		r := newRig(t, func(r *rig) { r.cfg.Names = names; named(r) })
+		require.Equal(t, "NAS", r.Machine())
+		for _, host := range []string{"nas", "Nas.", "files.example.com", "192.0.2.9"} {
+			p, err := r.IsPathSupported(client1, `\\`+host+`\vms`)
+			require.NoError(t, err, host)
+			require.Equal(t, "NAS", p.Owner)
+		}
+	}
+	r := newRig(t, func(r *rig) { named(r); r.cfg.Machine = "fs1.example.com." })
+	p, err := r.IsPathSupported(client1, `\\NAS\vms`)
+	require.NoError(t, err)
+	require.Equal(t, "fs1.example.com", p.Owner)
+
+	_, err = agent.New(t.Context(), &agent.Config{StorePath: filepath.Join(t.TempDir(), "store"), Snapshots: r.snapshots, Shares: &namedShares{err: errors.New("no luck")}})
+	require.ErrorContains(t, err, "the names of the file server: no luck")
+}
+
+// TestWrongHost: an administrator sees whether it was the host or the share that is not known.
+func TestWrongHost(t *testing.T) {
+	for _, profile := range []agent.Profile{agent.Windows, agent.Strict} {
+		var log bytes.Buffer
+		r := newRig(t, func(r *rig) { r.cfg.Profile, r.cfg.Logger = profile, slog.New(slog.NewTextHandler(&log, nil)) })
+		l := r.bring(t, 0, agent.Started)
+		const host, share = "the host is wrong", "there is no share"
+		for _, call := range []func(unc string) error{
+			func(unc string) error { _, err := r.IsPathSupported(client1, unc); return err },
+			func(unc string) error { _, err := r.IsPathShadowCopied(client1, unc); return err },
+			func(unc string) error {
+				_, err := r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), l.set, unc)
+				return err
+			},
+		} {
+			log.Reset()
+			require.Error(t, call(alien))
+			require.Contains(t, log.String(), host)
+			require.Contains(t, log.String(), "192.0.2.1, fs1, fs1.example.com")
+			require.NotContains(t, log.String(), share)
+			log.Reset()
+			require.Error(t, call(absent))
+			require.Contains(t, log.String(), share)
+			require.NotContains(t, log.String(), host)
+		}
+	}
 }
 
 func TestUnsupportedVolumes(t *testing.T) {
@@ -177,11 +249,24 @@ func TestExposedNames(t *testing.T) {
 	_, err = r.IsPathSupported(client1, hidden)
 	requireStatus(t, fsrvp.ErrNotSupported, err)
 
-	r = newRig(t, func(r *rig) { r.cfg.PlainHiddenNames = true })
-	l := r.bring(t, 0, agent.Exposed, hidden)
-	m, err := r.GetShareMapping(client1, l.copies[0], l.set, hidden, 1)
-	require.NoError(t, err)
-	require.Equal(t, "hidden$@{"+l.copies[0].String()+"}", m.Exposed)
+	for _, tt := range []struct {
+		unc    string
+		plain  bool
+		dollar string
+	}{
+		{hidden, false, ""}, {hidden + `\`, false, "$"}, {hidden + `\`, true, ""}, {hidden, true, ""}, {`\\FS1.\HIDDEN$\`, false, "$"},
+		{hidden + `\dir$\`, false, "$"}, {hidden + `\dir`, false, ""}, {vms + `\`, false, ""}, {vms + `\x$\`, false, ""},
+	} {
+		r = newRig(t, func(r *rig) { r.cfg.PlainHiddenNames = tt.plain })
+		l := r.bring(t, 0, agent.Exposed, tt.unc)
+		m, err := r.GetShareMapping(client1, l.copies[0], l.set, tt.unc, 1)
+		require.NoError(t, err)
+		share := "hidden$"
+		if strings.HasPrefix(tt.unc, vms) {
+			share = "vms"
+		}
+		require.Equal(t, share+"@{"+l.copies[0].String()+"}"+tt.dollar, m.Exposed, "%q, plain %v", tt.unc, tt.plain)
+	}
 }
 
 // TestDeleteWithoutBaseShare: Samba needs the base share to delete a mapping; this agent does not.

@@ -105,6 +105,21 @@ func TestNamesOfOneServer(t *testing.T) {
 	}
 }
 
+// TestServerNamedAsAsked has a server that names itself as each client has named it: its address says that it is one.
+func TestServerNamedAsAsked(t *testing.T) {
+	fs := startFileServer(t, "fs1", 2, func(_ *fileServer, cfg *agent.Config) {
+		cfg.Names, cfg.Aliases = nil, []string{"fs1", "alias.example.test"}
+	})
+	n := reach{"fs1": {fs, "10.0.0.1:445"}, "alias.example.test": {fs, "10.0.0.1:445"}}
+	err := Run(t.Context(), &Config{Dial: n.dial, RetryFor: -1}, []string{`\\fs1\s0`, `\\alias.example.test\s1`}, func(_ context.Context, set *Set) error {
+		require.Len(t, fs.agent.Table(), 1, "sets on the server")
+		require.Equal(t, set.Copies[0].SetID, set.Copies[1].SetID)
+		return nil
+	})
+	require.NoError(t, err)
+	fs.requireClean(t)
+}
+
 // TestServersOfOneName has machines of two domains that have one name for themselves.
 func TestServersOfOneName(t *testing.T) {
 	own := func(_ *fileServer, cfg *agent.Config) {

@@ -304,12 +304,14 @@ func (r *run) place(requests []request, i int) error {
 	return nil
 }
 
-// sameMachine reports whether two connections lead to one machine: by the name that it has for itself, and by
-// its address, since machines of several domains may share a name. Where the address is not known, names of
-// several domains count as several machines.
+// sameMachine reports whether two connections lead to one machine: by its address, since a server may name itself as
+// the client has named it; and where that is not known by the name that it has for itself. Machines of several domains may share a name, so
+// names of several domains count as several machines then.
 func (s *server) sameMachine(o *server) bool {
 	switch {
 	case s == o:
+		return true
+	case s.addr.IsValid() && s.addr == o.addr:
 		return true
 	case s.owner == "" || !strings.EqualFold(s.owner, o.owner):
 		return false
