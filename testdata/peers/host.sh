@@ -3,6 +3,12 @@
 set -eu
 peers=$(cd "$(dirname "$0")" && pwd)
 name=$1 own=$2/$1
+# The folder whose programs and /etc the host has in place of the machine's: what .ci/root makes.
+of=FSRVP_PEERS_ROOT_${name^^}
+case $name in
+fs | nas | cl) root=${!of-${FSRVP_PEERS_ROOT-}} ;;
+*) root=${!of-} ;;
+esac
 hostname "$name"
 ip link set lo up
 
@@ -10,10 +16,18 @@ if [ "$name" = switch ]; then
   ip link add br0 type bridge forward_delay 0 mcast_snooping 0
   ip link set br0 up
 else
-  # The machine's /etc with the network's files over it; Samba's default paths are the host's own.
+  if [ -n "$root" ]; then
+    for d in bin sbin lib; do
+      [ "/$d" -ef "/usr/$d" ] || { echo "/$d is no link to /usr/$d on this machine: its hosts cannot have another root"; exit 1; }
+    done
+    [ -d "$root/usr/bin" ] || { echo "$root is not the root of a system"; exit 1; }
+    mount --rbind "$root/usr" /usr
+  fi
+  echo "$root" >"$own/root.name"
+  # That /etc with the network's files over it; Samba's default paths are the host's own.
   mkdir -p "$own/etc" "$own/etc.work"
   cp "$peers"/etc/* "$own/etc/"
-  mount -t overlay -o "lowerdir=/etc,upperdir=$own/etc,workdir=$own/etc.work" overlay /etc
+  mount -t overlay -o "lowerdir=$root/etc,upperdir=$own/etc,workdir=$own/etc.work" overlay /etc
   for d in /etc/samba /var/lib/samba /var/cache/samba /var/log/samba /run/samba; do
     mkdir -p "$d" "$own/root$d"
     mount --bind "$own/root$d" "$d"

@@ -35,6 +35,30 @@ func (h *Host) readPID() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
+// check fails unless process 1 of the host has files of its own, and those of the root that the environment
+// demands. In a process that has the machine's files, what a test does to a host would be done to the machine.
+func (h *Host) check() error {
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", h.pid))
+	if err != nil {
+		return err
+	}
+	own := filepath.Join(h.net.State, h.Name)
+	if !bytes.Contains(mounts, []byte("upperdir="+own+"/etc,")) {
+		return fmt.Errorf("/etc of host %s is not its own in %s", h.Name, h.net.State)
+	}
+	if len(rootSettings()) == 0 {
+		return nil // whoever has brought up the network in envState knows why
+	}
+	root, err := os.ReadFile(own + "/root.name")
+	if err != nil {
+		return err
+	}
+	if got, want := strings.TrimSuffix(string(root), "\n"), rootOf(h.Name); got != want {
+		return fmt.Errorf("host %s has the root %q, and %s says %q: bring the network up anew", h.Name, got, envRoot, want)
+	}
+	return nil
+}
+
 // Path is how this process reaches a file of the host: what the host has mounted is not mounted here.
 // Do not follow absolute symbolic links in it.
 func (h *Host) Path(p string) string {

@@ -29,7 +29,7 @@ func join(scripts, state string) error {
 	}
 	// One that is not needed ends by itself.
 	cmd := exec.Command("setsid", "--fork", filepath.Join(scripts, "network.sh"), state)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+	cmd.Env = append(rootSettings(), "PATH="+os.Getenv("PATH"), "HOME=/")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("network.sh: %w: %s", err, out)
 	}

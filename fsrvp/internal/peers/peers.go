@@ -10,6 +10,10 @@
 //
 // Tests that need it are for Linux, as root, with Samba installed. Where that is not so Start skips
 // the test and says why; with FSRVP_PEERS=require in the environment it fails the test.
+//
+// With FSRVP_PEERS_ROOT=FOLDER the file servers and the client have the programs, and the /etc, of a
+// folder that .ci/root has made, and so the Samba of another release of Debian; FSRVP_PEERS_ROOT_DC and
+// the like say it of one host, with "" for the machine's own.
 package peers
 
 import (
@@ -18,12 +22,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -34,10 +41,11 @@ const (
 	DNS    = "fsrvp.test"
 )
 
-// Variables of the environment. The first is for whoever runs the tests; the others are for processes
-// that Host.Run starts, and the second for testdata/peers/on too.
+// Variables of the environment. The first two are for whoever runs the tests; the others are for processes
+// that Host.Run starts, and the third for testdata/peers/on too.
 const (
 	envMode    = "FSRVP_PEERS"         // "require": a missing peer fails the test
+	envRoot    = "FSRVP_PEERS_ROOT"    // see rootOf; also with _ and a host's name
 	envState   = "FSRVP_PEERS_STATE"   // directory of the network that is up
 	envInside  = "FSRVP_PEERS_INSIDE"  // name of the host whose namespaces the process is in
 	envClaimed = "FSRVP_PEERS_CLAIMED" // servers that the parent has claimed, space separated
@@ -122,10 +130,10 @@ var network = sync.OnceValues(func() (*Network, error) {
 		return nil, err
 	}
 	if os.Getenv(envInside) == "" {
-		if err := checkMachine(); err != nil {
+		if err := n.checkMachine(); err != nil {
 			return nil, err
 		}
-		if n.State, err = stateDir(scripts); err != nil {
+		if n.State, err = n.stateDir(); err != nil {
 			return nil, err
 		}
 		if err := join(scripts, n.State); err != nil {
@@ -134,6 +142,9 @@ var network = sync.OnceValues(func() (*Network, error) {
 	}
 	for _, h := range n.hosts {
 		if h.pid, err = h.readPID(); err != nil {
+			return nil, err
+		}
+		if err := h.check(); err != nil {
 			return nil, err
 		}
 	}
@@ -199,28 +210,56 @@ type missingError struct{ what string }
 
 func (e *missingError) Error() string { return e.what }
 
-// checkMachine looks for what the scripts need.
-func checkMachine() error {
+// rootOf returns the folder whose programs and /etc a host has, or "" for the machine's own. The scripts
+// (host.sh) have the same rule.
+func rootOf(host string) string {
+	if root, ok := os.LookupEnv(envRoot + "_" + strings.ToUpper(host)); ok {
+		return root
+	}
+	switch host {
+	case "fs", "nas", "cl":
+		return os.Getenv(envRoot)
+	}
+	return ""
+}
+
+// rootSettings returns the variables that rootOf looks at, for the scripts.
+func rootSettings() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return !strings.HasPrefix(v, envRoot+"=") && !strings.HasPrefix(v, envRoot+"_")
+	})
+}
+
+// Programs that the scripts and the tests need, where they run.
+var (
+	onMachine = []string{
+		"bash", "pgrep", "flock", "setpriv", "setsid", "unshare", "nsenter", "ip", "mkfs.btrfs", "btrfs",
+	}
+	onDC = []string{"bash", "ip", "kinit", "samba", "samba-tool"}
+	onFS = []string{
+		"bash", "pgrep", "ip", "btrfs", "smbd", "winbindd", "wbinfo", "net", "sharesec", "smbcontrol",
+	}
+	onCL = []string{"bash", "ip", "kinit", "kvno", "rpcclient", "smbclient", "smbtorture"}
+)
+
+// checkMachine looks for what the scripts need, on the machine and in the roots of hosts.
+func (n *Network) checkMachine() error {
 	if os.Geteuid() != 0 {
 		return &missingError{"not run as root"}
 	}
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err
 	}
-	var missing []string
-	for _, p := range []string{
-		"bash", "pgrep", "flock", "setpriv", "setsid", "unshare", "nsenter", "ip", "mkfs.btrfs", "btrfs", "kinit", "kvno",
-		"samba", "samba-tool", "smbd", "winbindd", "wbinfo", "net", "rpcclient", "smbclient", "smbtorture",
-	} {
-		if _, err := exec.LookPath(p); err != nil {
-			missing = append(missing, p)
-		}
+	missing := lacking("", onMachine)
+	for host, programs := range map[string][]string{"dc": onDC, "fs": onFS, "nas": onFS, "cl": onCL} {
+		missing = append(missing, lacking(rootOf(host), programs)...)
 	}
-	if _, err := os.Stat("/usr/share/samba/setup"); err != nil {
-		missing = append(missing, "/usr/share/samba/setup (Debian: samba-ad-provision)")
+	if setup := filepath.Join(rootOf("dc"), "/usr/share/samba/setup"); !isDir(setup) {
+		missing = append(missing, setup+" (Debian: samba-ad-provision)")
 	}
 	if missing != nil {
-		return &missingError{"not installed: " + strings.Join(missing, ", ")}
+		slices.Sort(missing)
+		return &missingError{"not installed: " + strings.Join(slices.Compact(missing), ", ")}
 	}
 	try := exec.Command("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "true")
 	if out, err := try.CombinedOutput(); err != nil {
@@ -229,13 +268,43 @@ func checkMachine() error {
 	return nil
 }
 
-// stateDir makes the directory of the network's state. Its name depends on the scripts, so that a changed network
-// is another one.
-func stateDir(scripts string) (string, error) {
+// lacking returns which of some programs a root has not, "" meaning the machine's.
+func lacking(root string, programs []string) (missing []string) {
+	for _, p := range programs {
+		var err error
+		if root == "" {
+			_, err = exec.LookPath(p)
+		} else if _, err = os.Lstat(filepath.Join(root, "usr/bin", p)); err != nil { // a link leads out of the root
+			_, err = os.Lstat(filepath.Join(root, "usr/sbin", p))
+		}
+		if err != nil {
+			missing = append(missing, filepath.Join(root, p))
+		}
+	}
+	return missing
+}
+
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
+}
+
+// stateDir makes the directory of the network's state. Its name depends on the scripts and on the roots of hosts, so
+// that a changed network is another one.
+func (n *Network) stateDir() (string, error) {
 	dir := os.Getenv(envState)
 	if dir == "" {
 		sum := sha256.New()
-		err := filepath.WalkDir(scripts, func(path string, d fs.DirEntry, err error) error {
+		for _, name := range slices.Sorted(maps.Keys(n.hosts)) {
+			root := rootOf(name)
+			fi, err := os.Stat(filepath.Join(root, "/usr"))
+			if err != nil {
+				return "", err
+			}
+			// A root that was made anew has another inode.
+			fmt.Fprintf(sum, "%s %q %d ", name, root, fi.Sys().(*syscall.Stat_t).Ino)
+		}
+		err := filepath.WalkDir(n.Scripts, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
 			}

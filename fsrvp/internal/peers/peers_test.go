@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -147,6 +149,60 @@ func TestRun(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRoot finds on every host the Samba that FSRVP_PEERS_ROOT says, or the machine's.
+func TestRoot(t *testing.T) {
+	n := Start(t)
+	for _, name := range []string{"dc", "fs", "nas", "cl"} {
+		version := exec.Command("smbclient", "--version")
+		if root := rootOf(name); root != "" {
+			version = exec.Command("chroot", root, "smbclient", "--version")
+		}
+		want, err := version.Output()
+		require.NoError(t, err)
+		got := n.Host(name).Output(t, "smbclient", "--version")
+		require.Equal(t, string(want), got, name)
+		t.Logf("%s: %s", name, got)
+	}
+}
+
+func TestRootOf(t *testing.T) {
+	for _, name := range []string{"", "_DC", "_FS", "_NAS", "_CL"} {
+		t.Setenv(envRoot+name, "")
+		require.NoError(t, os.Unsetenv(envRoot+name)) // until the test ends
+	}
+	require.Empty(t, rootOf("fs"))
+	require.Empty(t, rootSettings())
+	t.Setenv(envRoot, "/a")
+	for host, want := range map[string]string{"fs": "/a", "nas": "/a", "cl": "/a", "dc": "", "agent": ""} {
+		require.Equal(t, want, rootOf(host), host)
+	}
+	t.Setenv(envRoot+"_DC", "/b")
+	t.Setenv(envRoot+"_NAS", "")
+	require.Equal(t, "/b", rootOf("dc"))
+	require.Empty(t, rootOf("nas"))
+	require.Equal(t, "/a", rootOf("fs"))
+	require.ElementsMatch(t, []string{envRoot + "=/a", envRoot + "_DC=/b", envRoot + "_NAS="}, rootSettings())
+}
+
+// TestNotOwn has a process that has the machine's files stand for a host: nobody may enter it.
+func TestNotOwn(t *testing.T) {
+	n := Start(t)
+	state := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(state, "nas"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(state, "nas", "pid"), []byte(strconv.Itoa(os.Getpid())), 0o600))
+	on := filepath.Join(n.Scripts, "on")
+	out, err := exec.Command(on, "-s", state, "nas", "touch", filepath.Join(state, "touched")).CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "/etc of host nas is not its own")
+	require.NoFileExists(t, filepath.Join(state, "touched"))
+	h := &Host{Name: "nas", net: &Network{State: state}, pid: os.Getpid()}
+	require.ErrorContains(t, h.check(), "/etc of host nas is not its own")
+
+	out, err = exec.Command(on, "-s", n.State, "nas", "hostname").Output()
+	require.NoError(t, err)
+	require.Equal(t, "nas\n", string(out))
 }
 
 // TestNAS finds srvsvc, and nobody who answers for FSRVP.
