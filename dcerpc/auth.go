@@ -1,6 +1,8 @@
 package dcerpc
 
 import (
+	"io"
+
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
@@ -30,6 +32,13 @@ func (s *securityContext) describe(f *pdu.Fragmenter) {
 	}
 	f.AuthType, f.AuthLevel, f.AuthContextID = uint8(s.typ), uint8(s.level), s.id
 	f.TokenSize = s.TokenSize(s.level)
+}
+
+// release gives back what a context holds besides memory.
+func release(c Context) {
+	if closer, ok := c.(io.Closer); ok {
+		_ = closer.Close() // nobody could do anything about it
+	}
 }
 
 func message(p pdu.Parts, signHeader bool) Message {

@@ -220,6 +220,7 @@ func (n *negotiation) firstToken(ctx context.Context) (token []byte, done bool, 
 	if err != nil {
 		return nil, false, err
 	}
+	n.link.own(sec)
 	n.sec = &securityContext{Context: sec, id: n.link.securityID(), typ: n.auth.AuthType(), level: n.level}
 	return sec.Step(ctx, nil)
 }

@@ -45,10 +45,11 @@ type link struct {
 	nextCtx  uint16 // presentation context
 	nextSec  uint32 // security context
 	security map[uint32]*securityContext
-	signed   bool  // header signing is negotiated, for what is received
-	err      error // why the link has ended
-	unsound  error // a Write has failed: nothing more can be sent
-	leaving  bool  // the server has sent shutdown
+	owned    []Context // security contexts, to be released
+	signed   bool      // header signing is negotiated, for what is received
+	err      error     // why the link has ended
+	unsound  error     // a Write has failed: nothing more can be sent
+	leaving  bool      // the server has sent shutdown
 	ended    chan struct{}
 
 	workers sync.WaitGroup // the reader, and whatever finishes abandoned calls
@@ -290,8 +291,26 @@ func (l *link) fail(err error) {
 	for _, p := range l.waiting {
 		l.completeLocked(p, err)
 	}
+	owned := l.owned
+	l.owned = nil
 	l.mu.Unlock()
 	_ = l.out.conn.Close() // err says more
+	for _, c := range owned {
+		release(c)
+	}
+}
+
+// own releases a security context with the link's end.
+func (l *link) own(c Context) {
+	l.mu.Lock()
+	ended := l.err != nil
+	if !ended {
+		l.owned = append(l.owned, c)
+	}
+	l.mu.Unlock()
+	if ended {
+		release(c)
+	}
 }
 
 // spawn runs f in a goroutine that close waits for, unless the link has ended.

@@ -51,6 +51,9 @@ type Acceptor interface {
 // Step is called by one goroutine at a time and returns before anything is
 // protected. After that one goroutine may protect (Sign, Seal) while another checks
 // (Verify, Unseal).
+//
+// A Context that is an io.Closer holds something that is not memory alone. Its Close is called once, when the exchange has failed or the
+// connection has ended, and possibly while other methods are underway; those, and later ones, then return an error.
 type Context interface {
 	// Step takes the peer's token (nil for an initiator's first leg) and gives the
 	// next one to send; an empty token with done set means that nothing more has to be

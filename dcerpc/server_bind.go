@@ -36,6 +36,9 @@ func (c *serverConn) receiveBind(h *pdu.Header, b []byte) *refusal {
 	}
 	c.group = c.server.groups.join(bind.AssocGroup, c.network+" "+c.session.Endpoint, c.host)
 	if c.group == nil {
+		if sec != nil {
+			release(sec.Context)
+		}
 		return nak(pdu.NakReasonNotSpecified, reason("unknown association group"))
 	}
 
@@ -129,6 +132,7 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	}
 	token, err := c.step(sec, trailer.Token)
 	if err != nil {
+		release(sec.Context)
 		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type))
 	}
 	return sec, token, nil

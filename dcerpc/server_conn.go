@@ -222,6 +222,9 @@ func (c *serverConn) finish() {
 	if c.current != nil {
 		c.release(c.current)
 	}
+	for _, sec := range c.security {
+		release(sec.Context)
+	}
 	if c.group != nil {
 		c.server.groups.leave(c.group)
 	}

@@ -26,6 +26,11 @@ type Config struct {
 	Auth dcerpc.Initiator
 	// Level is how calls are protected. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
+	// NoHeaderSigning leaves the headers of PDUs out of what is signed. Somebody on the way could then change what a
+	// header says, within what the verification trailers of requests leave him. It is for a side that cannot do better: a
+	// security package without read-only buffers, as Wine's Kerberos is, and servers that agree to it and do not do it. Such a pair
+	// fails with the first call, by a bad signature.
+	NoHeaderSigning bool
 	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's
 	// name as it was given to Dial.
 	Target string
@@ -79,6 +84,7 @@ func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
 	}
 	cc, err := dcerpc.NewClientConn(ctx, conn, Interface(), &dcerpc.Config{
 		Auth: cfg.Auth, Level: cfg.Level, Target: target, Syntaxes: cfg.Syntaxes, Logger: cfg.Logger, Trace: cfg.Trace,
+		NoHeaderSigning: cfg.NoHeaderSigning,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsrvp: dial %s: %w", server, err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
@@ -201,6 +203,34 @@ func TestDialTarget(t *testing.T) {
 		dial(t, cfg)
 		require.Equal(t, want, auth.target)
 		require.Equal(t, dcerpc.LevelPrivacy, auth.level)
+	}
+}
+
+// Header signing is offered, and used, unless the Config switches it off.
+func TestDialHeaderSigning(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		cfg := testConfig(serve(t, newFake(), quiet))
+		cfg.NoHeaderSigning = off
+		var mu sync.Mutex
+		var flags []pdu.Flags // of bind and bind_ack
+		cfg.Trace = func(p dcerpc.TracedPDU) {
+			h, err := pdu.ParseHeader(p.PDU)
+			if err == nil && (h.Type == pdu.TypeBind || h.Type == pdu.TypeBindAck) {
+				mu.Lock()
+				defer mu.Unlock()
+				flags = append(flags, h.Flags&pdu.SupportHeaderSign)
+			}
+		}
+		c := dial(t, cfg)
+		_, err := c.GetSupportedVersion(t.Context())
+		require.NoError(t, err)
+		want := []pdu.Flags{pdu.SupportHeaderSign, pdu.SupportHeaderSign}
+		if off {
+			want = []pdu.Flags{0, 0}
+		}
+		mu.Lock()
+		require.Equal(t, want, flags)
+		mu.Unlock()
 	}
 }
 
