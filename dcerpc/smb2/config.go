@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
 // A Config says how to reach servers and what to agree on. Its fields must not be changed once it is used.
@@ -75,12 +76,7 @@ func (c *Config) maxCredits() int { return min(max(cmp.Or(c.MaxCredits, 512), 1)
 
 func (c *Config) answerTimeout() time.Duration { return cmp.Or(c.AnswerTimeout, 60*time.Second) }
 
-func (c *Config) logger() *slog.Logger {
-	if c.Logger != nil {
-		return c.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (c *Config) logger() *slog.Logger { return logs.OrDiscard(c.Logger) }
 
 // withTimeout bounds ctx; zero means def, a negative value no limit.
 func withTimeout(ctx context.Context, d, def time.Duration) (context.Context, context.CancelFunc) {

@@ -112,9 +112,25 @@ func (fs *fileServer) setFault(f func(op fsrvp.Opnum) error) {
 
 // A client is a connection to a fileServer, with faults in front.
 type client struct {
-	*fsrvp.Client
-	fs *fileServer
+	fsrvp.ServiceFunc
+	conn *fsrvp.Client
+	fs   *fileServer
 }
+
+func newClient(conn *fsrvp.Client, fs *fileServer) *client {
+	return &client{conn: conn, fs: fs, ServiceFunc: func(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
+		if f := fs.fault.Load(); f != nil {
+			if err := (*f)(req.Opnum()); err != nil {
+				return nil, err
+			}
+		}
+		return fsrvp.Serve(ctx, conn, req)
+	}}
+}
+
+func (c *client) Conn() *dcerpc.ClientConn { return c.conn.Conn() }
+
+func (c *client) Close() error { return c.conn.Close() }
 
 // network is file servers by their names.
 type network map[string]*fileServer
@@ -136,91 +152,7 @@ func (n network) dial(ctx context.Context, server string) (Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{Client: c, fs: fs}, nil
-}
-
-func (c *client) failed(op fsrvp.Opnum) error {
-	if f := c.fs.fault.Load(); f != nil {
-		return (*f)(op)
-	}
-	return nil
-}
-
-func (c *client) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error) {
-	if err := c.failed(fsrvp.OpGetSupportedVersion); err != nil {
-		return fsrvp.Versions{}, err
-	}
-	return c.Client.GetSupportedVersion(ctx)
-}
-
-func (c *client) SetContext(ctx context.Context, v fsrvp.ContextValue) error {
-	if err := c.failed(fsrvp.OpSetContext); err != nil {
-		return err
-	}
-	return c.Client.SetContext(ctx, v)
-}
-
-func (c *client) StartShadowCopySet(ctx context.Context, id fsrvp.SetID) (fsrvp.SetID, error) {
-	if err := c.failed(fsrvp.OpStartShadowCopySet); err != nil {
-		return fsrvp.SetID{}, err
-	}
-	return c.Client.StartShadowCopySet(ctx, id)
-}
-
-func (c *client) AddToShadowCopySet(ctx context.Context, id fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
-	if err := c.failed(fsrvp.OpAddToShadowCopySet); err != nil {
-		return fsrvp.CopyID{}, err
-	}
-	return c.Client.AddToShadowCopySet(ctx, id, set, share)
-}
-
-func (c *client) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	if err := c.failed(fsrvp.OpPrepareShadowCopySet); err != nil {
-		return err
-	}
-	return c.Client.PrepareShadowCopySet(ctx, set, wait)
-}
-
-func (c *client) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	if err := c.failed(fsrvp.OpCommitShadowCopySet); err != nil {
-		return err
-	}
-	return c.Client.CommitShadowCopySet(ctx, set, wait)
-}
-
-func (c *client) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
-	if err := c.failed(fsrvp.OpExposeShadowCopySet); err != nil {
-		return err
-	}
-	return c.Client.ExposeShadowCopySet(ctx, set, wait)
-}
-
-func (c *client) GetShareMapping(ctx context.Context, id fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
-	if err := c.failed(fsrvp.OpGetShareMapping); err != nil {
-		return nil, err
-	}
-	return c.Client.GetShareMapping(ctx, id, set, share, level)
-}
-
-func (c *client) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
-	if err := c.failed(fsrvp.OpRecoveryCompleteShadowCopySet); err != nil {
-		return err
-	}
-	return c.Client.RecoveryCompleteShadowCopySet(ctx, set)
-}
-
-func (c *client) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, id fsrvp.CopyID, share string) error {
-	if err := c.failed(fsrvp.OpDeleteShareMapping); err != nil {
-		return err
-	}
-	return c.Client.DeleteShareMapping(ctx, set, id, share)
-}
-
-func (c *client) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
-	if err := c.failed(fsrvp.OpIsPathSupported); err != nil {
-		return fsrvp.PathSupport{}, err
-	}
-	return c.Client.IsPathSupported(ctx, share)
+	return newClient(c, fs), nil
 }
 
 // An application is a writer that notes what it went through.

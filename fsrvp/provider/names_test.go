@@ -48,7 +48,7 @@ func (r reach) dial(ctx context.Context, server string) (Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	var a Agent = &client{Client: c, fs: to.fs}
+	var a Agent = newClient(c, to.fs)
 	if to.addr != "" {
 		a = at{a, dcerpctest.Addr(to.addr)}
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
 func dirOf(path string) string { return filepath.Dir(filepath.Clean(path)) }
@@ -15,7 +17,7 @@ func lock(path string, wait time.Duration) (*os.File, error) {
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	if err := checkFile(f); err != nil {
+	if err := trusted.File(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	const again = 10 * time.Millisecond
@@ -28,13 +30,4 @@ func lock(path string, wait time.Duration) (*os.File, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
-}
-
-// syncDir puts the names in a directory on stable storage.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(ignoreUnsupported(f.Sync()), f.Close())
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
 // readFile reads a whole file that openFile opens.
@@ -34,7 +36,7 @@ func openFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	if err := checkFile(f); err != nil {
+	if err := trusted.File(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -137,7 +139,7 @@ func Parse(data []byte, kind string) (*Report, error) {
 // Replace puts a file with this table in the place of the one at path, of an agent or a program that is not running.
 // The old one, if any, stays at the name that it returns.
 func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (aside string, err error) {
-	if err := checkDir(dirOf(path)); err != nil {
+	if err := trusted.Path(dirOf(path)); err != nil {
 		return "", err
 	}
 	f := &File{path: path, o: *o}

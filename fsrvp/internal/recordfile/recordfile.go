@@ -21,6 +21,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/durable"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
 // ErrInUse is what Open fails with when somebody else has the file open.
@@ -97,7 +100,7 @@ func Open(path string, o *Options) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDir(filepath.Dir(path)); err != nil {
+	if err := trusted.Path(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	f := &File{path: path, o: *o}
@@ -325,7 +328,7 @@ func (f *File) sync() error {
 	f.state.Lock()
 	f.syncs++
 	f.state.Unlock()
-	return datasync(f.file)
+	return durable.Data(f.file)
 }
 
 // rebuild writes another file with this table and puts it in the old one's place.
@@ -385,7 +388,7 @@ func (f *File) rebuild(t table) (err error) {
 	f.state.Lock()
 	f.syncs += 2
 	f.state.Unlock()
-	if err := syncDir(filepath.Dir(f.path)); err != nil {
+	if err := durable.Dir(filepath.Dir(f.path)); err != nil {
 		return err
 	}
 	f.dirty, f.table = false, t

@@ -169,7 +169,7 @@ func TestConfig(t *testing.T) {
 	v, err := s.Volume(t.Context(), mkdir(t, filepath.Join(base, "share")))
 	require.NoError(t, err)
 	_, err = s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
-	require.ErrorContains(t, err, "others could replace")
+	require.ErrorContains(t, err, "could replace")
 }
 
 // BenchmarkCreate takes a snapshot of 10,000 files of 4 KiB, and has cp do the same.

@@ -16,11 +16,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/google/uuid"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
@@ -145,26 +147,7 @@ func Make(dir string) error {
 			return err
 		}
 	}
-	return check(dir)
-}
-
-// check refuses a directory that somebody else could replace, or put snapshots into.
-func check(dir string) error {
-	fi, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !fi.IsDir() {
-		return fmt.Errorf("snapshot directory %s is no directory", dir)
-	}
-	if err := checkOwned(dir, fi, false); err != nil {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if fi, err = os.Lstat(parent); err != nil {
-		return err
-	}
-	return checkOwned(parent, fi, true)
+	return trusted.Dir(dir)
 }
 
 // Path returns where the snapshot with the id and the mark is in dir.
@@ -265,7 +248,7 @@ func (d *Dirs) List() ([]Entry, error) {
 		configured := i < len(d.Paths)
 		fi, err := os.Lstat(dir)
 		// What is mounted may be a single file.
-		if errors.Is(err, fs.ErrNotExist) || notDir(err) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {

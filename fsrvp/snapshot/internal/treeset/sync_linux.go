@@ -22,13 +22,3 @@ func SyncFS(ctx context.Context, path string) error {
 	}
 	return nil
 }
-
-// syncDir brings the names in a directory to stable storage.
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}

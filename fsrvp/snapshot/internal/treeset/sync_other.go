@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 )
 
 // SyncFS brings all files below path to stable storage, one by one.
@@ -30,17 +29,4 @@ func SyncFS(ctx context.Context, path string) error {
 		defer f.Close()
 		return f.Sync()
 	})
-}
-
-// syncDir brings the names in a directory to stable storage, where the system knows how.
-func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

@@ -1,4 +1,4 @@
-package recordfile
+package durable
 
 import (
 	"os"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync puts what was written to a file, and its size, on stable storage.
-func datasync(f *os.File) error {
+// Data puts what was written to a file, and its size, on stable storage.
+func Data(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
 			return err
