@@ -550,7 +550,7 @@ func archiveSet(t *testing.T, w io.Writer, src source, set *provider.Set, rep *r
 	return archive(t.Context(), w, src, set, rep)
 }
 
-// TestUnprivileged backs up files of others: the error says whose they are.
+// TestUnprivileged backs up files of others: what can be read is in the archive, and the report says whose the rest is.
 func TestUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root becomes somebody else")
@@ -563,6 +563,9 @@ func TestUnprivileged(t *testing.T) {
 	require.NoError(t, os.Mkdir(src, 0o755))
 	secret := filepath.Join(src, "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("s"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(src, "closed"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(src, "closed", "inner"), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(src, "public"), []byte("p"), 0o644))
 	cmd := program1(t, "-local", src, "-out", filepath.Join(base, "o.tar"))
 	exe, err := os.ReadFile(cmd.Path) // where the test's binary is nobody else can go
 	require.NoError(t, err)
@@ -571,10 +574,25 @@ func TestUnprivileged(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	cmd.Dir = base
 	out, err := cmd.CombinedOutput()
-	require.Error(t, err)
-	require.Contains(t, string(out), secret+" belongs to root, with the mode 0600")
+	exit := new(exec.ExitError)
+	require.ErrorAs(t, err, &exit, "%s", out)
+	require.Equal(t, 3, exit.ExitCode(), "%s", out)
+	require.Regexp(t, "unreadable secret: permission denied; it belongs to root, with the mode 0600", string(out))
+	require.Regexp(t, "unreadable closed: permission denied; it belongs to root, with the mode 0700", string(out))
 	require.NotContains(t, string(out), "localhost")
-	require.NoFileExists(t, filepath.Join(base, "o.tar"))
+	list, err := exec.Command("tar", "-tf", filepath.Join(base, "o.tar")).CombinedOutput()
+	require.NoError(t, err)
+	require.Contains(t, string(list), "public")
+	require.NotContains(t, string(list), "secret")
+	require.NotContains(t, string(list), "inner")
+
+	require.NoError(t, os.Chmod(src, 0o700))
+	cmd2 := program1(t, "-local", src, "-out", filepath.Join(base, "o2.tar"))
+	cmd2.Path, cmd2.SysProcAttr, cmd2.Dir = cmd.Path, cmd.SysProcAttr, base
+	out, err = cmd2.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), src+" belongs to root, with the mode 0700")
+	require.NoFileExists(t, filepath.Join(base, "o2.tar"))
 }
 
 // TestNoRoom backs up what there is no room for a copy of: the error says how much there is.

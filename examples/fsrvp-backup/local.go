@@ -69,7 +69,7 @@ func newLocalSource(ctx context.Context, name string, cfg *provider.Config, jour
 		return nil, err
 	}
 	if s.reasons.Auto, err = snapshot.New(&snapshot.Config{
-		Dirs: []string{filepath.Join(s.temp.path, "snapshots")}, Logger: slog.New(&problemHandler{report: rep, share: name}),
+		Dirs: []string{filepath.Join(s.temp.path, "snapshots")}, SkipUnreadable: true, NoSync: true, Logger: slog.New(&problemHandler{report: rep, share: name}),
 	}); err != nil {
 		return nil, err
 	}
@@ -322,14 +322,21 @@ func unreadable(dir string) string {
 			}
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			if info, err := os.Lstat(path); err == nil {
-				found = fmt.Sprintf("%s belongs to %s, with the mode %04o", path, ownerOf(info), info.Mode().Perm())
-				return fs.SkipAll
-			}
+			found = path + " " + whose(path)
+			return fs.SkipAll
 		}
 		return nil
 	})
 	return found
+}
+
+// whose says which user owns a file.
+func whose(path string) string {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "is in a directory that does not show it"
+	}
+	return fmt.Sprintf("belongs to %s, with the mode %04o", ownerOf(info), info.Mode().Perm())
 }
 
 // Volume implements backend.Snapshots.
@@ -356,6 +363,14 @@ func (r *reasons) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]b
 				Share: r.dir, Path: path, Kind: kindChanged,
 				Reason: "it changed while the snapshot was taken: a file may have parts of several states, a directory may lack files that were moved",
 			})
+		}
+		for _, lost := range s.Unread {
+			p := problemOf(lost.Path, lost)
+			p.Share = r.dir
+			if errors.Is(lost, fs.ErrPermission) {
+				p.Reason += "; it " + whose(filepath.Join(r.dir, lost.Path)) + ": run as root, or as a user who can read it"
+			}
+			r.report.early(p)
 		}
 	}
 	return snapshots, err

@@ -53,6 +53,11 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 			a.log.Warn("files changed while they were copied; the shadow copy may have some in part or not at all",
 				"set", w.set.ID, "copy", s.ID, "volume", s.Volume.Path, "changed", len(s.Moved), "first", s.Moved[0])
 		}
+		if len(s.Unread) > 0 {
+			a.cfg.Observe(Event{Kind: EventUnread, Set: w.set.ID, Copy: s.ID, Unread: s.Unread})
+			a.log.Warn("files could not be read; the shadow copy is without them",
+				"set", w.set.ID, "copy", s.ID, "volume", s.Volume.Path, "unread", len(s.Unread), "first", s.Unread[0])
+		}
 	}
 	for _, s := range specs {
 		if !made[s.ID] {

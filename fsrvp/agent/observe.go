@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"io/fs"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -23,6 +24,8 @@ const (
 	EventTimeout
 	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Set, Copy, Moved.
 	EventMoved
+	// EventUnread: a snapshot was taken without files that could not be read. Set, Copy, Unread.
+	EventUnread
 )
 
 // A Step is a kind of work that the agent has done by a backend, or by its store.
@@ -52,7 +55,8 @@ type Event struct {
 	Duration time.Duration
 	Err      error
 	From, To SetStatus
-	Moved    []string // Snapshot.Moved; not to be changed
+	Moved    []string        // Snapshot.Moved; not to be changed
+	Unread   []*fs.PathError // Snapshot.Unread; not to be changed
 	// Sets, Copies and Shares are the sizes of the table after an EventStatus.
 	Sets, Copies, Shares int
 }

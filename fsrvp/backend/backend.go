@@ -8,6 +8,7 @@ package backend
 
 import (
 	"context"
+	"io/fs"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -46,6 +47,9 @@ type Snapshot struct {
 	// not show one moment: a file of that name may have parts of several states, and from a directory of that name
 	// files that were moved meanwhile may be missing. "." is the whole snapshot. Nil: nothing did.
 	Moved []string
+	// Unread is what could not be read and is missing, by its path relative to Path, sorted; only a backend that was
+	// configured to leave such files out has any. Nil: nothing.
+	Unread []*fs.PathError
 }
 
 // Snapshots takes and deletes snapshots of volumes. The packages below fsrvp/snapshot implement it.

@@ -45,6 +45,12 @@ type Config struct {
 	NoCopy bool
 	// Workers is how many files of a volume reflink and copy work on at once. Zero: runtime.GOMAXPROCS.
 	Workers int
+	// SkipUnreadable has reflink and copy take a shadow copy without what cannot be read, for want of rights or by an input or output
+	// error, and names that in Snapshot.Unread. Otherwise such a file fails the shadow copy.
+	SkipUnreadable bool
+	// NoSync says that snapshots of reflink and copy are not brought to stable storage: they are lost, or in part, when the machine crashes. It is for snapshots
+	// that do not outlive the process.
+	NoSync bool
 	// Progress is called with the number of files and of bytes that reflink or copy have copied for a shadow copy. It must
 	// not block. Nil: nobody is told.
 	Progress func(id fsrvp.CopyID, files, bytes int64)
@@ -114,14 +120,14 @@ func New(cfg *Config) (*Auto, error) {
 		}
 	}
 	s, err := reflink.New(&reflink.Config{
-		Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, Progress: cfg.Progress, Logger: cfg.Logger,
+		Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync, Progress: cfg.Progress, Logger: cfg.Logger,
 	})
 	if err := add("reflink", s, err); err != nil {
 		return nil, err
 	}
 	if !cfg.NoCopy {
 		s, err := copy.New(&copy.Config{
-			Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, Progress: cfg.Progress, Logger: cfg.Logger,
+			Dirs: cfg.Dirs, Volumes: cfg.Volumes, Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync, Progress: cfg.Progress, Logger: cfg.Logger,
 		})
 		if err := add("copy", s, err); err != nil {
 			return nil, err

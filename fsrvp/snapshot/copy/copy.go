@@ -58,6 +58,12 @@ type Config struct {
 	Volumes []string
 	// Workers is how many files of a volume are copied at once. Zero: runtime.GOMAXPROCS.
 	Workers int
+	// SkipUnreadable takes the shadow copy without what cannot be read, for want of rights or by an input or output
+	// error, and names that in Snapshot.Unread. Otherwise such a file fails the shadow copy.
+	SkipUnreadable bool
+	// NoSync says that snapshots are not brought to stable storage: they are lost, or in part, when the machine crashes. It is for snapshots
+	// that do not outlive the process.
+	NoSync bool
 	// Progress is called with the number of files and of bytes that were copied for a shadow copy. One call at a time
 	// for each copy; it must not block. Nil: nobody is told.
 	Progress func(id fsrvp.CopyID, files, bytes int64)
@@ -93,7 +99,7 @@ func New(cfg *Config) (*Snapshots, error) {
 	}
 	return &Snapshots{set: treeset.Set{
 		Dirs:  snapdir.Dirs{Kind: "copy", Paths: append([]string(nil), cfg.Dirs...), Anywhere: true},
-		Roots: append([]string(nil), cfg.Volumes...), Workers: cfg.Workers,
+		Roots: append([]string(nil), cfg.Volumes...), Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
 		Progress: cfg.Progress, Logger: logger, Check: func(volume, dir string) error { return nil },
 	}}, nil
 }

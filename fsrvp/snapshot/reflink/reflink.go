@@ -60,6 +60,12 @@ type Config struct {
 	Volumes []string
 	// Workers is how many files of a volume are cloned at once. Zero: runtime.GOMAXPROCS.
 	Workers int
+	// SkipUnreadable takes the shadow copy without what cannot be read, for want of rights or by an input or output
+	// error, and names that in Snapshot.Unread. Otherwise such a file fails the shadow copy.
+	SkipUnreadable bool
+	// NoSync says that snapshots are not brought to stable storage: they are lost, or in part, when the machine crashes. It is for snapshots
+	// that do not outlive the process.
+	NoSync bool
 	// Progress is called with the number of files that were cloned for a shadow copy, and the size of their contents. One
 	// call at a time for each copy; it must not block. Nil: nobody is told.
 	Progress func(id fsrvp.CopyID, files, bytes int64)
@@ -96,7 +102,7 @@ func New(cfg *Config) (*Snapshots, error) {
 	}
 	return &Snapshots{set: treeset.Set{
 		Dirs:  snapdir.Dirs{Kind: "reflink", Paths: append([]string(nil), cfg.Dirs...)},
-		Roots: append([]string(nil), cfg.Volumes...), Clone: true, Workers: cfg.Workers,
+		Roots: append([]string(nil), cfg.Volumes...), Clone: true, Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
 		Progress: cfg.Progress, Logger: logger, Check: check,
 	}}, nil
 }

@@ -97,8 +97,10 @@ func (d *dataCopier) readRange(ctx context.Context, dst, src int, off, end int64
 			case errors.Is(err, unix.EINTR):
 				continue
 			case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP),
-				errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM), err == nil && n == 0:
-				byKernel = false // not between these two; some file systems say so by copying nothing
+				errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM), errors.Is(err, unix.EIO), err == nil && n == 0:
+				// Not between these two; some file systems say so by copying nothing. Or one of them failed: the read
+				// or the write says which.
+				byKernel = false
 				continue
 			case err != nil:
 				return fmt.Errorf("copy_file_range: %w", err)
@@ -122,7 +124,7 @@ func (d *dataCopier) readRange(ctx context.Context, dst, src int, off, end int64
 // copyOnce copies at most len(buf) bytes. It returns 0 at the end of src.
 func copyOnce(dst, src int, buf []byte, off int64) (n int, err error) {
 	if err := ignoreEINTR(func() error { n, err = unix.Pread(src, buf, off); return err }); err != nil {
-		return 0, fmt.Errorf("read: %w", err)
+		return 0, inSource("read", err)
 	}
 	for done := 0; done < n; {
 		var w int

@@ -15,7 +15,7 @@ func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *in
 		return did, errReplaced
 	}
 	if err != nil {
-		return did, fmt.Errorf("open: %w", err)
+		return did, inSource("open", err)
 	}
 	defer unix.Close(src)
 	before, err := from.lookFD(src)
@@ -40,7 +40,7 @@ func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *in
 	}
 	attrs, err := readXattrs(xattrFile{fd: src})
 	if err != nil {
-		return did, err
+		return did, inSource("read", err)
 	}
 	after, err := from.lookFD(src)
 	if err != nil {
@@ -82,7 +82,7 @@ func (d *linuxDir) symlink(from *linuxDir, name string, in *info) error {
 		return errReplaced
 	}
 	if err != nil {
-		return fmt.Errorf("readlink: %w", err)
+		return inSource("readlink", err)
 	}
 	if err := unix.Symlinkat(string(buf[:n]), d.fd, name); err != nil {
 		return fmt.Errorf("symlink: %w", err)
@@ -113,7 +113,7 @@ func (d *linuxDir) complete(from *linuxDir, name string, in *info) (err error) {
 		return errReplaced
 	}
 	if err != nil {
-		return err
+		return inSource("read", err)
 	}
 	return d.setMetadata(target{fd: -1, dirfd: d.fd, name: name}, in, attrs)
 }

@@ -27,6 +27,7 @@ func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 		from.Close()
 		return nil, err
 	}
+	to.noSync = cfg.NoSync
 	return newCopier(from, to, skipped(src.Name(), cfg.Skip), cfg), nil
 }
 
@@ -49,11 +50,12 @@ func makePortable(dst string, from *portableDir, src *os.File) (*portableDir, er
 
 // A portableDir is a directory by os.Root, which no symbolic link leads out of.
 type portableDir struct {
-	top  *os.Root // of the tree
-	dev  uint64   // of the tree
-	path string   // from top
-	root *os.Root
-	list *os.File // for names
+	top    *os.Root // of the tree
+	dev    uint64   // of the tree
+	noSync bool     // of the copy
+	path   string   // from top
+	root   *os.Root
+	list   *os.File // for names
 }
 
 func openPortable(path string) (*portableDir, error) {
@@ -81,7 +83,7 @@ func (d *portableDir) open(path string) (*portableDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &portableDir{top: d.top, dev: d.dev, path: filepath.Join(d.path, path), root: root}, nil
+	return &portableDir{top: d.top, dev: d.dev, noSync: d.noSync, path: filepath.Join(d.path, path), root: root}, nil
 }
 
 func (d *portableDir) names() ([]string, error) {
@@ -142,7 +144,7 @@ func (d *portableDir) file(ctx context.Context, from *portableDir, name string, 
 		return did, errReplaced
 	}
 	if err != nil {
-		return did, err
+		return did, inSource("open", err)
 	}
 	defer src.Close()
 	opened, err := src.Stat()
@@ -175,8 +177,10 @@ func (d *portableDir) file(ctx context.Context, from *portableDir, name string, 
 	if err != nil {
 		return did, err
 	}
-	if err := dst.Sync(); err != nil {
-		return did, err
+	if !d.noSync {
+		if err := dst.Sync(); err != nil {
+			return did, err
+		}
 	}
 	did = copied{info: before, torn: before.stamp() != after.stamp()}
 	return did, d.setMetadata(name, &after)
@@ -208,7 +212,7 @@ func (d *portableDir) symlink(from *portableDir, name string, in *info) error {
 		return errReplaced
 	}
 	if err != nil {
-		return err
+		return inSource("readlink", err)
 	}
 	if err := d.root.Symlink(to, name); err != nil {
 		return err
@@ -227,7 +231,7 @@ func (d *portableDir) link(old *portableDir, oldName, name string) error {
 }
 
 func (d *portableDir) finish(in *info) error {
-	if runtime.GOOS != "windows" { // which has no sync of directories
+	if runtime.GOOS != "windows" && !d.noSync { // which has no sync of directories
 		f, err := d.root.Open(".")
 		if err != nil {
 			return err

@@ -148,20 +148,20 @@ func TestRenameStorm(t *testing.T) {
 				cancel()
 				<-over
 			}
-			moved, err := c.Finish(t.Context())
+			report, err := c.Finish(t.Context())
 			require.NoError(t, err)
 			require.NoError(t, c.Close())
 			cancel()
 			<-over
-			silent, named := s.missing(t, dst, moved)
-			require.Empty(t, silent, "run %d, seed %d, frozen %v, told of %q", run, seed, frozen, moved)
+			silent, named := s.missing(t, dst, report.Moved)
+			require.Empty(t, silent, "run %d, seed %d, frozen %v, told of %q", run, seed, frozen, report.Moved)
 			if frozen {
-				require.Empty(t, moved)
+				require.Empty(t, report.Moved)
 				require.Empty(t, named)
 				snaptest.Same(t, snaptest.List(t, src), snaptest.List(t, dst))
 			}
 			switch {
-			case len(moved) == 0:
+			case len(report.Moved) == 0:
 				whole++
 			default:
 				told++
@@ -260,9 +260,9 @@ func testUpdate(t *testing.T, dir string, clone bool) {
 	require.NoError(t, os.WriteFile(at("new"), []byte("new"), 0o600))
 	waitClock(t)
 
-	moved, err := c.Finish(t.Context())
+	report, err := c.Finish(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, moved)
+	require.Empty(t, report.Moved)
 	require.NoError(t, c.Close())
 	snaptest.Same(t, snaptest.List(t, src), snaptest.List(t, dst))
 	require.Less(t, files-first, int64(220), "of 330; two directories of 100 files were moved")

@@ -24,11 +24,14 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -44,6 +47,11 @@ type Config struct {
 	Workers int
 	// Skip names directories below the source, absolute, that are left out.
 	Skip []string
+	// NoSync leaves the copy to the system to write: it may be lost when the machine crashes.
+	NoSync bool
+	// SkipUnreadable leaves out what cannot be read, for want of rights or by an input or output error, and
+	// reports it. Otherwise such a file fails the pass.
+	SkipUnreadable bool
 	// Progress is called with what was copied so far: files of any type but directories, and bytes of data. What several
 	// passes copy counts as often. One call at a time; it must not block. Nil: nobody is told.
 	Progress func(files, bytes int64)
@@ -66,7 +74,18 @@ func (c *Config) withDefaults() *Config {
 	return &d
 }
 
-// MaxMoved is how many names Finish returns at most.
+// A Report says how a copy may differ from its source.
+type Report struct {
+	// Moved are the paths of what changed under the last pass, sorted: a file of that name may have parts of several
+	// states, and from a directory of that name files that were moved may be missing. "." is the whole tree; it
+	// stands for all where there are more than MaxMoved.
+	Moved []string
+	// Unread is what could not be read and is missing from the copy, or, for a directory, what is missing in part,
+	// sorted by path; MaxMoved at most, and then one for ".".
+	Unread []*fs.PathError
+}
+
+// MaxMoved is how many names each list of a [Report] has at most.
 const MaxMoved = 10_000
 
 // passes is how many passes Finish makes at most.
@@ -126,12 +145,10 @@ func (c *Copier) pass(ctx context.Context, flush bool) (*moved, error) {
 }
 
 // Finish makes passes until one is settled, four at most, and completes the copy: the whole tree, but for its root's entry in its
-// own directory, is on stable storage. It returns, sorted, the paths of what changed under the last pass: a
-// file of that name may have parts of several states, and from a directory of that name files that were moved may be
-// missing. "." is the whole tree; it stands for all where there are more than MaxMoved.
+// own directory, is on stable storage.
 //
 // It fails as Pass does. Until it returns nil nobody but the owner of the process can enter the copy.
-func (c *Copier) Finish(ctx context.Context) ([]string, error) {
+func (c *Copier) Finish(ctx context.Context) (*Report, error) {
 	for n := 1; ; n++ {
 		// A source that is frozen was flushed in Pass; to wait for what others write would make the freeze long.
 		m, err := c.pass(ctx, c.passed == 0 || n > 1)
@@ -139,7 +156,7 @@ func (c *Copier) Finish(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if m.none() || n == passes {
-			return m.list(), c.wrap(ctx, c.run.complete())
+			return &Report{Moved: m.list(), Unread: m.unreadList()}, c.wrap(ctx, c.run.complete())
 		}
 		if err := m.clock(ctx); err != nil {
 			return nil, c.wrap(ctx, err)
@@ -158,10 +175,11 @@ func (c *Copier) wrap(ctx context.Context, err error) error {
 	return fmt.Errorf("copy %s: %w", c.src, err)
 }
 
-// moved collects what changed under a pass.
+// moved collects what changed under a pass, and what could not be read.
 type moved struct {
 	mu     sync.Mutex
 	paths  map[string]bool
+	unread map[string]*fs.PathError
 	newest time.Time // when something changed last, as far as the times show
 }
 
@@ -194,6 +212,23 @@ func (m *moved) list() []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// addUnread notes what could not be read.
+func (m *moved) addUnread(err *fs.PathError) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unread == nil {
+		m.unread = make(map[string]*fs.PathError)
+	}
+	if len(m.unread) >= MaxMoved {
+		err = &fs.PathError{Op: "read", Path: ".", Err: errors.New("too many files that cannot be read to name them all")}
+	}
+	m.unread[err.Path] = err
+}
+
+func (m *moved) unreadList() []*fs.PathError {
+	return slices.SortedFunc(maps.Values(m.unread), func(a, b *fs.PathError) int { return cmp.Compare(a.Path, b.Path) })
 }
 
 // clock waits until what changed last lies a step of the clock behind, so that the next pass can tell whether it changes again.

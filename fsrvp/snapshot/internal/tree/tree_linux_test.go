@@ -50,9 +50,11 @@ func finish(ctx context.Context, src *os.File, dst string, cfg *Config, with fun
 		return err
 	}
 	c := &Copier{src: src.Name(), run: run}
-	moved, err := c.Finish(ctx)
-	for _, path := range moved {
-		cfg.withDefaults().Logger.Warn("moved", "path", path)
+	report, err := c.Finish(ctx)
+	if err == nil {
+		for _, path := range report.Moved {
+			cfg.withDefaults().Logger.Warn("moved", "path", path)
+		}
 	}
 	return errors.Join(err, c.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -90,13 +91,18 @@ func skipped(src string, paths []string) map[string]bool {
 
 func (c *copier[D]) Close() error { return errors.Join(c.src.Close(), c.dst.Close()) }
 
-func (c *copier[D]) sync() error { return c.dst.sync() }
+func (c *copier[D]) sync() error {
+	if c.cfg.NoSync {
+		return nil
+	}
+	return c.dst.sync()
+}
 
 func (c *copier[D]) complete() error {
 	if err := c.dst.finish(&c.root); err != nil {
 		return err
 	}
-	return c.dst.sync()
+	return c.sync()
 }
 
 func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
@@ -229,6 +235,34 @@ func (w *walk[D]) run(ctx context.Context, t task) error {
 // is read may name an entry twice, once as a file and once as a directory.
 func isTaken(err error) bool { return errors.Is(err, fs.ErrExist) || isGone(err) }
 
+// A sourceError says that the source, not the copy, failed in an operation.
+type sourceError struct {
+	op  string
+	err error
+}
+
+func (e *sourceError) Error() string { return e.op + ": " + e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// inSource marks an error of the source.
+func inSource(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &sourceError{op, err}
+}
+
+// unread notes what the source does not let one read below the root, if the walk is to go on without it. Otherwise it
+// returns the error.
+func (w *walk[D]) unread(n *node, op, path string, err error) error {
+	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO)
+	if !w.cfg.SkipUnreadable || !lost || n.parent == nil && path == "." {
+		return within(path, inSource(op, err))
+	}
+	w.moved.addUnread(&fs.PathError{Op: op, Path: path, Err: err})
+	return nil
+}
+
 // gone notes that a directory vanished under the walk.
 func (w *walk[D]) gone(n *node) { w.moved.add(n.path(), time.Time{}) }
 
@@ -242,11 +276,11 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 		return nil
 	}
 	if err != nil {
-		return within(path, err)
+		return w.unread(n, "open", path, err)
 	}
 	defer src.Close()
 	if n.info, err = src.self(); err != nil {
-		return within(path, err)
+		return w.unread(n, "stat", path, err)
 	}
 	n.next.self = n.info.stamp()
 	n.next.trusted = quiet(n.info.changedAt(), w.flushed)
@@ -280,8 +314,8 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 			w.gone(n)
 			return nil
 		}
-		if err != nil {
-			return within(path, err)
+		if err != nil { // what the pass before has copied of it stays
+			return w.unread(n, "read", path, err)
 		}
 		if len(names) == 0 {
 			break
@@ -362,11 +396,11 @@ func (w *walk[D]) part(ctx context.Context, n *node, names []string) error {
 		return nil
 	}
 	if err != nil {
-		return within(path, err)
+		return w.unread(n, "open", path, err)
 	}
 	defer src.Close()
 	if now, err := src.self(); err != nil {
-		return within(path, err)
+		return w.unread(n, "stat", path, err)
 	} else if now.id != n.info.id { // another directory has its name now
 		w.gone(n)
 		return nil
@@ -390,6 +424,14 @@ func (w *walk[D]) entries(ctx context.Context, n *node, src, dst D, names []stri
 			return context.Cause(ctx)
 		}
 		s, err := w.entry(ctx, n, src, dst, name)
+		var lost *sourceError
+		if errors.As(err, &lost) {
+			err = w.unread(n, lost.op, filepath.Join(n.path(), name), lost.err)
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return within(filepath.Join(n.path(), name), err)
 		}
@@ -410,7 +452,7 @@ func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (
 			return sum{}, w.clear(ctx, n, dst, name)
 		}
 		if err != nil {
-			return sum{}, err
+			return sum{}, inSource("stat", err)
 		}
 		if in.kind == directory {
 			return sum{}, w.descend(ctx, n, dst, name)

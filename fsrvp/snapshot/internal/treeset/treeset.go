@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/durable"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
@@ -29,10 +30,14 @@ import (
 
 // A Set is such a backend. Its exported fields are set before it is used, and not after.
 type Set struct {
-	Dirs     snapdir.Dirs
-	Roots    []string // directories that are volumes, with all below them
-	Clone    bool
-	Workers  int
+	Dirs    snapdir.Dirs
+	Roots   []string // directories that are volumes, with all below them
+	Clone   bool
+	Workers int
+	// SkipUnreadable is tree.Config.SkipUnreadable.
+	SkipUnreadable bool
+	// NoSync is tree.Config.NoSync; names of copies are not brought to stable storage either.
+	NoSync   bool
 	Progress func(id fsrvp.CopyID, files, bytes int64)
 	Logger   *slog.Logger // not nil
 	// Check tells whether trees of the volume can be copied into dir, whose parent exists, maybe not dir itself.
@@ -113,7 +118,7 @@ type job struct {
 	made    string // what exists
 	gated   bool   // so do gates
 	final   string
-	moved   []string
+	report  *tree.Report
 	created time.Time
 }
 
@@ -168,7 +173,7 @@ func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backe
 	}
 	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
-		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created, Moved: j.moved}
+		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created, Moved: j.report.Moved, Unread: j.report.Unread}
 	}
 	return snapshots, nil
 }
@@ -224,7 +229,7 @@ func (s *Set) begin(j *job) error {
 	defer src.Close()
 	j.above = src.Above
 	cfg := &tree.Config{
-		Clone: s.Clone, Workers: s.Workers, Skip: append([]string{dir}, s.Dirs.Paths...),
+		Clone: s.Clone, Workers: s.Workers, SkipUnreadable: s.SkipUnreadable, NoSync: s.NoSync, Skip: append([]string{dir}, s.Dirs.Paths...),
 		Logger: s.Logger.With("copy", j.spec.ID.String(), "volume", root),
 	}
 	if s.Progress != nil {
@@ -260,7 +265,7 @@ func each(ctx context.Context, jobs []*job, f func(context.Context, *job) error)
 func (s *Set) run(ctx context.Context, jobs []*job) error {
 	err := each(ctx, jobs, func(ctx context.Context, j *job) (err error) {
 		j.created = time.Now().UTC()
-		if j.moved, err = j.copier.Finish(ctx); err != nil {
+		if j.report, err = j.copier.Finish(ctx); err != nil {
 			return err
 		}
 		err = j.copier.Close()
@@ -279,7 +284,7 @@ func (s *Set) run(ctx context.Context, jobs []*job) error {
 		}
 	}
 	for _, j := range jobs {
-		if err := syncDir(j.dir); err != nil {
+		if err := s.syncDir(j.dir); err != nil {
 			return err
 		}
 	}
@@ -299,9 +304,17 @@ func (s *Set) place(j *job) error {
 	}
 	j.made = j.final
 	if j.gated {
-		return syncDir(inner)
+		return s.syncDir(inner)
 	}
 	return nil
+}
+
+// syncDir brings the names in a directory to stable storage.
+func (s *Set) syncDir(dir string) error {
+	if s.NoSync {
+		return nil
+	}
+	return durable.Dir(dir)
 }
 
 // undo removes what was made, also when the caller's context has ended.
@@ -353,7 +366,7 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 		if err := s.Dirs.Ungate(dir, e.ID, e.Mark); err != nil {
 			return err
 		}
-		if err := syncDir(dir); err != nil {
+		if err := s.syncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -384,6 +397,9 @@ func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backe
 
 // Seal is backend.Sealer.Seal: it brings what was written to stable storage.
 func (s *Set) Seal(ctx context.Context, snapshot backend.Snapshot) error {
+	if s.NoSync {
+		return nil
+	}
 	return SyncFS(ctx, snapshot.Path)
 }
 
