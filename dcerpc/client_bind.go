@@ -272,7 +272,7 @@ func (n *negotiation) sendAuth3(ctx context.Context, callID uint32, token []byte
 func refusedBy(answer pdu.PDU) error {
 	switch p := answer.(type) {
 	case *pdu.BindNak:
-		return &BindError{Reason: p.Reason}
+		return &BindError{Reason: p.Reason, Extended: p.Extended()}
 	case *pdu.Fault:
 		return &Fault{Status: p.Status, DidNotExecute: p.Flags.Has(pdu.DidNotExecute)}
 	}

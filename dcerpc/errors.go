@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
@@ -19,11 +20,36 @@ func badPeer(format string, args ...any) error {
 // A BindError says that a server refused to open an association (bind_nak, C706 12.6.4.5).
 type BindError struct {
 	Reason pdu.NakReason
+	// Extended is what the server says of the reason (MS-RPCE 2.2.2.9, MS-EERR), the outermost error first, or nil. Nothing
+	// protects it: it is for people to read.
+	Extended []pdu.ExtendedError
 }
 
 func (e *BindError) Error() string {
-	return "dcerpc: bind refused: " + e.Reason.String()
+	text := "dcerpc: bind refused: " + e.Reason.String()
+	for i := len(e.Extended) - 1; i >= 0; i-- { // the last one is the cause
+		for _, p := range e.Extended[i].Params {
+			if s, ok := p.(string); ok {
+				return text + "; the server says: " + logs.Printable(s)
+			}
+		}
+	}
+	if len(e.Extended) > 0 {
+		text += fmt.Sprintf("; the server says: status %#08x", e.Extended[len(e.Extended)-1].Status)
+	}
+	return text
 }
+
+// A SecurityError is an error of a [Context] of an [Acceptor] of which the peer is told: the server appends it to the
+// bind_nak as extended error information. It is for what the peer may know: that its clock is wrong or its ticket has expired.
+type SecurityError struct {
+	Status uint32 // a SECURITY_STATUS (MS-ERREF 2.1), such as SEC_E_TIME_SKEW, 0x80090324
+	Text   string // for people
+	Err    error  // for the log
+}
+
+func (e *SecurityError) Error() string { return e.Err.Error() }
+func (e *SecurityError) Unwrap() error { return e.Err }
 
 // A RejectedError says that a server does not offer an interface, or not in any transfer
 // syntax that it was offered in (p_result_t, C706 12.6.3.1).

@@ -128,12 +128,12 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	}
 	sec, err := c.open(acceptor, trailer)
 	if err != nil {
-		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type))
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type)).explained()
 	}
 	token, err := c.step(sec, trailer.Token)
 	if err != nil {
 		release(sec.Context)
-		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type))
+		return nil, nil, nak(pdu.NakInvalidChecksum, err).unauthenticated(AuthType(trailer.Type)).explained()
 	}
 	return sec, token, nil
 }

@@ -1,8 +1,10 @@
 package dcerpc
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
@@ -22,6 +24,7 @@ type refusal struct {
 	kind      RefusalReason // for Server.Refused; empty: what the other fields say
 	mechanism AuthType      // of an exchange that has failed
 	why       error
+	extended  []pdu.ExtendedError // of a bind_nak
 }
 
 // reason is a why that is the same for all peers.
@@ -71,6 +74,15 @@ func (r *refusal) on(contextID uint16) *refusal {
 	return r
 }
 
+// explained has the peer told what it may know of why.
+func (r *refusal) explained() *refusal {
+	var e *SecurityError
+	if errors.As(r.why, &e) {
+		r.extended = []pdu.ExtendedError{{Time: time.Now(), Component: pdu.ComponentSecurity, Status: e.Status, Params: []any{logs.Cut(e.Text)}}}
+	}
+	return r
+}
+
 // of answers another call than that of the PDU.
 func (r *refusal) of(callID uint32) *refusal {
 	r.callID = callID
@@ -105,6 +117,9 @@ func (c *serverConn) refuse(callID uint32, r *refusal) bool {
 	switch r.answer {
 	case pdu.TypeBindNak:
 		p := pdu.NewBindNak(callID, r.reason)
+		if err := p.SetExtended(r.extended); err != nil {
+			c.logger().Error("dcerpc: extended error information", "err", err)
+		}
 		c.send(&p)
 	case pdu.TypeFault:
 		// Never signed, whatever the level. The alloc_hint is that of Windows, which counts extended error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -198,8 +199,36 @@ type acceptance struct {
 	c        *Context
 }
 
-// accept takes the AP-REQ and answers with an AP-REP.
+// accept takes the AP-REQ and answers with an AP-REP. The peer is told why its ticket is refused, if it has a right to know.
 func (x *acceptance) accept(_ context.Context, in []byte) ([]byte, bool, error) {
+	out, done, err := x.acceptRequest(in)
+	return out, done, forPeer(err)
+}
+
+// SECURITY_STATUS values (MS-ERREF 2.1).
+const (
+	secETimeSkew       = 0x80090324
+	secEContextExpired = 0x80090317
+	secELogonDenied    = 0x8009030C
+)
+
+// forPeer makes an error that the peer is told of where its ticket could be read, so that it is known to be a client of the realm,
+// and the error is one that its user can mend.
+func forPeer(err error) error {
+	for _, e := range []struct {
+		err    error
+		status uint32
+	}{
+		{ErrSkew, secETimeSkew}, {ErrNotYetValid, secETimeSkew}, {ErrExpired, secEContextExpired}, {ErrPAC, secELogonDenied},
+	} {
+		if errors.Is(err, e.err) {
+			return &dcerpc.SecurityError{Status: e.status, Text: strings.TrimPrefix(err.Error(), "krb5: "), Err: err}
+		}
+	}
+	return err
+}
+
+func (x *acceptance) acceptRequest(in []byte) ([]byte, bool, error) {
 	kt, err := x.acceptor.keytab()
 	if err != nil {
 		return nil, false, err

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/dcerpctest"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
@@ -301,5 +303,48 @@ func BenchmarkCall(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestPeerIsTold has the server say to the client why it refuses a ticket that it could read, and nothing of one that it could not.
+func TestPeerIsTold(t *testing.T) {
+	r := newRealm(0)
+	otherKey := krb5.Key{Etype: krb5.AES256SHA1, Value: bytes.Repeat([]byte{7}, 32)}
+	for name, test := range map[string]struct {
+		options *krb5test.TicketOptions
+		start   time.Duration
+		skew    time.Duration
+		status  uint32 // zero: nothing is said
+		text    string
+	}{
+		"expired": {&krb5test.TicketOptions{}, -11 * time.Hour, 0, 0x80090317, "ticket expired"},
+		"early":   {&krb5test.TicketOptions{}, time.Hour, 0, 0x80090324, "ticket not yet valid"},
+		"skewed":  {&krb5test.TicketOptions{}, -time.Hour, 1, 0x80090324, "clocks differ too much"},
+		"bad PAC": {&krb5test.TicketOptions{SpoilPAC: 8*150 + 3}, 0, 0, 0x8009030C, "bad PAC"},
+		"foreign": {&krb5test.TicketOptions{Key: &otherKey}, 0, 0, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(testService), ClockSkew: test.skew})
+			require.NoError(t, err)
+			e := serveEcho(t, a)
+			test.options.StartTime = time.Now().Add(test.start)
+			test.options.EndTime = test.options.StartTime.Add(10 * time.Hour)
+			client, server := dcerpctest.Pipe()
+			e.wg.Go(func() { e.server.ServeConn(server) })
+			_, err = dcerpc.NewClientConn(t.Context(), client, echoInterface(), &dcerpc.Config{
+				Auth: krb5.NewInitiator(ticketOf{r, test.options}, nil), Target: testService,
+			})
+			var refused *dcerpc.BindError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, pdu.NakInvalidChecksum, refused.Reason)
+			if test.status == 0 {
+				require.Empty(t, refused.Extended)
+				return
+			}
+			require.Len(t, refused.Extended, 1)
+			require.Equal(t, test.status, refused.Extended[0].Status)
+			require.Equal(t, pdu.ComponentSecurity, refused.Extended[0].Component)
+			require.ErrorContains(t, err, "bind refused: invalid_checksum; the server says: "+test.text)
+		})
 	}
 }

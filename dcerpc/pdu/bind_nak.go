@@ -1,6 +1,10 @@
 package pdu
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/google/uuid"
+)
 
 // BindNak refuses a bind (C706 12.6.4.5, MS-RPCE 2.2.2.9):
 //
@@ -58,6 +62,44 @@ func NewBindNak(callID uint32, reason NakReason) BindNak {
 		Auth:     Auth{Padding: make([]byte, 3)},
 	}
 }
+
+// extendedSignature says that extended error information follows (MS-RPCE 2.2.1.1.2).
+var extendedSignature = uuid.MustParse("90740320-fad0-11d3-82d7-009027b130ab")
+
+// Extended returns the extended error information, or nil if there is none or it is malformed.
+func (p *BindNak) Extended() []ExtendedError {
+	pad := p.extendedPad()
+	if len(p.Auth.Padding) < pad+len(extendedSignature) {
+		return nil
+	}
+	r := reader{b: p.Auth.Padding[pad:], be: p.DataRep.order()}
+	if r.uuid() != extendedSignature {
+		return nil
+	}
+	records, err := ParseExtendedErrors(r.rest())
+	if err != nil {
+		return nil
+	}
+	return records
+}
+
+// SetExtended appends extended error information; none if records is empty. It fails as [AppendExtendedErrors] does.
+func (p *BindNak) SetExtended(records []ExtendedError) error {
+	if len(records) == 0 {
+		return nil
+	}
+	w := writer{b: make([]byte, p.extendedPad()), be: p.DataRep.order()}
+	w.uuid(extendedSignature)
+	b, err := AppendExtendedErrors(w.b, records)
+	if err != nil {
+		return err
+	}
+	p.Auth.Padding = b
+	return nil
+}
+
+// extendedPad is how many bytes of padding stand before the signature.
+func (p *BindNak) extendedPad() int { return -(HeaderSize + 3 + 2*len(p.Versions)) & 7 }
 
 // ParseBindNak reads a bind_nak. Beyond the PDU's own bytes it allocates the list of versions.
 func ParseBindNak(b []byte) (BindNak, error) {

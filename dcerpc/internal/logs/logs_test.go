@@ -96,3 +96,12 @@ func TestRefusals(t *testing.T) {
 		require.Len(t, lines(), 1)
 	})
 }
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a clock: 5 min": "a clock: 5 min", "Größe": "Größe", "a\nb": `"a\nb"`, "\x1b[2J": `"\x1b[2J"`, "\xff": `"\xff"`,
+	} {
+		require.Equal(t, want, logs.Printable(in))
+	}
+	require.Len(t, logs.Printable(strings.Repeat("a", 1000)), logs.MaxText)
+}

@@ -2,6 +2,8 @@ package logs
 
 import (
 	"log/slog"
+	"strconv"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -20,6 +22,18 @@ func Cut(s string) string {
 		n--
 	}
 	return s[:n] + more
+}
+
+// Printable returns a text that a peer has chosen as one line that is safe to print: cut, and quoted if it holds
+// anything but printable characters.
+func Printable(s string) string {
+	s = Cut(s)
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
 }
 
 // Error is an attribute's value for an error whose text may be a peer's. The text is made, and cut, only when
