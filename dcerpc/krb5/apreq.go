@@ -75,29 +75,47 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	default:
 		return nil, fmt.Errorf("krb5: %w: the client %v has a name of type %d, which is no account's", ErrToken, client, t)
 	}
-	if err := checkKey(o.ticket.Key, allowed); err != nil {
-		return nil, fmt.Errorf("%w: the session key of %v", err, client)
+	if err := r.openAuthenticator(&o, allowed); err != nil {
+		return nil, err
 	}
-	plain, err = decrypt(r.EncryptedAuthenticator, o.ticket.Key, keyusage.AP_REQ_AUTHENTICATOR)
+	return &o, nil
+}
+
+// openWithTicket opens an AP-REQ as its client can: by the session key.
+func (r *receivedAPReq) openWithTicket(t *Ticket, allowed []Etype) (*openedAPReq, error) {
+	var o openedAPReq
+	o.ticket.CName.NameString, o.ticket.CRealm = t.Client.Name, t.Client.Realm
+	o.ticket.Key = t.SessionKey.wire()
+	if err := r.openAuthenticator(&o, allowed); err != nil {
+		return nil, err
+	}
+	return &o, nil
+}
+
+// openAuthenticator decrypts the authenticator with the ticket's session key.
+func (r *receivedAPReq) openAuthenticator(o *openedAPReq, allowed []Etype) error {
+	client := o.client()
+	if err := checkKey(o.ticket.Key, allowed); err != nil {
+		return fmt.Errorf("%w: the session key of %v", err, client)
+	}
+	plain, err := decrypt(r.EncryptedAuthenticator, o.ticket.Key, keyusage.AP_REQ_AUTHENTICATOR)
 	if err != nil {
-		return nil, fmt.Errorf("krb5: %w: the authenticator of %v: %w", ErrToken, client, err)
+		return fmt.Errorf("krb5: %w: the authenticator of %v: %w", ErrToken, client, err)
 	}
 	if err := o.auth.Unmarshal(plain); err != nil {
-		return nil, fmt.Errorf("krb5: %w: the authenticator of %v: %w", ErrToken, client, err)
+		return fmt.Errorf("krb5: %w: the authenticator of %v: %w", ErrToken, client, err)
 	}
 	if !client.equal(Principal{o.auth.CName.NameString, o.auth.CRealm}) {
-		return nil, fmt.Errorf("krb5: %w: an authenticator of %v with a ticket of %v", ErrToken,
+		return fmt.Errorf("krb5: %w: an authenticator of %v with a ticket of %v", ErrToken,
 			Principal{o.auth.CName.NameString, o.auth.CRealm}, client)
 	}
 	if len(o.auth.SubKey.KeyValue) > 0 {
 		if err := checkKey(o.auth.SubKey, allowed); err != nil {
-			return nil, fmt.Errorf("%w: the subkey of %v", err, client)
+			return fmt.Errorf("%w: the subkey of %v", err, client)
 		}
 	}
-	if o.flags, err = parseGSSChecksum(o.auth.Cksum); err != nil {
-		return nil, err
-	}
-	return &o, nil
+	o.flags, err = parseGSSChecksum(o.auth.Cksum)
+	return err
 }
 
 func (o *openedAPReq) client() Principal {
@@ -117,15 +135,21 @@ func (o *openedAPReq) agreement() agreement {
 
 // identity is the client's. With an error, which is of its PAC, it lacks the SIDs.
 func (o *openedAPReq) identity(rules pacRules) (dcerpc.Identity, error) {
+	id := o.clientIdentity()
+	var err error
+	id.SIDs, err = ticketSIDs(&o.ticket, o.serviceKey, rules)
+	return id, err
+}
+
+// clientIdentity is the client's without what a PAC says.
+func (o *openedAPReq) clientIdentity() dcerpc.Identity {
 	client := o.client()
-	sids, err := ticketSIDs(&o.ticket, o.serviceKey, rules)
 	return dcerpc.Identity{
 		Account:   client.name(),
 		Domain:    client.Realm,
 		Principal: client.String(),
 		Mechanism: "krb5",
-		SIDs:      sids,
-	}, err
+	}
 }
 
 // openTicket finds the key that opens a ticket. The name in a ticket is not protected, and the services of one account share its

@@ -62,6 +62,16 @@ func loadCCacheFile(name string) (*ccache, error) {
 	return c, nil
 }
 
+// LoadTickets reads the tickets of a credential cache: a file, or a name of the types FILE and DIR. It is for an
+// [Observer]; [NewInitiatorFromCCache] uses a cache itself.
+func LoadTickets(name string) ([]*Ticket, error) {
+	c, err := loadCCacheFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.tickets, nil
+}
+
 // parseCCache reads
 //
 //	| 05 04 | length of header fields 2 | fields | principal | credentials |

@@ -20,20 +20,25 @@ const (
 	FromAcceptor                   // server to client
 )
 
-// An Observer is a security context seen from outside: with the service's keytab and the tokens of the
-// exchange as they were on the wire it unseals and verifies the messages of both directions. It is for
+// An Observer is a security context seen from outside: with the service's keytab, or the client's tickets, and the
+// tokens of the exchange as they were on the wire it unseals and verifies the messages of both directions. It is for
 // decoding captures; it checks neither times nor replays.
 //
 // Its methods may not be called at once.
 type Observer struct {
 	keytab     *Keytab
+	tickets    []*Ticket
 	agreement  agreement
 	identity   dcerpc.Identity
 	protectors [2]protector // by Direction; nil before APRep
 }
 
-// NewObserver returns an Observer for one security context. RC4 is read too.
-func NewObserver(kt *Keytab) *Observer { return &Observer{keytab: kt} }
+// NewObserver returns an Observer for one security context. RC4 is read too. The keytab may be nil. The tickets
+// are those that clients had ([LoadTickets]): one that the client presented gives its session key where the
+// keytab has no key, and then the Identity has no SIDs.
+func NewObserver(kt *Keytab, tickets ...*Ticket) *Observer {
+	return &Observer{keytab: kt, tickets: tickets}
+}
 
 // APReq takes the initiator's first token: a raw AP-REQ (auth type 16), one with GSS framing, or either inside a
 // SPNEGO NegTokenInit or NegTokenResp. It decrypts the ticket with the keytab. Errors match ErrNoKey, ErrKeyVersion,
@@ -47,14 +52,38 @@ func (o *Observer) APReq(token []byte) error {
 	if err != nil {
 		return err
 	}
-	opened, err := req.open(o.keytab, nil, anyEtype())
+	var opened *openedAPReq
+	if o.keytab != nil {
+		opened, err = req.open(o.keytab, nil, anyEtype())
+	} else {
+		err = fmt.Errorf("krb5: %w: the ticket is none of those given", ErrNoKey)
+	}
+	known := o.ticketOf(req)
+	if err != nil && known != nil {
+		opened, err = req.openWithTicket(known, anyEtype())
+	}
 	if err != nil {
 		return err
 	}
 	o.protectors = [2]protector{}
 	o.agreement = opened.agreement()
+	if len(opened.serviceKey.KeyValue) == 0 {
+		o.identity = opened.clientIdentity()
+		return nil
+	}
 	o.identity, err = opened.identity(pacRules{local: true})
 	return err
+}
+
+// ticketOf returns the ticket that an AP-REQ presents, where it is one of those given.
+func (o *Observer) ticketOf(r *receivedAPReq) *Ticket {
+	for _, t := range o.tickets {
+		// The encrypted part is what a Ticket ends with (RFC 4120 5.3).
+		if cipher := r.Ticket.EncPart.Cipher; len(cipher) > 0 && bytes.HasSuffix(t.Raw, cipher) {
+			return t
+		}
+	}
+	return nil
 }
 
 // APRep takes the acceptor's answer in any of the same wrappings. After it Verify and Unseal work.

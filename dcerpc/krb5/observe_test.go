@@ -105,3 +105,30 @@ func TestObserverReadsSamba(t *testing.T) {
 		})
 	}
 }
+
+// With the client's ticket the service's keytab is not needed, and with another ticket nothing is read.
+func TestObserverWithTickets(t *testing.T) {
+	t.Parallel()
+	for _, etype := range []krb5.Etype{krb5.AES256SHA1, krb5.AES256SHA2} {
+		r := newRealm(etype)
+		ticket, err := r.Ticket(testUser, testService, nil)
+		require.NoError(t, err)
+		other, err := r.Ticket(testUser, testService, nil)
+		require.NoError(t, err)
+		p := establish(t, krb5.NewInitiator(fixedTicket{ticket}, nil), r.Acceptor(), dcerpc.LevelPrivacy)
+
+		o := krb5.NewObserver(nil, other, ticket)
+		require.NoError(t, o.APReq(p.apReq))
+		require.NoError(t, o.APRep(p.apRep))
+		require.NoError(t, o.ThirdLeg(p.thirdLeg))
+		require.Equal(t, p.initiator.SessionKey(), o.SessionKey())
+		id := o.Identity()
+		require.Equal(t, testUser+"@"+r.Name(), id.Principal)
+		require.Empty(t, id.SIDs)
+
+		require.ErrorIs(t, krb5.NewObserver(nil, other).APReq(p.apReq), krb5.ErrNoKey)
+		broken := *ticket
+		broken.SessionKey = other.SessionKey
+		require.ErrorIs(t, krb5.NewObserver(nil, &broken).APReq(p.apReq), krb5.ErrToken)
+	}
+}

@@ -169,6 +169,9 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	if err != nil {
 		return err
 	}
+	if !m.flags.IsSet(negotiateUnicode) {
+		return errors.New("ntlm: AUTHENTICATE_MESSAGE is not in Unicode")
+	}
 	if m.anonymous() {
 		return ErrAnonymous
 	}
@@ -208,7 +211,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	}
 	// The flag is part of what the account's key signed, so that nobody can strip the MIC.
 	if avs.IsSet(micProvided) {
-		want := hmacMD5(exported[:], c.negotiate, c.challenge, in[:micOffset], make([]byte, micEnd-micOffset), in[micEnd:])
+		want := micOf(exported, c.negotiate, c.challenge, in)
 		if subtle.ConstantTimeCompare(want[:], in[micOffset:micEnd]) != 1 {
 			return ErrBadMIC
 		}

@@ -23,7 +23,7 @@ const (
 var version = [8]byte{6, 1, 0, 0, 0, 0, 0, 15}
 
 func appendHead(b []byte, t messageType) []byte {
-	return binary.LittleEndian.AppendUint32(append(b, "NTLMSSP\x00"...), uint32(t))
+	return binary.LittleEndian.AppendUint32(append(b, signature...), uint32(t))
 }
 
 // A payload collects what the fields of a message's head point to.

@@ -25,6 +25,17 @@ const (
 // IsSet reports whether all bits of f are set.
 func (n negotiateFlags) IsSet(f negotiateFlags) bool { return n&f == f }
 
+// sealingKeySize is how many bytes of the session key go into a sealing key (MS-NLMP 3.4.5.3).
+func (n negotiateFlags) sealingKeySize() int {
+	switch {
+	case n.IsSet(negotiate128):
+		return 16
+	case n.IsSet(negotiate56):
+		return 7
+	}
+	return 5
+}
+
 // An avID says what an AV_PAIR is (MS-NLMP 2.2.2.1).
 type avID uint16
 

@@ -79,6 +79,28 @@ func (f *HashFile) lookup(domain, user string) (hashAccount, bool, error) {
 	return a, ok, nil
 }
 
+// NTHashes returns the hashes of the accounts with a user's name: that of the domain first, then those of others, since
+// clients do not always write the domain that an account is of. It is for an [Observer], which tries them all. A file that
+// cannot be read gives none.
+func (f *HashFile) NTHashes(domain, user string) [][16]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refresh() != nil {
+		return nil
+	}
+	var hashes [][16]byte
+	first, ok := f.accounts[accountKey(domain, user)]
+	if ok {
+		hashes = append(hashes, first.hash)
+	}
+	for _, a := range f.accounts {
+		if strings.EqualFold(a.user, user) && (!ok || a.hash != first.hash) {
+			hashes = append(hashes, a.hash)
+		}
+	}
+	return hashes
+}
+
 // settled is how old a file has to be for its time to tell that it is unchanged: file
 // systems' clocks tick that coarsely.
 const settled = 2 * time.Second

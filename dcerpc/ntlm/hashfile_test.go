@@ -171,3 +171,14 @@ func TestHashFileByManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestNTHashes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	line := func(account, password string) string { return fmt.Sprintf("%s\t%x\n", account, NTHash(password)) }
+	require.NoError(t, os.WriteFile(path, []byte(line(`FSRVP\backup`, "one")+line(`OTHER\Backup`, "two")+line(`FSRVP\admin`, "three")), 0o600))
+	f, err := OpenHashFile(path)
+	require.NoError(t, err)
+	require.Equal(t, [][16]byte{NTHash("one"), NTHash("two")}, f.NTHashes("fsrvp", "BACKUP"))
+	require.ElementsMatch(t, [][16]byte{NTHash("one"), NTHash("two")}, f.NTHashes("", "backup"))
+	require.Empty(t, f.NTHashes("FSRVP", "nobody"))
+}

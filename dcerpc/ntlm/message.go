@@ -15,11 +15,14 @@ import (
 //
 // Slices of a parsed message alias the token.
 
+// signature begins every message.
+const signature = "NTLMSSP\x00"
+
 var errTruncated = errors.New("ntlm: message is truncated")
 
 // head checks signature and type, and that at least size bytes are there.
 func head(b []byte, want messageType, size int) error {
-	if len(b) < 12 || string(b[:8]) != "NTLMSSP\x00" {
+	if len(b) < 12 || string(b[:8]) != signature {
 		return errors.New("ntlm: not an NTLMSSP message")
 	}
 	if t := messageType(binary.LittleEndian.Uint32(b[8:])); t != want {
@@ -52,6 +55,12 @@ func textField(b []byte, at int) (string, error) {
 		return "", err
 	}
 	return decodeUTF16(v)
+}
+
+// oemField is field for a string in the client's code page, of which ASCII is sure.
+func oemField(b []byte, at int) (string, error) {
+	v, err := field(b, at)
+	return string(v), err
 }
 
 // decodeUTF16 reads UTF-16LE without terminator.
@@ -136,15 +145,16 @@ func parseAuthenticate(b []byte) (*authenticateMessage, error) {
 		return nil, err
 	}
 	m := &authenticateMessage{flags: negotiateFlags(binary.LittleEndian.Uint32(b[60:]))}
+	text := textField
 	if !m.flags.IsSet(negotiateUnicode) {
-		return nil, errors.New("ntlm: AUTHENTICATE_MESSAGE is not in Unicode")
+		text = oemField
 	}
 	var errs [6]error
 	m.lm, errs[0] = field(b, 12)
 	m.nt, errs[1] = field(b, 20)
-	m.domain, errs[2] = textField(b, 28)
-	m.user, errs[3] = textField(b, 36)
-	m.workstation, errs[4] = textField(b, 44)
+	m.domain, errs[2] = text(b, 28)
+	m.user, errs[3] = text(b, 36)
+	m.workstation, errs[4] = text(b, 44)
 	m.encryptedSessionKey, errs[5] = field(b, 52)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err

@@ -32,8 +32,8 @@ type session struct {
 
 // newSession derives the keys of both directions.
 func newSession(key [16]byte, keyExchange, initiator bool) *session {
-	client := newDirection(key, magicSignClient, magicSealClient, keyExchange)
-	server := newDirection(key, magicSignServer, magicSealServer, keyExchange)
+	client := newDirection(key, len(key), magicSignClient, magicSealClient, keyExchange)
+	server := newDirection(key, len(key), magicSignServer, magicSealServer, keyExchange)
 	if initiator {
 		return &session{key: key, send: client, recv: server}
 	}
@@ -52,11 +52,12 @@ type direction struct {
 	err         error // of the message that broke the stream
 }
 
-func newDirection(key [16]byte, signMagic, sealMagic string, keyExchange bool) direction {
+// newDirection derives the keys of one direction. Of the key sealSize bytes go into the sealing key.
+func newDirection(key [16]byte, sealSize int, signMagic, sealMagic string, keyExchange bool) direction {
 	signKey := md5.Sum(append(key[:], signMagic...))
 	d := direction{
 		mac:         hmac.New(md5.New, signKey[:]),
-		sealKey:     md5.Sum(append(key[:], sealMagic...)),
+		sealKey:     md5.Sum(append(key[:sealSize:sealSize], sealMagic...)),
 		keyExchange: keyExchange,
 	}
 	d.rekey()

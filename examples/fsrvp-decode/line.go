@@ -59,6 +59,9 @@ func answer(c *capture.Call) string {
 	default:
 		s = status(c.Response.Status()) + " " + parameters(c.Response)
 	}
+	if c.Tampered {
+		s += " TAMPERED"
+	}
 	if c.Answered() {
 		s += fmt.Sprintf(" (%v)", c.ResponseTime.Sub(c.Time).Round(time.Microsecond))
 	}

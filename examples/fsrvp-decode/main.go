@@ -1,6 +1,7 @@
 // Command fsrvp-decode prints the FSRVP calls in packet captures.
 //
-//	go run ./examples/fsrvp-decode [-keytab FILE] [-json] CAPTURE...
+//	go run ./examples/fsrvp-decode [-keytab FILE] [-ccache FILE] [-ntlm-users FILE] [-password-file FILE]
+//		[-nt-hash-file FILE] [-json] CAPTURE...
 //
 // A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard input. Each call is
 // one line; with -json it is one JSON object, whose names capture.Call documents. A summary of each
@@ -11,8 +12,10 @@
 //
 //	tcpdump -U -w - port 445 or port 135 | fsrvp-decode -
 //
-// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account)
-// calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted.
+// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account), or the credential
+// cache of the client, calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted; with the password
+// of the client's account, or its NT hash, those of NTLM. With a key the signatures of SMB and RPC are checked as well: a
+// call that was changed on its way is marked TAMPERED.
 package main
 
 import (
@@ -26,7 +29,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
 )
@@ -41,10 +43,12 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("fsrvp-decode", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(stdout, "usage: fsrvp-decode [-keytab FILE] [-json] CAPTURE...")
+		fmt.Fprintln(stdout, "usage: fsrvp-decode [-keytab FILE | -ccache FILE | -ntlm-users FILE | -password-file FILE | -nt-hash-file FILE] "+
+			"[-json] CAPTURE...")
 		flags.PrintDefaults()
 	}
-	keytab := flags.String("keytab", "", "keytab `file` of the file server, to read what Kerberos has encrypted")
+	var keys keyFlags
+	keys.register(flags)
 	asJSON := flags.Bool("json", false, "print one JSON object for each call")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return err
@@ -52,13 +56,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if flags.NArg() == 0 {
 		return program.Usage(errors.New("no capture was named; name a pcap or pcapng file, or - for standard input"))
 	}
-	var kt *krb5.Keytab
-	if *keytab != "" {
-		var err error
-		if kt, err = krb5.LoadKeytab(*keytab); err != nil {
-			return fmt.Errorf("the keytab %s is of no use: %w; a domain controller exports one with "+
-				"ktpass, or samba-tool domain exportkeytab", *keytab, err)
-		}
+	cfg, err := keys.config()
+	if err != nil {
+		return err
 	}
 	out := bufio.NewWriter(stdout)
 	defer out.Flush()
@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		print = printJSON
 	}
 	for _, name := range flags.Args() {
-		if err := decode(ctx, name, kt, stdin, out, stderr, print); err != nil {
+		if err := decode(ctx, name, cfg, stdin, out, stderr, print); err != nil {
 			return err
 		}
 	}
@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // decode prints the calls of one file, each when it has ended, and their summary, also when ctx ends.
-func decode(ctx context.Context, name string, kt *krb5.Keytab, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
+func decode(ctx context.Context, name string, cfg *capture.Config, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
 	print func(io.Writer, *capture.Call) error) error {
 	in := stdin
 	if name != "-" {
@@ -87,8 +87,9 @@ func decode(ctx context.Context, name string, kt *krb5.Keytab, stdin io.Reader, 
 		in = f
 	}
 	var sum capture.Summary
+	cfg.Summary = &sum
 	var last error
-	for call, err := range capture.Calls(untilDone(ctx, in), &capture.Config{Keytab: kt, Summary: &sum}) {
+	for call, err := range capture.Calls(untilDone(ctx, in), cfg) {
 		if err != nil {
 			last = err
 			break

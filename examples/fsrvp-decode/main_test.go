@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 )
 
 const captures = "../../testdata/captures/"
@@ -32,6 +35,7 @@ func TestLines(t *testing.T) {
 	require.Contains(t, lines[12], `IsPathShadowCopied {"ShareName":"\\\\FS.FSRVP.TEST\\fsrvp_share\\"} = FSRVP_E_NOT_SUPPORTED `)
 	require.Equal(t, captures+`03_rpcclient_np_krb5_seal.pcapng: 149 packets, 1 connection with SMB or RPC, 7 RPC associations with FSRVP.
 15 calls: 1 failed, 0 ended in a fault, 0 unanswered; 0 could not be decoded in full.
+  75 SMB signatures checked; 0 calls tampered with.
   Packets without TCP: UDP port 88 (4).
 `, summary)
 }
@@ -42,6 +46,36 @@ func TestUnreadable(t *testing.T) {
 	require.Contains(t, summary, "15 could not be decoded in full.")
 	require.Contains(t, summary, "SMB 3 encryption without the session's key: no keytab was given (22, first in packet 12, "+
 		"10.99.0.3:56644 to 10.99.0.2:445). The file server's keytab (-keytab) opens")
+}
+
+// TestKeys reads one capture with every kind of key.
+func TestKeys(t *testing.T) {
+	const sealed = "../../fsrvp/capture/testdata/sealed/"
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
+		return name
+	}
+	hash := fmt.Sprintf("%X", ntlm.NTHash("Backup.Passw0rd1"))
+	password := write("password", "another one\r\nBackup.Passw0rd1\n")
+	hashes := write("hashes", hash+"\n")
+	users := write("users", "FSRVP\\backup\t"+hash+"\n")
+	for name, args := range map[string][]string{
+		"smb311-aes256gcm-krb5": {"-ccache", sealed + "ccache"},
+		"smb311-aes256gcm-ntlm": {"-password-file", password},
+		"smb311-gmac-ntlm":      {"-nt-hash-file", hashes},
+		"smb210-hmac-ntlm":      {"-ntlm-users", users},
+	} {
+		out, summary := decodeFile(t, append(args, sealed+name+".pcap")...)
+		require.Contains(t, out, " GetSupportedVersion {} = ZERO ", name)
+		require.Contains(t, summary, "2 calls: 0 failed, ", name)
+		require.NotContains(t, out, "TAMPERED")
+	}
+	var out, errs bytes.Buffer
+	err := run(t.Context(), []string{"-nt-hash-file", password, "x"}, nil, &out, &errs)
+	require.ErrorContains(t, err, password+":1: it is not 32 hexadecimal digits")
+	require.NotContains(t, err.Error(), "another")
 }
 
 func TestJSON(t *testing.T) {

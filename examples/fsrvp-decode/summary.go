@@ -14,6 +14,9 @@ func printSummary(w io.Writer, name string, s *capture.Summary) {
 		plural(s.Packets, "packet"), plural(s.Connections, "connection"), plural(s.Associations, "RPC association"))
 	fmt.Fprintf(w, "%s: %d failed, %d ended in a fault, %d unanswered; %d could not be decoded in full.\n",
 		plural(s.Calls, "call"), s.Failed, s.Faults, s.Unanswered, s.Unreadable)
+	if s.Signatures > 0 || s.Tampered > 0 {
+		fmt.Fprintf(w, "  %s checked; %s tampered with.\n", plural(s.Signatures, "SMB signature"), plural(s.Tampered, "call"))
+	}
 	if len(s.Others) > 0 {
 		kinds := make([]string, len(s.Others))
 		for i, o := range s.Others {
@@ -56,9 +59,12 @@ func hint(r capture.Reason) string {
 	case capture.ErrDialect:
 		return "SMB 1 and compressed messages are not read; switch SMB compression off to record."
 	case capture.ErrEncrypted, capture.ErrSealed:
-		return "The file server's keytab (-keytab) opens what Kerberos has protected, if the capture has the session's beginning."
+		return "The file server's keytab (-keytab) opens what Kerberos has protected, or the client's tickets (-ccache); the account's password " +
+			"(-password-file) what NTLM has, if the capture has the session's beginning."
 	case capture.ErrKey:
-		return "Export the file server's keytab once more; its key may have changed since."
+		return "Export the file server's keytab again, or check the password: either may be another one than when the capture was made."
+	case capture.ErrTampered:
+		return "Somebody, or a faulty device, changes packets between client and server; or the capture is damaged."
 	case capture.ErrRefused:
 		return "The server has no FSRVP, or not in the transfer syntax that the client offered."
 	}

@@ -23,7 +23,10 @@ type association struct {
 	frames  [2]framer // from the server, from the client
 	lost    uint64    // the last packet in which it was seen that PDUs may be missing
 	suspect [2]bool   // so since the last bytes came
-	buffers account
+	changed [2]bool   // of the bytes since the last PDU some came in an SMB message that was tampered with
+	// tamperedPDU says so of the PDU at hand, or that its own signature does not verify.
+	tamperedPDU bool
+	buffers     account
 
 	bound         bool // a bind was seen
 	blamed        bool // that none was has been said
@@ -114,6 +117,7 @@ func (a *association) data(fromClient bool, b []byte, at moment) {
 	}
 	i := index(fromClient)
 	f := &a.frames[i]
+	a.changed[i] = a.changed[i] || a.d.tampered
 	if a.suspect[i] {
 		// What has begun was cut off if this is a beginning.
 		a.suspect[i] = false
@@ -122,6 +126,7 @@ func (a *association) data(fromClient bool, b []byte, at moment) {
 		}
 	}
 	f.data(b, at)
+	a.changed[i] = a.changed[i] && len(f.buf) > 0
 }
 
 // hole says that bytes are missing.
@@ -177,6 +182,8 @@ func isFSRVP(s pdu.SyntaxID) bool { return s.UUID == fsrvp.Interface().UUID }
 
 // message takes one PDU, of which the first good bytes are there, and why the others are not.
 func (a *association) message(fromClient bool, b []byte, good int, why Reason, at moment) {
+	i := index(fromClient)
+	a.tamperedPDU, a.changed[i] = a.changed[i], a.d.tampered
 	h, err := pdu.ParseHeader(b)
 	if err != nil || a.ended {
 		return
@@ -347,17 +354,17 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 			a.problem(ErrLimit, "security contexts")
 			return
 		}
-		if !a.afford(securityCost) {
+		if !a.afford(securityCost + a.d.cfg.tokenCost()) {
 			return
 		}
-		c = newHandshake(a.d.cfg.Keytab)
+		c = newHandshake(&a.d.cfg)
 		a.security[auth.ContextID] = c
 	}
 	token := append([]byte(nil), auth.Token...)
 	if !fromClient {
 		c.fromServer(token)
 	} else if err := c.fromClient(token); err != nil && a.number != 0 {
-		a.problem(ErrKey, cause(err))
+		a.problem(reasonOf(err), cause(err))
 	}
 }
 

@@ -35,6 +35,10 @@ type Call struct {
 	Syntax, ResponseSyntax ndr.Syntax
 	Assumed                bool
 
+	// Tampered says that a message of the call has a signature, of RPC or of SMB under it, that does not verify although
+	// the key is known: somebody has changed it on its way.
+	Tampered bool
+
 	Opnum fsrvp.Opnum
 	// RequestStub and ResponseStub are the whole stubs, in clear, without auth padding and verification
 	// trailer; nil where they could not be read.

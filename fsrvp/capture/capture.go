@@ -59,6 +59,7 @@ type decoder struct {
 	sessions   map[sessionKey]*session
 	lastExpiry time.Time
 	nextExpiry uint64 // packet before which it is too early for another one
+	tampered   bool   // the SMB message at hand has a signature that does not verify
 }
 
 // A moment is the packet that something was seen in.

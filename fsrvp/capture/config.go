@@ -4,12 +4,21 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 )
 
 // Config says how to decode. Nil means the defaults.
 type Config struct {
-	// Keytab holds the keys of the servers' services (host/, cifs/). Nil means that nothing encrypted is read.
+	// Keytab holds the keys of the servers' services (host/, cifs/). With none of Keytab, Tickets and NTHashes nothing
+	// encrypted is read, and no signature is checked.
 	Keytab *krb5.Keytab
+	// Tickets are those that clients had, with their session keys: what a credential cache holds ([krb5.LoadTickets]). One that
+	// a client presented serves as the keytab does.
+	Tickets []*krb5.Ticket
+	// NTHashes returns the NT hashes that an account of NTLM may have: [ntlm.NTHash] of its password, or those of an
+	// [ntlm.HashFile]. Domain and user are as the client wrote them. All are tried, and wrong ones do no harm. It may be called
+	// for every log-on. Nil means none.
+	NTHashes func(domain, user string) [][16]byte
 	// Summary, where not nil, is added to while the calls are yielded.
 	Summary *Summary
 	// FlowTimeout is the time, by the capture's clock, after which a silent TCP connection is forgotten. Zero
@@ -46,6 +55,14 @@ func (cfg *Config) withDefaults() Config {
 	setDefault(&c.MaxMessage, 256<<10)
 	setDefault(&c.MaxStub, 1<<20)
 	return c
+}
+
+// tokenCost is what the messages of an NTLM exchange take up until it is over.
+func (cfg *Config) tokenCost() int {
+	if cfg.NTHashes == nil {
+		return 0
+	}
+	return 2 * ntlm.MaxTokenSize
 }
 
 func setDefault(v *int, n int) {

@@ -27,7 +27,14 @@ func packets(t testing.TB, file string) []rawPacket {
 	f, err := os.Open(file)
 	require.NoError(t, err)
 	defer f.Close()
-	r, err := openFile(f)
+	return readPackets(t, f)
+}
+
+// packetsOf reads a capture in memory.
+func packetsOf(t testing.TB, file []byte) []rawPacket { return readPackets(t, bytes.NewReader(file)) }
+
+func readPackets(t testing.TB, in io.Reader) []rawPacket {
+	r, err := openFile(in)
 	require.NoError(t, err)
 	var list []rawPacket
 	for {

@@ -6,8 +6,10 @@
 // named pipes over SMB 2 and 3 (READ, WRITE, FSCTL_PIPE_TRANSCEIVE, compounds, asynchronous responses,
 // several pipes, sessions and channels).
 //
-// With the keytab of the server (Config.Keytab) it unseals RPC that Kerberos protects, on its own or
-// inside SPNEGO, and decrypts SMB 3 sessions that were opened with Kerberos.
+// With keys it unseals RPC and decrypts SMB 3 sessions: with the keytab of the server (Config.Keytab) or the tickets of the client
+// (Config.Tickets) what Kerberos protects, and with the client's NT hash (Config.NTHashes) what NTLM does, each on its own or
+// inside SPNEGO. Where it has a key it checks the signatures of SMB and RPC too, and says of calls that they were
+// tampered with (Call.Tampered). NTLMv1 is not read.
 //
 // A capture is seldom whole. Segments may be out of order, repeated or missing, packets cut short, and
 // connections older than the capture. What can be decoded is yielded; a Call whose request or response

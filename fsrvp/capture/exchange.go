@@ -31,6 +31,7 @@ func (a *association) request(p *pdu.Request, b []byte, at moment) {
 		return
 	}
 	stub, err := a.plain(true, &p.Auth, p.Stub, b)
+	a.mark(c)
 	p.Stub = stub
 	a.requestFragment(c, p, err)
 }
@@ -60,6 +61,7 @@ func (a *association) begin(p *pdu.Request, at moment) *pending {
 		a.calls[p.CallID] = c
 	}
 	c.call.Time, c.call.Packet = at.time, at.packet
+	a.mark(c)
 	return c
 }
 
@@ -111,22 +113,44 @@ func (a *association) identify(p *dcerpc.Peer, auth *pdu.Auth) {
 
 // plain returns the stub of a fragment in clear. A sealed one is decrypted in place.
 func (a *association) plain(fromClient bool, auth *pdu.Auth, stub, b []byte) ([]byte, error) {
-	if dcerpc.AuthLevel(auth.Level) != dcerpc.LevelPrivacy {
-		return stub, nil
-	}
 	c := a.security[auth.ContextID]
-	if c == nil {
-		return nil, wrap(ErrSealed, errors.New("the capture lacks its bind"))
+	sealed := false
+	switch dcerpc.AuthLevel(auth.Level) {
+	case dcerpc.LevelPrivacy:
+		sealed = true
+		if c == nil {
+			return nil, wrap(ErrSealed, errors.New("the capture lacks its bind"))
+		}
+	case dcerpc.LevelPacket, dcerpc.LevelIntegrity:
+		if c == nil || !c.ready() {
+			return stub, nil
+		}
+	default:
+		return stub, nil
 	}
 	parts, err := pdu.Split(b)
 	if err != nil {
 		return nil, wrap(ErrProtocol, err)
 	}
 	m := dcerpc.Message{Header: parts.Header, Body: parts.Body, Trailer: parts.Trailer, SignHeader: a.headerSigning}
-	if err := c.unseal(fromClient, m, parts.Token); err != nil {
-		return nil, err
+	if sealed {
+		return stub, c.unseal(fromClient, m, parts.Token)
+	}
+	if err := c.verify(fromClient, m, parts.Token); err != nil {
+		a.tampered("RPC", err)
 	}
 	return stub, nil
+}
+
+// tampered counts a message of a protocol whose signature does not verify.
+func (a *association) tampered(protocol string, err error) {
+	a.tamperedPDU = true
+	a.problem(ErrTampered, protocol+": "+cause(err))
+}
+
+// mark notes in a call that what has just come of it was tampered with, by SMB's signature or by RPC's.
+func (a *association) mark(c *pending) {
+	c.call.Tampered = c.call.Tampered || a.tamperedPDU
 }
 
 // requestFragment adds a fragment to a call. With an error its stub cannot be read.
@@ -215,6 +239,7 @@ func (a *association) answer(h *pdu.Header, contextID uint16, at moment) *pendin
 		}
 	}
 	c.call.ResponseTime, c.call.ResponsePacket = at.time, at.packet
+	a.mark(c)
 	return c
 }
 
@@ -225,6 +250,7 @@ func (a *association) response(p *pdu.Response, b []byte, at moment) {
 		return
 	}
 	stub, err := a.plain(false, &p.Auth, p.Stub, b)
+	a.mark(c)
 	p.Stub = stub
 	a.responseFragment(c, p, err)
 }

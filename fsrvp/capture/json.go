@@ -29,6 +29,7 @@ type callJSON struct {
 	Syntax         string     `json:"syntax"`
 	ResponseSyntax string     `json:"response_syntax"`
 	SyntaxAssumed  bool       `json:"syntax_assumed,omitempty"`
+	Tampered       bool       `json:"tampered,omitempty"`
 
 	Opnum         uint16         `json:"opnum"`
 	Method        string         `json:"method"`
@@ -53,7 +54,7 @@ type faultJSON struct {
 // (null without an answer), packet, response_packet, client, server, transport ("ncacn_np" or
 // "ncacn_ip_tcp"), pipe, association, call_id, user, session_user (where it is another), mechanism,
 // auth_type and auth_level (the numbers of MS-RPCE 2.2.1.1.7 and 2.2.1.1.8; 0 and 1 without security),
-// smb_encrypted, syntax, response_syntax, syntax_assumed, opnum, method, request and response (the
+// smb_encrypted, syntax, response_syntax, syntax_assumed, tampered (true or absent), opnum, method, request and response (the
 // parameters under their names in the IDL; null where they could not be read, which request_error and
 // response_error explain), request_stub and response_stub (in hexadecimal, where there is a stub and no
 // message), status (a number; null without a response), status_name, fault.
@@ -76,6 +77,7 @@ func (c *Call) MarshalJSON() ([]byte, error) {
 		Syntax:         c.Syntax.String(),
 		ResponseSyntax: c.ResponseSyntax.String(),
 		SyntaxAssumed:  c.Assumed,
+		Tampered:       c.Tampered,
 		Opnum:          uint16(c.Opnum),
 		Method:         c.Opnum.String(),
 		Request:        c.Request,

@@ -92,21 +92,3 @@ func TestSummaryProblems(t *testing.T) {
 	p := Problem{Reason: ErrLost, Count: 2, Packet: 3, Client: netip.MustParseAddrPort("10.0.0.1:1"), Server: netip.MustParseAddrPort("10.0.0.2:2")}
 	require.Equal(t, "missing from the capture (2, first in packet 3, 10.0.0.1:1 to 10.0.0.2:2)", p.String())
 }
-
-func TestNTLMUser(t *testing.T) {
-	msg := make([]byte, 64)
-	copy(msg, "NTLMSSP\x00\x03\x00\x00\x00")
-	msg = append(msg, "DOMuser"...)
-	msg[28], msg[32] = 3, 64
-	msg[36], msg[40] = 4, 67
-	user, domain, ok := ntlmUser(append([]byte("in something"), msg...))
-	require.True(t, ok)
-	require.Equal(t, "user", user)
-	require.Equal(t, "DOM", domain)
-	msg[40] = 68 // beyond the end
-	user, _, ok = ntlmUser(msg)
-	require.True(t, ok)
-	require.Empty(t, user)
-	_, _, ok = ntlmUser(msg[:63])
-	require.False(t, ok)
-}

@@ -15,8 +15,9 @@ const (
 	ErrDialect                      // SMB 1, or compressed SMB 3
 	ErrEncrypted                    // SMB 3 messages without the key that decrypts them
 	ErrSealed                       // a stub that RPC has encrypted, without the key
-	ErrKey                          // a Kerberos ticket that the keytab does not open
+	ErrKey                          // a log-on that none of the keys opens: a Kerberos ticket, an NTLM response
 	ErrSignature                    // a sealed stub that does not decrypt with its context's key
+	ErrTampered                     // a signature that does not verify: the message was changed on its way
 	ErrStub                         // a stub that is not a message of its method
 	ErrOrphan                       // a response whose request the capture lacks
 	ErrUnanswered                   // a request that nothing answered before its connection or the capture ended
@@ -47,9 +48,11 @@ func (r Reason) Error() string {
 	case ErrSealed:
 		return "stub is sealed and there is no key"
 	case ErrKey:
-		return "Kerberos ticket not opened by the keytab"
+		return "log-on not opened by the keys that were given"
 	case ErrSignature:
 		return "sealed stub does not decrypt"
+	case ErrTampered:
+		return "signature does not verify, the message was changed on its way"
 	case ErrStub:
 		return "stub is no message of its method"
 	case ErrOrphan:

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
@@ -15,6 +16,7 @@ type smbConn struct {
 	chosen   smb2.NegotiateResponse
 	preauth  smb2.Preauth // of the negotiation
 	sessions map[uint64]*session
+	channels map[uint64]*channel    // of those sessions whose signing key on this connection is known, or soon may be
 	pending  map[uint64]*smbRequest // by message id
 	previous *smbRequest            // in the compound that is being read
 }
@@ -43,6 +45,7 @@ func newSMBConn(s *stream) *smbConn {
 		d:        s.d,
 		stream:   s,
 		sessions: make(map[uint64]*session),
+		channels: make(map[uint64]*channel),
 		pending:  make(map[uint64]*smbRequest),
 	}
 	for i := range c.frames {
@@ -97,6 +100,7 @@ func (c *smbConn) close() {
 		s.leave(c.d)
 	}
 	clear(c.sessions)
+	clear(c.channels)
 	c.abandon()
 }
 
@@ -125,10 +129,10 @@ func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at mo
 	}
 	switch string(b[:4]) {
 	case smb2.Magic:
-		c.chain(b, size, why, at)
+		c.chain(b, size, why, false, at)
 	case smb2.MagicTransform:
 		if b = c.decrypt(fromClient, b, size); b != nil {
-			c.chain(b, len(b), why, at)
+			c.chain(b, len(b), why, true, at)
 		}
 	case smb2.MagicCompressed:
 		c.problem(ErrDialect, "compressed SMB 3")
@@ -171,8 +175,9 @@ func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 }
 
 // chain takes the messages of a compound, or the one that there is (MS-SMB2 3.3.5.2.7).
-func (c *smbConn) chain(b []byte, size int, why Reason, at moment) {
+func (c *smbConn) chain(b []byte, size int, why Reason, encrypted bool, at moment) {
 	c.previous = nil
+	defer func() { c.d.tampered = false }()
 	for {
 		h, ok := smb2.ParseHeader(b)
 		if !ok {
@@ -190,10 +195,17 @@ func (c *smbConn) chain(b []byte, size int, why Reason, at moment) {
 		if next != 0 {
 			msg = b[:min(next, len(b))]
 		}
+		whole := !encrypted && len(msg) == min(size, cmp.Or(next, size))
+		// A server signs the end of a log-in with the key that it has given.
+		login := h.Command == smb2.SessionSetup && h.IsResponse()
+		c.d.tampered = whole && !login && !c.verify(&h, msg)
 		if h.IsResponse() {
 			c.response(&h, msg, why, at)
 		} else {
 			c.request(&h, msg, why, at)
+		}
+		if login && whole {
+			c.verify(&h, msg)
 		}
 		if next == 0 || next >= len(b) {
 			return
@@ -230,13 +242,14 @@ func (c *smbConn) midwaySession(id uint64) *session {
 func (c *smbConn) newSession(id uint64) *session {
 	key := c.sessionKey(id)
 	s := newSession(c.d, key)
-	if !s.buffers.take(sessionCost) {
+	if !s.buffers.take(sessionCost + c.d.cfg.tokenCost()) {
 		c.problem(ErrLimit, "MaxBuffered")
 		return nil
 	}
 	if old := c.sessions[id]; old != nil {
 		old.leave(c.d)
 	}
+	delete(c.channels, id)
 	c.sessions[id] = s
 	c.d.sessions[key] = s
 	return s

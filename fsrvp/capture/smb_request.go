@@ -126,7 +126,7 @@ func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *as
 // sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the first
 // leg has the session's id.
 func (c *smbConn) sessionSetupRequest(h *smb2.Header, msg []byte) {
-	token, ok := smb2.SessionSetupRequest(msg)
+	token, binding, ok := smb2.SessionSetupRequest(msg)
 	if !ok || len(token) > maxTokenSize {
 		return
 	}
@@ -135,7 +135,12 @@ func (c *smbConn) sessionSetupRequest(h *smb2.Header, msg []byte) {
 		if r.session = c.midwaySession(h.SessionID); r.session == nil {
 			return
 		}
-		if r.session.opening {
+		if binding {
+			c.bind(h.SessionID)
+		}
+		if ch := c.channels[h.SessionID]; ch != nil && ch.binding != nil {
+			r.preauth = ch.preauth
+		} else if r.session.opening {
 			r.preauth = r.session.preauth
 		}
 	}

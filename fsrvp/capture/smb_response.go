@@ -27,6 +27,7 @@ func (c *smbConn) response(h *smb2.Header, msg []byte, why Reason, at moment) {
 	case smb2.Logoff:
 		if success && c.sessions[r.session.key.id] == r.session {
 			delete(c.sessions, r.session.key.id)
+			delete(c.channels, r.session.key.id)
 			r.session.leave(c.d)
 		}
 	case smb2.TreeConnect:
@@ -97,17 +98,36 @@ func (c *smbConn) sessionSetupResponse(h *smb2.Header, msg []byte, r *smbRequest
 		}
 		s.opening = true
 	}
-	if s.established {
-		return // another channel, or the same user once more: the keys stay
-	}
 	token, _ := smb2.SessionSetupResponse(msg)
-	if err := s.handshake.fromClient(r.token); err != nil {
-		c.problem(ErrKey, cause(err))
+	if ch := c.channels[h.SessionID]; ch != nil && ch.binding != nil {
+		c.exchange(ch.binding, r.token, token)
+		if more {
+			ch.preauth = r.preauth.Add(msg)
+			return
+		}
+		ch.establish(c.chosen, ch.binding.sessionKey(), r.preauth)
+		return
 	}
-	s.handshake.fromServer(token)
+	if s.established {
+		return // the same user again: the keys stay
+	}
+	c.exchange(s.handshake, r.token, token)
 	if more {
 		s.preauth = r.preauth.Add(msg)
 		return
 	}
 	s.establish(c.chosen, r.preauth)
+	if key := s.handshake.sessionKey(); key != nil && s.hashed(c.chosen) {
+		ch := new(channel)
+		ch.establish(c.chosen, key, r.preauth)
+		c.channels[h.SessionID] = ch
+	}
+}
+
+// exchange gives both tokens of a leg to a handshake.
+func (c *smbConn) exchange(h *handshake, request, response []byte) {
+	if err := h.fromClient(request); err != nil {
+		c.problem(reasonOf(err), cause(err))
+	}
+	h.fromServer(response)
 }

@@ -35,7 +35,7 @@ func newSession(d *decoder, key sessionKey) *session {
 	return &session{
 		key:         key,
 		connections: 1,
-		handshake:   newHandshake(d.cfg.Keytab),
+		handshake:   newHandshake(&d.cfg),
 		trees:       make(map[uint32]bool),
 		pipes:       make(map[smb2.FileID]*association),
 		buffers:     account{budget: &d.buffers},
@@ -45,12 +45,14 @@ func newSession(d *decoder, key sessionKey) *session {
 // establish derives the keys when the authentication is over.
 func (s *session) establish(chosen smb2.NegotiateResponse, hash smb2.Preauth) {
 	s.established = true
-	if chosen.Dialect == smb2.Dialect311 && !s.opening {
-		return // the hash lacks what the capture lacks
-	}
-	if key := s.handshake.kerberosKey(); key != nil {
+	if key := s.handshake.sessionKey(); key != nil && s.hashed(chosen) {
 		s.keys, _ = smb2.DeriveKeys(chosen.Dialect, chosen.Cipher, key, hash)
 	}
+}
+
+// hashed reports whether the hash of what opened the session is known, or not needed: it lacks what the capture lacks.
+func (s *session) hashed(chosen smb2.NegotiateResponse) bool {
+	return s.opening || chosen.Dialect != smb2.Dialect311
 }
 
 // openPipe gives a pipe its id.

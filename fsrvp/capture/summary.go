@@ -20,6 +20,8 @@ type Summary struct {
 	Faults       uint64 // calls that were answered with a fault
 	Unanswered   uint64 // calls without any answer
 	Unreadable   uint64 // calls whose request or response could not be decoded
+	Tampered     uint64 // calls of which a message has a signature that does not verify
+	Signatures   uint64 // of SMB messages that were checked, since the key is known
 	// Problems are the different ones in the order in which they were first met, at most 100 of them; a
 	// last one with ErrLimit counts the rest.
 	Problems []Problem
@@ -113,6 +115,9 @@ func (s *Summary) count(c *Call) {
 		s.Failed++
 	case !c.Answered():
 		s.Unanswered++
+	}
+	if c.Tampered {
+		s.Tampered++
 	}
 	unreadable := false
 	for i, err := range []error{c.RequestErr, c.ResponseErr} {

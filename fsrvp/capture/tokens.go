@@ -1,23 +1,24 @@
 package capture
 
 import (
-	"bytes"
-	"encoding/binary"
+	"encoding/asn1"
 	"errors"
-	"unicode/utf16"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
 // A handshake is an exchange of security tokens seen from outside: that of an SMB session, or of an RPC
 // security context. The tokens are Kerberos's, NTLM's, or either's inside SPNEGO.
 type handshake struct {
-	observer *krb5.Observer // nil without a keytab
+	krb5     *krb5.Observer // nil without a key
+	ntlm     *ntlm.Observer
 	identity dcerpc.Identity
-	opened   bool  // the observer has the initiator's token
+	opened   bool  // the Kerberos observer has the initiator's token
 	answered bool  // and the acceptor's
-	err      error // why the ticket was not opened; matches ErrKey
+	err      error // why there is no key; matches ErrKey
 }
 
 // mechanisms that a handshake knows, as dcerpc.Identity names them.
@@ -26,32 +27,32 @@ const (
 	mechNTLM     = "ntlm"
 )
 
-func newHandshake(kt *krb5.Keytab) *handshake {
-	h := new(handshake)
-	if kt != nil {
-		h.observer = krb5.NewObserver(kt)
+func newHandshake(cfg *Config) *handshake {
+	h := &handshake{ntlm: ntlm.NewObserver(cfg.NTHashes)}
+	if cfg.Keytab != nil || len(cfg.Tickets) > 0 {
+		h.krb5 = krb5.NewObserver(cfg.Keytab, cfg.Tickets...)
 	}
 	return h
 }
 
-// fromClient takes a token of the initiator. It returns what keeps the keytab from opening a ticket,
-// where there is one.
+// fromClient takes a token of the initiator. It returns what keeps the keys from opening the exchange, or what
+// shows that somebody has changed it, as an error with a Reason.
 func (h *handshake) fromClient(token []byte) error {
-	if user, domain, ok := ntlmUser(token); ok {
-		h.identity = dcerpc.Identity{Account: user, Domain: domain, Mechanism: mechNTLM}
-		return nil
+	inner, mechs := spnego.MechToken(token)
+	if ntlm.IsMessage(inner) {
+		return h.ntlmToken(inner)
 	}
-	if h.identity.Mechanism == "" && looksLikeKerberos(token) {
+	if h.identity.Mechanism == "" && isKerberos(inner, mechs) {
 		h.identity.Mechanism = mechKerberos
 	}
-	if h.observer == nil || h.opened {
+	if h.krb5 == nil || h.opened {
 		return nil
 	}
-	err := h.observer.APReq(token)
+	err := h.krb5.APReq(token)
 	switch {
 	case err == nil, errors.Is(err, krb5.ErrPAC):
 		h.opened, h.err = true, nil
-		h.identity = h.observer.Identity()
+		h.identity = h.krb5.Identity()
 		return nil
 	case h.identity.Mechanism != mechKerberos:
 		return nil // another mechanism's
@@ -63,46 +64,97 @@ func (h *handshake) fromClient(token []byte) error {
 	return h.err
 }
 
+// ntlmToken takes a message of an NTLM client.
+func (h *handshake) ntlmToken(token []byte) error {
+	err := h.ntlm.Token(ntlm.FromInitiator, token)
+	domain, user, ok := h.ntlm.Account()
+	if !ok {
+		return nil
+	}
+	h.identity = dcerpc.Identity{Account: user, Domain: domain, Mechanism: mechNTLM}
+	h.opened, h.err = false, nil // what Kerberos has offered was not taken
+	switch {
+	case err == nil, errors.Is(err, ntlm.ErrAnonymous), errors.Is(err, ntlm.ErrNoHash):
+		return nil
+	case errors.Is(err, ntlm.ErrBadMIC):
+		return wrap(ErrTampered, err)
+	case errors.Is(err, ntlm.ErrLogonFailure):
+		err = errors.New(`ntlm: no password or hash that was given is that of ` + userName(&h.identity))
+	}
+	h.err = wrap(ErrKey, err)
+	return h.err
+}
+
 // fromServer takes a token of the acceptor.
 func (h *handshake) fromServer(token []byte) {
+	if inner, _ := spnego.MechToken(token); ntlm.IsMessage(inner) {
+		_ = h.ntlm.Token(ntlm.FromAcceptor, inner) // what it lacks the client's answer will show
+		return
+	}
 	if !h.opened || h.answered {
 		return
 	}
-	h.answered = h.observer.APRep(token) == nil
+	h.answered = h.krb5.APRep(token) == nil
 }
 
-// kerberosKey is the key of a session that was opened with Kerberos, with or without an answer; nil
-// where it is not known.
-func (h *handshake) kerberosKey() []byte {
-	if !h.opened {
-		return nil
+// sessionKey is the key that the exchange gave, of Kerberos with or without an answer; nil where it is not known.
+func (h *handshake) sessionKey() []byte {
+	if h.opened {
+		return h.krb5.SessionKey()
 	}
-	return h.observer.SessionKey()
+	return h.ntlm.SessionKey()
 }
+
+// ready reports whether messages can be checked and decrypted.
+func (h *handshake) ready() bool { return h.answered && h.opened || h.ntlm.Opened() }
 
 // unseal decrypts a sealed message in place.
 func (h *handshake) unseal(fromClient bool, m dcerpc.Message, token []byte) error {
-	if !h.answered {
+	var err error
+	switch {
+	case !h.ready():
 		return h.missing(ErrSealed)
+	case h.opened:
+		_, err = h.krb5.Unseal(krb5.Direction(direction(fromClient)), m, token)
+	default:
+		_, err = h.ntlm.Unseal(ntlm.Direction(direction(fromClient)), m, token)
 	}
-	d := krb5.FromAcceptor
-	if fromClient {
-		d = krb5.FromInitiator
-	}
-	if _, err := h.observer.Unseal(d, m, token); err != nil {
+	if err != nil {
 		return wrap(ErrSignature, err)
 	}
 	return nil
 }
 
+// verify checks the signature of a message in clear.
+func (h *handshake) verify(fromClient bool, m dcerpc.Message, token []byte) error {
+	var err error
+	if h.opened {
+		_, err = h.krb5.Verify(krb5.Direction(direction(fromClient)), m, token)
+	} else {
+		_, err = h.ntlm.Verify(ntlm.Direction(direction(fromClient)), m, token)
+	}
+	if err != nil {
+		return wrap(ErrTampered, err)
+	}
+	return nil
+}
+
+// direction is that of the mechanisms: 0 from the initiator, 1 from the acceptor.
+func direction(fromClient bool) uint8 {
+	if fromClient {
+		return 0
+	}
+	return 1
+}
+
 // missing says why there is no key, as an error with a Reason.
 func (h *handshake) missing(r Reason) error {
 	switch {
-	case h.identity.Mechanism == mechNTLM:
-		return wrap(r, errors.New("it comes of NTLM and no keytab holds it"))
 	case h.err != nil:
 		return h.err
-	case h.observer == nil:
+	case h.identity.Mechanism == mechNTLM:
+		return wrap(r, errors.New("it comes of NTLM, and neither the password nor the hash of "+userName(&h.identity)+" was given"))
+	case h.krb5 == nil:
 		return wrap(r, errors.New("no keytab was given"))
 	case !h.opened:
 		return wrap(r, errors.New("the capture lacks the client's Kerberos token"))
@@ -126,49 +178,41 @@ func cause(err error) string {
 	return err.Error()
 }
 
+// reasonOf returns the Reason of a wrapped error.
+func reasonOf(err error) Reason {
+	var r Reason
+	errors.As(err, &r)
+	return r
+}
+
 func (w *wrapped) Error() string   { return "capture: " + w.reason.Error() + ": " + w.cause.Error() }
 func (w *wrapped) Unwrap() []error { return []error{w.reason, w.cause} }
 
-// looksLikeKerberos finds a raw AP-REQ, or Kerberos's name as the first mechanism of SPNEGO or of a GSS frame.
-func looksLikeKerberos(token []byte) bool {
-	const applicationAPReq = 0x6E
-	if len(token) > 0 && token[0] == applicationAPReq {
+// isKerberos reports whether a token is an AP-REQ, raw or in the frame of RFC 2743, or Kerberos is what SPNEGO offers first.
+func isKerberos(token []byte, mechs []asn1.ObjectIdentifier) bool {
+	const (
+		applicationAPReq = 0x6E
+		frame            = 0x60
+	)
+	switch {
+	case len(mechs) > 0:
+		return mechs[0].Equal(oidKerberos()) || mechs[0].Equal(oidMSKerberos())
+	case len(token) == 0:
+		return false
+	case token[0] == applicationAPReq:
 		return true
+	case token[0] != frame:
+		return false
 	}
-	krb := []byte{0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x12, 0x01, 0x02, 0x02}
-	microsoft := []byte{0x06, 0x09, 0x2A, 0x86, 0x48, 0x82, 0xF7, 0x12, 0x01, 0x02, 0x02}
-	ntlm := []byte("NTLMSSP\x00")
-	return (bytes.Contains(token, krb) || bytes.Contains(token, microsoft)) && !bytes.Contains(token, ntlm)
+	var outer asn1.RawValue
+	var oid asn1.ObjectIdentifier
+	if _, err := asn1.Unmarshal(token, &outer); err != nil {
+		return false
+	}
+	_, err := asn1.Unmarshal(outer.Bytes, &oid)
+	return err == nil && oid.Equal(oidKerberos())
 }
 
-// ntlmUser finds the user in an AUTHENTICATE_MESSAGE, inside of SPNEGO or not (MS-NLMP 2.2.1.3):
-//
-//	0 "NTLMSSP\0" | 8 type 3 | 12 and 20 responses | 28 domain | 36 user | 44 workstation | 52 session key | 60 flags
-//
-// where a field is its length, twice, in 2 bytes each, and its offset, 4 bytes.
-func ntlmUser(token []byte) (user, domain string, ok bool) {
-	i := bytes.Index(token, []byte("NTLMSSP\x00\x03\x00\x00\x00"))
-	if i < 0 || len(token)-i < 64 {
-		return "", "", false
-	}
-	msg := token[i:]
-	unicode := binary.LittleEndian.Uint32(msg[60:])&1 != 0
-	return ntlmString(msg, 36, unicode), ntlmString(msg, 28, unicode), true
-}
-
-func ntlmString(msg []byte, at int, unicode bool) string {
-	n := uint64(binary.LittleEndian.Uint16(msg[at:]))
-	off := uint64(binary.LittleEndian.Uint32(msg[at+4:]))
-	if off+n > uint64(len(msg)) {
-		return ""
-	}
-	b := msg[off : off+n]
-	if !unicode {
-		return string(b)
-	}
-	units := make([]uint16, len(b)/2)
-	for i := range units {
-		units[i] = binary.LittleEndian.Uint16(b[2*i:])
-	}
-	return string(utf16.Decode(units))
-}
+// oidKerberos is Kerberos's name (RFC 4121 1), and oidMSKerberos the one that Windows 2000 gave it (MS-SPNG 3.1.5.2).
+func oidKerberos() asn1.ObjectIdentifier   { return asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2} }
+func oidMSKerberos() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 2, 840, 48018, 1, 2, 2} }

@@ -117,7 +117,7 @@ func sessionKeys(t *testing.T, r recording) string {
 		d.packet(b, ci, link)
 		for _, s := range d.sessions {
 			if s.encrypted {
-				id, key = s.key.id, s.handshake.kerberosKey()[:16]
+				id, key = s.key.id, s.handshake.sessionKey()[:16]
 			}
 		}
 	}

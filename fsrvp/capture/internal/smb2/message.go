@@ -13,6 +13,8 @@ type (
 	FileID  = smb2.FileID
 	Keys    = smb2.Keys
 	Preauth = smb2.Preauth
+	// Signer verifies signatures.
+	Signer = smb2.Signer
 	// Transform is the header of an encrypted message.
 	Transform = smb2.Transform
 )
@@ -39,6 +41,7 @@ const (
 	FlagResponse = smb2.FlagResponse
 	FlagAsync    = smb2.FlagAsync
 	FlagRelated  = smb2.FlagRelated
+	FlagSigned   = smb2.FlagSigned
 
 	AES128CCM = smb2.AES128CCM
 	AES128GCM = smb2.AES128GCM
@@ -55,6 +58,7 @@ const (
 	StatusBufferOverflow         = 0x80000005
 	StatusMoreProcessingRequired = 0xC0000016
 
+	Dialect202 = 0x0202
 	Dialect300 = 0x0300
 	Dialect302 = 0x0302
 	Dialect311 = 0x0311
@@ -66,6 +70,15 @@ var ErrCipher = smb2.ErrCipher
 // DeriveKeys derives the keys of a session.
 func DeriveKeys(dialect smb2.Dialect, c Cipher, sessionKey []byte, hash Preauth) (*Keys, error) {
 	return smb2.DeriveKeys(dialect, c, sessionKey, hash)
+}
+
+// NewSigner derives the key of signatures. Dialect 2.0.2 signs as 2.1 does.
+func NewSigner(r *NegotiateResponse, sessionKey []byte, hash Preauth) (*Signer, error) {
+	dialect := r.Dialect
+	if dialect == Dialect202 {
+		dialect = smb2.SMB210
+	}
+	return smb2.NewSigner(dialect, r.Signing, sessionKey, hash)
 }
 
 // ParseHeader reads the header at the start of b.
@@ -91,6 +104,7 @@ type NegotiateResponse struct {
 	Dialect    smb2.Dialect
 	ServerGUID [16]byte
 	Cipher     Cipher // zero where there is no encryption
+	Signing    smb2.SigningAlgorithm
 }
 
 // ParseNegotiateResponse reads one.
@@ -102,16 +116,18 @@ func ParseNegotiateResponse(msg []byte) (NegotiateResponse, bool) {
 	// What a capture has cut may have the cipher still; and a server of dialect 3.0 that does not encrypt needs no key.
 	out := NegotiateResponse{Dialect: r.Dialect, ServerGUID: r.ServerGUID}
 	out.Cipher, _ = r.Cipher()
+	out.Signing, _ = r.Signing()
 	if out.Dialect == Dialect300 || out.Dialect == Dialect302 {
 		out.Cipher = AES128CCM
 	}
 	return out, true
 }
 
-// SessionSetupRequest returns the security token of a request.
-func SessionSetupRequest(msg []byte) ([]byte, bool) {
+// SessionSetupRequest returns the security token of a request, and whether it binds a connection to a session of another
+// (SMB2_SESSION_FLAG_BINDING).
+func SessionSetupRequest(msg []byte) (token []byte, binding, ok bool) {
 	r, err := smb2.ParseSessionSetupRequest(msg)
-	return r.Token, err == nil
+	return r.Token, r.Flags&1 != 0, err == nil
 }
 
 // SessionSetupResponse returns the security token of a response.
