@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,15 +30,16 @@ var commands = map[string]func(c *command, ctx context.Context) error{
 const commandsHelp = `
 Administration, of an agent that is running or not:
 
-  fsrvp-agent list -state DIR           the shadow copy sets
-  fsrvp-agent show ID -state DIR        one of them, with all that is known
-  fsrvp-agent delete ID -state DIR      deletes one; with -force also one that a client is at work on
-  fsrvp-agent orphans -state DIR        snapshots and shares that no set knows; -remove removes this agent's own, -remove -force all
-  fsrvp-agent state check -state DIR    reads the state, and says whether it is whole
-  fsrvp-agent state export -state DIR   prints it, in JSON; with -damaged what can be read of a damaged one
-  fsrvp-agent state import FILE -state DIR   makes a state of such a file; the agent must not run
+  fsrvp-agent list                the shadow copy sets
+  fsrvp-agent show ID             one of them, with all that is known
+  fsrvp-agent delete ID           deletes one; with -force also one that a client is at work on
+  fsrvp-agent orphans             snapshots and shares that no set knows; -remove removes this agent's own, -remove -force all
+  fsrvp-agent state check         reads the state, and says whether it is whole
+  fsrvp-agent state export        prints it, in JSON; with -damaged what can be read of a damaged one
+  fsrvp-agent state import FILE   makes a state of such a file; the agent must not run
 
-All print JSON with -json. To delete, and to look for orphans, while no agent runs, give the flags of the agent as well.
+Each finds the agent by -config FILE or -state DIR, and without them by /etc/fsrvp/agent.conf; each prints JSON with -json. To
+delete, and to look for orphans, while no agent runs, the whole configuration of the agent is needed.
 `
 
 // A command is one of the administrator's.
@@ -54,8 +56,12 @@ type command struct {
 
 // runCommand does a command.
 func runCommand(ctx context.Context, name string, args []string, stdout, stderr io.Writer) error {
-	c := &command{o: &options{}, stdout: stdout, log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	c := &command{o: defaults(), stdout: stdout, log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	flags := flag.NewFlagSet("fsrvp-agent "+name, flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), commandsHelp, "\nThe flags:\n\n")
+		flags.PrintDefaults()
+	}
 	c.o.register(flags)
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	flags.BoolVar(&c.force, "force", false, "delete also what a client is at work on, remove also what is not this agent's")
@@ -71,8 +77,18 @@ func runCommand(ctx context.Context, name string, args []string, stdout, stderr 
 		}
 		args = flags.Args()
 	}
+	if c.o.config == "" && c.o.state == "" {
+		if _, err := os.Stat(defaultConfig); err == nil {
+			c.o.config = defaultConfig
+		}
+	}
+	if c.o.config != "" {
+		if err := readConfig(c.o.config, flags, c.o); err != nil {
+			return program.Usage(err)
+		}
+	}
 	if c.o.state == "" {
-		return program.Usage(errors.New("-state is missing: the directory of the agent's table"))
+		return program.Usage(fmt.Errorf("%s is missing: the directory of the agent's table; or give -config FILE", c.o.from.missing("state")))
 	}
 	return commands[name](c, ctx)
 }
@@ -193,7 +209,7 @@ func (c *command) ask(ctx context.Context, req *request) (*reply, error) {
 	if problems := c.o.checkBackends(); problems != nil {
 		return nil, program.Usage(fmt.Errorf("no agent is running, so its flags are needed: %w", problems))
 	}
-	a, err := c.o.newAgent(ctx, nil, c.log)
+	a, err := c.o.newAgent(ctx, nil, nil, c.log)
 	if err != nil {
 		return nil, err
 	}

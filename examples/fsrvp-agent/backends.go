@@ -55,20 +55,14 @@ func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backen
 			Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv, Volumes: o.volume, Timeout: o.snapTimeout,
 		})
 	}
-	return nil, fmt.Errorf("-snapshots is %q; it has to be auto, zfs, btrfs, snapper, reflink, copy or command:PROGRAM", o.snapshots)
+	return nil, fmt.Errorf("%s is %q: %w", o.from.at("snapshots", 0), o.snapshots, checkSnapshots(o.snapshots))
 }
 
 // shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.
 func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.Shares, error) {
 	dirs := make(map[string]string, len(o.share))
 	for _, s := range o.share {
-		name, dir, ok := strings.Cut(s, "=")
-		if !ok || name == "" || dir == "" {
-			return nil, fmt.Errorf("-share is %q; it has to be NAME=DIR", s)
-		}
-		if _, ok := dirs[name]; ok {
-			return nil, fmt.Errorf("-share: %q is given twice", name)
-		}
+		name, dir, _ := strings.Cut(s, "=")
 		dirs[name] = dir
 	}
 	var fromSamba *samba.Shares
@@ -85,8 +79,6 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.S
 			return samba.NewPreviousVersions(ctx, fromSamba, o.previous)
 		}
 		return fromSamba, nil
-	case o.expose == "samba":
-		return nil, errors.New("-expose samba takes its shares' rights from Samba's; use -shares samba with it")
 	case toDirectory && exposeDir != "":
 		exposed, err := directory.New(exposeDir, dirs)
 		if err != nil || o.shares != "samba" {
@@ -94,14 +86,13 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.S
 		}
 		return &sambaAsDirectories{Shares: exposed, samba: fromSamba}, nil
 	}
-	return nil, fmt.Errorf("-expose is %q; it has to be directory:DIR or samba", o.expose)
+	return nil, fmt.Errorf("%s is %q: %w", o.from.at("expose", 0), o.expose, checkExpose(o.expose))
 }
 
 // checkStandalone refuses to answer at the pipe of a Samba that is a node of a cluster: the state of this agent is this node's alone. The
 // backend of Samba's shares refuses by itself.
 func (o *options) checkStandalone(ctx context.Context) error {
-	atSamba := func(listen string) bool { return strings.HasPrefix(listen, "samba:") }
-	if o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, atSamba) {
+	if o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, isSamba) {
 		return nil
 	}
 	clustered, err := samba.Clustered(ctx, &samba.Config{SmbConf: o.smbConf})

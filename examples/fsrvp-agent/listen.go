@@ -2,15 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
@@ -21,67 +23,126 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// acceptors makes the mechanisms that the flags allow: each by itself, and all of them within SPNEGO. Hosts are those of the
-// keytab's service principals, which are names that clients call this server by.
-func (o *options) acceptors(ctx context.Context) (list []dcerpc.Acceptor, closeAll func() error, hosts []string, err error) {
-	closeAll = func() error { return nil }
+// access is who may come in: the mechanisms that the settings allow, each by itself and all of them within SPNEGO.
+type access struct {
+	list []dcerpc.Acceptor
+	// hosts are those of the keytab's service principals, which are names that clients call this server by.
+	hosts []string
+	close func() error
+
+	kerberos kerberosSwap
+	users    usersSwap
+	inForce  options // what the mechanisms were made of
+}
+
+// A kerberosSwap is Kerberos with a keytab that can be exchanged for another one.
+type kerberosSwap struct{ atomic.Pointer[krb5.Acceptor] }
+
+func (s *kerberosSwap) AuthType() dcerpc.AuthType { return s.Load().AuthType() }
+
+func (s *kerberosSwap) OID() asn1.ObjectIdentifier { return s.Load().OID() }
+
+func (s *kerberosSwap) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
+	return s.Load().NewContext(level)
+}
+
+// A usersSwap is a file of accounts that can be exchanged for another one.
+type usersSwap struct{ atomic.Pointer[ntlm.HashFile] }
+
+func (s *usersSwap) Verify(ctx context.Context, c *ntlm.Challenge) (*ntlm.Result, error) {
+	return s.Load().Verify(ctx, c)
+}
+
+// acceptors makes the mechanisms.
+func (o *options) acceptors(ctx context.Context) (_ *access, err error) {
+	a := &access{close: func() error { return nil }, inForce: *o}
 	var mechs []spnego.AcceptorMechanism
 	if o.keytab != "" {
 		keytab, err := krb5.LoadKeytab(o.keytab)
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("-keytab: %w", err)
+			return nil, fmt.Errorf("%s: %w", o.from.at("keytab", 0), err)
 		}
 		for _, p := range keytab.Principals() {
 			if len(p.Name) == 2 && (strings.EqualFold(p.Name[0], "host") || strings.EqualFold(p.Name[0], "cifs")) {
-				hosts = append(hosts, p.Name[1])
+				a.hosts = append(a.hosts, p.Name[1])
 			}
 		}
-		mech, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: o.keytab, RequirePAC: o.requirePAC})
-		if err != nil {
-			return nil, nil, nil, fmt.Errorf("-keytab: %w", err)
+		if err := a.loadKerberos(o); err != nil {
+			return nil, err
 		}
-		list, mechs = append(list, mech), append(mechs, mech)
+		a.list, mechs = append(a.list, &a.kerberos), append(mechs, &a.kerberos)
 	}
 	accounts := ntlm.AcceptorConfig{}
 	switch {
 	case o.ntlmUsers != "":
-		if accounts.Verifier, err = ntlm.OpenHashFile(o.ntlmUsers); err != nil {
-			return nil, nil, nil, fmt.Errorf("-ntlm-users: %w", err)
+		if err := a.loadUsers(o); err != nil {
+			return nil, err
 		}
+		accounts.Verifier = &a.users
 	case o.winbind:
 		// Clients answer for the domain that they are told, and a domain controller refuses another one's answers.
 		domain, err := exec.CommandContext(ctx, "wbinfo", "--own-domain").Output()
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("-ntlm-winbind: wbinfo --own-domain, which asks winbindd: %w", err)
+			return nil, fmt.Errorf("%s: wbinfo --own-domain, which asks winbindd: %w; start winbindd, and see that wbinfo -t succeeds",
+				o.from.at("ntlm-winbind", 0), err)
 		}
 		helper := ntlm.NewWinbindHelper(&ntlm.WinbindConfig{SIDs: ntlm.Wbinfo("")})
-		accounts.Verifier, accounts.DomainName, closeAll = helper, strings.TrimSpace(string(domain)), helper.Close
+		accounts.Verifier, accounts.DomainName, a.close = helper, strings.TrimSpace(string(domain)), helper.Close
 	}
 	if accounts.Verifier != nil {
 		mech, err := ntlm.NewAcceptor(&accounts)
 		if err != nil {
-			return nil, nil, nil, errors.Join(err, closeAll())
+			return nil, errors.Join(err, a.close())
 		}
-		list, mechs = append(list, mech), append(mechs, mech)
+		a.list, mechs = append(a.list, mech), append(mechs, mech)
 	}
 	if len(mechs) == 0 {
-		if slices.ContainsFunc(o.listen, func(s string) bool { return strings.HasPrefix(s, "tcp:") }) {
-			return nil, nil, nil, errors.New("-listen tcp: needs -keytab, -ntlm-users or -ntlm-winbind: nobody may call without security")
-		}
-		if o.requireRPC {
-			return nil, nil, nil, errors.New("-require-rpc-security needs -keytab, -ntlm-users or -ntlm-winbind")
-		}
-		return nil, closeAll, nil, nil
+		return a, nil
 	}
 	nego, err := spnego.NewAcceptor(mechs...)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, closeAll())
+		return nil, errors.Join(err, a.close())
 	}
-	return append(list, nego), closeAll, hosts, nil
+	a.list = append(a.list, nego)
+	return a, nil
 }
 
-// serve opens the listeners, serves them until ctx ends, and drains.
-func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger) (err error) {
+func (a *access) loadKerberos(o *options) error {
+	mech, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: o.keytab, RequirePAC: o.requirePAC})
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.from.at("keytab", 0), err)
+	}
+	a.kerberos.Store(mech)
+	return nil
+}
+
+func (a *access) loadUsers(o *options) error {
+	users, err := ntlm.OpenHashFile(o.ntlmUsers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.from.at("ntlm-users", 0), err)
+	}
+	a.users.Store(users)
+	return nil
+}
+
+// reload takes other files over. What is in files of the same name is read whenever it has changed, and needs no reload.
+func (a *access) reload(o *options) error {
+	if o.keytab != a.inForce.keytab || o.requirePAC != a.inForce.requirePAC {
+		if err := a.loadKerberos(o); err != nil {
+			return err
+		}
+	}
+	if o.ntlmUsers != a.inForce.ntlmUsers {
+		if err := a.loadUsers(o); err != nil {
+			return err
+		}
+	}
+	a.inForce = *o
+	return nil
+}
+
+// serve opens the listeners, calls ready when all accept, serves them until ctx ends, calls stopping, and drains for as long as drain says then.
+func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger, ready, stopping func(), drain func() time.Duration) (err error) {
 	mapper := &epm.Mapper{}
 	type server struct {
 		*dcerpc.Server
@@ -94,11 +155,7 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 			s.Listener.Close()
 		}
 	}()
-	for _, name := range o.listen {
-		l, err := o.open(name, log)
-		if err != nil {
-			return fmt.Errorf("-listen %s: %w", name, err)
-		}
+	add := func(name string, l net.Listener) {
 		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
 			mapper.Entries = append(mapper.Entries, epm.Entry{
 				Interface: fsrvp.Interface(), Port: uint16(tcp.Port), Annotation: "File Server VSS Agent",
@@ -107,18 +164,23 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 		}
 		servers = append(servers, server{srv, l, name})
 	}
+	for i, name := range o.listen {
+		list, err := o.open(name, log)
+		if err != nil {
+			return fmt.Errorf("%s is %q: %w", o.from.at("listen", i), name, err)
+		}
+		for _, l := range list {
+			add(name, l)
+		}
+	}
 	all := []*dcerpc.Server{srv}
 	if o.epmapper != "" {
 		// A server of its own: who asks for a port is not authenticated, and sees nothing but ports.
 		ports := &dcerpc.Server{Logger: log}
 		ports.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
-		addr, ok := strings.CutPrefix(o.epmapper, "tcp:")
-		if !ok {
-			return fmt.Errorf("-epmapper is %q; it has to be tcp:HOST:PORT", o.epmapper)
-		}
-		l, err := net.Listen("tcp", addr)
+		l, err := net.Listen("tcp", strings.TrimPrefix(o.epmapper, "tcp:"))
 		if err != nil {
-			return fmt.Errorf("-epmapper: %w", err)
+			return fmt.Errorf("%s: %w", o.from.at("epmapper", 0), err)
 		}
 		servers = append(servers, server{ports, l, "epmapper " + o.epmapper})
 		all = append(all, ports)
@@ -137,16 +199,20 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 		}()
 	}
 	running := len(servers)
+	ready()
+	limit := time.Duration(0)
 	select {
 	case <-ctx.Done():
-		log.Info("draining", "limit", o.drain)
+		limit = drain()
+		log.Info("draining", "limit", limit)
 	case err = <-ended:
 		running--
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drain)
+	stopping()
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	for _, s := range all {
-		if e := s.Shutdown(drain); e != nil {
+		if e := s.Shutdown(draining); e != nil {
 			log.Warn("calls were cut off", "err", e)
 		}
 	}
@@ -156,13 +222,20 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 	return err
 }
 
-// open opens one listener. It accepts connections from then on.
-func (o *options) open(name string, log *slog.Logger) (net.Listener, error) {
-	if addr, ok := strings.CutPrefix(name, "tcp:"); ok {
-		return net.Listen("tcp", addr)
+// open opens the listeners of one setting. They accept connections from then on.
+func (o *options) open(name string, log *slog.Logger) ([]net.Listener, error) {
+	if name == "systemd" {
+		return fromSystemd()
 	}
-	if dir, ok := strings.CutPrefix(name, "samba:"); ok && dir != "" {
-		return sambapipe.Listen(&sambapipe.Config{Dir: dir, Logger: log})
+	var l net.Listener
+	var err error
+	if dir, ok := strings.CutPrefix(name, "samba:"); ok {
+		l, err = sambapipe.Listen(&sambapipe.Config{Dir: dir, Logger: log})
+	} else {
+		l, err = net.Listen("tcp", strings.TrimPrefix(name, "tcp:"))
 	}
-	return nil, errors.New("it has to be tcp:HOST:PORT or samba:NCALRPC_DIR")
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
 }

@@ -9,10 +9,14 @@
 //
 //	fsrvp-agent -listen samba:/run/samba/ncalrpc -shares samba -expose samba -state /var/lib/fsrvp -keytab /etc/krb5.keytab
 //
+// As a service, with its settings in a file, under systemd or another supervisor:
+//
+//	fsrvp-agent -config /etc/fsrvp/agent.conf
+//
 // An administrator lists and deletes shadow copies with its commands, such as "fsrvp-agent list"; -h has them.
 //
-// It prints "listening ..." for each listener once that accepts, logs on standard error, and ends on SIGTERM or
-// SIGINT when the calls under way have ended.
+// It prints "listening ..." for each listener once that accepts, logs on standard error, reads its configuration again on SIGHUP,
+// and ends on SIGTERM or SIGINT when the calls under way have ended. README.md is the operator's manual.
 package main
 
 import (
@@ -23,175 +27,156 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
-	"strings"
-	"time"
+	"sync"
+	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
-	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
 func main() {
 	program.Main("fsrvp-agent", func(ctx context.Context, args []string) error {
-		return run(ctx, args, os.Stdout, os.Stderr)
+		p := &process{stdout: os.Stdout, stderr: os.Stderr, hangups: func() (<-chan os.Signal, func()) {
+			c := make(chan os.Signal, 1)
+			signal.Notify(c, syscall.SIGHUP)
+			return c, func() { signal.Stop(c) }
+		}}
+		return p.run(ctx, args)
 	})
-}
-
-type options struct {
-	listen      repeated.Strings
-	share       repeated.Strings
-	shares      string
-	snapshots   string
-	snapDir     repeated.Strings
-	snapArg     repeated.Strings
-	snapTimeout time.Duration
-	volume      repeated.Strings
-	expose      string
-	state       string
-	accept      bool
-	keytab      string
-	ntlmUsers   string
-	winbind     bool
-	allow       repeated.Strings
-	exact       repeated.Strings
-	requirePAC  bool
-	names       repeated.Strings
-	profile     string
-	timeout     time.Duration
-	keep        bool
-	epmapper    string
-	requireRPC  bool
-	smbConf     string
-	previous    string
-	drain       time.Duration
-	verbose     bool
 }
 
 // storeName is the file of the agent's table, in the directory of its state.
 const storeName = "agent.db"
 
-func parse(args []string, stdout io.Writer) (*options, error) {
-	var o options
+// newFlags declares the flags of an agent.
+func newFlags() (*options, *flag.FlagSet) {
+	o := defaults()
 	flags := flag.NewFlagSet("fsrvp-agent", flag.ContinueOnError)
 	o.register(flags)
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "Usage of fsrvp-agent:")
+		fmt.Fprintln(flags.Output(), "usage: fsrvp-agent [-config FILE] [-check] [FLAG ...]")
 		flags.PrintDefaults()
 		fmt.Fprint(flags.Output(), commandsHelp)
 	}
+	return o, flags
+}
+
+// parse reads the flags, and the configuration file that they name.
+func parse(args []string, stdout io.Writer) (*options, error) {
+	o, flags := newFlags()
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
-	return &o, program.Usage(o.check(flags.Args()))
-}
-
-// register declares the flags.
-func (o *options) register(flags *flag.FlagSet) {
-	flags.Var(&o.listen, "listen", "`tcp:HOST:PORT`, or samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; may be given several times")
-	flags.Var(&o.share, "share", "a share and its directory, `NAME=DIR`; may be given several times")
-	flags.StringVar(&o.shares, "shares", "", "samba: the shares are those of this machine's Samba")
-	flags.StringVar(&o.snapshots, "snapshots", "auto", "how snapshots are taken: auto, zfs, btrfs, snapper, reflink, copy, or `command:PROGRAM`, which package command documents")
-	flags.Var(&o.snapArg, "snapshot-arg", "an `argument` of the program of -snapshots command:PROGRAM; may be given several times")
-	flags.DurationVar(&o.snapTimeout, "snapshot-timeout", 0, "how long that program may run; 0: five minutes")
-	flags.Var(&o.volume, "volume", "a `directory` that is one volume with all that is below it, for reflink, copy and command; may be given several times")
-	flags.Var(&o.snapDir, "snapshot-dir", "keep snapshots in this `directory`, where it is on the volume's file system, and not in .fsrvp at its root (with zfs, mount them in it); may be given several times")
-	flags.StringVar(&o.expose, "expose", "", "how copies are exposed: `directory:DIR`, or samba, as shares of Samba")
-	flags.StringVar(&o.state, "state", "", "`directory` of the agent's table")
-	flags.BoolVar(&o.accept, "accept-state", false, "start although the state is lost, or older than the copies that this agent has made: what it does not know stays, as orphans")
-	flags.StringVar(&o.keytab, "keytab", "", "`file` of the service's Kerberos keys, host/ principals; none: no Kerberos")
-	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "`file` of lines DOMAIN\\user, tab, NT hash in hex; none: no NTLM")
-	flags.BoolVar(&o.winbind, "ntlm-winbind", false, "have NTLM checked by this machine's winbindd")
-	flags.Var(&o.allow, "allow", "an account (DOMAIN\\user, user@REALM) or SID that may call, besides BUILTIN\\Administrators and Backup Operators; in an Active Directory a SID is best; may be given several times")
-	flags.Var(&o.exact, "case-sensitive-realm", "a Kerberos `realm` whose names of accounts have case, as MIT's: -allow compares them exactly; may be given several times")
-	flags.BoolVar(&o.requirePAC, "require-pac", false, "refuse Kerberos tickets without SIDs; in an Active Directory all have them")
-	flags.Var(&o.names, "name", "a name or address of this server, beside the host's own and those in the keytab; may be given several times")
-	flags.StringVar(&o.profile, "profile", "windows", "answer as Windows does, or strictly as the standard is written: windows, strict")
-	flags.DurationVar(&o.timeout, "sequence-timeout", 0, "replaces every value of the Message Sequence Timer; for tests")
-	flags.BoolVar(&o.keep, "keep-exposed", false, "keep a set that is exposed until its shares are deleted, as Samba's agent does, for clients that never call RecoveryComplete")
-	flags.StringVar(&o.epmapper, "epmapper", "", "also be the endpoint mapper, at `tcp:HOST:135`, for clients that ask for the port")
-	flags.BoolVar(&o.requireRPC, "require-rpc-security", false, "behind Samba, also demand security of RPC's own inside the SMB session")
-	flags.StringVar(&o.smbConf, "smb-conf", "", "Samba's configuration `file`, if it is not the usual one")
-	flags.StringVar(&o.previous, "previous-versions", "", "with -expose samba, keep links in this `directory` by which shadow_copy2 lists copies as previous versions")
-	flags.DurationVar(&o.drain, "drain", 30*time.Second, "how long calls under way may take to end after a signal")
-	flags.BoolVar(&o.verbose, "v", false, "log every call")
-}
-
-func (o *options) check(rest []string) error {
-	var problems []error
-	missing := func(when bool, what string) {
-		if when {
-			problems = append(problems, errors.New(what))
+	if o.config != "" {
+		if err := readConfig(o.config, flags, o); err != nil {
+			return nil, program.Usage(err)
 		}
 	}
-	missing(len(rest) > 0, fmt.Sprintf("%q is no flag; -h lists them", strings.Join(rest, " ")))
-	missing(len(o.listen) == 0, "-listen is missing: tcp:HOST:PORT or samba:NCALRPC_DIR")
-	if err := o.checkBackends(); err != nil {
-		problems = append(problems, err)
-	}
-	missing(o.timeout < 0, "-sequence-timeout is negative")
-	missing(o.ntlmUsers != "" && o.winbind, "-ntlm-users and -ntlm-winbind exclude each other")
-	return errors.Join(problems...)
+	return o, program.Usage(o.check(flags.Args()))
 }
 
-// checkBackends checks the flags that say what an agent works on.
-func (o *options) checkBackends() error {
-	var problems []error
-	missing := func(when bool, what string) {
-		if when {
-			problems = append(problems, errors.New(what))
-		}
-	}
-	missing(len(o.share) == 0 && o.shares == "", "-share NAME=DIR or -shares samba has to say what can be copied")
-	missing(len(o.share) > 0 && o.shares != "", "-share and -shares exclude each other")
-	missing(o.shares != "" && o.shares != "samba", fmt.Sprintf("-shares is %q; samba is all that it can be", o.shares))
-	missing(o.state == "", "-state is missing: the directory of the agent's table")
-	missing(o.expose == "", "-expose is missing: directory:DIR or samba")
-	missing(o.profile != "windows" && o.profile != "strict", fmt.Sprintf("-profile is %q; it has to be windows or strict", o.profile))
-	return errors.Join(problems...)
+// run is the program with nothing of a process but its output.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	return (&process{stdout: stdout, stderr: stderr}).run(ctx, args)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+// A process is what the program has of the one that it runs in.
+type process struct {
+	stdout, stderr io.Writer
+	// hangups has SIGHUP sent to a channel until the function that it returns is called. Nil: there is no such signal.
+	hangups func() (<-chan os.Signal, func())
+}
+
+func (p *process) run(ctx context.Context, args []string) error {
 	if len(args) > 0 && commands[args[0]] != nil {
-		return runCommand(ctx, args[0], args[1:], stdout, stderr)
+		return runCommand(ctx, args[0], args[1:], p.stdout, p.stderr)
 	}
-	o, err := parse(args, stdout)
+	var hangups <-chan os.Signal
+	if p.hangups != nil { // before anything else: without a handler the signal ends a process
+		c, stop := p.hangups()
+		defer stop()
+		hangups = c
+	}
+	o, err := parse(args, p.stdout)
+	if err == nil && o.checkOnly {
+		return o.report(ctx, p.stdout)
+	}
 	if err != nil {
 		return err
 	}
-	level := slog.LevelInfo
-	if o.verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	return p.serve(ctx, args, o, hangups)
+}
 
+// report is what -check does for settings without mistakes of their own.
+func (o *options) report(ctx context.Context, stdout io.Writer) error {
+	if err := o.checkMachine(ctx); err != nil {
+		return program.Usage(err)
+	}
+	where := "the flags"
+	if o.config != "" {
+		where = o.config
+	}
+	_, err := fmt.Fprintf(stdout, "%s: no mistakes found\n", where)
+	return err
+}
+
+// serve is an agent, from its start to its end.
+func (p *process) serve(ctx context.Context, args []string, o *options, hangups <-chan os.Signal) (err error) {
+	level := new(slog.LevelVar)
+	level.Set(o.level())
+	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: level}))
 	warnOfReaders(log, "-keytab", o.keytab)
 	warnOfReaders(log, "-ntlm-users", o.ntlmUsers)
-	acceptors, closeAcceptors, hosts, err := o.acceptors(ctx)
+
+	m := newMonitor(o)
+	if o.metrics != "" {
+		stop, err := m.listen(o, p.stdout, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	access, err := o.acceptors(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAcceptors()) }()
-	a, err := o.newAgent(ctx, hosts, log)
+	defer func() { err = errors.Join(err, access.close()) }()
+	a, err := o.newAgent(ctx, access.hosts, m.observe, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
+	m.watch(a)
+	defer m.watch(nil)
 	if admin, err := listenAdmin(o.state, a, log); err == nil {
 		defer admin.close()
 	} else {
 		log.Warn("no administration while the agent runs", "err", err)
 	}
 
-	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
-	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Logger: log})
-	return o.serve(ctx, srv, stdout, log)
+	srv := &dcerpc.Server{Acceptors: access.list, Logger: log, Refused: m.refused}
+	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Refused: m.unprotected, Logger: log})
+
+	sup := newSupervisor(m, log)
+	r := &reloader{args: args, current: o, agent: a, access: access, level: level, monitor: m, supervisor: sup, log: log}
+	r.drainFor.Store(int64(o.drain))
+	ctx, end := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer end(nil)
+	running.Go(func() { r.run(ctx, hangups) })
+	return o.serve(ctx, srv, p.stdout, log, func() {
+		sup.ready()
+		running.Go(func() { sup.run(ctx) })
+	}, sup.stopping, r.drain)
 }
 
 // newAgent starts an agent on the backends that the flags name.
-func (o *options) newAgent(ctx context.Context, aliases []string, log *slog.Logger) (*agent.Agent, error) {
+func (o *options) newAgent(ctx context.Context, aliases []string, observe func(agent.Event), log *slog.Logger) (*agent.Agent, error) {
 	if err := o.checkStandalone(ctx); err != nil {
 		return nil, err
 	}
@@ -212,7 +197,8 @@ func (o *options) newAgent(ctx context.Context, aliases []string, log *slog.Logg
 
 		CaseSensitiveRealms: o.exact,
 
-		Logger: log,
+		Logger:  log,
+		Observe: observe,
 
 		KeepExposed: o.keep,
 		AcceptState: o.accept,

@@ -76,7 +76,7 @@ func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ args, want string }{
 		{"", "-listen is missing"},
-		{"-listen tcp:127.0.0.1:0", "-share NAME=DIR or -shares samba"},
+		{"-listen tcp:127.0.0.1:0", "-share is missing"},
 		{"-listen tcp:127.0.0.1:0 -share a=" + dir, "-state is missing"},
 		{"-listen tcp:127.0.0.1:0 -share a=" + dir + " -state " + dir, "-expose is missing"},
 		{"-listen tcp:127.0.0.1:0 -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x", "nobody may call without security"},
@@ -85,7 +85,7 @@ func TestRefuses(t *testing.T) {
 		{"-listen samba:" + dir + " -share a -state " + dir + " -expose directory:" + dir + "/x", `-share is "a"`},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose tape", `-expose is "tape"`},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x -snapshots nothing", `-snapshots is "nothing"`},
-		{"-listen pigeon:coop -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x", "-listen pigeon:coop"},
+		{"-listen pigeon:coop -share a=" + dir + " -state " + dir + " -expose directory:" + dir + "/x", `-listen is "pigeon:coop"`},
 		{"-listen samba:" + dir + " -share a=" + dir + " -shares samba -state " + dir + " -expose samba", "exclude each other"},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose samba -require-rpc-security", "-require-rpc-security needs"},
 		{"-listen samba:" + dir + " -share a=" + dir + " -state " + dir + " -expose directory:x -profile other", `-profile is "other"`},
