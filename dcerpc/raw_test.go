@@ -3,8 +3,6 @@ package dcerpc_test
 import (
 	"bytes"
 	"context"
-	"log/slog"
-	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -15,37 +13,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A conversation is one row of the tables of raw PDUs against the server. The rule says where
-// the behaviour comes from; "Windows" is what Windows Server 2022 does where the standards leave a
-// choice or are not followed.
-type conversation struct {
-	rule  string
-	talk  func(*raw)
-	setup func(*setup) // nil: the defaults
-}
-
 // A setup is the server of a conversation and the connection to it.
 type setup struct {
 	server  dcerpc.Server
 	mech    dcerpctest.Mechanism
 	session *dcerpc.Session // not nil: a transport that knows its peer
 	echo    echo
-}
-
-// converse plays the rows of a table, each against a server of its own: the echo interface at LevelInsecureNone, the other
-// one at LevelIntegrity.
-func converse(t *testing.T, table []conversation) {
-	for _, row := range table {
-		t.Run(strings.ReplaceAll(row.rule, "/", "|"), func(t *testing.T) {
-			s := new(setup)
-			s.server.Logger = slog.New(slog.DiscardHandler)
-			s.mech.Account = "backup"
-			if row.setup != nil {
-				row.setup(s)
-			}
-			row.talk(newRaw(t, s))
-		})
-	}
 }
 
 // raw is a client that writes PDUs by hand.
@@ -142,15 +115,6 @@ func alter(e ...pdu.ContextElement) *pdu.AlterContext {
 	return &pdu.AlterContext{Header: pdu.Header{Flags: both, CallID: 2}, MaxXmit: 5840, MaxRecv: 5840, Contexts: e}
 }
 
-func alterAuth(a pdu.Auth, e ...pdu.ContextElement) *pdu.AlterContext {
-	p := alter(e...)
-	if len(e) == 0 {
-		p.Contexts = []pdu.ContextElement{element(0, echoInterface())}
-	}
-	p.Auth = a
-	return p
-}
-
 // request is a call of one fragment on context 0.
 func request(callID uint32, opnum uint16, stub []byte, change ...func(*pdu.Request)) *pdu.Request {
 	p := &pdu.Request{
@@ -172,23 +136,10 @@ func fragment(callID uint32, f pdu.Flags, stub string, change ...func(*pdu.Reque
 	return p
 }
 
-func onContext(id uint16) func(*pdu.Request) {
-	return func(p *pdu.Request) { p.ContextID = id }
-}
-
 // send writes PDUs.
 func (r *raw) send(p ...pdu.PDU) {
 	r.t.Helper()
 	require.NoError(r.t, r.Send(p...))
-}
-
-// sendEdited writes a PDU whose bytes were changed.
-func (r *raw) sendEdited(p pdu.PDU, edit func([]byte)) {
-	r.t.Helper()
-	b, err := p.AppendBinary(nil)
-	require.NoError(r.t, err)
-	edit(b)
-	require.NoError(r.t, r.SendBytes(b))
 }
 
 func receive[P pdu.PDU](r *raw) P {
@@ -205,18 +156,6 @@ func (r *raw) ack() *pdu.BindAck {
 	return receive[*pdu.BindAck](r)
 }
 
-func (r *raw) alterResp() *pdu.AlterContextResp {
-	r.t.Helper()
-	return receive[*pdu.AlterContextResp](r)
-}
-
-// nak receives a bind_nak and the end of the connection.
-func (r *raw) nak(reason pdu.NakReason) {
-	r.t.Helper()
-	require.Equal(r.t, reason, receive[*pdu.BindNak](r).Reason)
-	r.end()
-}
-
 // fault receives a fault.
 func (r *raw) fault(callID uint32, contextID uint16, status pdu.FaultStatus, f pdu.Flags) {
 	r.t.Helper()
@@ -230,20 +169,7 @@ func (r *raw) fault(callID uint32, contextID uint16, status pdu.FaultStatus, f p
 	require.Zero(r.t, got.AuthLength)
 }
 
-// fatal receives a fault and the end of the connection.
-func (r *raw) fatal(callID uint32, contextID uint16, status pdu.FaultStatus, f pdu.Flags) {
-	r.t.Helper()
-	r.fault(callID, contextID, status, f)
-	r.end()
-}
-
 const dne = pdu.DidNotExecute
-
-// end expects the orderly end of the connection, without an answer.
-func (r *raw) end() {
-	r.t.Helper()
-	require.NoError(r.t, r.ReceiveEnd())
-}
 
 // response receives a response of one fragment.
 func (r *raw) response(callID uint32) []byte {
@@ -320,15 +246,6 @@ func (r *raw) securely(level dcerpc.AuthLevel, change ...func(*pdu.Bind)) *rawSe
 	ack := r.bound(append(change, withAuth(sec.auth(token)))...)
 	require.Equal(r.t, sec.auth(nil).Level, ack.Auth.Level)
 	r.send(auth3(sec.auth(r.step(sec, ack.Auth.Token))))
-	return sec
-}
-
-// further opens another security context by alter_context and auth3.
-func (r *raw) further(id uint32, level dcerpc.AuthLevel) *rawSecurity {
-	r.t.Helper()
-	sec, token := r.initiate(id, level)
-	r.send(alterAuth(sec.auth(token)))
-	r.send(auth3(sec.auth(r.step(sec, r.alterResp().Auth.Token))))
 	return sec
 }
 

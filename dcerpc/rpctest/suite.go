@@ -1,0 +1,119 @@
+package rpctest
+
+import (
+	"bufio"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+)
+
+//go:embed scripts/server/*.txtar scripts/client/*.txtar
+var scripts embed.FS
+
+// Scripts returns the conversations that test servers, in the order of their files. The scripts are shared: they must not be
+// changed.
+func Scripts() []*Script { return serverScripts() }
+
+// ClientScripts returns the conversations that test clients.
+func ClientScripts() []*Script { return clientScripts() }
+
+var (
+	serverScripts = sync.OnceValue(func() []*Script { return load("scripts/server", servers) })
+	clientScripts = sync.OnceValue(func() []*Script { return load("scripts/client", clients) })
+)
+
+// load parses the archives of a folder. They are part of the package, whose tests parse them.
+func load(dir string, side side) []*Script {
+	var all []*Script
+	files, err := fs.ReadDir(scripts, dir)
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range files {
+		b, err := scripts.ReadFile(path.Join(dir, f.Name()))
+		if err != nil {
+			panic(err)
+		}
+		parsed, err := parse(f.Name(), b, side)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, parsed...)
+	}
+	return all
+}
+
+// Run runs all scripts for servers as subtests. Known failures are those of known; see [ParseKnown]. It returns how many
+// scripts passed, failed as known, and were not applicable.
+func Run(t *testing.T, target *Target, known Known) (passed, failed, notApplicable int) {
+	t.Helper()
+	for _, s := range Scripts() {
+		t.Run(s.Name, func(t *testing.T) {
+			res := s.Run(t.Context(), target)
+			switch verdict, reason := known.Judge(s, res); verdict {
+			case Passed:
+				passed++
+			case NotApplicable:
+				notApplicable++
+				t.Skip(reason)
+			case Failed:
+				if res.Verdict == Failed {
+					t.Logf("the rule is %s\n%s", s.Rule, strings.Join(res.Transcript, "\n"))
+				}
+				t.Error(reason)
+			case KnownFailure:
+				failed++
+				t.Skip("fails as it is known to: " + reason)
+			}
+		})
+	}
+	return passed, failed, notApplicable
+}
+
+// Known are the scripts that a target is known to fail, by name: each with a part of the reason, which may be empty.
+type Known map[string]string
+
+// Judge returns the verdict with what is known: a script that fails as known gets [KnownFailure]; one that is known to fail and
+// passes has failed, since the list is then wrong.
+func (k Known) Judge(s *Script, res Result) (Verdict, string) {
+	part, listed := k[s.Name]
+	switch {
+	case !listed || res.Verdict == NotApplicable:
+		return res.Verdict, res.Reason
+	case res.Verdict == Passed:
+		return Failed, fmt.Sprintf("script %s passes, and is known to fail (%s): take it out of the list", s.Name, part)
+	case !strings.Contains(res.Reason, part):
+		return Failed, fmt.Sprintf("script %s fails otherwise than it is known to (%s): %s", s.Name, part, res.Reason)
+	}
+	return KnownFailure, res.Reason
+}
+
+// ParseKnown reads a list of known failures: lines with the name of a script, a tab, and a part of the reason or nothing; and
+// lines that begin with #, and empty ones, which are ignored. It fails if a name is none of a script, or is there twice.
+func ParseKnown(text string) (Known, error) {
+	names := map[string]bool{}
+	for _, s := range append(Scripts(), ClientScripts()...) {
+		names[s.Name] = true
+	}
+	k := Known{}
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimRight(lines.Text(), " \r")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, part, _ := strings.Cut(line, "\t")
+		if !names[name] {
+			return nil, fmt.Errorf("rpctest: line %d: no script %q", n, name)
+		}
+		if _, ok := k[name]; ok {
+			return nil, fmt.Errorf("rpctest: line %d: script %q is there twice", n, name)
+		}
+		k[name] = part
+	}
+	return k, lines.Err()
+}
