@@ -1,16 +1,31 @@
-// Command fsrvp-decode prints the FSRVP calls in packet captures.
+// Command fsrvp-decode prints the FSRVP calls in packet captures, and tells what became of the shadow copy sets in them.
 //
-//	go run ./examples/fsrvp-decode [-keytab FILE] [-ccache FILE] [-ntlm-users FILE] [-password-file FILE]
-//		[-nt-hash-file FILE] [-json] CAPTURE...
+//	fsrvp-decode [FLAGS] CAPTURE...
 //
 // A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard input. Each call is
-// one line; with -json it is one JSON object, whose names capture.Call documents. A summary of each
+// one line; with -json it is one JSON object, whose names capture.Call documents; with -transcript FILE the calls
+// are written as a transcript, which fsrvp-replay plays and an editor edits. A summary of each
 // file follows on standard error: how many calls, and what could not be decoded and why.
 //
 // Calls are printed as soon as they are answered, also of a capture that is still being written. Ctrl-C ends it
 // with the summary:
 //
 //	tcpdump -U -w - port 445 or port 135 | fsrvp-decode -
+//
+// # Which calls
+//
+// -client, -server, -user, -share, -set, -method, -status, -failed, -since and -until choose calls; those that are given
+// together have to hold together.
+//
+// # Why did this backup fail?
+//
+// -sets prints a line for each shadow copy set, and for each attempt that came to none, instead of the calls: client, server,
+// shares, methods with the time that each took, how it ended and why. -explain SET prints the timeline of one, with what the
+// standard says of each failure; SET is an id, its first digits, or #N as -sets numbers it. -html FILE writes all of
+// them to one page for a browser. The filters choose sets by their calls. All three read transcripts as well.
+// The server's Message Sequence Timer is taken for that of the standard; -timers says what else it is.
+//
+// # Keys
 //
 // With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account), or the credential
 // cache of the client, calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted; with the password
@@ -28,9 +43,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/story"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 func main() {
@@ -39,44 +58,122 @@ func main() {
 	})
 }
 
-// run is main with its surroundings as arguments.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+// options are the values of the flags, and what they are applied to.
+type options struct {
+	files                     []string
+	keys                      keyFlags
+	filter                    filter
+	json, sets                bool
+	explain, html, transcript string
+	story                     story.Config
+
+	cfg   *capture.Config
+	calls []*transcript.Exchange // of all files, where stories are told
+	print func(io.Writer, *capture.Call) error
+}
+
+// tells reports whether stories are asked for, instead of calls.
+func (o *options) tells() bool { return o.sets || o.explain != "" || o.html != "" }
+
+func parse(args []string, stdout io.Writer) (*options, error) {
+	o := new(options)
 	flags := flag.NewFlagSet("fsrvp-decode", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(stdout, "usage: fsrvp-decode [-keytab FILE | -ccache FILE | -ntlm-users FILE | -password-file FILE | -nt-hash-file FILE] "+
-			"[-json] CAPTURE...")
+		fmt.Fprintln(stdout, "usage: fsrvp-decode [FLAGS] CAPTURE...")
 		flags.PrintDefaults()
 	}
-	var keys keyFlags
-	keys.register(flags)
-	asJSON := flags.Bool("json", false, "print one JSON object for each call")
+	o.keys.register(flags)
+	o.filter.register(flags)
+	flags.BoolVar(&o.json, "json", false, "print one JSON object for each call")
+	flags.BoolVar(&o.sets, "sets", false, "print one line for each shadow copy set instead of the calls")
+	flags.StringVar(&o.explain, "explain", "", "print the story of this `set`: an id, its first digits, or #N as -sets numbers it")
+	flags.StringVar(&o.html, "html", "", "write the stories of the sets to this `file`, a page for a browser")
+	flags.StringVar(&o.transcript, "transcript", "", "write the calls to this `file` as a transcript, - for standard output, instead of printing them")
+	timers := flags.String("timers", "180s,1800s", "the server's Message Sequence Timer: `short,long`, after Start, Commit and Expose, and after Add, Prepare and GetShareMapping")
 	if err := program.Parse(flags, args, stdout); err != nil {
-		return err
+		return nil, err
 	}
-	if flags.NArg() == 0 {
-		return program.Usage(errors.New("no capture was named; name a pcap or pcapng file, or - for standard input"))
+	o.files = flags.Args()
+	if len(o.files) == 0 {
+		return nil, program.Usage(errors.New("no capture was named; name a pcap or pcapng file, or - for standard input"))
 	}
-	cfg, err := keys.config()
+	if o.tells() && (o.json || o.transcript != "") || o.json && o.transcript != "" {
+		return nil, program.Usage(errors.New("-json, -transcript, and -sets with -explain and -html go one without the others"))
+	}
+	if err := o.filter.check(); err != nil {
+		return nil, program.Usage(err)
+	}
+	if err := o.setTimers(*timers); err != nil {
+		return nil, program.Usage(err)
+	}
+	var err error
+	o.cfg, err = o.keys.config()
+	return o, err
+}
+
+func (o *options) setTimers(s string) error {
+	short, long, ok := strings.Cut(s, ",")
+	var errs [2]error
+	o.story.ShortTimeout, errs[0] = time.ParseDuration(short)
+	o.story.LongTimeout, errs[1] = time.ParseDuration(long)
+	if !ok || errors.Join(errs[:]...) != nil || o.story.ShortTimeout <= 0 || o.story.LongTimeout <= 0 {
+		return fmt.Errorf("-timers is %q; it has to be two durations, such as 180s,1800s", s)
+	}
+	return nil
+}
+
+// run is main with its surroundings as arguments.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(stdout)
 	defer out.Flush()
-	print := printLine
-	if *asJSON {
-		print = printJSON
+	switch {
+	case o.tells():
+		o.print = o.collect
+	case o.transcript != "":
+		to := io.Writer(out)
+		if o.transcript != "-" {
+			f, err := os.Create(o.transcript)
+			if err != nil {
+				return fmt.Errorf("-transcript: %w", err)
+			}
+			defer func() {
+				if e := f.Close(); e != nil && err == nil {
+					err = fmt.Errorf("-transcript: %w", e)
+				}
+			}()
+			to = f
+		}
+		o.print = printTranscript(to, stderr)
+	case o.json:
+		o.print = printJSON
+	default:
+		o.print = printLine
 	}
-	for _, name := range flags.Args() {
-		if err := decode(ctx, name, cfg, stdin, out, stderr, print); err != nil {
+	for _, name := range o.files {
+		if err := o.decode(ctx, name, stdin, out, stderr); err != nil {
 			return err
 		}
+	}
+	if !o.tells() {
+		return nil
+	}
+	return errors.Join(o.tell(out, stderr), out.Flush())
+}
+
+// collect keeps a call for the stories.
+func (o *options) collect(_ io.Writer, c *capture.Call) error {
+	if e := c.Exchange(); e != nil {
+		o.calls = append(o.calls, e)
 	}
 	return nil
 }
 
 // decode prints the calls of one file, each when it has ended, and their summary, also when ctx ends.
-func decode(ctx context.Context, name string, cfg *capture.Config, stdin io.Reader, out *bufio.Writer, stderr io.Writer,
-	print func(io.Writer, *capture.Call) error) error {
+func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -86,15 +183,23 @@ func decode(ctx context.Context, name string, cfg *capture.Config, stdin io.Read
 		defer f.Close()
 		in = f
 	}
+	buffered := bufio.NewReaderSize(untilDone(ctx, in), 64<<10)
+	if first, err := buffered.Peek(1); err == nil && first[0] == '{' {
+		return o.readTranscript(name, buffered)
+	}
 	var sum capture.Summary
-	cfg.Summary = &sum
+	o.cfg.Summary = &sum
 	var last error
-	for call, err := range capture.Calls(untilDone(ctx, in), cfg) {
+	for call, err := range capture.Calls(buffered, o.cfg) {
 		if err != nil {
 			last = err
 			break
 		}
-		if err := errors.Join(print(out, call), out.Flush()); err != nil {
+		// What stories are told of are all calls: the filters choose among the stories.
+		if !o.tells() && !o.matches(call) {
+			continue
+		}
+		if err := errors.Join(o.print(out, call), out.Flush()); err != nil {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
 	}
@@ -102,6 +207,16 @@ func decode(ctx context.Context, name string, cfg *capture.Config, stdin io.Read
 		printSummary(stderr, name, &sum)
 	}
 	return readError(name, last)
+}
+
+// matches reports whether a call is chosen, also one whose request cannot be read.
+func (o *options) matches(c *capture.Call) bool {
+	e := c.Exchange()
+	if e == nil {
+		e = &transcript.Exchange{Time: c.Time, ResponseTime: c.ResponseTime, Response: c.Response, Fault: c.Fault,
+			Connection: transcript.Connection{Client: c.Client.String(), Server: c.Server.String(), User: c.User()}}
+	}
+	return o.filter.matches(e, c.Opnum)
 }
 
 func openError(name string, err error) error {
@@ -133,4 +248,18 @@ func printJSON(w io.Writer, c *capture.Call) error {
 	}
 	_, err = w.Write(append(b, '\n'))
 	return err
+}
+
+// printTranscript returns what writes calls as lines of a transcript. Those whose requests cannot be read have no
+// place in one.
+func printTranscript(to, stderr io.Writer) func(io.Writer, *capture.Call) error {
+	w := transcript.NewWriter(to)
+	return func(_ io.Writer, c *capture.Call) error {
+		e := c.Exchange()
+		if e == nil {
+			fmt.Fprintf(stderr, "left out: %v of %v, %s\n", c.Opnum, c.Time.UTC().Format(time.DateTime), reason(c.RequestErr))
+			return nil
+		}
+		return w.Write(e)
+	}
 }
