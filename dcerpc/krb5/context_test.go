@@ -150,3 +150,60 @@ func TestProtect(t *testing.T) {
 		}
 	})
 }
+
+// TestMICWithNumberZero takes a mechListMIC that was made with sequence number 0, as Windows may make it; messages go on with the
+// numbers that were agreed on, and no message may have number 0.
+func TestMICWithNumberZero(t *testing.T) {
+	t.Parallel()
+	for _, etype := range []krb5.Etype{0, krb5.RC4HMAC} {
+		r := newRealm(etype)
+		initiator := krb5.NewInitiator(ticketOf{r, nil}, &krb5.InitiatorConfig{InsecureRC4: true})
+		acceptor, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(), InsecureRC4: true})
+		require.NoError(t, err)
+		for _, fromAcceptor := range []bool{false, true} {
+			p := establish(t, initiator, acceptor, dcerpc.LevelPrivacy)
+			from, to := p.initiator, p.acceptor
+			if fromAcceptor {
+				from, to = to, from
+			}
+			next := krb5.SetSendSequence(from, 0)
+			mic, err := from.GetMIC([]byte("mechanisms"))
+			require.NoError(t, err)
+			require.Error(t, to.VerifyMIC([]byte("mechanism"), mic))
+			require.NoError(t, to.VerifyMIC([]byte("mechanisms"), mic))
+
+			zero := make([]byte, from.TokenSize(dcerpc.LevelIntegrity))
+			krb5.SetSendSequence(from, 0)
+			require.NoError(t, from.Sign(dcerpc.Message{Body: []byte("stub")}, zero))
+			require.ErrorIs(t, to.Verify(dcerpc.Message{Body: []byte("stub")}, zero), krb5.ErrSequence)
+			krb5.SetSendSequence(from, next)
+			require.NoError(t, from.Sign(dcerpc.Message{Body: []byte("stub")}, zero))
+			require.NoError(t, to.Verify(dcerpc.Message{Body: []byte("stub")}, zero))
+		}
+	}
+}
+
+// TestTicketTooLarge has a ticket with the SIDs of thousands of groups: the error speaks of its size.
+func TestTicketTooLarge(t *testing.T) {
+	t.Parallel()
+	r := newRealm(0)
+	groups := make([]dcerpc.SID, 0, 4000)
+	for i := range cap(groups) {
+		sid, err := dcerpc.ParseSID(fmt.Sprintf("S-1-5-21-1-2-%d-%d", i, i))
+		require.NoError(t, err)
+		groups = append(groups, sid)
+	}
+	for n, fits := range map[int]bool{100: true, 4000: false} {
+		name := fmt.Sprintf("member of %d", n)
+		r.AddUser(name, groups[:n]...)
+		c, err := r.Initiator(name).NewContext(testService, dcerpc.LevelPrivacy)
+		require.NoError(t, err)
+		_, _, err = c.Step(t.Context(), nil)
+		if fits {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, krb5.ErrTooLarge)
+		require.ErrorContains(t, err, "fewer groups")
+	}
+}

@@ -2,6 +2,7 @@ package fsrvptest_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,7 +21,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(memoryServer) != "" {
+		if err := serveForMemory(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var profiles = []agent.Profile{agent.Windows, agent.Strict}
 

@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -66,13 +67,13 @@ var _ interface {
 } = (*Snapshots)(nil)
 
 // New returns the backend. It fails for a Config that is wrong, and with errors.ErrUnsupported where the system is not
-// Linux on amd64, arm64, loong64, riscv64 or s390x.
+// Linux on 386 (with a 64-bit kernel), amd64, arm, arm64, loong64, riscv64 or s390x: other machines number ioctls in another way.
 func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
 	}
 	if !btrfsctl.Supported {
-		return nil, fmt.Errorf("btrfs: snapshots can be taken on Linux only: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("btrfs: snapshots cannot be taken on %s/%s; it needs Linux on a machine with the common numbering of ioctls: %w", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 	}
 	if err := snapdir.CheckPaths(cfg.Dirs...); err != nil {
 		return nil, fmt.Errorf("btrfs: %w", err)

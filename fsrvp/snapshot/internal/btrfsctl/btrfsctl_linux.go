@@ -1,4 +1,4 @@
-//go:build linux && (amd64 || arm64 || loong64 || riscv64 || s390x)
+//go:build linux && (386 || amd64 || arm || arm64 || loong64 || riscv64 || s390x)
 
 package btrfsctl
 
@@ -106,7 +106,7 @@ func on[T any](f *os.File, name string, direction, number uintptr, arg *T) error
 func Is(f *os.File) (bool, error) {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(f.Fd()), &st)
-	return err == nil && int64(st.Type) == unix.BTRFS_SUPER_MAGIC, err
+	return err == nil && uint32(st.Type) == unix.BTRFS_SUPER_MAGIC, err
 }
 
 // IsRoot tells whether the open directory, which is on btrfs, is the root of a subvolume.
@@ -127,6 +127,9 @@ func FileSystem(f *os.File) (UUID, error) {
 func Info(f *os.File) (Subvolume, error) {
 	var a subvolInfoArgs
 	if err := on(f, "BTRFS_IOC_GET_SUBVOL_INFO", read, 60, &a); err != nil {
+		if runtime.GOARCH == "386" && errors.Is(err, unix.ENOTTY) {
+			err = fmt.Errorf("%w: a kernel of 32 bits has another layout here; run this program on one of 64 bits: %w", err, errors.ErrUnsupported)
+		}
 		return Subvolume{}, err
 	}
 	return Subvolume{

@@ -1,4 +1,4 @@
-//go:build linux && (amd64 || arm64 || loong64 || riscv64 || s390x)
+//go:build linux && (386 || amd64 || arm || arm64 || loong64 || riscv64 || s390x)
 
 package btrfsctl
 
@@ -30,7 +30,7 @@ func TestLayouts(t *testing.T) {
 	require.EqualValues(t, 4096, unsafe.Sizeof(rootRefArgs{}))
 	require.EqualValues(t, 4096, unsafe.Sizeof(lookupArgs{}))
 	require.EqualValues(t, 0x50009417, request(write, 23, 4096), "BTRFS_IOC_SNAP_CREATE_V2")
-	require.EqualValues(t, 0x8008_9419, request(read, 25, 8), "BTRFS_IOC_SUBVOL_GETFLAGS")
+	require.Equal(t, uintptr(0x8008_9419), request(read, 25, 8), "BTRFS_IOC_SUBVOL_GETFLAGS")
 }
 
 func open(t *testing.T, path string) *os.File {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package fsrvptest_test
+
+const raceDetector = false
