@@ -106,7 +106,9 @@ func serveForMemory() error {
 
 type nobody struct{}
 
-func (nobody) Verify(context.Context, *ntlm.Challenge) (*ntlm.Result, error) { return nil, ntlm.ErrLogonFailure }
+func (nobody) Verify(context.Context, *ntlm.Challenge) (*ntlm.Result, error) {
+	return nil, ntlm.ErrLogonFailure
+}
 
 // rss is the memory that the process has in RAM.
 func rss() int64 {
