@@ -21,6 +21,8 @@ type conn struct {
 	net.Conn // the Unix socket
 	session  dcerpc.Session
 	client   net.Addr
+	channel  channel
+	closed   func() // called by Close; may be nil
 
 	r    *bufio.Reader
 	rest int // of the message that is read
@@ -71,6 +73,23 @@ func (c *conn) Write(b []byte) (int, error) {
 		}
 		done += len(part)
 	}
+}
+
+// Close ends the connection and whatever uses it.
+func (c *conn) Close() error {
+	if c.closed != nil {
+		c.closed()
+	}
+	return c.Conn.Close()
+}
+
+// end has the client's side of the connection end here, as if smbd had closed it. What is written still
+// goes to smbd.
+func (c *conn) end() {
+	if half, ok := c.Conn.(interface{ CloseRead() error }); ok && half.CloseRead() == nil {
+		return
+	}
+	c.Conn.Close()
 }
 
 // CloseWrite tells the client that nothing more will come, and leaves what it sends to be read.

@@ -22,4 +22,18 @@
 //   - Listen warns of an rpcd_fsrvp that is executable. Take its execute permission away
 //     (Debian: dpkg-statoverride --update --add root root 0644 /usr/libexec/samba/rpcd_fsrvp), or hide it from smbd and winbindd
 //     (systemd: InaccessiblePaths=). A copy under another name that begins with rpcd_ is started just the same.
+//
+// # Clients that are gone
+//
+// When the SMB client of a handle goes, smbd of Samba 4.17 closes the handle, and so the calls of a
+// dcerpc.Server behind it are cancelled. That of Samba 4.22 waits for the answer to the call. So on Linux the Listener
+// itself looks, every second, whether the client's TCP connection is there (sock_diag(7)), and ends the handle within 3 s
+// where it is not: Read returns io.EOF, as if smbd had closed it.
+//
+// With SMB's multichannel a client has several connections, which one process of smbd's serves, and no other client. The client
+// is gone when that process has none of them left, whichever the hand-over named; this process must be able to read /proc/PID/fd of
+// smbd's for that, as root in the same PID namespace, or one above it, can. Where it cannot, where smbd is in another network
+// namespace that this process may not enter, or where the client comes by no TCP, nothing is ended, and the log says so.
+//
+// A client that closes the handle alone, while it keeps its connection, ends its call with Samba 4.17 only.
 package sambapipe

@@ -40,7 +40,7 @@ func handshake(c net.Conn, endpoint string) (*conn, error) {
 		req, err = parseRequest(b)
 	}
 	if err == nil {
-		out.session, out.client = req.sessionOf(), req.addrOfClient()
+		out.session, out.client, out.channel = req.sessionOf(), req.addrOfClient(), req.channel()
 	} else {
 		out.session = dcerpc.Session{MaxFragment: maxFragment, Refuse: err}
 	}

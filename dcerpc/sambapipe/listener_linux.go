@@ -22,6 +22,8 @@ type Listener struct {
 	conns chan *conn
 	wg    sync.WaitGroup
 
+	clients clients // of all connections, also of those that were accepted
+
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
@@ -41,6 +43,7 @@ func Listen(cfg *Config) (*Listener, error) { return listen(cfg, 0) }
 func listen(cfg *Config, uid uint32) (*Listener, error) {
 	l := &Listener{cfg: cfg.filled(), uid: uid, conns: make(chan *conn)}
 	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.clients.log = l.cfg.Logger.With(slog.String("pipe", l.cfg.Pipe))
 	for _, path := range rivals(l.cfg.LibexecDirs) {
 		l.cfg.Logger.Warn("samba-dcerpcd can take the pipe over: make its server not executable, or hide it from smbd and winbindd",
 			slog.String("pipe", l.cfg.Pipe), slog.String("path", path))
@@ -94,16 +97,17 @@ func (l *Listener) serve(c *net.UnixConn) {
 	select {
 	case l.conns <- out:
 	case <-l.ctx.Done():
+		out.Close()
 	}
 }
 
 func (l *Listener) open(c *net.UnixConn) (*conn, error) {
-	uid, err := peerUID(c)
+	smbd, err := peerOf(c)
 	if err != nil {
 		return nil, err
 	}
-	if uid != l.uid {
-		return nil, fmt.Errorf("sambapipe: a process of user %d has connected, not smbd's user %d", uid, l.uid)
+	if smbd.Uid != l.uid {
+		return nil, fmt.Errorf("sambapipe: a process of user %d has connected, not smbd's user %d", smbd.Uid, l.uid)
 	}
 	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
 		return nil, err
@@ -112,5 +116,9 @@ func (l *Listener) open(c *net.UnixConn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return out, c.SetDeadline(time.Time{})
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	l.clients.watch(out, smbd.Pid)
+	return out, nil
 }

@@ -76,6 +76,21 @@ func (r *request) addrOfClient() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, r.clientPort))
 }
 
+// A channel names a TCP connection, from the side of smbd.
+type channel struct {
+	local, remote netip.AddrPort
+}
+
+// channel returns the client's connection by which the pipe was opened, or the zero channel.
+func (r *request) channel() channel {
+	local, err1 := netip.ParseAddr(r.serverAddr.String)
+	remote, err2 := netip.ParseAddr(r.clientAddr.String)
+	if err1 != nil || err2 != nil || local.Is4() != remote.Is4() {
+		return channel{}
+	}
+	return channel{netip.AddrPortFrom(local.WithZone(""), r.serverPort), netip.AddrPortFrom(remote.WithZone(""), r.clientPort)}
+}
+
 // A textAddr is the address of a client that is not an IP address.
 type textAddr string
 

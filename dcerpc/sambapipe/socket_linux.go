@@ -257,21 +257,21 @@ func (s *socket) retake() error {
 	return s.bind()
 }
 
-// peerUID is the user that the process at the other end runs as.
-func peerUID(c *net.UnixConn) (uint32, error) {
+// peerOf returns the process at the other end. Its ID is 0 where this process cannot see it.
+func peerOf(c *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if credErr != nil {
-		return 0, fmt.Errorf("SO_PEERCRED: %w", credErr)
+		return nil, fmt.Errorf("SO_PEERCRED: %w", credErr)
 	}
-	return cred.Uid, nil
+	return cred, nil
 }
