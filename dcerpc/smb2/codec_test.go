@@ -178,17 +178,17 @@ func TestDirEntries(t *testing.T) {
 	}
 	b, err := appendDirEntries(nil, list)
 	require.NoError(t, err)
-	got, err := parseDirEntries(b, nil)
+	got, err := ParseDirEntries(b, nil)
 	require.NoError(t, err)
 	require.Equal(t, list[2:], got)
 	for n := range b {
-		got, _ := parseDirEntries(b[:n], nil) // does not panic
+		got, _ := ParseDirEntries(b[:n], nil) // does not panic
 		require.LessOrEqual(t, len(got), 2)
 	}
 	for _, name := range []string{"", "a/b", `a\b`, "a\x00", "../x"} {
 		b, err := appendDirEntries(nil, []DirEntry{{Name: name}})
 		require.NoError(t, err)
-		_, err = parseDirEntries(b, nil)
+		_, err = ParseDirEntries(b, nil)
 		require.ErrorIs(t, err, ErrMessage, "%q", name)
 	}
 }
@@ -200,11 +200,11 @@ func TestRanges(t *testing.T) {
 		}
 		return out
 	}
-	got, err := parseRanges(b(0, 10, 20, 5), 0)
+	got, err := ParseRanges(b(0, 10, 20, 5), 0)
 	require.NoError(t, err)
 	require.Equal(t, []Range{{0, 10}, {20, 5}}, got)
 	for _, bad := range [][]byte{b(1), b(1<<63, 1), b(0, 0), b(0, 1<<63), b(1<<62, 1<<62), b(5, 5, 0, 10)} {
-		_, err := parseRanges(bad, 0)
+		_, err := ParseRanges(bad, 0)
 		require.ErrorIs(t, err, ErrMessage)
 	}
 }
@@ -216,11 +216,11 @@ func TestStreams(t *testing.T) {
 	b = le.AppendUint32(b, uint32(len(name)))
 	b = le.AppendUint64(le.AppendUint64(b, 26), 4096)
 	b = append(b, name...)
-	got, err := parseStreams(b)
+	got, err := ParseStreams(b)
 	require.NoError(t, err)
 	require.Equal(t, []Stream{{"Zone.Identifier", "$DATA", 26, 4096}}, got)
 	for n := 1; n < len(b); n++ {
-		_, err := parseStreams(b[:n])
+		_, err := ParseStreams(b[:n])
 		require.Error(t, err)
 	}
 }
@@ -259,9 +259,9 @@ func FuzzMessage(f *testing.F) {
 			require.NoError(t, err)
 			require.Equal(t, h, h2)
 		}
-		_, _ = parseDirEntries(msg, nil)
-		_, _ = parseStreams(msg)
-		_, _ = parseRanges(msg, 0)
+		_, _ = ParseDirEntries(msg, nil)
+		_, _ = ParseStreams(msg)
+		_, _ = ParseRanges(msg, 0)
 		_, _ = ParseValidateNegotiateResponse(msg)
 		name := DecodeName(msg)
 		b, err := AppendName(nil, name)

@@ -283,7 +283,7 @@ func (f *File) List(ctx context.Context, restart bool) ([]DirEntry, error) {
 	if err != nil {
 		return nil, f.failure(OpList, err)
 	}
-	list, err := parseDirEntries(out, nil)
+	list, err := ParseDirEntries(out, nil)
 	if err != nil {
 		return nil, f.failure(OpList, f.t.s.malformed(err))
 	}
@@ -325,12 +325,9 @@ func (f *File) query(ctx context.Context, kind, class uint8, additional uint32, 
 
 // Stat asks for what the server knows of the file now.
 func (f *File) Stat(ctx context.Context) (info FileInfo, err error) {
-	err = f.query(ctx, infoFile, classNetworkOpen, 0, func(out []byte) error {
-		if len(out) < 56 {
-			return fmt.Errorf("%w: FileNetworkOpenInformation of %d bytes", ErrMessage, len(out))
-		}
-		info = parseFileInfo(out) // AllocationSize, EndOfFile: as in a CREATE's answer
-		return nil
+	err = f.query(ctx, infoFile, classNetworkOpen, 0, func(out []byte) (err error) {
+		info, err = ParseFileInfo(out)
+		return err
 	})
 	return info, err
 }
@@ -352,7 +349,7 @@ func (f *File) ReparseTag(ctx context.Context) (tag uint32, err error) {
 // Streams returns the streams of data of the file, its own among them.
 func (f *File) Streams(ctx context.Context) (list []Stream, err error) {
 	err = f.query(ctx, infoFile, classStream, 0, func(out []byte) (err error) {
-		list, err = parseStreams(out)
+		list, err = ParseStreams(out)
 		return err
 	})
 	return list, err
@@ -431,7 +428,7 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Ran
 		input := le.AppendUint64(le.AppendUint64(nil, uint64(offset)), uint64(end-offset))
 		more := false
 		err := f.control(ctx, FSCTLQueryAllocatedRanges, input, func(out []byte, overflow bool) error {
-			list, err := parseRanges(out, offset)
+			list, err := ParseRanges(out, offset)
 			if err != nil {
 				return err
 			}

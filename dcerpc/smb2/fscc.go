@@ -26,13 +26,13 @@ type DirEntry struct {
 	ID         uint64 // that the file system gives the file; zero where it has none
 }
 
-// parseDirEntries reads a piece of a listing:
+// ParseDirEntries reads a piece of a listing, and appends its entries to dst:
 //
 //	 0 NextEntryOffset | 4 FileIndex | 8 four times | 40 EndOfFile | 48 AllocationSize | 56 FileAttributes
 //	60 FileNameLength | 64 EaSize, or the reparse tag | 68 ShortNameLength ... | 96 FileId, 8 bytes | 104 FileName
 //
 // Names that lead elsewhere are an error; "." and ".." are left out.
-func parseDirEntries(b []byte, dst []DirEntry) ([]DirEntry, error) {
+func ParseDirEntries(b []byte, dst []DirEntry) ([]DirEntry, error) {
 	for len(b) > 0 {
 		if len(b) < 104 {
 			return dst, fmt.Errorf("%w: a directory entry of %d bytes", ErrMessage, len(b))
@@ -67,7 +67,7 @@ func parseDirEntries(b []byte, dst []DirEntry) ([]DirEntry, error) {
 	return dst, nil
 }
 
-// appendDirEntries is parseDirEntries' inverse.
+// appendDirEntries is ParseDirEntries' inverse.
 func appendDirEntries(dst []byte, list []DirEntry) ([]byte, error) {
 	for i, e := range list {
 		start := len(dst)
@@ -103,10 +103,10 @@ type Stream struct {
 	Allocation int64  // bytes
 }
 
-// parseStreams reads FileStreamInformation:
+// ParseStreams reads FileStreamInformation:
 //
 //	0 NextEntryOffset | 4 StreamNameLength | 8 StreamSize | 16 StreamAllocationSize | 24 StreamName
-func parseStreams(b []byte) ([]Stream, error) {
+func ParseStreams(b []byte) ([]Stream, error) {
 	var list []Stream
 	for len(b) > 0 {
 		if len(b) < 24 {
@@ -136,8 +136,9 @@ func parseStreams(b []byte) ([]Stream, error) {
 // A Range is a part of a file, in bytes.
 type Range struct{ Offset, Length int64 }
 
-// parseRanges reads FILE_ALLOCATED_RANGE_BUFFERs (MS-FSCC 2.3.52): ordered, and not one within the other.
-func parseRanges(b []byte, after int64) ([]Range, error) {
+// ParseRanges reads FILE_ALLOCATED_RANGE_BUFFERs (MS-FSCC 2.3.52): ordered, not one within the other, and none that ends
+// before after.
+func ParseRanges(b []byte, after int64) ([]Range, error) {
 	if len(b)%16 != 0 {
 		return nil, fmt.Errorf("%w: allocated ranges of %d bytes", ErrMessage, len(b))
 	}

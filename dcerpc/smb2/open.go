@@ -104,6 +104,15 @@ type FileInfo struct {
 	Attributes                          uint32 // MS-FSCC 2.6
 }
 
+// ParseFileInfo reads a FileNetworkOpenInformation (MS-FSCC 2.4.29), of which CREATE's answer has the fields too: four times, AllocationSize,
+// EndOfFile, FileAttributes. It needs 52 bytes.
+func ParseFileInfo(b []byte) (FileInfo, error) {
+	if len(b) < 52 {
+		return FileInfo{}, fmt.Errorf("%w: FileNetworkOpenInformation of %d bytes", ErrMessage, len(b))
+	}
+	return parseFileInfo(b), nil
+}
+
 func parseFileInfo(b []byte) FileInfo {
 	return FileInfo{
 		Created: le.Uint64(b), Accessed: le.Uint64(b[8:]), Written: le.Uint64(b[16:]), Changed: le.Uint64(b[24:]),

@@ -96,7 +96,7 @@ func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn
 		if err != nil {
 			return nil, err
 		}
-		f, err := d.openPipe(ctx, tree, name)
+		f, err := waitForPipe(ctx, d.PipeTimeout, func() (*smb2.File, error) { return tree.OpenPipe(ctx, name) })
 		if err == nil {
 			return newPipe(s, f, `\\`+server+`\pipe\`+name), nil
 		}
@@ -113,10 +113,10 @@ const (
 	maxPipeWait = time.Second
 )
 
-// openPipe opens a pipe, and waits for its service to be there.
-func (d *Dialer) openPipe(ctx context.Context, tree *smb2.Tree, name string) (*smb2.File, error) {
+// waitForPipe opens a pipe, and waits for its service to be there.
+func waitForPipe[T any](ctx context.Context, limit time.Duration, open func() (T, error)) (T, error) {
+	var none T
 	var late <-chan time.Time
-	limit := d.PipeTimeout
 	if _, bounded := ctx.Deadline(); limit == 0 && !bounded {
 		limit = 30 * time.Second
 	}
@@ -126,7 +126,7 @@ func (d *Dialer) openPipe(ctx context.Context, tree *smb2.Tree, name string) (*s
 		late = timer.C
 	}
 	for wait := pipeWait; ; wait = min(2*wait, maxPipeWait) {
-		f, err := tree.OpenPipe(ctx, name)
+		f, err := open()
 		if smb2.StatusOf(err) != smb2.StatusPipeNotAvailable {
 			return f, err
 		}
@@ -135,10 +135,10 @@ func (d *Dialer) openPipe(ctx context.Context, tree *smb2.Tree, name string) (*s
 		case <-timer.C:
 		case <-late:
 			timer.Stop()
-			return nil, err
+			return none, err
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+			return none, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
 	}
 }

@@ -14,14 +14,14 @@ import (
 
 // A File is an open file or directory of a share.
 type File struct {
-	f    *smb2.File
+	f    handle
 	fsys *FS
 	name string
 
 	mu     sync.Mutex
 	off    int64
-	ahead  *smb2.Reader // that Read goes on with; nil before, and after a Seek
-	piece  []byte       // of ahead's, not yet read
+	ahead  reader // that Read goes on with; nil before, and after a Seek
+	piece  []byte // of ahead's, not yet read
 	rest   []smb2.DirEntry
 	listed bool // the listing has begun
 	ended  bool // the listing has ended
@@ -37,14 +37,19 @@ var (
 
 // fault makes an error of an operation on the file: fs.ErrClosed after its own Close.
 func (f *File) fault(op string, err error) error {
-	if errors.Is(err, net.ErrClosed) && f.fsys.t.Session().Alive() {
+	if errors.Is(err, net.ErrClosed) && f.fsys.t.alive() {
 		err = errors.Join(err, fs.ErrClosed)
 	}
 	return fault(op, f.name, err)
 }
 
-// SMB returns the file as package smb2 has it.
-func (f *File) SMB() *smb2.File { return f.f }
+// SMB returns the file as package smb2 has it, or nil where the system has opened the share.
+func (f *File) SMB() *smb2.File {
+	if own, ok := f.f.(smbFile); ok {
+		return own.File
+	}
+	return nil
+}
 
 // Close closes the file. The server is not waited for.
 func (f *File) Close() error {
@@ -89,7 +94,7 @@ func (f *File) Read(b []byte) (int, error) {
 	}
 	if len(f.piece) == 0 {
 		if f.ahead == nil {
-			f.ahead = f.f.NewReader(f.off, -1, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+			f.ahead = f.f.reader(f.off, -1, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
 		}
 		p, err := f.ahead.Next(f.fsys.ctx)
 		if err != nil {
@@ -122,7 +127,7 @@ func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 
 // copyTo copies length bytes, or all, from the position on.
 func (f *File) copyTo(w io.Writer, length int64) (total int64, err error) {
-	r := f.f.NewReader(f.off, length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+	r := f.f.reader(f.off, length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
 	defer r.Stop()
 	for {
 		p, err := r.Next(f.fsys.ctx)
@@ -201,7 +206,7 @@ func (f *File) DataTo(w io.WriterAt) (total int64, err error) {
 		return 0, err
 	}
 	for _, part := range ranges {
-		r := f.f.NewReader(part.Offset, part.Length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+		r := f.f.reader(part.Offset, part.Length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
 		for {
 			at := r.Offset()
 			p, err := r.Next(f.fsys.ctx)
@@ -336,7 +341,7 @@ func (f *File) OpenStream(name string) (*File, error) {
 	if name == "" || strings.ContainsAny(name, "/\\:\x00") {
 		return nil, &fs.PathError{Op: "open", Path: f.name + ":" + name, Err: fs.ErrInvalid}
 	}
-	opened, err := f.fsys.t.Open(f.fsys.ctx, f.f.Name()+":"+name, f.fsys.options(0))
+	opened, err := f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, f.fsys.options(0))
 	if err != nil {
 		return nil, fault("open", f.name+":"+name, err)
 	}

@@ -28,6 +28,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/redirector"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
@@ -52,7 +53,7 @@ type Opener interface {
 
 // An FS is a share. It may be used by several goroutines at once, and so may its files, but for a file's own position.
 type FS struct {
-	t   *smb2.Tree
+	t   share
 	cfg *Config
 	ctx context.Context
 }
@@ -75,6 +76,21 @@ func Open(ctx context.Context, o Opener, unc string, cfg *Config) (*FS, error) {
 
 // New returns the files of a share that is connected, and owns it.
 func New(t *smb2.Tree, cfg *Config) *FS {
+	return newFS(smbShare{t}, cfg)
+}
+
+// OpenSystem connects to a share, `\\server\share`, by the SMB client of Windows itself, its redirector: with the log-on of the process, or of the thread
+// where it impersonates somebody. The context bounds that alone. Errors are as those of [Open]; on other systems one
+// matches [errors.ErrUnsupported].
+func OpenSystem(ctx context.Context, unc string, cfg *Config) (*FS, error) {
+	s, err := redirector.OpenShare(ctx, unc)
+	if err != nil {
+		return nil, err
+	}
+	return newFS(systemShare{s}, cfg), nil
+}
+
+func newFS(t share, cfg *Config) *FS {
 	if cfg == nil {
 		cfg = new(Config)
 	}
@@ -88,8 +104,13 @@ func (f *FS) WithContext(ctx context.Context) *FS {
 	return &g
 }
 
-// Tree returns the connection to the share.
-func (f *FS) Tree() *smb2.Tree { return f.t }
+// Tree returns the connection to the share as package smb2 has it, or nil where the system has it.
+func (f *FS) Tree() *smb2.Tree {
+	if own, ok := f.t.(smbShare); ok {
+		return own.Tree
+	}
+	return nil
+}
 
 // Close disconnects from the share. What is open ends with errors that match net.ErrClosed.
 func (f *FS) Close() error { return f.t.Close() }
@@ -139,7 +160,7 @@ func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	if o == nil {
 		o = f.options(0)
 	}
-	opened, err := f.t.Open(f.ctx, s, o)
+	opened, err := f.t.open(f.ctx, s, o)
 	if err != nil {
 		return nil, fault("open", name, err)
 	}
@@ -159,7 +180,7 @@ func (f *FS) stat(name string, options uint32) (fs.FileInfo, error) {
 	}
 	o := f.options(options)
 	o.Access = smb2.AccessReadAttributes | smb2.AccessSynchronize
-	opened, err := f.t.Open(f.ctx, s, o)
+	opened, err := f.t.open(f.ctx, s, o)
 	if err != nil {
 		return nil, fault("stat", name, err)
 	}

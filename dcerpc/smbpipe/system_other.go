@@ -1,0 +1,5 @@
+//go:build !windows
+
+package smbpipe
+
+func endOfPipe(error) bool { return false }
