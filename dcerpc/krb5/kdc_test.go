@@ -185,6 +185,8 @@ func TestMITKDC(t *testing.T) {
 		fmt.Sprintf("addprinc -pw %q nopreauth", password),
 		fmt.Sprintf("addprinc -pw %q -pwexpire yesterday aged", password),
 		fmt.Sprintf("addprinc -pw %q -allow_tix locked", password),
+		fmt.Sprintf("addprinc -pw %q kim", password),
+		fmt.Sprintf("addprinc -pw %q \u212Aim", "another"), // the Kelvin sign, which Unicode folds to a k
 		"addprinc -randkey "+testService,
 		"ktadd -k "+k.path("keytab")+" "+testService,
 		"ktadd -k "+k.path("backup.keytab")+" -norandkey backup",
@@ -211,6 +213,14 @@ func TestMITKDC(t *testing.T) {
 		serves(t, withPassword(t, "backup", password), "backup")
 		serves(t, withPassword(t, "backup@EXAMPLE.TEST", password), "backup")
 		serves(t, withPassword(t, "nopreauth", password), "nopreauth")
+	})
+	t.Run("Kelvin", func(t *testing.T) {
+		serves(t, withPassword(t, "kim", password), "kim")
+		serves(t, withPassword(t, "\u212Aim", "another"), "\u212Aim")
+		c, err := withPassword(t, "\u212Aim", password).NewContext(testService, dcerpc.LevelPrivacy)
+		require.NoError(t, err)
+		_, _, err = c.Step(t.Context(), nil)
+		require.ErrorIs(t, err, krb5.ErrPassword, "a Kelvin sign is no k to the KDC")
 	})
 	t.Run("keytab", func(t *testing.T) {
 		kt, err := krb5.LoadKeytab(k.path("backup.keytab"))
