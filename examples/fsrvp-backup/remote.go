@@ -6,7 +6,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
@@ -14,19 +14,19 @@ import (
 // remoteSource is shares of file servers.
 type remoteSource struct {
 	names  []string
-	dialer *smbpipe.Dialer
+	access *credentials.Access
 }
 
 func newRemoteSource(o *options, cfg *provider.Config) (*remoteSource, error) {
-	client, dialer, err := o.cred.Config()
+	access, err := o.cred.Access()
 	if err != nil {
 		return nil, err
 	}
-	if dialer == nil {
+	if access.OpenShare == nil {
 		return nil, errors.New("-transport has to be smb: the copies are read over SMB")
 	}
-	cfg.Client = client
-	return &remoteSource{names: o.shares, dialer: dialer}, nil
+	cfg.Client = access.Client
+	return &remoteSource{names: o.shares, access: access}, nil
 }
 
 func (s *remoteSource) shares() []string { return s.names }
@@ -47,7 +47,7 @@ func (s *remoteSource) prefix(c provider.Copy) string {
 }
 
 func (s *remoteSource) open(ctx context.Context, c provider.Copy) (tree, error) {
-	t, err := openShareTree(ctx, s.dialer, c.Path, strings.ReplaceAll(c.Rest, `\`, "/"))
+	t, err := openShareTree(ctx, s.access.OpenShare, c.Path, strings.ReplaceAll(c.Rest, `\`, "/"))
 	if err != nil {
 		return nil, err
 	}
@@ -59,4 +59,4 @@ func (s *remoteSource) open(ctx context.Context, c provider.Copy) (tree, error) 
 
 func (s *remoteSource) explain(err error) error { return err }
 
-func (s *remoteSource) close() error { return s.dialer.Close() }
+func (s *remoteSource) close() error { return s.access.Close() }

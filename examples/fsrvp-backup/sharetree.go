@@ -30,8 +30,8 @@ type shareTree struct {
 	base string
 }
 
-func openShareTree(ctx context.Context, o sharefs.Opener, unc, base string) (*shareTree, error) {
-	fsys, err := sharefs.Open(ctx, o, unc, nil)
+func openShareTree(ctx context.Context, open func(context.Context, string) (*sharefs.FS, error), unc, base string) (*shareTree, error) {
+	fsys, err := open(ctx, unc)
 	if err != nil {
 		return nil, err
 	}

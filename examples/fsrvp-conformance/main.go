@@ -147,15 +147,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (failed b
 		}
 		return false, p.flush()
 	}
-	cfg, dialer, err := o.cred.Config()
+	access, err := o.cred.Access()
 	if err != nil {
 		return false, err
 	}
-	if dialer != nil {
-		defer func() { err = errors.Join(err, dialer.Close()) }()
-	}
+	defer func() { err = errors.Join(err, access.Close()) }()
 	for _, c := range []*fsrvp.Service{&o.target.Client, &o.target.SameHost} {
-		client, err := fsrvp.Dial(ctx, o.server, cfg)
+		client, err := fsrvp.Dial(ctx, o.server, access.Client)
 		if err != nil {
 			return false, err
 		}

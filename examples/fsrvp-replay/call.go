@@ -42,17 +42,15 @@ func (s *callSummary) String() string {
 
 // call replays against the server. One connection stands for each of the recording's.
 func (o *options) call(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
-	cfg, dialer, err := o.cred.Config()
+	access, err := o.cred.Access()
 	if err != nil {
 		return false, err
 	}
-	if dialer != nil {
-		defer func() { err = errors.Join(err, dialer.Close()) }()
-	}
+	defer func() { err = errors.Join(err, access.Close()) }()
 	recorders := &recorders{out: transcript.NewWriter(out)}
 	report, err := replay.Run(ctx, recording, &replay.Config{
 		Dial: func(ctx context.Context, _ transcript.Connection) (fsrvp.Service, error) {
-			return fsrvp.Dial(ctx, o.server, cfg)
+			return fsrvp.Dial(ctx, o.server, access.Client)
 		},
 		Shares:       o.shares.Rewrite,
 		TimeoutScale: o.timeoutScale,

@@ -1,14 +1,19 @@
 // Package credentials has the flags by which the examples are told who they are, and makes of them what
-// fsrvp.Config and smbpipe.Dialer need.
+// fsrvp.Config, smbpipe.Dialer and sharefs need.
+//
+// On Windows, where no flag names credentials, it is the log-on of the process: by dcerpc/sspi, and the SMB client of Windows for pipes and
+// shares.
 package credentials
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
@@ -16,29 +21,34 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/sspi"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
 // Usage is the flags in short, for a usage line.
-const Usage = `-user U@REALM (-keytab F | -ccache C | -password-file F) [-krb5-conf F] [-mechanism krb5|spnego|ntlm] [-level privacy|integrity] [-transport smb|tcp:PORT]`
+const Usage = `-user U@REALM (-keytab F | -ccache C | -password-file F) [-krb5-conf F] [-mechanism krb5|spnego|ntlm] [-level privacy|integrity] [-no-header-signing] [-transport smb|tcp:PORT]`
 
 // Flags are the values of the flags.
 type Flags struct {
 	User, Keytab, CCache, PasswordFile, Krb5Conf string
 	Mechanism, Level, Transport                  string
-	Encrypt                                      bool
+	Encrypt, NoHeaderSigning                     bool
+
+	windows bool // the system is
 }
 
 // Register declares the flags.
 func Register(flags *flag.FlagSet) *Flags {
-	f := new(Flags)
+	f := &Flags{windows: runtime.GOOS == "windows"}
 	flags.StringVar(&f.User, "user", "", `the account: USER@REALM for Kerberos, DOMAIN\USER for NTLM`)
 	flags.StringVar(&f.Keytab, "keytab", "", "log in with the keys of this keytab `file`")
-	flags.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential `cache` (kinit's): a file, FILE:path or DIR:path;\nwithout this, -keytab and -password-file that of KRB5CCNAME")
+	flags.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential `cache` (kinit's): a file, FILE:path or DIR:path;\nwithout this, -keytab and -password-file that of KRB5CCNAME; on Windows, the log-on of this process")
 	flags.StringVar(&f.PasswordFile, "password-file", "", "log in with the password on the first line of this `file`")
 	flags.StringVar(&f.Krb5Conf, "krb5-conf", "", "Kerberos configuration `file` (default those of KRB5_CONFIG, or else /etc/krb5.conf)")
-	flags.StringVar(&f.Mechanism, "mechanism", "krb5", "security mechanism inside RPC: krb5, spnego (Kerberos within), ntlm")
+	flags.StringVar(&f.Mechanism, "mechanism", "", "security mechanism inside RPC: krb5, spnego (Kerberos within), ntlm (default krb5; with the log-on of\nWindows spnego, which is Kerberos or NTLM there)")
 	flags.StringVar(&f.Level, "level", "privacy", "protection of calls: privacy, integrity")
+	flags.BoolVar(&f.NoHeaderSigning, "no-header-signing", false, "leave the headers of RPC's messages out of what is signed: for Wine's Kerberos, which cannot sign them")
 	flags.StringVar(&f.Transport, "transport", "smb", "smb, the standard's named pipe, or tcp:PORT")
 	flags.BoolVar(&f.Encrypt, "smb-encrypt", false, "demand SMB encryption")
 	return f
@@ -49,41 +59,95 @@ func (f *Flags) Given() bool {
 	return f.User != "" || f.Keytab != "" || f.CCache != "" || f.PasswordFile != ""
 }
 
-// Config returns how to reach servers. The Dialer is nil with a transport other than smb; else the caller closes it.
-func (f *Flags) Config() (*fsrvp.Config, *smbpipe.Dialer, error) {
-	mech, err := f.initiator()
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg := &fsrvp.Config{Auth: mech}
-	switch f.Level {
-	case "privacy":
-		cfg.Level = dcerpc.LevelPrivacy
-	case "integrity":
-		cfg.Level = dcerpc.LevelIntegrity
-	default:
-		return nil, nil, fmt.Errorf("-level is %q; it has to be privacy or integrity", f.Level)
-	}
-	if port, ok := strings.CutPrefix(f.Transport, "tcp:"); ok {
-		cfg.Transport = &dcerpc.TCPDialer{Port: port}
-		return cfg, nil, nil
-	}
-	if f.Transport != "smb" {
-		return nil, nil, fmt.Errorf("-transport is %q; it has to be smb or tcp:PORT", f.Transport)
-	}
-	d := &smbpipe.Dialer{Auth: mech, Encrypt: f.Encrypt}
-	cfg.Transport = d
-	return cfg, d, nil
+// An Access is how servers are reached. Its owner closes it.
+type Access struct {
+	Client *fsrvp.Config
+	// OpenShare opens a share for reading. It is nil where nothing is known of SMB: with another transport and credentials for it.
+	OpenShare func(ctx context.Context, unc string) (*sharefs.FS, error)
+
+	dialer *smbpipe.Dialer // or nil
 }
 
-// initiator makes the mechanism that the flags describe.
-func (f *Flags) initiator() (dcerpc.Initiator, error) {
+// Close ends what is open.
+func (a *Access) Close() error {
+	if a.dialer == nil {
+		return nil
+	}
+	return a.dialer.Close()
+}
+
+// Access returns how to reach servers.
+func (f *Flags) Access() (*Access, error) {
+	mech, system, err := f.initiator()
+	if err != nil {
+		return nil, err
+	}
+	a := &Access{Client: &fsrvp.Config{Auth: mech, NoHeaderSigning: f.NoHeaderSigning}}
+	switch f.Level {
+	case "privacy":
+		a.Client.Level = dcerpc.LevelPrivacy
+	case "integrity":
+		a.Client.Level = dcerpc.LevelIntegrity
+	default:
+		return nil, fmt.Errorf("-level is %q; it has to be privacy or integrity", f.Level)
+	}
+	port, tcp := strings.CutPrefix(f.Transport, "tcp:")
+	switch {
+	case tcp:
+		a.Client.Transport = &dcerpc.TCPDialer{Port: port}
+	case f.Transport != "smb":
+		return nil, fmt.Errorf("-transport is %q; it has to be smb or tcp:PORT", f.Transport)
+	case system && f.Encrypt:
+		return nil, errors.New("-smb-encrypt needs credentials; what the SMB client of Windows encrypts is set with it (Set-SmbClientConfiguration)")
+	case system:
+		a.Client.Transport = new(smbpipe.SystemDialer)
+	default:
+		a.dialer = &smbpipe.Dialer{Auth: mech, Encrypt: f.Encrypt}
+		a.Client.Transport = a.dialer
+		a.OpenShare = func(ctx context.Context, unc string) (*sharefs.FS, error) {
+			return sharefs.Open(ctx, a.dialer, unc, nil)
+		}
+	}
+	if system {
+		a.OpenShare = func(ctx context.Context, unc string) (*sharefs.FS, error) { return sharefs.OpenSystem(ctx, unc, nil) }
+	}
+	return a, nil
+}
+
+// system makes the mechanism of the log-on of Windows.
+func (f *Flags) system() (dcerpc.Initiator, error) {
+	if f.User != "" {
+		return nil, errors.New("-user needs -keytab, -ccache or -password-file; without all of them it is the log-on of this process")
+	}
+	p, ok := map[string]sspi.Package{"": sspi.Negotiate, "spnego": sspi.Negotiate, "krb5": sspi.Kerberos, "ntlm": sspi.NTLM}[f.Mechanism]
+	if !ok {
+		return nil, f.badMechanism()
+	}
+	return sspi.NewInitiator(&sspi.InitiatorConfig{Package: p})
+}
+
+func (f *Flags) badMechanism() error {
+	return fmt.Errorf("-mechanism is %q; it has to be krb5, spnego or ntlm", f.Mechanism)
+}
+
+// initiator makes the mechanism that the flags describe, and reports whether it is that of the log-on of Windows.
+func (f *Flags) initiator() (_ dcerpc.Initiator, system bool, _ error) {
 	sources := 0
 	for _, s := range []string{f.Keytab, f.CCache, f.PasswordFile} {
 		if s != "" {
 			sources++
 		}
 	}
+	if f.windows && sources == 0 {
+		mech, err := f.system()
+		return mech, true, err
+	}
+	mech, err := f.own(sources)
+	return mech, false, err
+}
+
+// own makes one of this module's mechanisms.
+func (f *Flags) own(sources int) (dcerpc.Initiator, error) {
 	ccache := f.CCache
 	if name := os.Getenv("KRB5CCNAME"); sources == 0 && name != "" && f.Mechanism != "ntlm" {
 		ccache, sources = name, 1
@@ -97,7 +161,7 @@ func (f *Flags) initiator() (dcerpc.Initiator, error) {
 	switch f.Mechanism {
 	case "ntlm":
 		return f.ntlm()
-	case "krb5":
+	case "", "krb5":
 		return f.krb5(ccache)
 	case "spnego":
 		mech, err := f.krb5(ccache)
@@ -106,7 +170,7 @@ func (f *Flags) initiator() (dcerpc.Initiator, error) {
 		}
 		return spnego.NewInitiator(mech)
 	}
-	return nil, fmt.Errorf("-mechanism is %q; it has to be krb5, spnego or ntlm", f.Mechanism)
+	return nil, f.badMechanism()
 }
 
 // krb5 makes an initiator; ccache is -ccache or KRB5CCNAME.

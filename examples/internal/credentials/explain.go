@@ -17,7 +17,7 @@ var hints = []struct {
 	{fsrvp.ErrShadowCopySetInProgress, "Another client is taking shadow copies on the server, which does one set at a time. Try again later."},
 	{fsrvp.ErrNotSupported, "The file server cannot copy the volume that the share is on, or something else is mounted below the share."},
 	{dcerpc.ErrAccessDenied, "The server refused the security of the call. Try another -mechanism, and -level privacy."},
-	{dcerpc.ErrSecurityPackage, "The server refused the security of the call. Try another -mechanism, and -level privacy."},
+	{dcerpc.ErrSecurityPackage, "The server refused the security of the call. Try another -mechanism, and -level privacy; under Wine, -no-header-signing."},
 }
 
 // Explain adds to an error of a server what its user can do about it. It returns other errors, and nil, as they are.
