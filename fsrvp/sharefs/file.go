@@ -341,7 +341,13 @@ func (f *File) OpenStream(name string) (*File, error) {
 	if name == "" || strings.ContainsAny(name, "/\\:\x00") {
 		return nil, &fs.PathError{Op: "open", Path: f.name + ":" + name, Err: fs.ErrInvalid}
 	}
-	opened, err := f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, f.fsys.options(0))
+	o := f.fsys.options(0)
+	opened, err := f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, o)
+	if e := (*smb2.Error)(nil); errors.As(err, &e) && e.Status == smb2.StatusNotSupported && !o.NoBackupIntent {
+		// Samba 4.22 opens no stream for those who have the privilege to back up. Without it the file's ACL decides.
+		o.NoBackupIntent = true
+		opened, err = f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, o)
+	}
 	if err != nil {
 		return nil, fault("open", f.name+":"+name, err)
 	}
