@@ -168,7 +168,7 @@ func TestRpcclientOverTCP(t *testing.T) {
 	for _, security := range []string{"sign", "seal", "spnego,sign", "spnego,seal", "krb5,sign", "krb5,seal"} {
 		for login, args := range map[string][]string{
 			"NTLM":     {"-U", peers.Domain + `\` + admin.Name + "%" + admin.Password},
-			"Kerberos": {"-U", admin.Principal(), "--use-kerberos=required"},
+			"Kerberos": {"--use-kerberos=required"}, // by the cache alone: where it has a user's name, 4.22 asks for the password
 		} {
 			if strings.Contains(security, "krb5") && login == "NTLM" || !strings.Contains(security, ",") && login == "Kerberos" {
 				continue // the binding's mechanism is the other one

@@ -3,6 +3,7 @@ package interop
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -92,6 +93,19 @@ func descriptor(t *testing.T, n *peers.Network, share string) string {
 	return sd
 }
 
+// rewrite writes a file, which may be another user's in a directory that is everybody's: to open such a one with O_CREAT
+// is refused where fs.protected_regular is set.
+func rewrite(t *testing.T, path, content string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	}
+	require.NoError(t, err)
+	_, err = f.WriteString(content)
+	require.NoError(t, errors.Join(err, f.Close()))
+}
+
 // TestExposedShares has copies of a share that has much that is its own, through their lives.
 func TestExposedShares(t *testing.T) {
 	n := peers.Start(t)
@@ -120,7 +134,7 @@ func TestExposedShares(t *testing.T) {
 	} {
 		t.Run(tt.context.String(), func(t *testing.T) {
 			for _, name := range []string{"file", "FILE", "b.secret", "c.lost"} {
-				require.NoError(t, os.WriteFile(nas.Path(dir+"/"+name), []byte("before"), 0o666))
+				rewrite(t, nas.Path(dir+"/"+name), "before")
 				nas.Output(t, "chown", `FSRVP\backup`, dir+"/"+name)
 			}
 			acl := []string{"//" + nas.FQDN + "/" + base, "FILE", "-U", user.Principal() + "%" + user.Password}
@@ -132,7 +146,7 @@ func TestExposedShares(t *testing.T) {
 			open := c.open(t, m.Exposed)
 			require.Contains(t, listedOn(t, n, nas), m.Exposed)
 
-			require.NoError(t, os.WriteFile(nas.Path(dir+"/file"), []byte("after"), 0o666))
+			rewrite(t, nas.Path(dir+"/file"), "after")
 			content, err := fs.ReadFile(open, "file")
 			require.NoError(t, err)
 			require.Equal(t, "before", string(content))
@@ -223,7 +237,11 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		addShare(t, nas, tt.name, "/srv/btrfs/data")
 		if tt.status == 0 {
 			m := c.expose(t, fsrvp.ContextBackup, tt.name)
-			require.Len(t, m.Exposed, tt.exposed)
+			want := tt.exposed
+			if strings.HasSuffix(tt.name, "$") {
+				want-- // by its path, which does not end in a backslash (3.1.4.6, note 9)
+			}
+			require.Len(t, m.Exposed, want)
 			_, err := fs.Stat(c.open(t, m.Exposed), ".")
 			require.NoError(t, err)
 			c.delete(t, m)
