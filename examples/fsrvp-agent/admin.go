@@ -37,6 +37,7 @@ Administration, of an agent that is running or not:
   fsrvp-agent state check         reads the state, and says whether it is whole
   fsrvp-agent state export        prints it, in JSON; with -damaged what can be read of a damaged one
   fsrvp-agent state import FILE   makes a state of such a file; the agent must not run
+  fsrvp-agent state accept        takes a state that is lost, or older than the copies, as it is; the agent must not run
 
 Each finds the agent by -config FILE or -state DIR, and without them by /etc/fsrvp/agent.conf; each prints JSON with -json. To
 delete, and to look for orphans, while no agent runs, the whole configuration of the agent is needed.

@@ -14,9 +14,9 @@ import (
 )
 
 // state is the command "state", whose argument says what to do.
-func (c *command) state(context.Context) error {
+func (c *command) state(ctx context.Context) error {
 	if len(c.args) == 0 {
-		return program.Usage(errors.New("state what: check, export or import?"))
+		return program.Usage(errors.New("state what: check, export, import or accept?"))
 	}
 	what := c.args[0]
 	c.args = c.args[1:]
@@ -27,8 +27,35 @@ func (c *command) state(context.Context) error {
 		return c.exportState()
 	case "import":
 		return c.importState()
+	case "accept":
+		return c.acceptState(ctx)
 	}
-	return program.Usage(fmt.Errorf("state %s: it has to be check, export or import", what))
+	return program.Usage(fmt.Errorf("state %s: it has to be check, export, import or accept", what))
+}
+
+// acceptState has an agent take its state as it is, although it is lost or older than the copies.
+func (c *command) acceptState(ctx context.Context) error {
+	if err := c.usage(0, "flags"); err != nil {
+		return err
+	}
+	if err := c.o.checkBackends(); err != nil {
+		return program.Usage(fmt.Errorf("the whole configuration of the agent is needed: %w", err))
+	}
+	c.o.accept = true
+	a, err := c.o.newAgent(ctx, nil, nil, c.log)
+	if errors.Is(err, agent.ErrStoreInUse) {
+		return fmt.Errorf("an agent is running with this state, which it has accepted; end it first: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	sets := len(a.Table())
+	if err := a.Close(); err != nil {
+		return err
+	}
+	return c.print(map[string]any{"accepted": c.store(), "sets": sets}, func(w io.Writer) {
+		fmt.Fprintf(w, "accepted %s, with %d sets; fsrvp-agent orphans shows what it does not know\n", c.store(), sets)
+	})
 }
 
 func (c *command) checkState() error {

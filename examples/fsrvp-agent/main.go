@@ -36,6 +36,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 func main() {
@@ -48,6 +49,9 @@ func main() {
 		return p.run(ctx, args)
 	})
 }
+
+// exitState is the exit status where the state is lost or damaged, which starting again does not mend.
+const exitState = 3
 
 // storeName is the file of the agent's table, in the directory of its state.
 const storeName = "agent.db"
@@ -94,6 +98,9 @@ type process struct {
 func (p *process) run(ctx context.Context, args []string) error {
 	if len(args) > 0 && commands[args[0]] != nil {
 		return runCommand(ctx, args[0], args[1:], p.stdout, p.stderr)
+	}
+	if len(args) == 2 && args[0] == "-generate" { // for makers of packages
+		return generate(args[1], p.stdout)
 	}
 	var hangups <-chan os.Signal
 	if p.hangups != nil { // before anything else: without a handler the signal ends a process
@@ -216,7 +223,11 @@ func (o *options) newAgent(ctx context.Context, aliases []string, observe func(a
 	}
 	a, err := agent.New(ctx, cfg)
 	if errors.Is(err, agent.ErrStateLost) {
-		return nil, fmt.Errorf("%w; with -accept-state the agent starts, and leaves alone what its state does not know", err)
+		err = fmt.Errorf("%w; or accept it as it is, by fsrvp-agent state accept or the flag -accept-state: what it does not know is left alone", err)
+		return nil, &program.Exit{Status: exitState, Err: err}
+	}
+	if damage := (*state.DamageError)(nil); errors.As(err, &damage) {
+		return nil, &program.Exit{Status: exitState, Err: err}
 	}
 	return a, err
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
@@ -112,7 +112,7 @@ func newMetrics(from source) *metrics {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "fsrvp_build_info", Help: "The version of the agent; its value is 1.",
 	}, []string{"version"})
-	build.WithLabelValues(version()).Set(1)
+	build.WithLabelValues(program.ModuleVersion()).Set(1)
 	m.registry.MustRegister(m.calls, m.callSeconds, m.stepSeconds, m.stepFailures, m.storeSeconds, m.finished, m.timeouts, m.moved,
 		m.refusals, m.failures, m.reloads, build, &gauges{from: from},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -129,14 +129,6 @@ const (
 func steps() []agent.Step {
 	return []agent.Step{agent.StepPrepare, agent.StepCreate, agent.StepDelete, agent.StepSeal, agent.StepExpose, agent.StepUnexpose,
 		agent.StepSealShare, agent.StepStore}
-}
-
-// version is the module's.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "(unknown)"
 }
 
 // mechanismName is the label of a mechanism of security.

@@ -72,7 +72,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("fsrvp-backup", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.local, "local", "", "back up this `directory` through an agent inside the program")
 	flags.Var(&o.shares, "share", `back up this share, \\host\share, or a directory of it, \\host\share\dir; may be given several times`)
 	flags.StringVar(&o.out, "out", "", "write the tar `file`, which appears when it is complete; a device or a pipe is written to; - is standard output")

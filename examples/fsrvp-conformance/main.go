@@ -57,7 +57,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("fsrvp-conformance", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.server, "server", "", "the `host` to check")
 	flags.StringVar(&o.target.Share, "share", "", `a share of it, as \\HOST\share`)
 	flags.StringVar(&o.target.SameVolume, "same-volume", "", "another share on the same volume")

@@ -79,7 +79,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o := new(options)
 	flags := flag.NewFlagSet("fsrvp-decode", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(stdout, "usage: fsrvp-decode [FLAGS] CAPTURE...")
+		fmt.Fprintln(flags.Output(), "usage: fsrvp-decode [FLAGS] CAPTURE...")
 		flags.PrintDefaults()
 	}
 	o.keys.register(flags)

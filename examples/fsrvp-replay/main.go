@@ -69,7 +69,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("fsrvp-replay", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(stdout, usage); flags.PrintDefaults() }
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.in, "in", "", "the recording: a transcript, or a packet `file`; - is standard input")
 	flags.StringVar(&o.inKeytab, "in-keytab", "", "keytab `file` of the recorded file server, for captures of what Kerberos has encrypted")
 	flags.StringVar(&o.inServer, "in-server", "", "replay the calls of this recorded server alone, an `address` without its port")

@@ -5,6 +5,7 @@
 package program
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -44,8 +45,16 @@ func Usage(err error) error {
 
 // Parse parses the arguments of a command whose flags are fs, and adds the flag -version. It returns
 // [flag.ErrHelp] when it has printed what -h or -version ask for on stdout: the command then ends with 0. Other
-// errors are those of a wrong call.
+// errors are those of a wrong call. fs.Usage has to write to fs.Output.
+//
+// The first argument -generate, which is for makers of packages and not in -h, prints the manual page (man) or bash's completion (bash).
 func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
+	if len(args) == 2 && args[0] == "-generate" {
+		if err := generate(fs, args[1], stdout); err != nil {
+			return err
+		}
+		return flag.ErrHelp
+	}
 	version := fs.Bool("version", false, "print the version and end")
 	fs.SetOutput(io.Discard) // Main prints errors
 	switch err := fs.Parse(args); {
@@ -62,12 +71,23 @@ func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 	return nil
 }
 
+// packaged is the version of the package that has the command; its maker sets it, by the linker's -X.
+var packaged string
+
+// ModuleVersion returns the version of the command's module, or of its package: "v1.2.3" of what go install has installed at a version,
+// "(devel)" where a build knows none.
+func ModuleVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return cmp.Or(packaged, info.Main.Version)
+	}
+	return cmp.Or(packaged, "(unknown)")
+}
+
 // Version returns what -version prints: the name of the command, the version of its module, the revision that it
 // was built from where the build knows it, and Go's version.
 func Version(name string) string {
-	version, revision, modified := "(unknown)", "", ""
+	version, revision, modified := ModuleVersion(), "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
