@@ -20,6 +20,7 @@ type callSummary struct {
 	Different   int           `json:"different"`
 	Unanswered  int           `json:"unanswered"`
 	Differences int           `json:"differences"`
+	Tolerated   int           `json:"tolerated"`
 	Removed     []fsrvp.SetID `json:"removed"`
 	Left        []fsrvp.SetID `json:"left"`
 	Seconds     float64       `json:"seconds"`
@@ -28,6 +29,9 @@ type callSummary struct {
 func (s *callSummary) String() string {
 	text := fmt.Sprintf("%d of %d calls in %v: %d as recorded, %d different (%d results)", s.Calls, s.Recorded,
 		time.Duration(s.Seconds*float64(time.Second)).Round(time.Millisecond), s.Same, s.Different, s.Differences)
+	if s.Tolerated > 0 {
+		text += fmt.Sprintf(", %d results tolerated", s.Tolerated)
+	}
 	if s.Unanswered > 0 {
 		text += fmt.Sprintf(", %d without an answer in the recording", s.Unanswered)
 	}
@@ -55,6 +59,7 @@ func (o *options) call(ctx context.Context, recording []*transcript.Exchange, ou
 		Shares:       o.shares.Rewrite,
 		TimeoutScale: o.timeoutScale,
 		Speed:        o.speed,
+		Tolerate:     o.rules,
 		Keep:         o.keep,
 		OnCall: func(r *replay.Result) {
 			for i := range r.Differences {
@@ -65,7 +70,7 @@ func (o *options) call(ctx context.Context, recording []*transcript.Exchange, ou
 	})
 	p.summary(&callSummary{
 		Calls: report.Calls, Recorded: len(recording), Same: report.Same, Different: report.Different, Unanswered: report.Unanswered,
-		Differences: len(report.Differences), Removed: report.Removed, Left: report.Left, Seconds: report.Elapsed.Seconds(),
+		Differences: len(report.Differences), Tolerated: report.Tolerated, Removed: report.Removed, Left: report.Left, Seconds: report.Elapsed.Seconds(),
 	})
 	return report.Different > 0, errors.Join(err, p.Err(), recorders.err)
 }

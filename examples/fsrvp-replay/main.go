@@ -6,6 +6,10 @@
 //
 //	fsrvp-replay -in calls.pcapng -map '\\fs1.example.com=\\lab' -server lab -user backup@EXAMPLE.COM -keytab backup.keytab
 //
+// Differences that are no matter are named by -tolerate, for example where another server's statuses are others:
+//
+//	-tolerate '*.OwnerMachineName' -tolerate 'IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO'
+//
 // To clients, over TCP or the pipe of this machine's Samba; each call that the recording does not answer is one line:
 //
 //	fsrvp-replay -in calls.jsonl -map '\\fs1.example.com=\\127.0.0.1' -serve tcp:127.0.0.1:5555 -keytab lab.keytab
@@ -37,7 +41,7 @@ import (
 )
 
 const usage = `usage: fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -server HOST [-map OLD=NEW ...] [-speed X]
-              [-timeout-scale X] [-keep] [-json] [-out FILE]
+              [-timeout-scale X] [-tolerate RULE ...] [-keep] [-json] [-out FILE]
               ` + credentials.Usage + `
        fsrvp-replay -in FILE [-in-keytab F] [-in-server ADDR] -serve tcp:HOST:PORT|samba:DIR [-map OLD=NEW ...]
               [-speed X] [-departure STATUS] [-json] [-out FILE] (-keytab F | -ntlm-users F | -insecure-anonymous)
@@ -57,6 +61,8 @@ type options struct {
 	server, serve, out     string
 	names                  repeated.Strings
 	shares                 *replay.ShareMap
+	tolerate               repeated.Strings
+	rules                  []replay.Rule
 	speed, timeoutScale    float64
 	keep, json             bool
 	departure              string
@@ -79,6 +85,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.Var(&o.names, "map", `what a recorded share or host is called now, '\\old\share=\\new\share' or '\\old=\\new'; may be given several times`)
 	flags.Float64Var(&o.speed, "speed", 0, "keep the recorded pace, times this; 0 is as fast as possible")
 	flags.Float64Var(&o.timeoutScale, "timeout-scale", 1, "multiply the time-outs of calls by this")
+	flags.Var(&o.tolerate, "tolerate", "a difference that is no matter, METHOD.FIELD or METHOD.FIELD=RECORDED:NOW, each of which may be *, such as\n"+
+		"IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO; may be given several times")
 	flags.BoolVar(&o.keep, "keep", false, "leave on the server what the recording left there")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line, the last with the numbers")
 	flags.StringVar(&o.departure, "departure", "0x80042301", "`status` to answer to calls that the recording does not answer")
@@ -113,6 +121,13 @@ func (o *options) check(rest []string) (err error) {
 		return fmt.Errorf("-departure is %q; it has to be a number that is not zero, such as 0x%08X", o.departure, uint32(fsrvp.ErrBadState))
 	}
 	o.status = fsrvp.Status(status)
+	for _, s := range o.tolerate {
+		r, err := replay.ParseRule(s)
+		if err != nil {
+			return fmt.Errorf("-tolerate: %w", err)
+		}
+		o.rules = append(o.rules, r)
+	}
 	names := map[string]string{}
 	for _, n := range o.names {
 		from, to, ok := strings.Cut(n, "=")

@@ -364,6 +364,7 @@ func TestErrors(t *testing.T) {
 		"departure":            {[]string{"-in", good, "-server", "a", "-departure", "E_FAIL"}, "such as 0x80042301"},
 		"departure of success": {[]string{"-in", good, "-server", "a", "-departure", "0"}, "not zero"},
 		"map":                  {[]string{"-in", good, "-server", "a", "-map", `\\a`}, `'\\old=\\new'`},
+		"tolerate":             {[]string{"-in", good, "-server", "a", "-tolerate", "Return"}, "METHOD.FIELD=RECORDED:NOW"},
 		"map twice":            {[]string{"-in", good, "-server", "a", "-map", `\\a=\\b`, "-map", `\\a=\\c`}, "twice"},
 		"map of no share":      {[]string{"-in", good, "-server", "a", "-map", `a=\\b`}, "UNC path"},
 		"who may call":         {[]string{"-in", good, "-serve", "tcp:127.0.0.1:0"}, "-insecure-anonymous"},
@@ -415,3 +416,19 @@ func TestOutputBroken(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestTolerate replays a capture against another server, whose differences are no matter but for one.
+func TestTolerate(t *testing.T) {
+	l := newLab(t)
+	differs, stdout, stderr := try(t, recorded("01_rpcclient_np_norpcauth", "all"), names, l.flags,
+		[]string{"-tolerate", "GetShareMapping.ShareNameUNC"})
+	require.True(t, differs)
+	require.Equal(t, []string{
+		`call 13 IsPathShadowCopied \\FS.FSRVP.TEST\fsrvp_share\: Return: recorded 0x8004230C FSRVP_E_NOT_SUPPORTED, now 0x00000000 ZERO`,
+	}, splitLines(stdout))
+	require.Contains(t, stderr, "14 as recorded, 1 different (1 results), 2 results tolerated")
+	differs, stdout, _ = try(t, recorded("01_rpcclient_np_norpcauth", "all"), names, l.flags,
+		[]string{"-tolerate", "*.ShareNameUNC", "-tolerate", "IsPathShadowCopied.Return=NOT_SUPPORTED:0"})
+	require.False(t, differs)
+	require.Empty(t, stdout)
+}

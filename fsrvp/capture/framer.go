@@ -26,6 +26,9 @@ type framer struct {
 	framing
 	limit   int // bytes of a message to keep
 	buffers *account
+	// wanted reports whether a message is wanted whole, by its first headSize bytes, which are all there. Of others no more
+	// than these are kept, and handed out. Nil means that all are wanted.
+	wanted func(head []byte) bool
 	// message takes a message of which the first good bytes are there, and the rest, where it is not, is zero
 	// because of why. size is what it should have; beyond limit nothing is kept.
 	message func(b []byte, good, size int, why Reason, at moment)
@@ -34,11 +37,15 @@ type framer struct {
 	broken func(why Reason)
 
 	buf  []byte
+	keep int // of the message that has begun, as far as it is known: bytes to hand out
 	good int // of buf
 	why  Reason
 	skip int // bytes of the last message that are passed over
 	lost bool
 }
+
+// headSize is how many bytes show whether a message is wanted.
+const headSize = 160
 
 func newFramer(f framing, limit int, buffers *account) framer {
 	return framer{framing: f, limit: limit, buffers: buffers}
@@ -77,11 +84,16 @@ func (f *framer) whole(b *[]byte, at moment) bool {
 		*b = (*b)[1:]
 		return true
 	}
-	if n > len(*b) || n > f.limit {
+	keep := min(n, f.limit)
+	if f.wanted != nil && keep > headSize && len(*b) >= headSize && !f.wanted((*b)[:headSize]) {
+		keep = headSize
+	}
+	if keep > len(*b) {
 		return false
 	}
-	f.message((*b)[:n:n], n, n, 0, at)
-	*b = (*b)[n:]
+	f.message((*b)[:keep:keep], keep, n, 0, at)
+	f.skip = n - keep
+	*b = (*b)[keep:]
 	return true
 }
 
@@ -100,7 +112,16 @@ func (f *framer) collect(b []byte, at moment) []byte {
 		f.resync(ErrProtocol)
 		return b
 	}
-	b = f.add(b, min(n, f.limit))
+	if f.keep == 0 {
+		b = f.add(b, min(n, f.limit, headSize))
+		if len(f.buf) < min(n, f.limit, headSize) {
+			return b
+		}
+		if f.keep = min(n, f.limit); f.wanted != nil && f.keep > headSize && f.good >= headSize && !f.wanted(f.buf[:headSize]) {
+			f.keep = headSize
+		}
+	}
+	b = f.add(b, f.keep)
 	f.finish(n, at)
 	return b
 }
@@ -127,7 +148,7 @@ func (f *framer) add(b []byte, n int) []byte {
 
 // finish hands the message out when all of it that is kept is there. size is its whole size.
 func (f *framer) finish(size int, at moment) {
-	if len(f.buf) < min(size, f.limit) {
+	if f.keep == 0 || len(f.buf) < f.keep {
 		return
 	}
 	f.message(f.buf, f.good, size, f.why, at)
@@ -151,7 +172,10 @@ func (f *framer) hole(n int, why Reason, at moment) {
 			if f.why == 0 {
 				f.why = why
 			}
-			m := min(n, min(size, f.limit)-len(f.buf))
+			if f.keep == 0 {
+				f.keep = min(size, f.limit)
+			}
+			m := min(n, f.keep-len(f.buf))
 			if !f.buffers.take(m) {
 				f.resync(ErrLimit)
 				return
@@ -174,7 +198,7 @@ func (f *framer) resync(why Reason) {
 func (f *framer) drop() {
 	f.buffers.give(len(f.buf))
 	f.buffers.budget.recycle(f.buf)
-	f.buf, f.good, f.why = nil, 0, 0
+	f.buf, f.keep, f.good, f.why = nil, 0, 0, 0
 }
 
 // find returns where in b a message begins, or -1.

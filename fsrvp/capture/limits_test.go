@@ -177,6 +177,7 @@ func TestHostileMemory(t *testing.T) {
 				b := make([]byte, 140<<10)
 				binary.BigEndian.PutUint32(b, 0xFFFFFF)
 				copy(b[4:], smb2.Magic)
+				b[8], b[16] = smb2.HeaderSize, byte(smb2.IOCTL)
 				c.send(0, b, ofNothing, false)
 				s.flush(c)
 			}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -36,23 +37,23 @@ const (
 //
 //	| seconds 4 | fraction 4 | captured length 4 | length 4 | bytes |
 type pcapReader struct {
-	r      io.Reader
+	r      *bufio.Reader
 	order  binary.ByteOrder
 	link   layers.LinkType
 	unit   time.Duration // of the fraction
-	head   []byte        // of a record
+	head   int           // bytes before each packet
 	most   uint32        // bytes of a record
 	minor  uint16
-	swap   bool // the lengths stand in the other order
-	packet []byte
+	swap   bool   // the lengths stand in the other order
+	packet []byte // that does not fit into the reader's buffer
 }
 
-func newPcapReader(r io.Reader) (*pcapReader, error) {
+func newPcapReader(r *bufio.Reader) (*pcapReader, error) {
 	var b [24]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return nil, err
 	}
-	p := &pcapReader{r: r, order: binary.LittleEndian, unit: time.Microsecond, head: make([]byte, 16), most: maxRecord}
+	p := &pcapReader{r: r, order: binary.LittleEndian, unit: time.Microsecond, head: 16, most: maxRecord}
 	magic := p.order.Uint32(b[:])
 	switch magic {
 	case pcapMicro, pcapNano, pcapModified, pcapIXIAHard, pcapIXIASoft:
@@ -65,7 +66,7 @@ func newPcapReader(r io.Reader) (*pcapReader, error) {
 	case pcapNano:
 		p.unit = time.Nanosecond
 	case pcapModified:
-		p.head = make([]byte, 24)
+		p.head = 24
 	case pcapIXIAHard, pcapIXIASoft:
 		if magic == pcapIXIAHard {
 			p.unit = time.Nanosecond
@@ -96,28 +97,44 @@ func newPcapReader(r io.Reader) (*pcapReader, error) {
 // next implements packetReader.
 func (p *pcapReader) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
 	ci := gopacket.CaptureInfo{}
-	if _, err := io.ReadFull(p.r, p.head); err != nil {
+	head, err := p.take(p.head)
+	if err != nil {
 		return nil, ci, 0, err
 	}
-	captured, length := p.order.Uint32(p.head[8:]), p.order.Uint32(p.head[12:])
+	captured, length := p.order.Uint32(head[8:]), p.order.Uint32(head[12:])
 	if p.swap || p.minor == 3 && captured > length {
 		captured, length = length, captured
 	}
 	if captured > p.most {
 		return nil, ci, 0, fmt.Errorf("a packet of %d bytes: more than the file allows, it is damaged", captured)
 	}
-	seconds, fraction := p.order.Uint32(p.head), p.order.Uint32(p.head[4:])
+	seconds, fraction := p.order.Uint32(head), p.order.Uint32(head[4:])
 	ci.Timestamp = time.Unix(int64(seconds), int64(fraction)*int64(p.unit)).UTC()
 	ci.CaptureLength, ci.Length = int(captured), int(max(length, captured))
-	if cap(p.packet) < int(captured) {
-		p.packet = make([]byte, captured)
+	packet, err := p.take(int(captured))
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	p.packet = p.packet[:captured]
-	if _, err := io.ReadFull(p.r, p.packet); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	return packet, ci, p.link, err
+}
+
+// take returns the next n bytes, out of the reader's buffer where they fit into it. They are good until the next call.
+func (p *pcapReader) take(n int) ([]byte, error) {
+	if n > p.r.Size() {
+		if cap(p.packet) < n {
+			p.packet = make([]byte, n)
 		}
-		return nil, ci, 0, err
+		p.packet = p.packet[:n]
+		_, err := io.ReadFull(p.r, p.packet)
+		return p.packet, err
 	}
-	return p.packet, ci, p.link, nil
+	b, err := p.r.Peek(n)
+	switch {
+	case len(b) == n:
+		_, err = p.r.Discard(n)
+		return b[:n:n], err
+	case errors.Is(err, io.EOF) && len(b) > 0:
+		err = io.ErrUnexpectedEOF
+	}
+	return nil, err
 }

@@ -55,6 +55,7 @@ func newSMBConn(s *stream) *smbConn {
 			c.message(f == &c.frames[1], b[netbiosHeader:max(good, netbiosHeader)], size-netbiosHeader, why, at)
 		}
 		f.broken = c.broken
+		f.wanted = func(head []byte) bool { return c.wanted(f == &c.frames[1], head[netbiosHeader:]) }
 	}
 	return c
 }
@@ -124,7 +125,7 @@ func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at mo
 	if len(b) < 4 {
 		return
 	}
-	if why == 0 && len(b) < size {
+	if why == 0 && len(b) < size && size > c.d.cfg.MaxMessage-netbiosHeader {
 		why = ErrLimit
 	}
 	switch string(b[:4]) {
@@ -149,8 +150,8 @@ const smb1Negotiate = 0x72
 // decrypt returns what is inside of an encrypted message, or nil.
 func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 	t, ok := smb2.ParseTransform(b)
-	if !ok || len(b) < size {
-		return nil // it is counted as a hole, or as one over the limit
+	if !ok {
+		return nil // it is counted as a hole
 	}
 	s := c.session(t.SessionID)
 	switch {
@@ -160,6 +161,8 @@ func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 	case s.keys == nil:
 		c.problem(ErrEncrypted, cause(s.handshake.missing(ErrEncrypted)))
 		return nil
+	case len(b) < size:
+		return nil // it is counted as a hole, or as one over the limit
 	}
 	inside, err := s.keys.Open(b, !fromClient)
 	if err != nil {

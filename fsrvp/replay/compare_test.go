@@ -73,7 +73,7 @@ func TestRunResults(t *testing.T) {
 	}
 	d := table[3]
 	require.Equal(t, fsrvp.OpGetShareMapping, d.Exchange.Opnum())
-	require.Equal(t, `\\fs1\vms$`, d.Share())
+	require.Equal(t, `\\fs1\vms$\`, d.Share())
 	require.Equal(t, "ShadowCopyShareName", d.Field)
 	require.Equal(t, d.Now.(string)+"$", d.Recorded, "in today's ids")
 

@@ -35,6 +35,8 @@ type Config struct {
 	// Speed keeps the calls' distances in time, divided by it: 1 is the pace of the recording, 10 ten times as fast.
 	// Zero: each call is made as soon as its order allows.
 	Speed float64
+	// Tolerate are rules of differences that are no matter: they are counted, and nothing else.
+	Tolerate []Rule
 	// Keep leaves on the server what the recording left there, when all of it was replayed. False: sets that the
 	// replay has made and that are still there are removed at the end.
 	Keep bool
@@ -60,14 +62,17 @@ type Result struct {
 	Time, ResponseTime time.Time
 	// Differences from the recording; nil where it has no answer to compare with.
 	Differences []Difference
+	// Tolerated are those that Config.Tolerate has rules for.
+	Tolerated []Difference
 }
 
 // A Report is what came of a replay.
 type Report struct {
 	Calls       int // that were answered
-	Same        int // of these, those that were answered as they were recorded
+	Same        int // of these, those that were answered as they were recorded, or as Config.Tolerate lets them
 	Different   int // of these, those with differences
 	Unanswered  int // of these, those whose recorded answer is not known, so that nothing was compared
+	Tolerated   int // differences that Config.Tolerate has rules for
 	Differences []Difference
 	// Removed are the sets that Run removed at the end, Left those that it could not remove.
 	Removed, Left []fsrvp.SetID

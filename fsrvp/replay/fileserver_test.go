@@ -196,7 +196,7 @@ var lives = []life{
 		backup(t, fs.client(t, "a"), fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, `\\FS1\vms$\`, `\\fs1\logs`)
 	}},
 	{"two shares of a volume", func(t testing.TB, fs *fileServer) {
-		backup(t, fs.client(t, "a"), fsrvp.ContextAppRollback, `\\fs1\data`, `\\fs1.example.test\logs`, `\\fs1\vms$`)
+		backup(t, fs.client(t, "a"), fsrvp.ContextAppRollback, `\\fs1\data`, `\\fs1.example.test\logs`, `\\fs1\vms$\`)
 	}},
 	{"abort", func(t testing.TB, fs *fileServer) {
 		c := fs.client(t, "a")

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/ndr"
@@ -10,84 +9,12 @@ import (
 
 var errNoMatch = errors.New("the recording has no such call")
 
-// query finds the answer to a call that changes nothing: the next one, or the last again.
-func (s *Service) query(steps []*step, req fsrvp.Message) (*step, error) {
-	var last *step
-	for _, st := range steps {
-		if !s.matches(st, req) {
-			continue
-		}
-		last = st
-		if !st.asked {
-			break
-		}
-	}
-	if last == nil {
-		return nil, errNoMatch
-	}
-	last.asked = true
-	return last, nil
-}
-
 // life returns the sequence of a set, by the id that a client has.
-func (s *Service) life(set fsrvp.SetID) []*step {
-	if recorded, ok := s.names.recordedSet(set); ok {
+func (s *Service) life(set fsrvp.SetID) *sequence {
+	if recorded, ok := s.names.recordedSet(set); ok && s.lives[recorded] != nil {
 		return s.lives[recorded]
 	}
-	return s.foreign
-}
-
-// next finds the step of a sequence that answers a call. With an error it returns the first that the client
-// may not leave out, where there is one.
-func (s *Service) next(steps []*step, req fsrvp.Message) (found, expected *step, err error) {
-	err = errNoMatch
-	var blocked bool // by expected, or by another of the same kind
-	var again *step
-	for i, st := range steps {
-		matches := s.matches(st, req)
-		if matches && st.asked {
-			again = st
-		}
-		if st.asked || st.skipped {
-			continue
-		}
-		if matches && !blocked {
-			st.asked = true
-			if st.Succeeded() && st.Opnum() != fsrvp.OpGetShareMapping {
-				skip(steps[:i])
-			}
-			return st, nil, nil
-		}
-		if matches {
-			err = fmt.Errorf("%v has to come first", expected.Opnum())
-			break
-		}
-		if st.optional() {
-			continue
-		}
-		if expected == nil {
-			expected = st
-		}
-		blocked = blocked || st.Opnum() != req.Opnum()
-	}
-	if again != nil && req.Opnum() == fsrvp.OpGetShareMapping {
-		return again, nil, nil
-	}
-	return nil, expected, err
-}
-
-// optional tells whether a client may leave the call out.
-func (st *step) optional() bool {
-	return st.Opnum() == fsrvp.OpGetShareMapping || !st.Succeeded()
-}
-
-// skip marks what was left out.
-func skip(steps []*step) {
-	for _, st := range steps {
-		if !st.asked && st.optional() {
-			st.skipped = true
-		}
-	}
+	return &s.foreign
 }
 
 // matches tells whether a recorded call is the one that a client makes.

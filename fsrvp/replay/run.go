@@ -276,7 +276,13 @@ func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
 	if res.Err == nil && e.Answered() {
 		c := comparison{translation: r.translation, index: i, recorded: e}
 		c.compare(res.Response, res.Fault)
-		res.Differences = c.found
+		for _, d := range c.found {
+			if slices.ContainsFunc(r.Tolerate, func(rule Rule) bool { return rule.Tolerates(&d) }) {
+				res.Tolerated = append(res.Tolerated, d)
+			} else {
+				res.Differences = append(res.Differences, d)
+			}
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -296,5 +302,6 @@ func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
 		rep.Calls++
 	}
 	rep.Differences = append(rep.Differences, res.Differences...)
+	rep.Tolerated += len(res.Tolerated)
 	r.OnCall(res)
 }

@@ -60,29 +60,23 @@ type Service struct {
 
 	mu         sync.Mutex
 	names      *translation
-	queries    map[fsrvp.Opnum][]*step
-	creation   []*step                 // SetContext and StartShadowCopySet
-	lives      map[fsrvp.SetID][]*step // of sets that the recording's server gave
-	foreign    []*step                 // about other sets
-	copies     map[fsrvp.CopyID]bool   // that the recording's server gave
+	steps      []*step // all, as they began
+	queries    queries
+	creation   sequence                  // SetContext and StartShadowCopySet
+	lives      map[fsrvp.SetID]*sequence // of sets that the recording's server gave
+	foreign    sequence                  // about other sets
+	copies     map[fsrvp.CopyID]bool     // that the recording's server gave
 	departures int
 }
 
 var _ fsrvp.Service = (*Service)(nil)
 
-// A step is one recorded call.
-type step struct {
-	*transcript.Exchange
-	asked   bool // it has answered a call
-	skipped bool // it was left out
-}
-
 // NewService returns a Service that answers as a recording has it. The Exchanges may be in any order, and must not be
 // changed any more. It fails where one of them is not fit to be replayed.
 func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service, error) {
 	s := &Service{
-		queries: map[fsrvp.Opnum][]*step{},
-		lives:   map[fsrvp.SetID][]*step{},
+		queries: queries{},
+		lives:   map[fsrvp.SetID]*sequence{},
 		copies:  map[fsrvp.CopyID]bool{},
 	}
 	s.ServiceFunc = s.answer
@@ -100,7 +94,7 @@ func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service,
 		switch r := e.Response.(type) {
 		case *fsrvp.StartShadowCopySetResponse:
 			if r.Return.IsSuccess() {
-				s.lives[r.ShadowCopySetID] = nil
+				s.lives[r.ShadowCopySetID] = new(sequence)
 			}
 		case *fsrvp.AddToShadowCopySetResponse:
 			if r.Return.IsSuccess() {
@@ -109,24 +103,25 @@ func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service,
 		}
 	}
 	for _, i := range byTime(recording) {
-		s.add(&step{Exchange: recording[i]})
+		s.add(recording[i])
 	}
 	return s, nil
 }
 
-// add puts a step at the end of its sequence.
-func (s *Service) add(st *step) {
-	switch op := st.Opnum(); op {
+// add puts a call at the end of its sequence.
+func (s *Service) add(e *transcript.Exchange) {
+	st := &step{Exchange: e, key: keyOf(s.names.request(e.Request))}
+	s.steps = append(s.steps, st)
+	switch st.Opnum() {
 	case fsrvp.OpGetSupportedVersion, fsrvp.OpIsPathSupported, fsrvp.OpIsPathShadowCopied:
-		s.queries[op] = append(s.queries[op], st)
+		s.queries.add(st)
 	case fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet:
-		s.creation = append(s.creation, st)
+		s.creation.add(st)
 	default:
-		set := setOf(st.Request)
-		if life, ok := s.lives[set]; ok {
-			s.lives[set] = append(life, st)
+		if life, ok := s.lives[setOf(st.Request)]; ok {
+			life.add(st)
 		} else {
-			s.foreign = append(s.foreign, st)
+			s.foreign.add(st)
 		}
 	}
 }
@@ -137,26 +132,12 @@ func (s *Service) Unasked() []*transcript.Exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var rest []*transcript.Exchange
-	collect := func(steps []*step) {
-		for _, st := range steps {
-			if !st.asked {
-				rest = append(rest, st.Exchange)
-			}
+	for _, st := range s.steps {
+		if !st.asked {
+			rest = append(rest, st.Exchange)
 		}
 	}
-	for _, q := range s.queries {
-		collect(q)
-	}
-	collect(s.creation)
-	for _, life := range s.lives {
-		collect(life)
-	}
-	collect(s.foreign)
-	sorted := make([]*transcript.Exchange, len(rest))
-	for i, j := range byTime(rest) {
-		sorted[i] = rest[j]
-	}
-	return sorted
+	return rest
 }
 
 // Departures returns how many calls the recording did not answer.
@@ -225,13 +206,14 @@ func (s *Service) match(req fsrvp.Message) (*transcript.Exchange, fsrvp.Response
 	var st *step
 	var err error
 	var expected *step
-	switch op := req.Opnum(); op {
+	matches := func(st *step) bool { return s.matches(st, req) }
+	switch req.Opnum() {
 	case fsrvp.OpGetSupportedVersion, fsrvp.OpIsPathSupported, fsrvp.OpIsPathShadowCopied:
-		st, err = s.query(s.queries[op], req)
+		st, err = s.queries.next(req, matches)
 	case fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet:
-		st, expected, err = s.next(s.creation, req)
+		st, expected, err = s.creation.next(req, matches)
 	default:
-		st, expected, err = s.next(s.life(setOf(req)), req)
+		st, expected, err = s.life(setOf(req)).next(req, matches)
 	}
 	if err == nil && !st.Answered() {
 		err = errors.New("the recording has no answer to it")

@@ -27,9 +27,21 @@
 //	fault           where RPC answered with a fault: {"status":5,"name":"...","did_not_execute":false}; else absent
 //	response_error  a sentence: why there is neither response nor fault, or what the server knew of its E_FAIL; else absent
 //
-// Members that are not in this list are ignored, and "name"s are not read; client, server, user, mechanism, auth_level and
-// status may be absent. Apart from a header and times with nine digits, this is a subset of the JSON form of a
+// Members that are not in this list are ignored, and "name"s are not read; client, server, user, mechanism, auth_level,
+// status, and either of opnum and method may be absent. Apart from a header and times with nine digits, this is a subset of the JSON form of a
 // capture.Call. Another meaning of a member will have another version.
+//
+// # By hand
+//
+// An editor is enough to change what a server shall have answered, to leave calls out, or to write a test's script. Lines
+// that begin with # are comments. Times may have any number of digits, and need not be in order. A failure needs
+// no response: its status is enough, which may be a name or a number, so that this is a whole call:
+//
+//	# the commit takes too long
+//	{"time":"2026-11-27T02:00:03Z","response_time":"2026-11-27T02:01:03Z","method":"CommitShadowCopySet",
+//	 "request":{"ShadowCopySetId":"5c1a0d7e-93b4-4f0e-8a55-0d2f6c1b7e42","TimeOutInMilliseconds":60000},"status":"FSSAGENT_E_TIMEOUT"}
+//
+// but in one line. Where there are both, Return and status have to be the same.
 //
 // A transcript holds names of servers, shares and accounts, but no passwords, keys or tickets, and no stubs.
 package transcript

@@ -41,7 +41,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the caller's. An error, a
 // *Error, comes alone and last; the calls before it are good. Memory is that of one line.
 //
-// The sequence can be used once. Empty lines are passed over.
+// The sequence can be used once. Empty lines are passed over, and those that begin with #.
 func Read(r io.Reader) iter.Seq2[*Exchange, error] {
 	return func(yield func(*Exchange, error) bool) {
 		in := bufio.NewReaderSize(r, 64<<10)
@@ -53,7 +53,7 @@ func Read(r io.Reader) iter.Seq2[*Exchange, error] {
 				yield(nil, &Error{n, err})
 				return
 			}
-			if b = bytes.TrimSpace(b); len(b) > 0 {
+			if b = bytes.TrimSpace(b); len(b) > 0 && b[0] != '#' {
 				e, err := parseLine(b, !begun)
 				if err != nil {
 					if end && begun && !json.Valid(b) {
@@ -137,6 +137,14 @@ func parseLine(b []byte, first bool) (*Exchange, error) {
 }
 
 func (l *line) exchange() (*Exchange, error) {
+	if l.Opnum == nil && l.Method != "" {
+		for op := fsrvp.Opnum(0); op.Valid(); op++ {
+			if op.String() == l.Method {
+				l.Opnum = (*uint16)(&op)
+				break
+			}
+		}
+	}
 	switch {
 	case l.Time.IsZero():
 		return nil, errors.New("there is no time")
@@ -173,10 +181,19 @@ func (l *line) exchange() (*Exchange, error) {
 		e.Fault = l.Fault.fault()
 	}
 	switch {
+	case l.Status != nil && e.Response == nil && l.Fault == nil:
+		// A response with nothing but a status: a failure that somebody wrote by hand.
+		if e.Response = resp; *l.Status == 0 && !onlyStatus(resp) {
+			return nil, errors.New("the status is zero, and there is no response with the results")
+		}
+		if err := json.Unmarshal(fmt.Appendf(nil, `{"Return":%d}`, *l.Status), resp); err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
 	case l.Status != nil && e.Response == nil:
-		return nil, errors.New("there is a status and no response")
+		return nil, errors.New("there are a status and a fault; leave one of them out")
 	case l.Status != nil && fsrvp.Status(*l.Status) != e.Response.Status():
-		return nil, fmt.Errorf("the status is 0x%08X, and 0x%08X in the response", *l.Status, uint32(e.Response.Status()))
+		return nil, fmt.Errorf("the status is %v, and the Return of the response %v; change both, or leave the status out",
+			statusText(fsrvp.Status(*l.Status)), statusText(e.Response.Status()))
 	}
 	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("the call %w", err)

@@ -270,7 +270,7 @@ func TestErrors(t *testing.T) {
 		"deep":                    {headerLine + good + strings.Repeat("[", 1<<20) + "\n", 3, nil, "depth"},
 		"no time":                 {change(`"time":"2026-11-22T20:21:20Z",`, ""), 3, nil, "no time"},
 		"not a time":              {change(`20:21:20Z`, "20h"), 3, nil, "time"},
-		"no opnum":                {change(`"opnum":1,`, ""), 3, nil, "no opnum"},
+		"no opnum":                {change(`"opnum":1,"method":"SetContext",`, ``), 3, nil, "opnum"},
 		"unknown opnum":           {change(`"opnum":1`, `"opnum":13`), 3, nil, "no opnum 13"},
 		"large opnum":             {change(`"opnum":1`, `"opnum":65536`), 3, nil, "65536"},
 		"opnum of another method": {change(`"opnum":1`, `"opnum":2`), 3, nil, `"SetContext"`},
@@ -278,7 +278,9 @@ func TestErrors(t *testing.T) {
 		"another request":         {change(`{"Context":0}`, `{"Context":"x"}`), 3, nil, "request"},
 		"bad response":            {change(`{"Return":5}`, `{"Return":-5}`), 3, nil, "response"},
 		"another status":          {change(`"status":5`, `"status":6`), 3, nil, "0x00000006"},
-		"status of nothing":       {change(`{"Return":5}`, `null`), 3, nil, "no response"},
+		"success without results": {headerLine + good + `{"time":"2026-11-22T20:21:20Z","opnum":2,"request":{},"status":0}`, 3, nil, "no response with the results"},
+		"status and fault":        {change(`{"Return":5}`, `null,"fault":{"status":5}`), 3, nil, "leave one of them out"},
+		"status of no name":       {change(`"status":5`, `"status":"E_NOTHING"`), 3, nil, "there is no status"},
 		"response and fault":      {change(`"status":5`, `"status":5,"fault":{"status":5}`), 3, nil, "both"},
 		"reader fails":            {"", 3, errReader, ""},
 	} {
@@ -405,4 +407,23 @@ func FuzzRead(f *testing.F) {
 			require.Equal(t, kept, again)
 		}
 	})
+}
+
+// TestByHand reads what somebody wrote with an editor.
+func TestByHand(t *testing.T) {
+	text := "# what the server shall answer\n" + headerLine + `
+  # first no, then yes
+{"time":"2026-11-27T02:00:00Z","method":"CommitShadowCopySet","request":{"ShadowCopySetId":"5c1a0d7e-93b4-4f0e-8a55-0d2f6c1b7e42"},"status":"fssagent_e_timeout"}
+{"time":"2026-11-27T02:01:00.5+01:00","opnum":4,"request":{"ShadowCopySetId":"5c1a0d7e-93b4-4f0e-8a55-0d2f6c1b7e42"},"status":"0x0"}
+{"time":"2026-11-27T02:02:00Z","method":"GetSupportedVersion","request":{},"status":5}
+{"time":"2026-11-27T02:03:00Z","method":"SetContext","request":{"Context":0},"response":{"Return":0},"status":"ZERO"}
+`
+	calls, err := ReadAll(strings.NewReader(text))
+	require.NoError(t, err)
+	require.Len(t, calls, 4)
+	require.Equal(t, fsrvp.ErrTimeout, calls[0].Response.Status())
+	require.Equal(t, fsrvp.OpCommitShadowCopySet, calls[0].Opnum())
+	require.True(t, calls[1].Succeeded())
+	require.Equal(t, &fsrvp.GetSupportedVersionResponse{Return: 5}, calls[2].Response)
+	require.True(t, calls[3].Succeeded())
 }

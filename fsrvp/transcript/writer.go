@@ -36,7 +36,7 @@ type line struct {
 	Method        string          `json:"method"`
 	Request       json.RawMessage `json:"request"`
 	Response      json.RawMessage `json:"response"`
-	Status        *uint32         `json:"status"`
+	Status        *statusValue    `json:"status"`
 	StatusName    string          `json:"status_name,omitempty"`
 	Fault         *faultLine      `json:"fault,omitempty"`
 	ResponseError string          `json:"response_error,omitempty"`
@@ -142,7 +142,7 @@ func appendExchange(b *bytes.Buffer, e *Exchange) error {
 			return err
 		}
 		status := r.Status()
-		l.Status, l.StatusName = (*uint32)(&status), status.Name()
+		l.Status, l.StatusName = (*statusValue)(&status), status.Name()
 	}
 	if f := e.Fault; f != nil {
 		l.Fault = &faultLine{uint32(f.Status), f.Status.String(), f.DidNotExecute}
