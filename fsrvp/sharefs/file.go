@@ -14,9 +14,14 @@ import (
 
 // A File is an open file or directory of a share.
 type File struct {
-	f    handle
-	fsys *FS
-	name string
+	fsys    *FS
+	name    string
+	options *smb2.OpenOptions
+
+	opened sync.Mutex
+	f      handle
+	of     share // that f is open in, as it was when the file was used last
+	closed bool
 
 	mu     sync.Mutex
 	off    int64
@@ -37,7 +42,7 @@ var (
 
 // fault makes an error of an operation on the file: fs.ErrClosed after its own Close.
 func (f *File) fault(op string, err error) error {
-	if errors.Is(err, net.ErrClosed) && f.fsys.t.alive() {
+	if _, of := f.current(); errors.Is(err, net.ErrClosed) && of.alive() {
 		err = errors.Join(err, fs.ErrClosed)
 	}
 	return fault(op, f.name, err)
@@ -45,7 +50,7 @@ func (f *File) fault(op string, err error) error {
 
 // SMB returns the file as package smb2 has it, or nil where the system has opened the share.
 func (f *File) SMB() *smb2.File {
-	if own, ok := f.f.(smbFile); ok {
+	if own, ok := f.handle().(smbFile); ok {
 		return own.File
 	}
 	return nil
@@ -56,7 +61,11 @@ func (f *File) Close() error {
 	f.mu.Lock()
 	f.drop()
 	f.mu.Unlock()
-	return f.fault("close", f.f.CloseLater())
+	f.opened.Lock()
+	f.closed = true
+	h := f.f
+	f.opened.Unlock()
+	return f.fault("close", h.CloseLater())
 }
 
 // drop forgets what was read ahead. It is called with mu.
@@ -69,11 +78,19 @@ func (f *File) drop() {
 
 // Stat asks the server.
 func (f *File) Stat() (fs.FileInfo, error) {
-	i, err := f.f.Stat(f.fsys.ctx)
+	i, err := f.status()
 	if err != nil {
 		return nil, f.fault("stat", err)
 	}
 	return newInfo(f.name, i, 0, 0, true), nil
+}
+
+func (f *File) status() (i smb2.FileInfo, err error) {
+	err = f.run(func(h handle) (err error) {
+		i, err = h.Stat(f.fsys.ctx)
+		return err
+	})
+	return i, err
 }
 
 // ReadAt reads with several requests underway, where b is longer than one.
@@ -81,7 +98,12 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrInvalid}
 	}
-	n, err := f.f.ReadAt(f.fsys.ctx, b, off)
+	n := 0
+	err := f.run(func(h handle) error {
+		m, err := h.ReadAt(f.fsys.ctx, b[n:], off+int64(n))
+		n += m
+		return err
+	})
 	return n, f.fault("read", err)
 }
 
@@ -93,15 +115,18 @@ func (f *File) Read(b []byte) (int, error) {
 		return 0, nil
 	}
 	if len(f.piece) == 0 {
-		if f.ahead == nil {
-			f.ahead = f.f.reader(f.off, -1, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
-		}
-		p, err := f.ahead.Next(f.fsys.ctx)
+		err := f.run(func(h handle) (err error) {
+			if f.ahead == nil {
+				f.ahead = h.reader(f.off, -1, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+			}
+			if f.piece, err = f.ahead.Next(f.fsys.ctx); err != nil {
+				f.ahead = nil
+			}
+			return err
+		})
 		if err != nil {
-			f.ahead = nil
 			return 0, f.fault("read", err)
 		}
-		f.piece = p
 	}
 	n := copy(b, f.piece)
 	f.piece = f.piece[n:]
@@ -115,7 +140,7 @@ func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drop()
-	info := f.f.Info()
+	info := f.handle().Info()
 	if end := int64(info.EndOfFile & (1<<63 - 1)); info.Attributes&smb2.AttributeSparse != 0 && end > f.off {
 		if total, err = f.writeSparse(w, end); err != nil {
 			return total, err
@@ -127,23 +152,40 @@ func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 
 // copyTo copies length bytes, or all, from the position on.
 func (f *File) copyTo(w io.Writer, length int64) (total int64, err error) {
-	r := f.f.reader(f.off, length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
-	defer r.Stop()
-	for {
-		p, err := r.Next(f.fsys.ctx)
-		if err == io.EOF {
-			return total, nil
+	total, err = f.pieces(f.off, length, func(p []byte, _ int64) (int, error) { return w.Write(p) })
+	f.off += total
+	return total, err
+}
+
+// pieces gives length bytes from off on, or all, to write, in order, with the place of each piece. It returns how many were written.
+func (f *File) pieces(off, length int64, write func(p []byte, at int64) (int, error)) (total int64, err error) {
+	var written error // by write, in which the connection has no part
+	err = f.run(func(h handle) error {
+		left := length
+		if left >= 0 {
+			left -= total
 		}
-		if err != nil {
-			return total, f.fault("read", err)
+		r := h.reader(off+total, left, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
+		defer r.Stop()
+		for {
+			p, err := r.Next(f.fsys.ctx)
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			var n int
+			n, written = write(p, off+total)
+			if total += int64(n); written != nil {
+				return nil
+			}
 		}
-		n, err := w.Write(p)
-		total += int64(n)
-		f.off += int64(n)
-		if err != nil {
-			return total, err
-		}
+	})
+	if written != nil {
+		return total, written
 	}
+	return total, f.fault("read", err)
 }
 
 // zeros are what holes read as.
@@ -151,7 +193,7 @@ var zeros [1 << 20]byte
 
 // writeSparse copies up to end. A server that does not know the ranges is asked for everything.
 func (f *File) writeSparse(w io.Writer, end int64) (total int64, err error) {
-	ranges, err := f.f.AllocatedRanges(f.fsys.ctx, f.off, end-f.off)
+	ranges, err := f.ranges(f.off, end-f.off)
 	if err != nil {
 		return 0, nil
 	}
@@ -179,10 +221,18 @@ func (f *File) writeSparse(w io.Writer, end int64) (total int64, err error) {
 	return total, nil
 }
 
+func (f *File) ranges(off, length int64) (ranges []smb2.Range, err error) {
+	err = f.run(func(h handle) (err error) {
+		ranges, err = h.AllocatedRanges(f.fsys.ctx, off, length)
+		return err
+	})
+	return ranges, err
+}
+
 // Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. Of a server that does not know them it
 // is all of the file.
 func (f *File) Ranges() ([]smb2.Range, error) {
-	i, err := f.f.Stat(f.fsys.ctx)
+	i, err := f.status()
 	if err != nil {
 		return nil, f.fault("ranges", err)
 	}
@@ -190,7 +240,7 @@ func (f *File) Ranges() ([]smb2.Range, error) {
 	if size == 0 {
 		return nil, nil
 	}
-	ranges, err := f.f.AllocatedRanges(f.fsys.ctx, 0, size)
+	ranges, err := f.ranges(0, size)
 	switch smb2.StatusOf(err) {
 	case smb2.StatusInvalidDeviceRequest, smb2.StatusNotSupported, smb2.StatusNotImplemented, smb2.StatusInvalidParameter:
 		return []smb2.Range{{Offset: 0, Length: size}}, nil
@@ -206,21 +256,9 @@ func (f *File) DataTo(w io.WriterAt) (total int64, err error) {
 		return 0, err
 	}
 	for _, part := range ranges {
-		r := f.f.reader(part.Offset, part.Length, f.fsys.cfg.Chunk, f.fsys.cfg.Window)
-		for {
-			at := r.Offset()
-			p, err := r.Next(f.fsys.ctx)
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return total, f.fault("read", err)
-			}
-			n, err := w.WriteAt(p, at)
-			if total += int64(n); err != nil {
-				r.Stop()
-				return total, err
-			}
+		n, err := f.pieces(part.Offset, part.Length, w.WriteAt)
+		if total += n; err != nil {
+			return total, err
 		}
 	}
 	return total, nil
@@ -297,7 +335,7 @@ func (f *File) list() error {
 	if f.ended {
 		return io.EOF
 	}
-	piece, err := f.f.List(f.fsys.ctx, !f.listed)
+	piece, err := f.handle().List(f.fsys.ctx, !f.listed)
 	f.listed = true
 	if err == io.EOF {
 		f.ended = true
@@ -317,13 +355,21 @@ func (f *File) list() error {
 // Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner|smb2.SecurityGroup|smb2.SecurityDACL, in its
 // self-relative form. The SACL needs a file that was opened with smb2.AccessSystemSecurity.
 func (f *File) Descriptor(parts uint32) ([]byte, error) {
-	d, err := f.f.Descriptor(f.fsys.ctx, parts)
+	var d []byte
+	err := f.run(func(h handle) (err error) {
+		d, err = h.Descriptor(f.fsys.ctx, parts)
+		return err
+	})
 	return d, f.fault("descriptor", err)
 }
 
 // Streams returns the alternate streams of data: the file's own is left out.
 func (f *File) Streams() ([]smb2.Stream, error) {
-	all, err := f.f.Streams(f.fsys.ctx)
+	var all []smb2.Stream
+	err := f.run(func(h handle) (err error) {
+		all, err = h.Streams(f.fsys.ctx)
+		return err
+	})
 	if err != nil {
 		return nil, f.fault("streams", err)
 	}
@@ -342,20 +388,22 @@ func (f *File) OpenStream(name string) (*File, error) {
 		return nil, &fs.PathError{Op: "open", Path: f.name + ":" + name, Err: fs.ErrInvalid}
 	}
 	o := f.fsys.options(0)
-	opened, err := f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, o)
+	smb, called := f.handle().Name()+":"+name, f.name+":"+name
+	stream, err := f.fsys.open(smb, called, o)
 	if e := (*smb2.Error)(nil); errors.As(err, &e) && e.Status == smb2.StatusNotSupported && !o.NoBackupIntent {
 		// Samba 4.22 opens no stream for those who have the privilege to back up. Without it the file's ACL decides.
 		o.NoBackupIntent = true
-		opened, err = f.fsys.t.open(f.fsys.ctx, f.f.Name()+":"+name, o)
+		stream, err = f.fsys.open(smb, called, o)
 	}
-	if err != nil {
-		return nil, fault("open", f.name+":"+name, err)
-	}
-	return &File{f: opened, fsys: f.fsys, name: f.name + ":" + name}, nil
+	return stream, err
 }
 
 // ReparsePoint returns the data of a reparse point, tag included, that was opened with smb2.OptionReparsePoint (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint() ([]byte, error) {
-	b, err := f.f.ReparsePoint(f.fsys.ctx)
+	var b []byte
+	err := f.run(func(h handle) (err error) {
+		b, err = h.ReparsePoint(f.fsys.ctx)
+		return err
+	})
 	return bytes.Clone(b), f.fault("readlink", err)
 }

@@ -36,7 +36,6 @@ type handle interface {
 // A reader reads a part of a file, ahead of its user.
 type reader interface {
 	Next(ctx context.Context) ([]byte, error)
-	Offset() int64
 	Stop()
 }
 

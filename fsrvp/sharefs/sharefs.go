@@ -44,6 +44,10 @@ type Config struct {
 	MaxDirEntries int
 	// MaxReadFile bounds what ReadFile keeps of one file, in bytes. Zero means 1 GiB.
 	MaxReadFile int64
+	// ReconnectTime is how long a share whose connection breaks is tried to be connected to again, with files that are open
+	// opened again where they are the same still; then all operations fail at once. Zero means 30 s; a negative value means never. Neither a share that
+	// was given to [New] nor one of [OpenSystem] is connected to again.
+	ReconnectTime time.Duration
 }
 
 // An Opener connects to shares: smbpipe.Dialer does.
@@ -53,7 +57,7 @@ type Opener interface {
 
 // An FS is a share. It may be used by several goroutines at once, and so may its files, but for a file's own position.
 type FS struct {
-	t   share
+	c   *connection
 	cfg *Config
 	ctx context.Context
 }
@@ -71,7 +75,12 @@ func Open(ctx context.Context, o Opener, unc string, cfg *Config) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(t, cfg), nil
+	f := New(t, cfg)
+	f.c.open = func(ctx context.Context) (share, error) {
+		t, err := o.OpenTree(ctx, unc)
+		return smbShare{t}, err
+	}
+	return f, nil
 }
 
 // New returns the files of a share that is connected, and owns it.
@@ -94,7 +103,7 @@ func newFS(t share, cfg *Config) *FS {
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	return &FS{t: t, cfg: cfg, ctx: context.Background()}
+	return &FS{c: &connection{share: t, wait: cfg.reconnectTime()}, cfg: cfg, ctx: context.Background()}
 }
 
 // WithContext returns the same share, whose operations, and those of files that it opens, end with ctx.
@@ -104,16 +113,16 @@ func (f *FS) WithContext(ctx context.Context) *FS {
 	return &g
 }
 
-// Tree returns the connection to the share as package smb2 has it, or nil where the system has it.
+// Tree returns the connection to the share, as it is now, or nil where the system has it.
 func (f *FS) Tree() *smb2.Tree {
-	if own, ok := f.t.(smbShare); ok {
+	if own, ok := f.c.current().(smbShare); ok {
 		return own.Tree
 	}
 	return nil
 }
 
 // Close disconnects from the share. What is open ends with errors that match net.ErrClosed.
-func (f *FS) Close() error { return f.t.Close() }
+func (f *FS) Close() error { return f.c.close() }
 
 // fault makes a *fs.PathError.
 func fault(op, name string, err error) error {
@@ -160,11 +169,21 @@ func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	if o == nil {
 		o = f.options(0)
 	}
-	opened, err := f.t.open(f.ctx, s, o)
+	return f.open(s, name, o)
+}
+
+// open opens what the server calls smb, and errors call name.
+func (f *FS) open(smb, name string, o *smb2.OpenOptions) (*File, error) {
+	file := &File{fsys: f, name: name, options: o}
+	err := f.run(func(s share) (err error) {
+		file.f, err = s.open(f.ctx, smb, o)
+		file.of = s
+		return err
+	})
 	if err != nil {
 		return nil, fault("open", name, err)
 	}
-	return &File{f: opened, fsys: f, name: name}, nil
+	return file, nil
 }
 
 // Stat follows links where the server does, as Open does.
@@ -180,29 +199,41 @@ func (f *FS) stat(name string, options uint32) (fs.FileInfo, error) {
 	}
 	o := f.options(options)
 	o.Access = smb2.AccessReadAttributes | smb2.AccessSynchronize
-	opened, err := f.t.open(f.ctx, s, o)
+	var out fs.FileInfo
+	err = f.run(func(of share) error {
+		opened, err := of.open(f.ctx, s, o)
+		if err != nil {
+			return err
+		}
+		defer opened.CloseLater()
+		tag := uint32(0)
+		info := opened.Info()
+		if options != 0 && info.Attributes&smb2.AttributeReparsePoint != 0 {
+			if tag, err = opened.ReparseTag(f.ctx); err != nil {
+				return err
+			}
+		}
+		out = newInfo(name, info, tag, 0, options == 0)
+		return nil
+	})
 	if err != nil {
 		return nil, fault("stat", name, err)
 	}
-	defer opened.CloseLater()
-	tag := uint32(0)
-	info := opened.Info()
-	if options != 0 && info.Attributes&smb2.AttributeReparsePoint != 0 {
-		if tag, err = opened.ReparseTag(f.ctx); err != nil {
-			return nil, fault("stat", name, err)
-		}
-	}
-	return newInfo(name, info, tag, 0, options == 0), nil
+	return out, nil
 }
 
 // ReadDir lists a directory, sorted by name.
 func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
-	dir, err := f.OpenFile(name, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	all, err := dir.ReadDir(-1)
+	var all []fs.DirEntry
+	err := f.run(func(share) error { // a listing that breaks begins again
+		dir, err := f.OpenFile(name, nil)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		all, err = dir.ReadDir(-1)
+		return err
+	})
 	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return all, err
 }
@@ -217,7 +248,11 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 	if limit == 0 {
 		limit = 1 << 30
 	}
-	b, err := f.t.ReadFile(f.ctx, s, f.options(smb2.OptionNonDirectory), limit)
+	var b []byte
+	err = f.run(func(of share) (err error) {
+		b, err = of.ReadFile(f.ctx, s, f.options(smb2.OptionNonDirectory), limit)
+		return err
+	})
 	if errors.Is(err, smb2.StatusFileIsADirectory) {
 		return nil, fault("read", name, err)
 	}
