@@ -20,7 +20,7 @@ type connection struct {
 	mu      sync.Mutex
 	share   share
 	closed  bool
-	given   bool // up: the server did not come back in time
+	given   bool     // up: the server did not come back in time
 	renewal *renewal // that is underway, or nil
 }
 
