@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
@@ -129,4 +130,48 @@ func TestAdministration(t *testing.T) {
 		_, err := command(wrong...)
 		require.Error(t, err, "%q", wrong)
 	}
+}
+
+// TestStateLost: an agent whose table is gone while its copies are there does not start, with an exit status of its own, and says what to do; what it says works.
+func TestStateLost(t *testing.T) {
+	s := newSite(t)
+	conf := s.config(t, good)
+	sv := startService(t, s, conf)
+	c, err := sv.dial(t, "secret")
+	require.NoError(t, err)
+	require.NoError(t, c.SetContext(t.Context(), fsrvp.ContextNASRollback))
+	set, err := c.StartShadowCopySet(t.Context(), fsrvp.NewSetID())
+	require.NoError(t, err)
+	_, err = c.AddToShadowCopySet(t.Context(), fsrvp.NewCopyID(), set, `\\localhost\data`)
+	require.NoError(t, err)
+	require.NoError(t, c.CommitShadowCopySet(t.Context(), set, time.Minute))
+	require.NoError(t, c.ExposeShadowCopySet(t.Context(), set, time.Minute))
+	require.NoError(t, c.RecoveryCompleteShadowCopySet(t.Context(), set))
+
+	command := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), append(args, "-config", conf), &out, io.Discard)
+		return out.String(), err
+	}
+	_, err = command("state", "accept")
+	require.ErrorContains(t, err, "end it first")
+	require.NoError(t, sv.stop())
+	require.NoError(t, os.RemoveAll(s.path("state")))
+
+	_, err = command()
+	exit := new(program.Exit)
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, exitState, exit.Status)
+	require.ErrorContains(t, err, "fsrvp-agent state accept")
+	out, err := command("state", "accept")
+	require.NoError(t, err)
+	require.Contains(t, out, "with 0 sets")
+	again := startService(t, s, conf)
+	out, err = command("orphans")
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(out, "\n"), "a snapshot and a share: %s", out)
+	out, err = command("orphans", "-remove", "-force")
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(out, "removed"), out)
+	require.Equal(t, 0.0, again.value(t, "fsrvp_problems"))
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/ntlm"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
@@ -336,4 +337,41 @@ func TestMetrics(t *testing.T) {
 	_, err = c.GetSupportedVersion(ctx)
 	require.ErrorIs(t, err, fsrvp.ErrAccessDenied)
 	require.Equal(t, 1.0, sv.value(t, "fsrvp_refused_total", "reason=access"))
+}
+
+// TestReloadKeytab: the keys of a keytab that has changed are taken without a signal, another keytab with SIGHUP, and one that is none is
+// refused while the old one stays.
+func TestReloadKeytab(t *testing.T) {
+	s := newSite(t)
+	realm := krb5test.NewRealm("EXAMPLE.COM", 0)
+	realm.AddUser("backup")
+	write := func(name string) {
+		realm.AddService("host/localhost") // a new key
+		b, err := realm.Keytab().AppendBinary(nil)
+		require.NoError(t, err)
+		s.write(t, name, string(b), 0o600)
+	}
+	text := strings.NewReplacer("ntlm-users = $D/users", "keytab = $D/one.keytab", `TEST\backup`, "backup@EXAMPLE.COM").Replace(good)
+	write("one.keytab")
+	sv := startService(t, s, s.config(t, text))
+	may := func() error {
+		c, err := fsrvp.Dial(t.Context(), "localhost", &fsrvp.Config{Transport: &dcerpc.TCPDialer{Port: sv.port}, Auth: realm.Initiator("backup")})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.GetSupportedVersion(t.Context())
+		return err
+	}
+	require.NoError(t, may())
+	write("one.keytab")
+	require.NoError(t, may())
+	write("two.keytab")
+	require.Error(t, may())
+	s.config(t, strings.Replace(text, "one.keytab", "damaged", 1))
+	require.Contains(t, sv.hangup(t, "mistake="), "klist -k")
+	require.Error(t, may())
+	s.config(t, strings.Replace(text, "one.keytab", "two.keytab", 1)+"require-pac = yes\n")
+	require.Contains(t, sv.hangup(t, "was read again"), `"taken over"="keytab require-pac" all=true`)
+	require.NoError(t, may())
 }

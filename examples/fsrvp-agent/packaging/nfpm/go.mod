@@ -1,6 +1,6 @@
 module github.com/go-fsrvp/go-fsrvp/examples/fsrvp-agent/packaging/nfpm
 
-go 1.25.0
+go 1.26.0
 
 tool github.com/goreleaser/nfpm/v2/cmd/nfpm
 
@@ -57,8 +57,8 @@ require (
 	github.com/wk8/go-ordered-map/v2 v2.1.8 // indirect
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	gitlab.com/digitalxero/go-conventional-commit v1.0.7 // indirect
-	golang.org/x/crypto v0.54.0 // indirect
-	golang.org/x/net v0.56.0 // indirect
+	golang.org/x/crypto v0.56.0 // indirect
+	golang.org/x/net v0.57.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
