@@ -12,6 +12,7 @@ import (
 //
 //	none       nothing; no trailer
 //	connect    nothing; no trailer in responses, and one that means nothing in requests
+//	call       as packet; our server knows no such level
 //	packet     as integrity, which is what Windows does
 //	integrity  signature over stub and padding, with header signing over header and trailer too
 //	privacy    the same, and stub and padding encrypted
@@ -23,7 +24,15 @@ type securityContext struct {
 }
 
 // protects tells whether PDUs are signed.
-func (s *securityContext) protects() bool { return s != nil && s.level >= LevelPacket }
+func (s *securityContext) protects() bool { return s != nil && s.level >= LevelInsecureCall }
+
+// strength is the level by which PDUs are protected.
+func (l AuthLevel) strength() AuthLevel {
+	if l == LevelInsecureCall {
+		return LevelPacket
+	}
+	return l
+}
 
 // describe sets the trailer of the fragments that f makes. A nil context makes none.
 func (s *securityContext) describe(f *pdu.Fragmenter) {
@@ -31,7 +40,7 @@ func (s *securityContext) describe(f *pdu.Fragmenter) {
 		return
 	}
 	f.AuthType, f.AuthLevel, f.AuthContextID = uint8(s.typ), uint8(s.level), s.id
-	f.TokenSize = s.TokenSize(s.level)
+	f.TokenSize = s.TokenSize(s.level.strength())
 }
 
 // release gives back what a context holds besides memory.

@@ -42,7 +42,7 @@ func newNegotiation(iface SyntaxID, cfg *Config) (*negotiation, error) {
 		return nil, errors.New("no Config.Auth: a connection without security has to ask for LevelInsecureNone")
 	case n.auth != nil && n.level == LevelInsecureNone:
 		return nil, errors.New("Config.Auth together with LevelInsecureNone")
-	case n.level == 3 || n.level > LevelPrivacy:
+	case n.level > LevelPrivacy:
 		return nil, fmt.Errorf("there is no level %d", n.level)
 	}
 	if len(n.syntaxes) == 0 {
@@ -216,7 +216,7 @@ func (n *negotiation) firstToken(ctx context.Context) (token []byte, done bool, 
 	if n.auth == nil {
 		return nil, false, nil
 	}
-	sec, err := n.auth.NewContext(n.target, n.level)
+	sec, err := n.auth.NewContext(n.target, n.level.strength())
 	if err != nil {
 		return nil, false, err
 	}

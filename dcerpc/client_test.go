@@ -52,7 +52,6 @@ func TestConfigErrors(t *testing.T) {
 		{"no security", &dcerpc.Config{}, "has to ask for LevelInsecureNone"},
 		{"a level without a mechanism", &dcerpc.Config{Level: dcerpc.LevelPrivacy}, "has to ask for LevelInsecureNone"},
 		{"a mechanism without a level", &dcerpc.Config{Auth: mech.Initiator(), Level: dcerpc.LevelInsecureNone}, "together with LevelInsecureNone"},
-		{"level call", &dcerpc.Config{Auth: mech.Initiator(), Level: 3}, "no level 3"},
 		{"level 7", &dcerpc.Config{Auth: mech.Initiator(), Level: 7}, "no level 7"},
 		{"small fragments", &dcerpc.Config{Level: dcerpc.LevelInsecureNone, MaxFragment: 1431}, "MaxFragment is 1431"},
 		{"large fragments", &dcerpc.Config{Level: dcerpc.LevelInsecureNone, MaxFragment: 65536}, "MaxFragment is 65536"},
@@ -65,6 +64,17 @@ func TestConfigErrors(t *testing.T) {
 			require.ErrorIs(t, err, net.ErrClosed)
 		})
 	}
+}
+
+// TestLevelCall asks for a level that servers refuse, or take for packet protection.
+func TestLevelCall(t *testing.T) {
+	mech := &dcerpctest.Mechanism{}
+	l := serve(t, echoServer(mech, &echo{}))
+	conn, err := l.Dial(t.Context())
+	require.NoError(t, err)
+	_, err = dcerpc.NewClientConn(t.Context(), conn, echoInterface(), &dcerpc.Config{Auth: mech.Initiator(), Level: dcerpc.LevelInsecureCall})
+	var refused *dcerpc.BindError
+	require.ErrorAs(t, err, &refused)
 }
 
 func TestStubInAnotherSyntax(t *testing.T) {

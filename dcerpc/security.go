@@ -24,6 +24,7 @@ const (
 	LevelDefault         AuthLevel = 0
 	LevelInsecureNone    AuthLevel = 1
 	LevelInsecureConnect AuthLevel = 2
+	LevelInsecureCall    AuthLevel = 3 // of connectionless RPC; on connections servers refuse it, or take it for LevelPacket (MS-RPCE 2.2.1.1.8)
 	LevelPacket          AuthLevel = 4 // signed, as LevelIntegrity is; Windows does the same
 	LevelIntegrity       AuthLevel = 5
 	LevelPrivacy         AuthLevel = 6

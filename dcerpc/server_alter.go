@@ -124,7 +124,7 @@ func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refus
 		return denied(reason("auth context changed in the middle of an exchange"))
 	case len(c.security) >= c.limits.SecurityContexts || open >= unfinishedContexts:
 		return nil, fatal(pdu.FaultProtocolError, reason("too many security contexts"))
-	case level <= LevelInsecureNone || level == levelCall || level > LevelPrivacy:
+	case level <= LevelInsecureNone || level == LevelInsecureCall || level > LevelPrivacy:
 		return denied(reason("no such auth level"))
 	}
 	acceptor := c.server.acceptor(AuthType(trailer.Type))

@@ -123,7 +123,7 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	switch {
 	case acceptor == nil:
 		return nil, nil, nak(pdu.NakAuthTypeNotRecognized, reason("no such auth type"))
-	case level == levelCall:
+	case level == LevelInsecureCall: // Windows takes it for none that it knows
 		return nil, nil, nak(pdu.NakInvalidChecksum, reason("auth level call"))
 	}
 	sec, err := c.open(acceptor, trailer)
@@ -137,9 +137,6 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	}
 	return sec, token, nil
 }
-
-// levelCall protects the beginning of each call, of connectionless RPC alone. Windows takes it for none that it knows.
-const levelCall AuthLevel = 3
 
 // A contextProblem, as an error, is why an offer of presentation contexts cannot be answered context by context.
 type contextProblem int

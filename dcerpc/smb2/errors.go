@@ -36,6 +36,7 @@ const (
 	OpWritePipe = "write pipe"
 	OpOpen      = "open"
 	OpRead      = "read"
+	OpWrite     = "write"
 	OpList      = "list"
 	OpQuery     = "query"
 	OpClose     = "close"

@@ -27,6 +27,7 @@ const (
 	accessPipe                 = 0x0012019F // FILE_GENERIC_READ | FILE_GENERIC_WRITE
 	shareRead, shareAll        = 0x1, 0x7
 	dispositionOpen            = 1
+	dispositionOverwriteIf     = 5 // the file is made, or emptied
 	impersonationImpersonation = 2
 )
 
@@ -338,6 +339,7 @@ const (
 	FSCTLValidateNegotiateInfo = 0x00140204
 	FSCTLQueryAllocatedRanges  = 0x000940CF
 	FSCTLGetReparsePoint       = 0x000900A8
+	FSCTLEnumerateSnapshots    = 0x00144064 // of a share's root: the previous versions that there are (MS-SMB2 3.3.5.15.1)
 )
 
 // An IOCTLRequest is a control code with its input (MS-SMB2 2.2.31):
