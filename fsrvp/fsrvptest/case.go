@@ -2,6 +2,7 @@ package fsrvptest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,12 +18,12 @@ const (
 	Smbtorture Suite = "smbtorture" // Samba's rpc.fsrvp
 )
 
-// A Case is one thing that a server has to do.
+// A Case is one thing that a server must do.
 type Case struct {
 	Suite   Suite
-	Section string // of MS-FSRVP, "3.1.4.2"
+	Section string // of MS-FSRVP 16.0, "3.1.4.2"
 	Name    string // unique, "SetContext/AnotherClient"
-	// Demand is what the server has to do, in a sentence.
+	// Demand is what the text says, in a sentence.
 	Demand string
 
 	run func(*trial)
@@ -44,10 +45,13 @@ type Verdict uint8
 const (
 	Passed Verdict = iota + 1
 	Failed
+	// NotApplicable: the target has not got what the case needs.
 	NotApplicable
+	// Blocked: the case could not begin, because of what an earlier one has left on the server.
+	Blocked
 )
 
-// String returns "pass", "fail" or "n/a".
+// String returns "pass", "fail", "n/a" or "blocked".
 func (v Verdict) String() string {
 	switch v {
 	case Passed:
@@ -56,6 +60,8 @@ func (v Verdict) String() string {
 		return "fail"
 	case NotApplicable:
 		return "n/a"
+	case Blocked:
+		return "blocked"
 	}
 	return fmt.Sprintf("Verdict(%d)", uint8(v))
 }
@@ -64,27 +70,78 @@ func (v Verdict) String() string {
 type Result struct {
 	Verdict Verdict
 	Reason  string
-	Took    time.Duration
+	// BlockedBy is the name of the case that has left the server as it is, where the verdict is Blocked.
+	BlockedBy string
+	// Did tells in one line what was called and what the server answered.
+	Did string
+	// Calls are all calls, those of the clean-up too.
+	Calls []Call
+	Took  time.Duration
 }
 
 const defaultCaseTimeout = 5 * time.Minute
 
-// Run runs the case on a target, and deletes what it made there. A case that cannot clean up has failed.
+// Run runs the case on a target, and deletes what it made there, by the ids that the server answered, expected or not. Where the
+// server stays blocked, Run resets it by Target.Reset or waits for its Message Sequence Timer; where that does not help, the case has
+// failed, and the next ones are Blocked until the server is free. Target remembers that: use one for all cases of a run.
+//
+// Run takes longer than Target.CaseTimeout where it cleans up.
 func (c *Case) Run(ctx context.Context, target *Target) Result {
-	begun := time.Now()
+	begin := time.Now()
+	if target.memory == nil {
+		target.memory = new(memory)
+	}
 	limit := target.CaseTimeout
 	if limit == 0 {
 		limit = defaultCaseTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tr := &trial{Target: target, ctx: ctx}
+	tr := newTrial(limited, ctx, c.Name, target)
+	defer tr.hangUp()
 	res := tr.attempt(c.run)
-	if err := tr.cleanUp(); err != nil && res.Verdict != Failed {
-		res = Result{Verdict: Failed, Reason: "clean-up: " + err.Error()}
+	res.Did = did(tr.calls)
+	err := tr.cleanUp()
+	if res.Verdict == Failed && tr.Reset != nil {
+		ctx, cancel := tr.removal()
+		defer cancel()
+		if err = tr.reset(ctx); err != nil {
+			err = &blockedError{err}
+		}
 	}
-	res.Took = time.Since(begun)
+	switch {
+	case err != nil && res.Verdict == Failed:
+		res.Reason += "; clean-up: " + err.Error()
+	case err != nil && res.Verdict != Blocked:
+		res.Verdict, res.Reason = Failed, "clean-up: "+err.Error()
+	}
+	if blocked := new(blockedError); errors.As(err, &blocked) && res.Verdict != Blocked {
+		tr.memory.blockedBy, tr.memory.why = c.Name, blocked
+	}
+	if res.Verdict == Failed && tr.Reset == nil {
+		tr.memory.left = c.Name
+	}
+	res.Calls, res.Took = tr.calls, time.Since(begin)
 	return res
+}
+
+// unblock ends the case as blocked where an earlier one has left the server so that none can begin. It is called before the first
+// call that needs a free server.
+func (tr *trial) unblock() {
+	if tr.memory.blockedBy == "" {
+		return
+	}
+	tr.cleaning, tr.touched = true, true
+	defer func() { tr.cleaning = false }()
+	ctx, cancel := tr.removal()
+	defer cancel()
+	if tr.force(ctx) == nil {
+		tr.memory.blockedBy, tr.memory.why = "", nil
+		return
+	}
+	tr.touched = false // there is nothing of this case to clean up
+	panic(Result{Verdict: Blocked, BlockedBy: tr.memory.blockedBy,
+		Reason: fmt.Sprintf("%s has left the server so: %v", tr.memory.blockedBy, tr.memory.why)})
 }
 
 // attempt runs f, which ends early by a verdict that it panics with.

@@ -1,8 +1,10 @@
 package fsrvptest
 
 import (
+	"errors"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
@@ -64,14 +66,31 @@ func accessCases() []Case {
 			tr.mapping(m, 0)
 			tr.ok(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryComplete of the owner")
 		},
-	}, Case{
-		Standard, "3.1.4", "Access/ProtectionLevel",
-		"A call with less than packet integrity gets E_ACCESSDENIED from every method.",
+	}, levelCase(dcerpc.LevelInsecureNone, "NONE"), levelCase(dcerpc.LevelInsecureConnect, "CONNECT"),
+		levelCase(dcerpc.LevelInsecureCall, "CALL"), levelCase(dcerpc.LevelPacket, "PKT"))
+}
+
+func levelCase(level dcerpc.AuthLevel, name string) Case {
+	return Case{
+		Standard, "3.1.4", "Access/Level/" + name,
+		"A call at the level " + name + ", which is less than packet integrity, gets E_ACCESSDENIED from every method.",
 		func(tr *trial) {
-			tr.needs(tr.Unprotected != nil, "client without RPC protection")
-			tr.denyAll(everyMethod(tr, tr.Unprotected, true))
+			s := tr.Levels[level]
+			tr.needs(s != nil, "client at level "+name)
+			calls := everyMethod(tr, s, true)
+			for op := fsrvp.OpGetSupportedVersion; op.Valid(); op++ {
+				if err := calls[op](); !deniedByRPC(err) {
+					tr.status(err, op.String(), fsrvp.ErrAccessDenied)
+				}
+			}
 		},
-	})
+	}
+}
+
+// deniedByRPC reports whether RPC has refused the protection of a call, so that it did not reach the method.
+func deniedByRPC(err error) bool {
+	var refused *dcerpc.BindError
+	return errors.Is(err, dcerpc.ErrAccessDenied) || errors.Is(err, dcerpc.ErrSecurityPackage) || errors.As(err, &refused)
 }
 
 // denyAll checks all methods, in their order.
@@ -83,7 +102,6 @@ func (tr *trial) denyAll(calls map[fsrvp.Opnum]func() error) {
 
 func (tr *trial) deny(call func() error, op fsrvp.Opnum) {
 	tr.status(call(), op.String(), fsrvp.ErrAccessDenied)
-	tr.contexts = nil // none was set
 }
 
 func versionCases() []Case {

@@ -26,7 +26,7 @@ var notShares = [...]string{"", "share", `\share`, `\\`, `\\host`, `\\host\`, `\
 
 func addCases() []Case {
 	const section = "3.1.4.4"
-	// one is a case that adds one share to a new set, and has to get an answer.
+	// one is a case that adds one share to a new set, and must get an answer.
 	one := func(tr *trial, share string, want fsrvp.Status) {
 		m := tr.bring(fsrvp.ContextBackup, agent.Started)
 		id, err := tr.tryAdd(m, share)
@@ -74,6 +74,10 @@ func addCases() []Case {
 			_, err := tr.tryAdd(&made{by: tr.Client}, tr.Share)
 			tr.status(err, "AddToShadowCopySet", fsrvp.ErrInvalidArg)
 		}},
+		{Standard, section, "Add/NullSetBeforeShare", "A null argument is answered with E_INVALIDARG before anything else: also where the share does not exist.", func(tr *trial) {
+			_, err := tr.tryAdd(&made{by: tr.Client}, tr.absent())
+			tr.status(err, "AddToShadowCopySet", fsrvp.ErrInvalidArg)
+		}},
 		{Standard, section, "Add/ShareBeforeSet", "The share is looked up before the set.", func(tr *trial) {
 			_, err := tr.tryAdd(&made{id: fsrvp.NewSetID(), by: tr.Client}, tr.absent())
 			tr.status(err, "AddToShadowCopySet", fsrvp.ErrObjectNotFound)
@@ -113,9 +117,11 @@ func addCases() []Case {
 			tr.needs(tr.Mounted != "", "share with a mount point below it")
 			one(tr, tr.Mounted, fsrvp.ErrNotSupported)
 		}},
-		{Standard, section, "Add/Hidden", "A hidden share is a share.", func(tr *trial) {
+		{Standard, section, "Add/Hidden", "A hidden share is a share, with and without a backslash at its end.", func(tr *trial) {
 			tr.needs(tr.Hidden != "", "hidden share")
 			one(tr, tr.Hidden, 0)
+			tr.ok(tr.cleanUp(), "clean-up")
+			one(tr, tr.Hidden+`\`, 0)
 		}},
 	}
 	for _, s := range spellings {

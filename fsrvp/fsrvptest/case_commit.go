@@ -51,6 +51,11 @@ func commitCases() []Case {
 			tr.bring(fsrvp.ContextBackup, agent.Added)
 			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "CommitShadowCopySet", tr.unknownSet())
 		}},
+		{Standard, section, "Commit/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Added)
+			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "CommitShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Added, agent.Recovered)
+		}},
 		{Standard, section, "Commit/TimeOut", "When the time-out is over the answer is FSSAGENT_E_TIMEOUT; the work goes on, and another Commit waits for it.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
 			tr.delayed(fsrvp.OpCommitShadowCopySet, func() {
@@ -114,6 +119,11 @@ func prepareCases() []Case {
 		{Standard, section, "Prepare/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Added)
 			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "PrepareShadowCopySet", tr.unknownSet())
+		}},
+		{Standard, section, "Prepare/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Added)
+			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "PrepareShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Added, agent.Recovered)
 		}},
 		{Standard, section, "Prepare/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT; Prepare may be called again.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)

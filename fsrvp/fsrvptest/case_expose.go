@@ -24,7 +24,7 @@ func (tr *trial) write(share, content string) {
 func (tr *trial) reads(share, want string) {
 	got, err := tr.Files.ReadFile(share, file)
 	tr.ok(err, "reading from "+share)
-	tr.check(bytes.Equal(got, []byte(want)), "%s has %q, and has to have %q", share, got, want)
+	tr.check(bytes.Equal(got, []byte(want)), "%s has %q, and must have %q", share, got, want)
 }
 
 // mark changes the rights of a share, given by its bare name, for the rest of the case.
@@ -40,19 +40,26 @@ func (tr *trial) refuses(share string) {
 
 func exposeCases() []Case {
 	const section = "3.1.4.6"
+	// hiddenName checks the name of the share that exposes a hidden one, by what the client has put behind its name.
+	hiddenName := func(tr *trial, behind, suffix string) {
+		tr.needs(tr.Hidden != "", "hidden share")
+		m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Hidden+behind)
+		want := fmt.Sprintf("%s@{%s}%s", tr.parse(tr.Hidden).Share, m.copies[0], suffix)
+		got := tr.exposed(m, 0)
+		tr.check(strings.EqualFold(got, want), "the share is %s, and must be %s", got, want)
+	}
 	list := []Case{
 		{Standard, section, "Expose/Name", "A copy is exposed as sharename@{ShadowCopyId}.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
-			want := fmt.Sprintf("%s@{%s}", tr.name(tr.Share).Share, m.copies[0])
+			want := fmt.Sprintf("%s@{%s}", tr.parse(tr.Share).Share, m.copies[0])
 			got := tr.exposed(m, 0)
-			tr.check(strings.EqualFold(got, want), "the share is %s, and has to be %s", got, want)
+			tr.check(strings.EqualFold(got, want), "the share is %s, and must be %s", got, want)
 		}},
-		{Standard, section, "Expose/HiddenName", "The copy of a hidden share sharename$ is exposed as sharename$@{ShadowCopyId}, where the client named it without a backslash at the end (note 9); with a $ after that it is the same to clients.", func(tr *trial) {
-			tr.needs(tr.Hidden != "", "hidden share")
-			m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Hidden)
-			want := fmt.Sprintf("%s@{%s}$", tr.name(tr.Hidden).Share, m.copies[0])
-			got := tr.exposed(m, 0)
-			tr.check(strings.EqualFold(got, want) || strings.EqualFold(got+"$", want), "the share is %s, and has to be %s, or without the last $", got, want)
+		{Standard, section, "Expose/HiddenName", "The copy of a hidden share that was named sharename$ is exposed as sharename$@{ShadowCopyId} (note 9).", func(tr *trial) {
+			hiddenName(tr, "", "")
+		}},
+		{Standard, section, "Expose/HiddenNameBackslash", `The copy of a hidden share that was named sharename$\ is exposed as sharename$@{ShadowCopyId}$ (note 9).`, func(tr *trial) {
+			hiddenName(tr, `\`, "$")
 		}},
 		{Standard, section, "Expose/EveryShare", "Every share of the set is exposed, each by its own name.", func(tr *trial) {
 			shares := []string{tr.Share}
@@ -73,7 +80,7 @@ func exposeCases() []Case {
 		}},
 		{Standard, section, "Expose/Content", "The exposed share has what the share had at the time of Commit.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			tr.write(base, "before")
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
 			tr.write(base, "after")
@@ -84,15 +91,15 @@ func exposeCases() []Case {
 		{Standard, section, "Expose/ContentOfEachShare", "Each exposed share shows its own directory.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
 			tr.needs(tr.SameVolume != "" && tr.Profile == agent.Windows, "two shares on one volume that join one copy")
-			tr.write(tr.name(tr.Share).Share, "one")
-			tr.write(tr.name(tr.SameVolume).Share, "two")
+			tr.write(tr.parse(tr.Share).Share, "one")
+			tr.write(tr.parse(tr.SameVolume).Share, "two")
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Share, tr.SameVolume)
 			tr.reads(tr.exposed(m, 0), "one")
 			tr.reads(tr.exposed(m, 1), "two")
 		}},
 		{Standard, section, "Expose/Rights", "The exposed share has the rights that the share has when it is exposed.", func(tr *trial) {
 			tr.needs(tr.Rights != nil, "way to its rights")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
 			mark := fsrvp.NewSetID().String()
 			tr.mark(base, mark)
@@ -104,6 +111,11 @@ func exposeCases() []Case {
 		{Standard, section, "Expose/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Committed)
 			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "ExposeShadowCopySet", tr.unknownSet())
+		}},
+		{Standard, section, "Expose/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
+			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "ExposeShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Committed, agent.Recovered)
 		}},
 		{Standard, section, "Expose/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT, and the set is still Committed.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
@@ -147,10 +159,15 @@ func recoveryCases() []Case {
 			tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.NewSetID()), "RecoveryCompleteShadowCopySet", tr.unknownSet())
 		}},
+		{Standard, section, "RecoveryComplete/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
+			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.SetID{}), "RecoveryCompleteShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Exposed, agent.Recovered)
+		}},
 		{Standard, section, "RecoveryComplete/Seals", "A copy of AUTO_RECOVERY can be written before, and not afterwards; it keeps what was written.", func(tr *trial) {
 			tr.can(Writable)
 			tr.needs(tr.Files != nil, "way to its files")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			tr.write(base, "base")
 			m := tr.bring(fsrvp.ContextBackup|fsrvp.AttrAutoRecovery, agent.Exposed)
 			exposed := tr.exposed(m, 0)
@@ -163,7 +180,7 @@ func recoveryCases() []Case {
 		}},
 		{Standard, section, "RecoveryComplete/ReadOnlyBefore", "A copy without AUTO_RECOVERY cannot be written at any time.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
-			tr.write(tr.name(tr.Share).Share, "base")
+			tr.write(tr.parse(tr.Share).Share, "base")
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			exposed := tr.exposed(m, 0)
 			tr.refuses(exposed)
@@ -203,14 +220,14 @@ func abortCases() []Case {
 		}},
 		{Standard, section, "Abort/ExposedShareIsGone", "With an Exposed set its shares go.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
-			tr.write(tr.name(tr.Share).Share, "base")
+			tr.write(tr.parse(tr.Share).Share, "base")
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			exposed := tr.exposed(m, 0)
 			tr.reads(exposed, "base")
 			tr.ok(m.by.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet")
 			_, err := tr.Files.ReadFile(exposed, file)
 			tr.check(err != nil, "%s is still there", exposed)
-			tr.reads(tr.name(tr.Share).Share, "base")
+			tr.reads(tr.parse(tr.Share).Share, "base")
 		}},
 	}
 	return append(list, forStatuses(inCreation[:], Standard, section, "Abort/Deletes", "The set is deleted with all that was made for it, and the context and the client's address are forgotten.",

@@ -22,8 +22,8 @@ func getMappingCases() []Case {
 			begun := time.Now()
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			a := tr.mapping(m, 0)
-			tr.check(a.SetID == m.id && a.CopyID == m.copies[0], "the ids are %s and %s, and have to be %s and %s", a.SetID, a.CopyID, m.id, m.copies[0])
-			tr.check(a.Share == m.shares[0], "ShareNameUNC is %s, and has to be %s", a.Share, m.shares[0])
+			tr.check(a.SetID == m.id && a.CopyID == m.copies[0], "the ids are %s and %s, and must be %s and %s", a.SetID, a.CopyID, m.id, m.copies[0])
+			tr.check(a.Share == m.shares[0], "ShareNameUNC is %s, and must be %s", a.Share, m.shares[0])
 			tr.check(a.Created.After(begun.Add(-clockSkew)) && a.Created.Before(time.Now().Add(clockSkew)), "CreationTimestamp is %v, at %v", a.Created, time.Now())
 		}},
 		{Standard, section, "GetShareMapping/Again", "The mapping stays the same.", func(tr *trial) {
@@ -48,6 +48,25 @@ func getMappingCases() []Case {
 		{Standard, section, "GetShareMapping/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			get(tr, &made{id: fsrvp.NewSetID(), by: m.by}, m.copies[0], tr.Share, 1, tr.unknownSet())
+		}},
+		{Standard, section, "GetShareMapping/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
+			get(tr, &made{by: m.by}, m.copies[0], tr.Share, 1, fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Exposed, agent.Recovered)
+		}},
+		{Standard, section, "GetShareMapping/NullCopy", "A null ShadowCopyId is answered with E_INVALIDARG, before the set is looked up and whatever its status is.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Added)
+			get(tr, m, fsrvp.CopyID{}, tr.Share, 1, fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Added, agent.Exposed)
+			get(tr, m, fsrvp.CopyID{}, tr.Share, 1, fsrvp.ErrInvalidArg)
+			tr.mapping(m, 0)
+		}},
+		{Standard, section, "GetShareMapping/EmptyShare", "An empty ShareName is answered with E_INVALIDARG, before the set is looked up and whatever its status is.", func(tr *trial) {
+			m := tr.bring(fsrvp.ContextBackup, agent.Added)
+			get(tr, m, m.copies[0], "", 1, fsrvp.ErrInvalidArg)
+			tr.onward(m, agent.Added, agent.Exposed)
+			get(tr, m, m.copies[0], "", 1, fsrvp.ErrInvalidArg)
+			tr.mapping(m, 0)
 		}},
 		{Standard, section, "GetShareMapping/UnknownCopy", "An unknown copy is answered with E_INVALIDARG.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
@@ -169,7 +188,7 @@ func deleteMappingCases() []Case {
 		}},
 		{Standard, section, "Delete/ExposedShareIsGone", "The exposed share is deleted, and the share it is of is not.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			tr.write(base, "base")
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			exposed := tr.exposed(m, 0)

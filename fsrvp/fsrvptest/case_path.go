@@ -14,7 +14,7 @@ func pathSupportedCases() []Case {
 		tr.ok(err, "IsPathSupported "+share)
 		tr.check(p.Supported, "%s is not supported", share)
 		tr.check(p.Owner != "", "OwnerMachineName is empty")
-		tr.check(owner == "" || strings.EqualFold(p.Owner, owner), "OwnerMachineName is %s, and has to be %s", p.Owner, owner)
+		tr.check(owner == "" || strings.EqualFold(p.Owner, owner), "OwnerMachineName is %s, and must be %s", p.Owner, owner)
 	}
 	refused := func(tr *trial, share string, want fsrvp.Status) {
 		_, err := tr.Client.IsPathSupported(tr.ctx, share)
@@ -28,9 +28,10 @@ func pathSupportedCases() []Case {
 				supported(tr, alias, tr.Owner)
 			}
 		}},
-		{Standard, section, "IsPathSupported/Hidden", "A hidden share is a share.", func(tr *trial) {
+		{Standard, section, "IsPathSupported/Hidden", "A hidden share is a share, with and without a backslash at its end.", func(tr *trial) {
 			tr.needs(tr.Hidden != "", "hidden share")
 			supported(tr, tr.Hidden, tr.Owner)
+			supported(tr, tr.Hidden+`\`, tr.Owner)
 		}},
 		{Standard, section, "IsPathSupported/Elsewhere", "For a share of another node of the cluster, that node is named.", func(tr *trial) {
 			tr.needs(tr.Elsewhere != "", "share that another machine owns")
@@ -77,7 +78,10 @@ func pathCopiedCases() []Case {
 	}
 	// none ends the case where the share has copies that the case has not made.
 	none := func(tr *trial, share string) {
-		if present(tr, share) {
+		if present(tr, share) && !tr.emptied(func() bool { return !present(tr, share) }) {
+			if by := tr.memory.left; by != "" {
+				panic(Result{Verdict: Blocked, BlockedBy: by, Reason: share + " has copies, which may be those of " + by})
+			}
 			panic(Result{Verdict: NotApplicable, Reason: share + " has copies already"})
 		}
 	}

@@ -36,6 +36,7 @@ func setContextCases() []Case {
 	}
 	for _, c := range []fsrvp.ContextValue{0x00400002, 0x00000001, 0x00000008, 0x00000018, 0x00000020, 0x00400012, 0x80000000, 0xFFFFFFFF} {
 		list = append(list, Case{Standard, section, fmt.Sprintf("SetContext/Invalid/%08X", uint32(c)), "An invalid context is answered with FSRVP_E_UNSUPPORTED_CONTEXT, and sets none.", func(tr *trial) {
+			tr.withoutContext()
 			tr.status(tr.Client.SetContext(tr.ctx, c), "SetContext", fsrvp.ErrUnsupportedContext)
 			_, err := tr.tryStart(tr.Client)
 			tr.status(err, "StartShadowCopySet", fsrvp.ErrBadState)
@@ -73,6 +74,7 @@ func setContextCases() []Case {
 		}},
 		Case{Standard, section, "SetContext/Retries", "A client that starts over more than 5 times gets FSRVP_E_SHADOW_COPY_SET_IN_PROGRESS, once.", func(tr *trial) {
 			tr.can(RetryLimit)
+			tr.withoutContext()
 			for range 6 {
 				tr.setContext(tr.Client, fsrvp.ContextBackup)
 			}
@@ -83,6 +85,7 @@ func setContextCases() []Case {
 		}},
 		Case{Standard, section, "SetContext/RetriesStartAnew", "The count of retries is zero after a creation has ended.", func(tr *trial) {
 			tr.can(RetryLimit)
+			tr.withoutContext()
 			for range 2 {
 				for range 5 {
 					tr.setContext(tr.Client, fsrvp.ContextBackup)

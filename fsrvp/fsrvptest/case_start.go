@@ -20,13 +20,15 @@ func startCases() []Case {
 				ids[client] = true
 				id, err := tr.Client.StartShadowCopySet(tr.ctx, client)
 				tr.ok(err, "StartShadowCopySet")
-				tr.made = append(tr.made, &made{id: id, by: tr.Client})
 				tr.check(!ids[id], "the id %s is null, the client's, or that of another set", id)
 				ids[id] = true
 				tr.ok(tr.Client.AbortShadowCopySet(tr.ctx, id), "AbortShadowCopySet")
 			}
 		}},
-		{Standard, section, "Start/NoContext", "Without a context the answer is FSRVP_E_BAD_STATE.", func(tr *trial) { refused(tr, fsrvp.ErrBadState) }},
+		{Standard, section, "Start/NoContext", "Without a context the answer is FSRVP_E_BAD_STATE.", func(tr *trial) {
+			tr.withoutContext()
+			refused(tr, fsrvp.ErrBadState)
+		}},
 		{Standard, section, "Start/NullId", "A null ClientShadowCopySetId is answered with E_INVALIDARG.", func(tr *trial) {
 			tr.setContext(tr.Client, fsrvp.ContextBackup)
 			_, err := tr.Client.StartShadowCopySet(tr.ctx, fsrvp.SetID{})

@@ -1,108 +1,162 @@
 package fsrvptest
 
 import (
-	"fmt"
+	"cmp"
 	"strings"
+	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// wholeLife takes a set of shares through all methods, as a backup does, with f in between: when the set is
-// Exposed and when it is Recovered.
-func (tr *trial) wholeLife(c fsrvp.ContextValue, f func(m *made, recovered bool), shares ...string) {
-	for _, share := range shares {
-		p, err := tr.Client.IsPathSupported(tr.ctx, share)
-		tr.ok(err, "IsPathSupported "+share)
-		tr.check(p.Supported, "%s is not supported", share)
+// The time-outs that Microsoft's suite gives.
+const (
+	fileServerWait   = 1800 * time.Second // for Prepare and Expose
+	fileServerCommit = 60 * time.Second
+)
+
+// A fileServerRun is what the cases of Microsoft's suite differ in.
+type fileServerRun struct {
+	context fsrvp.ContextValue
+	shares  []string
+	abort   agent.SetStatus // when AbortShadowCopySet is called; empty: not
+	refused bool            // the second share is one that the server must refuse
+	files   bool            // the case is about files
+}
+
+// fileServer does what the cases of Microsoft's suite do, in their order.
+func (tr *trial) fileServer(r fileServerRun) {
+	if r.context.AutoRecovery() {
+		tr.can(Writable)
 	}
-	_, err := tr.Client.GetSupportedVersion(tr.ctx)
+	if r.files {
+		tr.needs(tr.Files != nil, "way to its files")
+	}
+	s := tr.Client
+	p, err := s.IsPathSupported(tr.ctx, r.shares[0])
+	tr.ok(err, "IsPathSupported "+r.shares[0])
+	tr.check(p.Supported && p.Owner != "", "%s is not supported, or no machine is named: %+v", r.shares[0], p)
+	v, err := s.GetSupportedVersion(tr.ctx)
 	tr.ok(err, "GetSupportedVersion")
-	m := tr.bring(c, agent.Exposed, shares...)
-	f(m, false)
-	tr.onward(m, agent.Exposed, agent.Recovered)
-	f(m, true)
-	for i := range m.shares {
-		p, err := tr.Client.IsPathShadowCopied(tr.ctx, m.shares[i])
-		tr.ok(err, "IsPathShadowCopied "+m.shares[i])
-		tr.check(p.Present, "%s has no copy", m.shares[i])
+	tr.check(v == fsrvp.Versions{Min: 1, Max: 1}, "the versions are %d to %d, and must be 1", v.Min, v.Max)
+	tr.setContext(s, r.context)
+	m := tr.start(s)
+	tr.check(m.id != fsrvp.SetID{}, "the set's id is null")
+	if r.abort == agent.Started {
+		tr.ok(s.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet")
+		return
 	}
-	for i := range m.shares {
-		tr.ok(tr.delete(m, i), "DeleteShareMapping "+m.shares[i])
+	for i, share := range r.shares {
+		id, err := tr.tryAdd(m, share)
+		if r.refused && i == 1 {
+			tr.status(err, "AddToShadowCopySet "+share, tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
+			tr.check(id == fsrvp.CopyID{}, "the id of the share that was refused is %s, and must be null", id)
+			return
+		}
+		tr.ok(err, "AddToShadowCopySet "+share)
+		tr.check(id != fsrvp.CopyID{}, "the copy's id is null")
+		m.shares, m.copies = append(m.shares, share), append(m.copies, id)
+	}
+	if r.abort == agent.Added {
+		tr.ok(s.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet")
+		return
+	}
+	tr.ok(s.PrepareShadowCopySet(tr.ctx, m.id, fileServerWait), "PrepareShadowCopySet")
+	tr.ok(s.CommitShadowCopySet(tr.ctx, m.id, fileServerCommit), "CommitShadowCopySet")
+	tr.ok(s.ExposeShadowCopySet(tr.ctx, m.id, fileServerWait), "ExposeShadowCopySet")
+	var exposed []string
+	for i, share := range m.shares {
+		a := tr.mapping(m, i)
+		want := tr.parse(share).Share + "@{" + m.copies[i].String() + "}"
+		tr.check(strings.EqualFold(a.Exposed, want), "ShadowCopyShareName is %s, and must be %s", a.Exposed, want)
+		tr.check(a.Created.After(time.Unix(0, 0)), "CreationTimestamp is %v", a.Created)
+		exposed = append(exposed, a.Exposed)
+	}
+	for _, share := range exposed {
+		switch {
+		case tr.Files == nil:
+		case r.context.AutoRecovery():
+			tr.write(share, "written")
+		default:
+			tr.refuses(share)
+		}
+	}
+	tr.ok(s.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet")
+	if r.abort == agent.Recovered {
+		tr.status(s.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet", fsrvp.ErrBadState)
+	}
+	for _, share := range m.shares {
+		p, err := s.IsPathShadowCopied(tr.ctx, share)
+		tr.ok(err, "IsPathShadowCopied "+share)
+		tr.check(p.Present, "%s has no copy", share)
+		tr.check(p.Compatibility&^(fsrvp.DisableDefrag|fsrvp.DisableContentIndex) == 0, "ShadowCopyCompatibility is %v", p.Compatibility)
+	}
+	for i, share := range m.shares {
+		tr.ok(tr.delete(m, i), "DeleteShareMapping "+share)
 	}
 }
 
-// fileServerCases are those of Microsoft's FileServer suite, FSRVP part.
+// fileServerCases are the 14 of Microsoft's FileServer suite, FSRVP part, under the names that they have there. Their calls, contexts and time-outs
+// are that suite's. What it does by a test driver on the server, here goes through Target.Files.
 func fileServerCases() []Case {
-	const section = "3.1"
-	writable := func(tr *trial, share string) {
-		tr.can(Writable)
-		tr.needs(tr.Files != nil, "way to its files")
-		tr.write(tr.name(share).Share, "base")
-		var exposed string
-		tr.wholeLife(fsrvp.AttrAutoRecovery, func(m *made, recovered bool) {
-			if !recovered {
-				exposed = tr.exposed(m, 0)
-				tr.write(exposed, "written")
-				return
-			}
-			tr.refuses(exposed)
-			tr.reads(exposed, "written")
-		}, share)
+	const (
+		section  = "3.1"
+		auto     = fsrvp.AttrAutoRecovery
+		noAuto   = fsrvp.AttrNoAutoRecovery
+		writable = "A copy of the context 0x00400000 can be written when it is exposed; the set goes through all methods"
+		readOnly = "A copy of a context without AUTO_RECOVERY cannot be written; the set goes through all methods."
+	)
+	run := func(name, demand string, what func(tr *trial) fileServerRun) Case {
+		return Case{FileServer, section, "FileServer/" + name, demand, func(tr *trial) { tr.fileServer(what(tr)) }}
 	}
-	list := []Case{
-		{FileServer, section, "FileServer/WritableSnapshot", "A copy of context 0x00400000 is written when it is exposed, and read-only when it is recovered.", func(tr *trial) { writable(tr, tr.Share) }},
-		{FileServer, section, "FileServer/WritableSnapshot/Cluster", "The same on the share of a cluster, through the node that owns it.", func(tr *trial) {
-			tr.needs(tr.Elsewhere != "", "share of a cluster")
+	basic := func(r fileServerRun) func(tr *trial) fileServerRun {
+		return func(tr *trial) fileServerRun {
+			r := r
+			r.shares = []string{tr.Share}
+			return r
+		}
+	}
+	return []Case{
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_SingleNode", writable+".", basic(fileServerRun{context: auto, files: true})),
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_GeneralFileServer", writable+", also on the share of a general file server role.", func(tr *trial) fileServerRun {
+			tr.needs(tr.Clustered != "", "share of a cluster's file server")
+			return fileServerRun{context: auto, shares: []string{tr.Clustered}, files: true}
+		}),
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_ScaleoutFileServer", writable+", also on the share of a scale-out file server.", func(tr *trial) fileServerRun {
+			tr.needs(tr.ScaleOut != "", "share of a scale-out file server")
+			return fileServerRun{context: auto, shares: []string{tr.ScaleOut}, files: true}
+		}),
+		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_OwnerNode", "A set takes a cluster's share and one of the node that owns it: OwnerNode.", func(tr *trial) fileServerRun {
+			tr.needs(tr.Clustered != "", "share of a cluster's file server")
+			return fileServerRun{context: auto, shares: []string{tr.Clustered, tr.Share}}
+		}),
+		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_NonOwnerNode", "A node refuses a share that another node owns: E_INVALIDARG.", func(tr *trial) fileServerRun {
+			tr.needs(tr.Elsewhere != "", "share that another machine owns")
+			return fileServerRun{context: auto, shares: []string{cmp.Or(tr.Clustered, tr.Share), tr.Elsewhere}, refused: true}
+		}),
+		run("VSSOperateShadowCopySet_DifferentNodeSharePath", "Shares of two servers in one set: E_INVALIDARG.", func(tr *trial) fileServerRun {
+			return fileServerRun{context: auto, shares: []string{tr.Share, tr.foreign()}, refused: true}
+		}),
+		run("BVT_VSSSetContext_ReadonlySnapshot_BACKUP", readOnly, basic(fileServerRun{context: fsrvp.ContextBackup | noAuto, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_APP_ROLLBACK", readOnly, basic(fileServerRun{context: fsrvp.ContextAppRollback | noAuto, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_NAS_ROLLBACK", readOnly, basic(fileServerRun{context: fsrvp.ContextNASRollback, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_FILE_SHARE_BACKUP", readOnly, basic(fileServerRun{context: fsrvp.ContextFileShareBackup, files: true})),
+		{FileServer, section, "FileServer/VSSSetContext_Invalid", "The context 0x00400002 is FSRVP_E_UNSUPPORTED_CONTEXT.", func(tr *trial) {
 			p, err := tr.Client.IsPathSupported(tr.ctx, tr.Share)
-			tr.ok(err, "IsPathSupported")
-			tr.check(tr.Owner == "" || strings.EqualFold(p.Owner, tr.Owner), "the owner is %s, and has to be %s", p.Owner, tr.Owner)
-			writable(tr, tr.Share)
+			tr.ok(err, "IsPathSupported "+tr.Share)
+			tr.check(p.Supported, "%s is not supported", tr.Share)
+			tr.status(tr.Client.SetContext(tr.ctx, auto|noAuto), "SetContext", fsrvp.ErrUnsupportedContext)
 		}},
-		{FileServer, section, "FileServer/NonOwnerNode", "A node refuses a share that another node owns: E_INVALIDARG.", func(tr *trial) {
-			tr.needs(tr.Elsewhere != "", "share of a cluster that another machine owns")
-			m := tr.bring(fsrvp.AttrNoAutoRecovery, agent.Started)
-			_, err := tr.tryAdd(m, tr.Elsewhere)
-			tr.status(err, "AddToShadowCopySet", tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
-		}},
-		{FileServer, section, "FileServer/SharesOfTwoServers", "Shares of two servers in one set: E_INVALIDARG.", func(tr *trial) {
-			m := tr.bring(fsrvp.AttrNoAutoRecovery, agent.Added)
-			_, err := tr.tryAdd(m, tr.foreign())
-			tr.status(err, "AddToShadowCopySet", tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
-		}},
-		{FileServer, section, "FileServer/InvalidContext", "The context 0x00400002 is FSRVP_E_UNSUPPORTED_CONTEXT.", func(tr *trial) {
-			tr.status(tr.Client.SetContext(tr.ctx, 0x00400002), "SetContext", fsrvp.ErrUnsupportedContext)
-		}},
+		run("VSSAbortShadowCopySet_Started", "Abort succeeds when the set is Started.", basic(fileServerRun{context: auto, abort: agent.Started})),
+		run("VSSAbortShadowCopySet_Added", "Abort succeeds when the set is Added.", basic(fileServerRun{context: auto, abort: agent.Added})),
+		run("VSSAbortShadowCopySet_Recovered", "Abort is FSRVP_E_BAD_STATE when the set is Recovered; its copies stay, and can be deleted.", basic(fileServerRun{context: auto, abort: agent.Recovered})),
 	}
-	for _, c := range []fsrvp.ContextValue{0x2, 0xB, 0x10, 0x19} {
-		list = append(list, Case{FileServer, section, fmt.Sprintf("FileServer/ReadOnlySnapshot/%X", uint32(c)), "A copy of a context without AUTO_RECOVERY cannot be written.", func(tr *trial) {
-			tr.needs(tr.Files != nil, "way to its files")
-			tr.write(tr.name(tr.Share).Share, "base")
-			var exposed string
-			tr.wholeLife(c, func(m *made, recovered bool) {
-				if !recovered {
-					exposed = tr.exposed(m, 0)
-				}
-				tr.refuses(exposed)
-				tr.reads(exposed, "base")
-			}, tr.Share)
-		}})
-	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Recovered}, FileServer, section, "FileServer/Abort", "Abort succeeds when the set is Started or Added, and is FSRVP_E_BAD_STATE when it is Recovered.",
-		func(tr *trial, s agent.SetStatus) {
-			m := tr.bring(fsrvp.AttrNoAutoRecovery, s)
-			want := fsrvp.Status(0)
-			if s == agent.Recovered {
-				want = fsrvp.ErrBadState
-			}
-			tr.status(m.by.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet", want)
-		})...)
 }
 
 // smbtortureCases are those of Samba's rpc.fsrvp.
 func smbtortureCases() []Case {
 	const section = "3.1"
-	// create makes a set of the share as that suite does: without RecoveryComplete, and with a second Add that has to fail.
+	// create makes a set of the share as that suite does: without RecoveryComplete, and with a second Add that must fail.
 	create := func(tr *trial, share string, to agent.SetStatus) *made {
 		p, err := tr.Client.IsPathSupported(tr.ctx, share)
 		tr.ok(err, "IsPathSupported")
@@ -120,7 +174,7 @@ func smbtortureCases() []Case {
 	list := []Case{
 		{Smbtorture, section, "smbtorture/share_sd", "The exposed share has the rights of the share, with changes from before and after Commit.", func(tr *trial) {
 			tr.needs(tr.Rights != nil, "way to its rights")
-			base, before, after := tr.name(tr.Share).Share, fsrvp.NewSetID().String(), fsrvp.NewSetID().String()
+			base, before, after := tr.parse(tr.Share).Share, fsrvp.NewSetID().String(), fsrvp.NewSetID().String()
 			tr.mark(base, before)
 			m := create(tr, tr.Share, agent.Committed)
 			tr.mark(base, after)
@@ -128,12 +182,12 @@ func smbtortureCases() []Case {
 			marks, err := tr.Rights.Marks(tr.ctx, tr.exposed(m, 0))
 			tr.ok(err, "reading the rights")
 			all := strings.Join(marks, " ")
-			tr.check(strings.Contains(all, before) && strings.Contains(all, after), "the rights are %v, and have to have %s and %s", marks, before, after)
+			tr.check(strings.Contains(all, before) && strings.Contains(all, after), "the rights are %v, and must have %s and %s", marks, before, after)
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
 		}},
 		{Smbtorture, section, "smbtorture/enum_created", "Each copy is among the previous versions of the share.", func(tr *trial) {
 			tr.needs(tr.PreviousVersions != nil, "way to its previous versions")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			count := func() int {
 				n, err := tr.PreviousVersions(tr.ctx, base)
 				tr.ok(err, "FSCTL_SRV_ENUM_SNAPS")
@@ -147,7 +201,7 @@ func smbtortureCases() []Case {
 		}},
 		{Smbtorture, section, "smbtorture/sc_share_io", "What is written after the copy was taken is not in the exposed share.", func(tr *trial) {
 			tr.needs(tr.Files != nil, "way to its files")
-			base := tr.name(tr.Share).Share
+			base := tr.parse(tr.Share).Share
 			tr.write(base, "pre-snap")
 			m := create(tr, tr.Share, agent.Exposed)
 			tr.write(base, "post-snap")

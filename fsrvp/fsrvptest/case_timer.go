@@ -1,6 +1,7 @@
 package fsrvptest
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -23,10 +24,15 @@ func (tr *trial) elapse() {
 
 // silence waits until the Message Sequence Timer would have fired.
 func (tr *trial) silence() {
+	tr.rest(tr.SequenceTimeout + tr.SequenceTimeout/4 + 100*time.Millisecond)
+}
+
+// rest waits.
+func (tr *trial) rest(d time.Duration) {
 	select {
-	case <-time.After(tr.SequenceTimeout + tr.SequenceTimeout/4 + 100*time.Millisecond):
+	case <-time.After(d):
 	case <-tr.ctx.Done():
-		tr.fail("waiting for the Message Sequence Timer: %v", tr.ctx.Err())
+		tr.fail("waiting for the Message Sequence Timer: %v", context.Cause(tr.ctx))
 	}
 }
 
@@ -72,6 +78,25 @@ func timerCases() []Case {
 				tr.creationIsOver()
 			})
 		}},
+		{Standard, section, "Timer/NullArguments", "GetShareMapping with a null copy or an empty share fails before it stops the timer, and does not start it again.", func(tr *trial) {
+			tr.timed()
+			for _, null := range []func(m *made) error{
+				func(m *made) error {
+					_, err := m.by.GetShareMapping(tr.ctx, fsrvp.CopyID{}, m.id, tr.Share, 1)
+					return err
+				},
+				func(m *made) error {
+					_, err := m.by.GetShareMapping(tr.ctx, m.copies[0], m.id, "", 1)
+					return err
+				},
+			} {
+				m := tr.bring(fsrvp.ContextNASRollback, agent.Exposed)
+				tr.rest(tr.SequenceTimeout / 2)
+				tr.status(null(m), "GetShareMapping", fsrvp.ErrInvalidArg)
+				tr.rest(tr.SequenceTimeout*3/4 + 100*time.Millisecond)
+				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet", tr.unknownSet())
+			}
+		}},
 		{Standard, section, "Timer/Recovered", "A set that is Recovered stays.", func(tr *trial) {
 			tr.timed()
 			m := tr.bring(fsrvp.ContextBackup, agent.Recovered)
@@ -80,7 +105,7 @@ func timerCases() []Case {
 		}},
 		{Standard, section, "Timer/Restarted", "Each message starts the timer again: a client that is slow, and never silent for too long, comes to its end.", func(tr *trial) {
 			tr.timed()
-			pause := func() { time.Sleep(tr.SequenceTimeout * 6 / 10) }
+			pause := func() { tr.rest(tr.SequenceTimeout * 6 / 10) }
 			tr.setContext(tr.Client, fsrvp.ContextBackup)
 			pause()
 			m := tr.start(tr.Client)
@@ -135,18 +160,66 @@ func timerCases() []Case {
 func storeCases() []Case {
 	const section = "3.1.4"
 	restart := func(tr *trial) {
-		tr.needs(tr.Restart != nil, "way to restart it")
-		next, err := tr.Restart(tr.ctx)
+		err := tr.Restart(tr.ctx)
+		tr.hangUp()
 		tr.ok(err, "restarting the server")
-		tr.take(&next)
-		for _, m := range tr.made {
-			m.by = tr.Client
-		}
-		tr.contexts = nil
 	}
 	var list []Case
+	for _, s := range inCreation {
+		list = append(list, Case{Standard, "3.1.3", "Store/Restart/" + string(s), "A set in creation is there again after a restart, in its status: what was answered with success is in the configuration store.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
+			m := tr.bring(fsrvp.ContextNASRollback, s)
+			restart(tr)
+			from := s
+			if from == agent.Started {
+				tr.add(m, tr.Share)
+				from = agent.Added
+			}
+			tr.onward(m, from, agent.Exposed)
+			tr.mapping(m, 0)
+			tr.onward(m, agent.Exposed, agent.Recovered)
+			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+		}}, Case{Standard, "3.1.3", "Store/RestartAborted/" + string(s), "A set in creation can be aborted after a restart; nothing is left of it, and another can be made.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
+			tr.leavesNothing(func() {
+				m := tr.bring(fsrvp.ContextNASRollback, s)
+				restart(tr)
+				tr.ok(tr.Client.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet")
+				next := tr.bring(fsrvp.ContextBackup, agent.Started)
+				tr.ok(next.by.AbortShadowCopySet(tr.ctx, next.id), "AbortShadowCopySet of the next set")
+			})
+		}}, Case{Standard, "3.1.3", "Store/RestartTimed/" + string(s), "After a restart the Message Sequence Timer runs: a set whose client does not come back is deleted.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
+			tr.timed()
+			tr.leavesNothing(func() {
+				m := tr.bring(fsrvp.ContextNASRollback, s)
+				restart(tr)
+				tr.elapse()
+				tr.status(m.by.AbortShadowCopySet(tr.ctx, m.id), "Abort of the deleted set", tr.unknownSet())
+				tr.creationIsOver()
+			})
+		}})
+	}
+	list = append(list, Case{Standard, "3.1.3", "Store/Restart/CreationInProgress", "A set whose copies were being taken when the server ended is there again after a restart; another Commit takes them.", func(tr *trial) {
+		tr.needs(tr.Restart != nil, "way to restart it")
+		m := tr.bring(fsrvp.ContextNASRollback, agent.Added)
+		tr.delayed(fsrvp.OpCommitShadowCopySet, func() {
+			tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "Commit", fsrvp.ErrTimeout)
+			restart(tr)
+		})
+		tr.onward(m, agent.Added, agent.Recovered)
+		tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+	}}, Case{Standard, "3.1.3", "Store/Restart/Recovered", "A set that is Recovered is there again after a restart, and is not in creation.", func(tr *trial) {
+		tr.needs(tr.Restart != nil, "way to restart it")
+		m := tr.bring(fsrvp.ContextNASRollback, agent.Recovered)
+		restart(tr)
+		tr.status(tr.Client.AbortShadowCopySet(tr.ctx, m.id), "AbortShadowCopySet", fsrvp.ErrBadState)
+		tr.creationIsOver()
+		tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+	}})
 	for _, c := range []fsrvp.ContextValue{fsrvp.ContextNASRollback, fsrvp.ContextAppRollback} {
 		list = append(list, Case{Standard, section, "Store/Persistent/" + c.String(), "A persistent copy stays over a restart: what was answered with success is in the configuration store.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
 			m := tr.bring(c, agent.Exposed)
 			before := tr.mapping(m, 0)
 			tr.onward(m, agent.Exposed, agent.Recovered)
@@ -163,8 +236,8 @@ func storeCases() []Case {
 	}
 	return append(list,
 		Case{Standard, "3.1.3", "Store/ContextIsForgotten", "ContextSet is FALSE when the server starts.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
 			tr.setContext(tr.Client, fsrvp.ContextBackup)
-			tr.contexts = nil
 			restart(tr)
 			tr.creationIsOver()
 		}},
@@ -178,6 +251,7 @@ func storeCases() []Case {
 			})
 		}},
 		Case{Standard, section, "Store/NothingInTheWay", "After a restart a new set can be made, whatever was in creation before.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
 			m := tr.bring(fsrvp.ContextNASRollback, agent.Committed)
 			restart(tr)
 			tr.setContext(tr.Client, fsrvp.ContextBackup)

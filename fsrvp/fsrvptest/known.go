@@ -16,7 +16,7 @@ func ParseKnown(text string) (map[string]string, error) {
 		}
 		name, symptom, ok := strings.Cut(line, "\t")
 		if !ok || !cases[name] {
-			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %q has to be a case's name, a tab and a reason", i+1, line)
+			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %q must be a case's name, a tab and a reason", i+1, line)
 		}
 		if _, twice := known[name]; twice {
 			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %s is there twice", i+1, name)

@@ -11,8 +11,8 @@ func TestParseKnown(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"Add/Twice": "the answer is ZERO", "Abort/Twice": ""}, known)
 	for text, want := range map[string]string{
-		"Add/Twice":                 `line 1 of the known failures: "Add/Twice" has to be`,
-		"\nno/such case\treason":    `line 2 of the known failures: "no/such case\treason" has to be`,
+		"Add/Twice":                 `line 1 of the known failures: "Add/Twice" must be`,
+		"\nno/such case\treason":    `line 2 of the known failures: "no/such case\treason" must be`,
 		"Add/Twice\t1\nAdd/Twice\t": "line 2 of the known failures: Add/Twice is there twice",
 	} {
 		_, err := ParseKnown(text)

@@ -117,6 +117,7 @@ func (m *Memory) Held(ctx context.Context) (snapshots, shares int, err error) {
 func (m *Memory) describe(t *Target) {
 	t.Share, t.SameVolume, t.OtherVolume, t.Hidden = `\\fs1\share`, `\\fs1\second`, `\\fs1\other`, `\\fs1\hidden$`
 	t.Aliases = []string{`\\` + ServerName + `\share`, `\\127.0.0.1\share`}
+	t.Clustered, t.ScaleOut = `\\`+RoleName+`\other`, `\\`+RoleName+`\other`
 	t.Unsupported, t.Mounted = `\\fs1\plain`, `\\fs1\mounted`
 	t.Owner = "fs1"
 	t.Files, t.Rights, t.Held, t.Delay = m.Shares, m, m.Held, m.Delay

@@ -3,6 +3,7 @@ package fsrvptest_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
@@ -47,6 +49,13 @@ func (m *mutant) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, e
 		resp.SetStatus(fsrvp.StatusOf(err))
 	}
 	return resp, err
+}
+
+// HangUp passes on that a case has ended, or that the server was restarted.
+func (m *mutant) HangUp() {
+	if l, ok := m.service.(interface{ HangUp() }); ok {
+		l.HangUp()
+	}
 }
 
 // mutate returns s with one thing wrong, or nothing yet.
@@ -95,16 +104,18 @@ var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant)
 	},
 	"deletes every set when it starts": func(t *fsrvptest.Target, _ func(func(*mutant))) {
 		restart := t.Restart
-		t.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
-			next, err := restart(ctx)
-			next.Client = mutate(next.Client, func(op fsrvp.Opnum, err error) error {
-				if op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet {
-					return fsrvp.ErrObjectNotFound
-				}
-				return err
-			})
-			return next, err
+		restarted := false
+		t.Restart = func(ctx context.Context) error {
+			restarted = true
+			return restart(ctx)
 		}
+		t.Client = mutate(t.Client, func(op fsrvp.Opnum, err error) error {
+			if restarted && (op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet || op == fsrvp.OpExposeShadowCopySet ||
+				op == fsrvp.OpAbortShadowCopySet) {
+				return fsrvp.ErrObjectNotFound
+			}
+			return err
+		})
 	},
 }
 
@@ -160,41 +171,49 @@ func TestEveryCaseCanFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		whole := direct(t, cfg)
 		whole.SequenceTimeout, whole.CaseTimeout = timeout, 10*time.Hour
-		whole.Unprotected = whole.Unprivileged // who is denied everything alike
+		whole.Levels = map[dcerpc.AuthLevel]fsrvp.Service{} // who are denied everything, as the unprivileged client is
+		for level := dcerpc.LevelInsecureNone; level < dcerpc.LevelIntegrity; level++ {
+			whole.Levels[level] = whole.Unprivileged
+		}
 		found, byFailure := 0, 0
 		for _, c := range fsrvptest.Cases() {
-			if c.Run(context.Background(), &whole).Verdict == fsrvptest.NotApplicable {
+			right := whole // a Target remembers what a run has left
+			if c.Run(context.Background(), &right).Verdict == fsrvptest.NotApplicable {
 				continue
 			}
 			switch {
-			case finds(c, &whole):
+			case finds(t, c, &whole):
 				found++
 			case failsWithout(c, &whole):
 				byFailure++
 			default:
 				t.Errorf("%s finds nothing", c.Name)
 			}
-			reset(t, &whole)
+			require.NoError(t, wipe(context.Background(), &whole))
 		}
 		t.Logf("%d cases find a server that answers wrongly, %d more one that fails", found, byFailure)
 	})
 }
 
-// finds tells whether a case fails on one of the breeds.
-func finds(c fsrvptest.Case, whole *fsrvptest.Target) bool {
+// finds reports whether a case fails on one of the breeds.
+func finds(t *testing.T, c fsrvptest.Case, whole *fsrvptest.Target) bool {
 	found := false
 	for _, breed := range breeds {
 		target := *whole
 		breed(&target, func(change func(*mutant)) {
-			for _, s := range []*fsrvp.Service{&target.Client, &target.Other, &target.SameHost, &target.Unprivileged, &target.Unprotected} {
+			for _, s := range []*fsrvp.Service{&target.Client, &target.Other, &target.SameHost, &target.Unprivileged} {
 				m := mutate(*s, nil)
 				change(m)
 				*s = m
 			}
+			target.Levels = maps.Clone(whole.Levels)
+			for level := range target.Levels {
+				target.Levels[level] = target.Unprivileged
+			}
 		})
 		res := c.Run(context.Background(), &target)
 		found = found || res.Verdict == fsrvptest.Failed && !strings.HasPrefix(res.Reason, "clean-up")
-		takeServices(whole, &target)
+		require.NoError(t, wipe(context.Background(), whole))
 	}
 	return found
 }
@@ -211,29 +230,4 @@ func failsWithout(c fsrvptest.Case, whole *fsrvptest.Target) bool {
 	target := *whole
 	target.Client, target.Other = mutate(whole.Client, broken), mutate(whole.Other, broken)
 	return c.Run(context.Background(), &target).Verdict == fsrvptest.Failed
-}
-
-// takeServices keeps what a restart has made of the services.
-func takeServices(whole, target *fsrvptest.Target) {
-	for _, s := range []struct{ to, from *fsrvp.Service }{
-		{&whole.Client, &target.Client}, {&whole.SameHost, &target.SameHost}, {&whole.Other, &target.Other},
-		{&whole.Unprivileged, &target.Unprivileged}, {&whole.Unprotected, &target.Unprotected},
-	} {
-		service := *s.from
-		for {
-			m, ok := service.(*mutant)
-			if !ok {
-				break
-			}
-			service = m.service
-		}
-		*s.to = service
-	}
-}
-
-// reset starts the server anew, without what a mutant kept from being cleaned up.
-func reset(t *testing.T, whole *fsrvptest.Target) {
-	next, err := whole.Restart(context.Background())
-	require.NoError(t, err)
-	takeServices(whole, &next)
 }

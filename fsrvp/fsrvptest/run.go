@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Run runs every case as a subtest, named by suite, section and case. Dial is called once, and the target is
-// used by one goroutine; what dial opens it closes by tb.Cleanup.
+// Run checks the target by [Target.Check], and runs every case as a subtest, named by suite, section and case. Dial is called once,
+// and the target is used by one goroutine; what dial opens it closes by tb.Cleanup.
 //
 // What the target lacks is skipped with the reason, and so are its known failures; a known failure that passes fails the
 // test, for the list to be mended.
@@ -19,20 +19,16 @@ func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	for _, problem := range target.unknownNames() {
 		t.Error(problem)
 	}
+	if err := target.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s/%s/%s", c.Suite, c.Section, c.Name), func(t *testing.T) {
 			res := c.Run(t.Context(), &target)
-			if res.Verdict == Failed && target.Reset != nil {
-				next, err := target.Reset(t.Context())
-				if err != nil {
-					t.Fatalf("%s\nresetting the server: %v", res.Reason, err)
-				}
-				target.take(&next)
-			}
 			problem, note := target.judge(&c, res)
 			switch {
 			case problem != "":
-				t.Errorf("%s\n%s", c.Demand, problem)
+				t.Errorf("MS-FSRVP %s: %s\n%s\n%s", c.Section, c.Demand, problem, res.Did)
 			case note != "":
 				t.Skip(note)
 			}
@@ -45,6 +41,8 @@ func (t *Target) judge(c *Case, res Result) (problem, note string) {
 	symptom, known := t.Known[c.Name]
 	why, inapplicable := t.Inapplicable[c.Name]
 	switch {
+	case res.Verdict == Blocked:
+		return "blocked by " + res.BlockedBy + ": " + res.Reason, ""
 	case res.Verdict == NotApplicable && t.Inapplicable != nil && !inapplicable:
 		return "not applicable, and not listed as such: " + res.Reason, ""
 	case res.Verdict == NotApplicable:
@@ -74,10 +72,4 @@ func (t *Target) unknownNames() (problems []string) {
 		}
 	}
 	return problems
-}
-
-// take takes the Services of a server that runs anew.
-func (t *Target) take(next *Target) {
-	t.Client, t.SameHost, t.Other = next.Client, next.SameHost, next.Other
-	t.Unprivileged, t.Unprotected = next.Unprivileged, next.Unprotected
 }

@@ -80,7 +80,7 @@ func TestReset(t *testing.T) {
 	known := map[string]string{}
 	for _, c := range fsrvptest.Cases() {
 		if strings.HasSuffix(c.Name, "/UnknownSet") && c.Name != "Delete/UnknownSet" {
-			cases, known[c.Name] = append(cases, c), "the answer is E_INVALIDARG, and has to be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
+			cases, known[c.Name] = append(cases, c), "the answer is E_INVALIDARG, and must be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
 		}
 	}
 	require.Greater(t, len(cases), 3)
@@ -89,7 +89,7 @@ func TestReset(t *testing.T) {
 		target, err := s.Target(tb.Context())
 		require.NoError(tb, err)
 		target.Profile, target.Known = agent.Strict, known
-		target.Reset = func(ctx context.Context) (fsrvptest.Target, error) {
+		target.Reset = func(ctx context.Context) error {
 			resets++
 			return target.Restart(ctx)
 		}
@@ -130,45 +130,50 @@ func (r *countedRights) Unmark(ctx context.Context, share, mark string) error {
 
 // direct is an agent without RPC in front of it, where nobody looks at how calls are protected.
 func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
+	target, _ := directAgent(tb, cfg)
+	return target
+}
+
+// directAgent is direct, with the agent that runs now.
+func directAgent(tb testing.TB, cfg agent.Config) (fsrvptest.Target, func() *agent.Agent) {
 	m := fsrvptest.NewMemory()
-	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1"}
+	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1", "role"}
 	cfg.StorePath = filepath.Join(quickDir(tb), "store")
 	cfg.Owner = func(_ context.Context, _ string, share backend.Share) (string, error) {
 		return map[string]string{"mounted": "fs2"}[share.Name], nil
 	}
 	var a *agent.Agent
-	start := func(ctx context.Context) (fsrvptest.Target, error) {
-		var err error
-		if a, err = agent.New(ctx, &cfg); err != nil {
-			return fsrvptest.Target{}, err
-		}
-		peer := func(ip string, level dcerpc.AuthLevel, groups ...dcerpc.SID) fsrvp.Service {
-			return fsrvptest.As(a, dcerpc.Peer{
-				Identity: dcerpc.Identity{Account: "backup", SIDs: groups},
-				Addr:     &net.TCPAddr{IP: net.ParseIP(ip), Port: 49152}, AuthType: dcerpc.AuthKerberos, Level: level,
-			})
-		}
-		operators := dcerpc.SIDBuiltinBackupOperators
-		return fsrvptest.Target{
-			Profile: cfg.Profile,
-			Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity, operators),
-			Other: peer("192.0.2.2", dcerpc.LevelPrivacy, operators), Unprivileged: peer("192.0.2.3", dcerpc.LevelPrivacy),
-			Share: `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
-			Aliases:     []string{`\\FS1.fsrvp.test\share`, `\\127.0.0.1\share`},
-			Unsupported: `\\fs1\plain`, Elsewhere: `\\fs1\mounted`, ElsewhereOwner: "fs2", Owner: "fs1",
-			Files: m.Shares, Rights: m, Held: m.Held, Delay: m.Delay,
-		}, nil
+	start := func(ctx context.Context) (err error) {
+		a, err = agent.New(ctx, &cfg)
+		return err
 	}
-	target, err := start(context.Background())
-	require.NoError(tb, err)
-	target.Restart = func(ctx context.Context) (fsrvptest.Target, error) {
+	require.NoError(tb, start(context.Background()))
+	peer := func(ip string, level dcerpc.AuthLevel, groups ...dcerpc.SID) fsrvp.Service {
+		p := dcerpc.Peer{
+			Identity: dcerpc.Identity{Account: "backup", SIDs: groups},
+			Addr:     &net.TCPAddr{IP: net.ParseIP(ip), Port: 49152}, AuthType: dcerpc.AuthKerberos, Level: level,
+		}
+		return fsrvptest.NewLine(func(context.Context) (fsrvp.Service, error) { return fsrvptest.As(a, p), nil })
+	}
+	operators := dcerpc.SIDBuiltinBackupOperators
+	target := fsrvptest.Target{
+		Profile: cfg.Profile,
+		Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity, operators),
+		Other: peer("192.0.2.2", dcerpc.LevelPrivacy, operators), Unprivileged: peer("192.0.2.3", dcerpc.LevelPrivacy),
+		Share: `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
+		Aliases:     []string{`\\FS1.fsrvp.test\share`, `\\127.0.0.1\share`},
+		Unsupported: `\\fs1\plain`, Elsewhere: `\\fs1\mounted`, ElsewhereOwner: "fs2", Owner: "fs1",
+		Clustered: `\\role\other`, ScaleOut: `\\role\other`,
+		Files: m.Shares, Rights: m, Held: m.Held, Delay: m.Delay,
+	}
+	target.Restart = func(ctx context.Context) error {
 		if err := a.Close(); err != nil {
-			return target, err
+			return err
 		}
 		return start(ctx)
 	}
 	tb.Cleanup(func() { require.NoError(tb, a.Close()) })
-	return target
+	return target, func() *agent.Agent { return a }
 }
 
 // TestTimers runs all cases with the Message Sequence Timer's own 180 s, in a bubble where they take no time: called

@@ -3,7 +3,6 @@ package fsrvptest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -21,7 +20,8 @@ import (
 // The names of an embedded server.
 const (
 	RealmName  = "FSRVP.TEST"
-	ServerName = "fs1.fsrvp.test" // also known as fs1 and 127.0.0.1
+	ServerName = "fs1.fsrvp.test"  // also known as fs1 and 127.0.0.1
+	RoleName   = "role.fsrvp.test" // of a cluster, as the server's too
 )
 
 // The users of an embedded server's realm.
@@ -76,7 +76,7 @@ func NewServer(cfg *ServerConfig) (*Server, error) {
 		a.Snapshots, a.Shares = s.Memory.Snapshots, s.Memory.Shares
 	}
 	if a.Names == nil {
-		a.Names = []string{"fs1", ServerName, "127.0.0.1"}
+		a.Names = []string{"fs1", ServerName, "127.0.0.1", RoleName}
 	}
 	if a.Logger == nil {
 		a.Logger = s.cfg.Logger
@@ -215,34 +215,30 @@ func (d dialerFrom) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) 
 	return d.server.dial(ctx, d.from)
 }
 
-// Target returns the server as a target of the conformance cases, with all that it has. The connections that it
-// opens end with the server.
-func (s *Server) Target(ctx context.Context) (Target, error) {
-	t := Target{Profile: s.cfg.Agent.Profile, Share: `\\fs1\share`, Restart: func(ctx context.Context) (Target, error) {
-		if err := s.Restart(ctx); err != nil {
-			return Target{}, err
-		}
-		return s.Target(ctx)
-	}}
+// Target returns the server as a target of the conformance cases, with all that it has. The cases connect when they call.
+func (s *Server) Target(context.Context) (Target, error) {
+	t := Target{Profile: s.cfg.Agent.Profile, Share: `\\fs1\share`, Restart: s.Restart}
 	if s.Memory != nil {
 		s.Memory.describe(&t)
 	}
-	for service, from := range map[*fsrvp.Service]string{&t.Client: "127.0.0.1", &t.SameHost: "127.0.0.1", &t.Other: "127.0.0.2"} {
-		c, err := s.DialFrom(ctx, Operator, from)
-		if err != nil {
-			return t, err
+	line := func(from, user string, level dcerpc.AuthLevel) fsrvp.Service {
+		cfg := fsrvp.Config{Transport: dialerFrom{s, from}, Level: level}
+		if user != "" {
+			cfg.Auth = s.Realm.Initiator(user)
 		}
-		*service = c
+		return NewLine(func(ctx context.Context) (fsrvp.Service, error) {
+			return fsrvp.Dial(ctx, ServerName, &cfg)
+		})
 	}
-	c, err := s.DialFrom(ctx, Nobody, "127.0.0.3")
-	if err != nil {
-		return t, err
+	t.Client = line("127.0.0.1", Operator, dcerpc.LevelPrivacy)
+	t.SameHost = line("127.0.0.1", Operator, dcerpc.LevelIntegrity)
+	t.Other = line("127.0.0.2", Operator, dcerpc.LevelPrivacy)
+	t.Unprivileged = line("127.0.0.3", Nobody, dcerpc.LevelPrivacy)
+	t.Levels = map[dcerpc.AuthLevel]fsrvp.Service{
+		dcerpc.LevelInsecureNone:    line("127.0.0.4", "", dcerpc.LevelInsecureNone),
+		dcerpc.LevelInsecureConnect: line("127.0.0.4", Operator, dcerpc.LevelInsecureConnect),
+		dcerpc.LevelInsecureCall:    line("127.0.0.4", Operator, dcerpc.LevelInsecureCall),
+		dcerpc.LevelPacket:          line("127.0.0.4", Operator, dcerpc.LevelPacket),
 	}
-	t.Unprivileged = c
-	c, err = fsrvp.Dial(ctx, ServerName, &fsrvp.Config{Transport: dialerFrom{s, "127.0.0.4"}, Level: dcerpc.LevelInsecureNone})
-	if err != nil {
-		return t, fmt.Errorf("fsrvptest: without security: %w", err)
-	}
-	t.Unprotected = c
 	return t, nil
 }

@@ -7,21 +7,55 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// A trial is one run of a case: its helpers end the case where the server does not do what it has to.
+// A trial is one run of a case: its helpers end the case where the server does not do what it must.
 type trial struct {
-	*Target
-	ctx  context.Context
-	made []*made
-	// whoever has set a context since the last clean-up
-	contexts []fsrvp.Service
+	Target // with witnesses for services
+	name   string
+	ctx    context.Context
+	whole  context.Context // without the limit of the case
+	lines  []fsrvp.Service // the services themselves
+
+	calls    []Call
+	cleaning bool
+	// What the calls may have left, see witness.note.
+	touched, doubtful bool
+	begun             []*begun
+	contexts          []fsrvp.Service // who has set one
+	clientIDs         []fsrvp.SetID
+
 	// what the server held before a case of the Message Sequence Timer
 	before holding
 	// take back changes of rights
 	unmark []func(context.Context) error
+}
+
+// newTrial gets ready to run a case. Whole is ctx without the limit of the case.
+func newTrial(ctx, whole context.Context, name string, target *Target) *trial {
+	tr := &trial{Target: *target, name: name, ctx: ctx, whole: whole}
+	for caller, s := range map[string]*fsrvp.Service{
+		callerClient: &tr.Client, callerSameHost: &tr.SameHost, callerOther: &tr.Other, callerUnprivileged: &tr.Unprivileged,
+	} {
+		tr.lines = append(tr.lines, *s)
+		*s = tr.witness(caller, *s)
+	}
+	tr.Levels = make(map[dcerpc.AuthLevel]fsrvp.Service, len(target.Levels))
+	for level, s := range target.Levels {
+		tr.lines = append(tr.lines, s)
+		tr.Levels[level] = tr.witness(levelName(level), s)
+	}
+	return tr
+}
+
+// hangUp ends all connections. The next calls connect again.
+func (tr *trial) hangUp() {
+	for _, s := range tr.lines {
+		hangUp(s)
+	}
 }
 
 // A made is a set that a case has made.
@@ -82,7 +116,7 @@ func (tr *trial) status(err error, what string, want ...fsrvp.Status) {
 	for i, w := range want {
 		names[i] = w.Name()
 	}
-	tr.fail("%s: the answer is %s, and has to be %s", what, got.Name(), strings.Join(names, " or "))
+	tr.fail("%s: the answer is %s, and must be %s", what, got.Name(), strings.Join(names, " or "))
 }
 
 // byProfile returns the answer that the target's profile has.
@@ -98,29 +132,24 @@ func (tr *trial) unknownSet() fsrvp.Status {
 	return tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch)
 }
 
-// setContext calls SetContext, which has to succeed.
+// setContext calls SetContext, which must succeed.
 func (tr *trial) setContext(by fsrvp.Service, c fsrvp.ContextValue) {
 	tr.ok(tr.trySetContext(by, c), fmt.Sprintf("SetContext(%v)", c))
 }
 
 func (tr *trial) trySetContext(by fsrvp.Service, c fsrvp.ContextValue) error {
-	tr.contexts = append(tr.contexts, by)
 	return by.SetContext(tr.ctx, c)
 }
 
-// start calls StartShadowCopySet, which has to succeed.
+// start calls StartShadowCopySet, which must succeed.
 func (tr *trial) start(by fsrvp.Service) *made {
-	_, err := tr.tryStart(by)
+	id, err := tr.tryStart(by)
 	tr.ok(err, "StartShadowCopySet")
-	return tr.made[len(tr.made)-1]
+	return &made{id: id, by: by}
 }
 
 func (tr *trial) tryStart(by fsrvp.Service) (fsrvp.SetID, error) {
-	id, err := by.StartShadowCopySet(tr.ctx, fsrvp.NewSetID())
-	if err == nil {
-		tr.made = append(tr.made, &made{id: id, by: by})
-	}
-	return id, err
+	return by.StartShadowCopySet(tr.ctx, fsrvp.NewSetID())
 }
 
 // add adds shares to a set.
@@ -170,7 +199,7 @@ func (tr *trial) onward(m *made, from, to agent.SetStatus) *made {
 	return m
 }
 
-// mapping calls GetShareMapping for the i-th share of a set, which has to succeed with a name.
+// mapping calls GetShareMapping for the i-th share of a set, which must succeed with a name.
 func (tr *trial) mapping(m *made, i int) *fsrvp.ShareMapping {
 	answer, err := m.by.GetShareMapping(tr.ctx, m.copies[i], m.id, m.shares[i], 1)
 	tr.ok(err, "GetShareMapping "+m.shares[i])
@@ -194,18 +223,23 @@ func (tr *trial) delete(m *made, i int) error {
 	return m.by.DeleteShareMapping(tr.ctx, m.id, m.copies[i], m.shares[i])
 }
 
-// name takes a UNC path of the target apart.
-func (tr *trial) name(unc string) fsrvp.ShareName {
+// parse takes a UNC path of the target apart.
+func (tr *trial) parse(unc string) fsrvp.ShareName {
 	n, err := fsrvp.ParseShareName(unc)
 	tr.ok(err, "the target's share")
 	return n
 }
 
 // absent is the UNC path of a share that the server has not got.
-func (tr *trial) absent() string { return `\\` + tr.name(tr.Share).Host + `\fsrvptest-absent` }
+func (tr *trial) absent() string { return `\\` + tr.parse(tr.Share).Host + `\fsrvptest-absent` }
 
 // foreign is the UNC path of a share of another host.
-func (tr *trial) foreign() string { return `\\fsrvptest-elsewhere\` + tr.name(tr.Share).Share }
+func (tr *trial) foreign() string {
+	if tr.Foreign != "" {
+		return tr.Foreign
+	}
+	return `\\fsrvptest-elsewhere\` + tr.parse(tr.Share).Share
+}
 
 // A holding is how much a server holds.
 type holding struct{ snapshots, shares int }
@@ -230,56 +264,4 @@ func (tr *trial) leavesNothing(f func()) {
 	after, _ := tr.held()
 	tr.check(after.snapshots == before.snapshots, "%d snapshots are left", after.snapshots-before.snapshots)
 	tr.check(after.shares == before.shares, "%d exposed shares are left", after.shares-before.shares)
-}
-
-// cleanUp deletes the sets that the case has made, ends a creation that it has left, and takes back changes of rights.
-func (tr *trial) cleanUp() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.ctx), long)
-	defer cancel()
-	var errs []error
-	for _, m := range tr.made {
-		errs = append(errs, tr.remove(ctx, m))
-	}
-	for _, by := range tr.contexts {
-		id, err := by.StartShadowCopySet(ctx, fsrvp.NewSetID())
-		if err == nil {
-			err = by.AbortShadowCopySet(ctx, id)
-		}
-		if err != nil && !errors.Is(err, fsrvp.ErrBadState) {
-			errs = append(errs, fmt.Errorf("ending the creation: %w", err))
-		}
-	}
-	for _, unmark := range tr.unmark {
-		if err := unmark(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("restoring rights: %w", err))
-		}
-	}
-	tr.made, tr.contexts, tr.unmark = nil, nil, nil
-	return errors.Join(errs...)
-}
-
-// remove deletes a set in any status, also one of a server whose Abort says success and does nothing. A set
-// that is gone is no error.
-func (tr *trial) remove(ctx context.Context, m *made) error {
-	fine := func(err error) bool {
-		for _, s := range []fsrvp.Status{fsrvp.ErrBadState, fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrObjectNotFound} {
-			if errors.Is(err, s) {
-				return true
-			}
-		}
-		return err == nil
-	}
-	if err := m.by.AbortShadowCopySet(ctx, m.id); !fine(err) {
-		return fmt.Errorf("aborting set %s: %w", m.id, err)
-	}
-	for i := range m.shares {
-		err := m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i])
-		if errors.Is(err, fsrvp.ErrBadState) && m.by.ExposeShadowCopySet(ctx, m.id, long) == nil {
-			err = m.by.DeleteShareMapping(ctx, m.id, m.copies[i], m.shares[i]) // it was Committed
-		}
-		if !fine(err) {
-			return fmt.Errorf("deleting %s of set %s: %w", m.shares[i], m.id, err)
-		}
-	}
-	return nil
 }

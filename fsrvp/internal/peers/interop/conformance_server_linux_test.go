@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -20,25 +21,21 @@ import (
 
 // inapplicable are the only cases that the file servers have not got what it takes for.
 var inapplicable = map[string]string{
-	"Prepare/TimeOut":                     "nothing holds Prepare up: see delayOf",
-	"IsPathSupported/Elsewhere":           "no share of another machine: that takes a cluster",
-	"FileServer/WritableSnapshot/Cluster": "no share of another machine: that takes a cluster",
-	"FileServer/NonOwnerNode":             "no share of another machine: that takes a cluster",
+	"Prepare/TimeOut":           "nothing holds Prepare up: see delayOf",
+	"IsPathSupported/Elsewhere": "no share of another machine: that takes a cluster",
+	"FileServer/BVT_VSSOperateShadowCopySet_ClusterSharePath_NonOwnerNode": "no share of another machine: that takes a cluster",
 }
 
 // A conformanceServer is a file server of the network as a target of the conformance suite, over SMB.
 type conformanceServer struct {
 	n    *peers.Network
 	host *peers.Host
-	// unprotected is how the caller without RPC protection calls.
-	unprotected fsrvp.Config
 	// wrap, where there is one, is put around each Service.
 	wrap func(fsrvp.Service) fsrvp.Service
 
 	backup, nobody dcerpc.Initiator
 	// One SMB session for each address and account, whatever becomes of the pipes.
 	here, elsewhere, asNobody *smbpipe.Dialer
-	open                      []*fsrvp.Client
 	delay                     delay
 }
 
@@ -50,53 +47,40 @@ func newConformanceServer(tb testing.TB, n *peers.Network, host *peers.Host) *co
 	s.elsewhere.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return n.Host("agent").Dial(ctx, network, address)
 	}
-	s.unprotected = fsrvp.Config{Transport: s.here, Auth: s.backup, Level: dcerpc.LevelInsecureConnect}
-	tb.Cleanup(func() {
-		s.delay.end()
-		s.hangUp(s.open)
-	})
+	tb.Cleanup(s.delay.end)
 	return s
 }
 
-// services opens the pipes of all callers, and then closes those that were open before.
-func (s *conformanceServer) services(ctx context.Context) (t fsrvptest.Target, err error) {
-	before := s.open
-	s.open = nil
-	for _, caller := range []struct {
-		service *fsrvp.Service
-		cfg     *fsrvp.Config
-	}{
-		{&t.Client, &fsrvp.Config{Transport: s.here, Auth: s.backup}},
-		{&t.SameHost, &fsrvp.Config{Transport: s.here, Auth: s.backup}},
-		{&t.Other, &fsrvp.Config{Transport: s.elsewhere, Auth: s.backup}},
-		{&t.Unprivileged, &fsrvp.Config{Transport: s.asNobody, Auth: s.nobody}},
-		{&t.Unprotected, &s.unprotected},
-	} {
-		c, err := fsrvp.Dial(ctx, s.host.FQDN, caller.cfg)
-		if err != nil {
-			return t, err
+// line is a caller of the server, which opens a pipe when it calls.
+func (s *conformanceServer) line(cfg *fsrvp.Config) fsrvp.Service {
+	return fsrvptest.NewLine(func(ctx context.Context) (fsrvp.Service, error) {
+		c, err := fsrvp.Dial(ctx, s.host.FQDN, cfg)
+		if err != nil || s.wrap == nil {
+			return c, err
 		}
-		s.open = append(s.open, c)
-		*caller.service = c
-		if s.wrap != nil {
-			*caller.service = s.wrap(c)
-		}
-	}
-	s.hangUp(before)
-	return t, nil
-}
-
-func (s *conformanceServer) hangUp(clients []*fsrvp.Client) {
-	for _, c := range clients {
-		c.Close() // its server may be gone
-	}
+		return struct {
+			fsrvp.Service
+			io.Closer
+		}{s.wrap(c), c}, nil
+	})
 }
 
 // target is what both file servers offer.
 func (s *conformanceServer) target(tb testing.TB, share string) fsrvptest.Target {
 	tb.Helper()
-	t, err := s.services(tb.Context())
-	require.NoError(tb, err)
+	line := func(d *smbpipe.Dialer, auth dcerpc.Initiator, level dcerpc.AuthLevel) fsrvp.Service {
+		return s.line(&fsrvp.Config{Transport: d, Auth: auth, Level: level})
+	}
+	t := fsrvptest.Target{
+		Client: line(s.here, s.backup, 0), SameHost: line(s.here, s.backup, 0), Other: line(s.elsewhere, s.backup, 0),
+		Unprivileged: line(s.asNobody, s.nobody, 0),
+		Levels: map[dcerpc.AuthLevel]fsrvp.Service{
+			dcerpc.LevelInsecureNone:    line(s.here, nil, dcerpc.LevelInsecureNone),
+			dcerpc.LevelInsecureConnect: line(s.here, s.backup, dcerpc.LevelInsecureConnect),
+			dcerpc.LevelInsecureCall:    line(s.here, s.backup, dcerpc.LevelInsecureCall),
+			dcerpc.LevelPacket:          line(s.here, s.backup, dcerpc.LevelPacket),
+		},
+	}
 	t.Share = s.unc(share)
 	t.Aliases = []string{
 		`\\` + strings.ToUpper(s.host.Name) + `\` + strings.ToUpper(share),
@@ -107,6 +91,12 @@ func (s *conformanceServer) target(tb testing.TB, share string) fsrvptest.Target
 	t.PreviousVersions, t.Held, t.Delay = s.previousVersions, s.held, s.delayOf
 	t.Inapplicable = inapplicable
 	return t
+}
+
+// byAddress are UNC paths of a share as those of a cluster's roles would be: by another name than the server's own.
+func (s *conformanceServer) byAddress(share string) (clustered, scaleOut string) {
+	unc := `\\` + s.host.Addr.String() + `\` + share
+	return unc, unc
 }
 
 func (s *conformanceServer) unc(share string) string { return `\\` + s.host.FQDN + `\` + share }
