@@ -1,39 +1,27 @@
-// Command fsrvp-conformance checks a server of MS-FSRVP, case by case, and prints a table of them.
+// Command fsrvp-conformance checks a server of MS-FSRVP, case by case: what the text says, and what the server did.
 //
-//	go run ./examples/fsrvp-conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
+//	fsrvp-conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// The server has to be free: the cases take its one creation at a time. They delete whatever they made. What the flags
-// do not offer (other shares, an unprivileged account) makes the cases that need it n/a, never a pass.
+// README.md in this directory goes through all of it, for people who write no Go. The server must be free: the cases take its one
+// creation at a time. They delete whatever they made. A case that needs something that the flags do not name (other shares, an
+// unprivileged account) is n/a, never a pass.
 //
-// It exits with 1 when a case fails, and with 2 when it could not begin.
+// It exits with 1 when a case fails or is blocked (with -compare: only where it was neither before), and with 2 when it could
+// not begin.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
-	"regexp"
 	"strings"
-	"text/tabwriter"
-	"time"
 
-	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
-	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
-
-const usage = `usage: fsrvp-conformance -server HOST -share '\\HOST\share' [-same-volume UNC] [-other-volume UNC] [-hidden UNC]
-                   [-profile windows|strict] [-lacks CAPABILITY] [-known FILE] [-run RE] [-list] [-json]
-                   ` + credentials.Usage + `
-
-`
 
 func main() {
 	program.Main("fsrvp-conformance", func(ctx context.Context, args []string) error {
@@ -42,194 +30,136 @@ func main() {
 	})
 }
 
-type options struct {
-	server  string
-	target  fsrvptest.Target
-	profile string
-	lacks   repeated.Strings
-	known   string
-	run     string
-	list    bool
-	json    bool
-	cred    *credentials.Flags
+// shuffle brings cases in the order that a seed gives.
+func shuffle(cases []fsrvptest.Case, seed int64) {
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	r.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
 }
 
-func parse(args []string, stdout io.Writer) (*options, error) {
-	var o options
-	flags := flag.NewFlagSet("fsrvp-conformance", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
-	flags.StringVar(&o.server, "server", "", "the `host` to check")
-	flags.StringVar(&o.target.Share, "share", "", `a share of it, as \\HOST\share`)
-	flags.StringVar(&o.target.SameVolume, "same-volume", "", "another share on the same volume")
-	flags.StringVar(&o.target.OtherVolume, "other-volume", "", "a share on another volume")
-	flags.StringVar(&o.target.Hidden, "hidden", "", "a share with a dollar at the end of its name")
-	flags.StringVar(&o.target.Unsupported, "unsupported", "", "a share that cannot be copied")
-	flags.DurationVar(&o.target.SequenceTimeout, "sequence-timeout", 0, "the server's Message Sequence Timer, if it is short enough to wait for")
-	flags.StringVar(&o.profile, "profile", "windows", "expect the answers of Windows, or those of the standard's text: windows, strict")
-	flags.Var(&o.lacks, "lacks", "a `capability` that the server has not got; may be given several times")
-	flags.StringVar(&o.known, "known", "", "`file` of known failures: lines of a case's name, tab, a part of the reason that is printed, or nothing")
-	flags.StringVar(&o.run, "run", "", "run the cases whose suite/section/name matches this `regexp` alone")
-	flags.BoolVar(&o.list, "list", false, "list the cases and what they demand, and end")
-	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
-	o.cred = credentials.Register(flags)
-	if err := program.Parse(flags, args, stdout); err != nil {
-		return nil, err
-	}
-	switch {
-	case flags.NArg() > 0:
-		return nil, fmt.Errorf("%q is no flag; -h lists them", flags.Arg(0))
-	case o.list:
-	case o.server == "":
-		return nil, errors.New("-server is missing")
-	case o.target.Share == "":
-		return nil, fmt.Errorf(`-share is missing: a share to take shadow copies of, as \\%s\share`, o.server)
-	}
-	switch o.profile {
-	case "windows":
-	case "strict":
-		o.target.Profile = agent.Strict
-	default:
-		return nil, fmt.Errorf("-profile is %q; it has to be windows or strict", o.profile)
-	}
-	o.target.Lacks = map[fsrvptest.Capability]string{}
-	for _, c := range o.lacks {
-		switch c := fsrvptest.Capability(c); c {
-		case fsrvptest.Writable, fsrvptest.RetryLimit, fsrvptest.AutoRelease:
-			o.target.Lacks[c] = "as -lacks says"
-		default:
-			return nil, fmt.Errorf("-lacks is %q; it has to be one of %q, %q, %q", c, fsrvptest.Writable, fsrvptest.RetryLimit, fsrvptest.AutoRelease)
-		}
-	}
-	var err error
-	o.target.Known, err = readKnown(o.known)
-	return &o, err
-}
-
-// readKnown reads the list of known failures.
-func readKnown(file string) (map[string]string, error) {
-	if file == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("-known: %w", err)
-	}
-	known, err := fsrvptest.ParseKnown(string(b))
-	if err != nil {
-		return nil, fmt.Errorf("-known %s: %w; -list names the cases", file, err)
-	}
-	return known, nil
-}
-
-// run runs the cases and tells whether one has failed.
+// run runs the cases and reports whether the verdict is bad.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (failed bool, err error) {
 	o, err := parse(args, stdout)
 	if err != nil {
 		return false, err
 	}
-	match, err := regexp.Compile(o.run)
-	if err != nil {
-		return false, fmt.Errorf("-run: %w", err)
-	}
-	var cases []fsrvptest.Case
-	for _, c := range fsrvptest.Cases() {
-		if match.MatchString(fmt.Sprintf("%s/%s/%s", c.Suite, c.Section, c.Name)) {
-			cases = append(cases, c)
-		}
-	}
-	if len(cases) == 0 {
-		return false, fmt.Errorf("no case matches -run %q; -list names them", o.run)
-	}
-	p := newPrinter(stdout, o.json)
-	if o.list {
-		for _, c := range cases {
-			p.print(line{Suite: c.Suite, Section: c.Section, Case: c.Name, Reason: c.Demand})
-		}
-		return false, p.flush()
-	}
-	access, err := o.cred.Access()
+	cases, err := o.cases()
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, access.Close()) }()
-	for _, c := range []*fsrvp.Service{&o.target.Client, &o.target.SameHost} {
-		client, err := fsrvp.Dial(ctx, o.server, access.Client)
-		if err != nil {
-			return false, err
+	p := newPrinter(stdout, o)
+	if o.list {
+		for _, c := range cases {
+			p.print(lineOf(&c))
 		}
-		defer client.Close()
-		*c = client
+		return false, p.err
 	}
-	counts := map[string]int{}
+	conns, err := o.connect(ctx)
+	defer func() { err = errors.Join(err, conns.Close()) }()
+	if err != nil {
+		return false, err
+	}
+	if err := o.target.Check(ctx); err != nil {
+		return false, explain(err)
+	}
+	if o.check {
+		fmt.Fprintf(stdout, "%s can be checked with %s\n", o.server, o.target.Share)
+		return false, nil
+	}
+	outputs, err := openOutputs(o)
+	if err != nil {
+		return false, err
+	}
+	lines := runCases(ctx, o, cases, p, newProgress(stderr, len(cases)), outputs)
+	err = errors.Join(p.err, outputs.finish(lines))
+	if ctx.Err() != nil {
+		return true, errors.Join(err, errors.New("interrupted"))
+	}
+	summary(stderr, lines)
+	if o.old != nil {
+		return compare(p.diff(stdout, stderr), o.old, lines), err
+	}
+	return bad(lines), err
+}
+
+// runCases runs the cases until the context ends.
+func runCases(ctx context.Context, o *options, cases []fsrvptest.Case, p *printer, progress *progress, outputs *outputs) (lines []line) {
+	defer progress.end()
+	var current string
+	o.target.OnWait = progress.waits(&current)
 	for _, c := range cases {
 		if ctx.Err() != nil {
-			return true, errors.Join(p.flush(), errors.New("interrupted"))
+			break
 		}
+		current = c.Name
+		progress.begin(c.Name)
 		res := c.Run(ctx, &o.target)
-		l := line{Suite: c.Suite, Section: c.Section, Case: c.Name, Verdict: res.Verdict.String(), Reason: res.Reason, Seconds: res.Took.Seconds()}
-		reason, expected := o.target.Known[c.Name]
-		switch {
-		case expected && res.Verdict == fsrvptest.Failed && strings.Contains(res.Reason, reason):
-			l.Verdict = "known"
-		case expected && res.Verdict == fsrvptest.Passed:
-			l.Verdict, l.Reason = "fail", "passes, and -known lists it ("+reason+")"
-		}
-		failed = failed || l.Verdict == "fail"
-		counts[l.Verdict]++
+		l := lineOf(&c)
+		l.judge(&res, o.target.Known)
+		lines = append(lines, l)
+		outputs.calls(&c, &res, o)
+		progress.pause()
 		p.print(l)
+		progress.done()
 	}
-	if err := p.flush(); err != nil {
-		return failed, err
-	}
-	fmt.Fprintf(stderr, "%d passed, %d failed, %d known failures, %d not applicable\n",
-		counts["pass"], counts["fail"], counts["known"], counts["n/a"])
-	return failed, nil
+	return lines
 }
+
+// summary counts the verdicts.
+func summary(w io.Writer, lines []line) {
+	counts := map[string]int{}
+	for _, l := range lines {
+		counts[l.Verdict]++
+	}
+	fmt.Fprintf(w, "%d passed, %d failed, %d blocked, %d known failures, %d not applicable\n",
+		counts[verdictPass], counts[verdictFail], counts[verdictBlocked], counts[verdictKnown], counts[verdictNA])
+}
+
+// bad reports whether a case failed or could not be checked.
+func bad(lines []line) bool {
+	for _, l := range lines {
+		if l.bad() {
+			return true
+		}
+	}
+	return false
+}
+
+// The verdicts of lines: those of package fsrvptest, and known failures.
+const (
+	verdictPass    = "pass"
+	verdictFail    = "fail"
+	verdictNA      = "n/a"
+	verdictBlocked = "blocked"
+	verdictKnown   = "known"
+)
 
 // A line is one case of the table.
 type line struct {
-	Suite   fsrvptest.Suite `json:"suite"`
-	Section string          `json:"section"`
-	Case    string          `json:"case"`
-	Verdict string          `json:"verdict,omitempty"` // pass, fail, known, n/a
-	Reason  string          `json:"reason,omitempty"`
-	Seconds float64         `json:"seconds"`
+	Suite     fsrvptest.Suite `json:"suite"`
+	Section   string          `json:"section"`
+	Case      string          `json:"case"`
+	Demand    string          `json:"demand"`            // what the text says
+	Verdict   string          `json:"verdict,omitempty"` // pass, fail, n/a, blocked, known
+	Reason    string          `json:"reason,omitempty"`
+	BlockedBy string          `json:"blocked_by,omitempty"`
+	Did       string          `json:"did,omitempty"` // what was called and answered
+	Seconds   float64         `json:"seconds"`
 }
 
-type printer struct {
-	json  *json.Encoder
-	table *tabwriter.Writer
-	err   error
+func lineOf(c *fsrvptest.Case) line {
+	return line{Suite: c.Suite, Section: c.Section, Case: c.Name, Demand: c.Demand}
 }
 
-func newPrinter(w io.Writer, asJSON bool) *printer {
-	if asJSON {
-		return &printer{json: json.NewEncoder(w)}
+// judge takes a result, in view of the known failures.
+func (l *line) judge(res *fsrvptest.Result, known map[string]string) {
+	l.Verdict, l.Reason, l.BlockedBy, l.Did, l.Seconds = res.Verdict.String(), res.Reason, res.BlockedBy, res.Did, res.Took.Seconds()
+	reason, expected := known[l.Case]
+	switch {
+	case expected && res.Verdict == fsrvptest.Failed && strings.Contains(res.Reason, reason):
+		l.Verdict = verdictKnown
+	case expected && res.Verdict == fsrvptest.Passed:
+		l.Verdict, l.Reason = verdictFail, "passes, and -known lists it ("+reason+")"
 	}
-	return &printer{table: tabwriter.NewWriter(w, 52, 8, 2, ' ', 0)}
 }
 
-func (p *printer) print(l line) {
-	var err error
-	if p.json != nil {
-		err = p.json.Encode(l)
-	} else {
-		verdict := l.Verdict
-		if verdict != "" {
-			verdict = fmt.Sprintf("%-5s %8s  ", verdict, time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond))
-		}
-		reason := strings.ReplaceAll(l.Reason, "\n", " ")
-		_, err = fmt.Fprintf(p.table, "%-10s %-10s %s\t%s%s\n", l.Suite, l.Section, l.Case, verdict, reason)
-		if err == nil && l.Verdict != "" {
-			err = p.table.Flush() // each line when its case has ended: some take long
-		}
-	}
-	p.err = errors.Join(p.err, err)
-}
-
-func (p *printer) flush() error {
-	if p.table != nil {
-		p.err = errors.Join(p.err, p.table.Flush())
-	}
-	return p.err
-}
+func (l *line) bad() bool { return l.Verdict == verdictFail || l.Verdict == verdictBlocked }

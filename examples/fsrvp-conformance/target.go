@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
+)
+
+// connect fills the target with what the flags name. It opens nothing: the cases connect when they call. The caller closes what it
+// returns.
+func (o *options) connect(ctx context.Context) (io.Closer, error) {
+	var all closers
+	pace := &pacer{least: o.pace}
+	caller := func(cred credentials.Flags, server string, local net.Addr, level dcerpc.AuthLevel) (fsrvp.Service, dcerpc.Dialer, error) {
+		access, err := cred.Access()
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, access)
+		cfg := access.Client
+		if err := from(cfg, local); err != nil {
+			return nil, nil, err
+		}
+		cfg.CallTimeout = o.callTimeout
+		if level != 0 {
+			cfg.Level = level
+		}
+		if level == dcerpc.LevelInsecureNone {
+			cfg.Auth = nil
+		}
+		return fsrvptest.NewLine(func(ctx context.Context) (fsrvp.Service, error) {
+			c, err := fsrvp.Dial(ctx, server, cfg)
+			if err != nil {
+				return nil, err
+			}
+			return paced{c, pace}, nil
+		}), cfg.Transport, nil
+	}
+
+	t := &o.target
+	var transport dcerpc.Dialer
+	var err error
+	if t.Client, transport, err = caller(*o.cred, o.server, nil, 0); err != nil {
+		return all, err
+	}
+	if t.SameHost, _, err = caller(*o.cred, o.server, nil, 0); err != nil {
+		return all, err
+	}
+	if o.otherAddress != "" || o.otherServer != "" {
+		var local net.Addr
+		if o.otherAddress != "" {
+			ip := net.ParseIP(o.otherAddress)
+			if ip == nil {
+				return all, fmt.Errorf("-other-address is %q; it must be an address of this machine, such as 192.0.2.7", o.otherAddress)
+			}
+			local = &net.TCPAddr{IP: ip}
+		}
+		server := o.otherServer
+		if server == "" {
+			server = o.server
+		}
+		if t.Other, _, err = caller(*o.cred, server, local, 0); err != nil {
+			return all, err
+		}
+	}
+	if o.unprivileged.Given() {
+		cred := *o.cred
+		cred.User, cred.Keytab, cred.CCache, cred.PasswordFile =
+			o.unprivileged.User, o.unprivileged.Keytab, o.unprivileged.CCache, o.unprivileged.PasswordFile
+		if t.Unprivileged, _, err = caller(cred, o.server, nil, 0); err != nil {
+			return all, fmt.Errorf("the unprivileged account: %w", err)
+		}
+	}
+	t.Levels = map[dcerpc.AuthLevel]fsrvp.Service{}
+	for _, name := range o.levelList() {
+		level := levelNames[name]
+		if t.Levels[level], _, err = caller(*o.cred, o.server, nil, level); err != nil {
+			return all, err
+		}
+	}
+	return all, o.hooks(ctx, transport)
+}
+
+// from makes a Config connect from a local address.
+func from(cfg *fsrvp.Config, local net.Addr) error {
+	if local == nil {
+		return nil
+	}
+	dialer := net.Dialer{LocalAddr: local}
+	switch d := cfg.Transport.(type) {
+	case *smbpipe.Dialer:
+		d.Dial = dialer.DialContext
+	case *dcerpc.TCPDialer:
+		d.Dialer = dialer
+	default:
+		return errors.New("-other-address: this -transport cannot connect from a given address")
+	}
+	return nil
+}
+
+// closers are closed together.
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, each := range c {
+		errs = append(errs, each.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// A pacer keeps shares from being added too soon after each other.
+type pacer struct {
+	least time.Duration
+
+	mu   sync.Mutex
+	last time.Time
+}
+
+// wait waits until a share may be added.
+func (p *pacer) wait(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := time.Until(p.last.Add(p.least)); d > 0 {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	p.last = time.Now()
+	return nil
+}
+
+// paced is a Client whose shares are added at a pace.
+type paced struct {
+	*fsrvp.Client
+	pace *pacer
+}
+
+// AddToShadowCopySet waits before it calls.
+func (p paced) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+	if p.pace.least > 0 {
+		if err := p.pace.wait(ctx); err != nil {
+			return fsrvp.CopyID{}, err
+		}
+	}
+	return p.Client.AddToShadowCopySet(ctx, client, set, share)
+}
