@@ -143,6 +143,7 @@ func TestLogLevels(t *testing.T) {
 				r.cfg.KeepExposed = tt.keep
 				r.cfg.Logger = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo}))
 			})
+			out.Reset() // what New has said is about no set
 			l := tt.do(t, r)
 			var got []string
 			for b := range bytes.Lines(out.Bytes()) {
