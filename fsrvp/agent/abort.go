@@ -26,17 +26,16 @@ func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	})
 }
 
-func (a *Agent) beginAbort(ctx context.Context, id fsrvp.SetID) (*work, error) {
-	t, err := a.take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer t.give()
+func (a *Agent) beginAbort(ctx context.Context, id fsrvp.SetID) (w *work, err error) {
+	return w, a.inTurn(ctx, func(t turn) (err error) {
+		w, err = t.beginAbort(id)
+		return err
+	})
+}
+
+func (a turn) beginAbort(id fsrvp.SetID) (*work, error) {
 	if e := a.sets[id]; e != nil && e.set.Removing {
-		if e.work == nil {
-			return t.beginRemoval("abort", e), nil
-		}
-		return e.work, nil
+		return a.joinRemoval("abort", e)
 	}
 	e, err := a.findLocked(id)
 	if err != nil {
@@ -45,7 +44,7 @@ func (a *Agent) beginAbort(ctx context.Context, id fsrvp.SetID) (*work, error) {
 	if e.set.Status == Recovered {
 		return nil, badState(e.set)
 	}
-	w, err := t.abort("abort", e)
+	w, err := a.abort("abort", e)
 	if err != nil {
 		return nil, fmt.Errorf("agent: abort of shadow copy set %s: %w", id, err)
 	}
@@ -57,10 +56,9 @@ func (a turn) abort(why string, e *entry) (*work, error) {
 	if !a.inCreation(e.set) {
 		return one(a.remove(why, nil, []*entry{e}))
 	}
-	epoch := a.sequence.stop()
 	w, err := one(a.remove(why, &creation{}, []*entry{e}))
 	if err != nil {
-		a.sequence.start(epoch, a.cfg.Timers.Failure)
+		a.failed(err)
 		return nil, err
 	}
 	a.sequence.reset()

@@ -27,12 +27,11 @@ func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set
 		if target.foreign != "" {
 			return id, a.notHere(target)
 		}
-		t, err := a.take(c.ctx)
-		if err != nil {
-			return id, err
-		}
-		defer t.give()
-		if id, err = t.addShare(set, target); err == nil {
+		err = a.inTurn(c.ctx, func(t turn) (err error) {
+			id, err = t.addShare(set, target)
+			return err
+		})
+		if err == nil {
 			c.copy(id)
 		}
 		return id, err
@@ -58,16 +57,18 @@ func (a turn) addShare(id fsrvp.SetID, t target) (fsrvp.CopyID, error) {
 	if err != nil {
 		return fsrvp.CopyID{}, err
 	}
-	epoch := a.sequence.stop()
+	if err := a.own(); err != nil {
+		return fsrvp.CopyID{}, err
+	}
 	next, copyID, err := a.joined(e.set, t)
 	if err == nil {
 		err = a.apply("share added", change{put: []*Set{next}})
 	}
 	if err != nil {
-		a.sequence.start(epoch, a.cfg.Timers.Failure)
+		a.failed(err)
 		return fsrvp.CopyID{}, err
 	}
-	a.sequence.start(epoch, a.cfg.Timers.Add)
+	a.sequence.restart(a.cfg.Timers.Add)
 	return copyID, nil
 }
 

@@ -35,24 +35,20 @@ func (a *Agent) Remove(ctx context.Context, id fsrvp.SetID, force bool) error {
 	}
 }
 
-func (a *Agent) beginRemove(ctx context.Context, id fsrvp.SetID, force bool) (*work, error) {
-	t, err := a.take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer t.give()
-	e := a.sets[id]
-	switch {
-	case e == nil:
-		return nil, errors.New("there is none of that id")
-	case e.set.Removing && e.work != nil:
-		return e.work, nil
-	case e.set.Removing:
-		return t.beginRemoval("administrator", e), nil
-	case a.inCreation(e.set) && !force:
-		return nil, fmt.Errorf("%w: it is %s", ErrInCreation, e.set.Status)
-	}
-	return t.abort("administrator", e)
+func (a *Agent) beginRemove(ctx context.Context, id fsrvp.SetID, force bool) (w *work, err error) {
+	return w, a.inTurn(ctx, func(t turn) (err error) {
+		switch e := a.sets[id]; {
+		case e == nil:
+			return errors.New("there is none of that id")
+		case e.set.Removing:
+			w, err = t.joinRemoval("administrator", e)
+		case a.inCreation(e.set) && !force:
+			return fmt.Errorf("%w: it is %s", ErrInCreation, e.set.Status)
+		default:
+			w, err = t.abort("administrator", e)
+		}
+		return err
+	})
 }
 
 // A SavedState is a whole table with what else the store of an agent has, as administrators save it.
@@ -74,7 +70,7 @@ func ReadState(path string) (*SavedState, error) {
 	if report.Foreign {
 		return nil, fmt.Errorf("agent: %s is not in the format of this version; an agent that starts takes over what older versions have written", path)
 	}
-	c, sets, _, err := readRecords(report.Records)
+	t, err := readRecords(report.Records)
 	if err != nil {
 		return nil, errors.Join(damage, fmt.Errorf("agent: store %s: %w", path, err))
 	}
@@ -86,10 +82,10 @@ func ReadState(path string) (*SavedState, error) {
 		}
 		saved.Sequence += base
 	}
-	for _, set := range sets {
+	for _, set := range t.sets {
 		saved.Sets = append(saved.Sets, *set)
 	}
-	saved.Creation, err = json.Marshal(c)
+	saved.Creation, err = json.Marshal(t.creation)
 	return saved, errors.Join(damage, err)
 }
 
@@ -120,7 +116,7 @@ func WriteState(path string, s *SavedState) (aside string, err error) {
 		return "", err
 	}
 	records[keyBase] = strconv.AppendUint(nil, s.Sequence, 10)
-	if _, _, _, err := readRecords(records); err != nil { // two shares of one name, for instance
+	if _, err := readRecords(records); err != nil { // two shares of one name, for instance
 		return "", fmt.Errorf("agent: the saved state: %w", err)
 	}
 	return state.Replace(path, state.ID(s.ID), records)

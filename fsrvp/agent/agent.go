@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
@@ -29,6 +30,8 @@ type Agent struct {
 	access atomic.Pointer[access]
 	names  *names
 	store  *store
+
+	cluster *cluster // nil: an agent alone
 
 	// The optional sides of the backends; nil where they have not got them.
 	preparer    Preparer
@@ -94,15 +97,26 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	a.id = Owner(a.store.ID())
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.storing, a.stopStore = context.WithCancel(context.Background())
-	t, err := a.take(ctx)
+	if s := a.store.shared; s != nil {
+		a.cluster = &cluster{store: s, name: s.Member(), changes: make(chan struct{}), heard: map[string]heard{}}
+	}
+	t, err := a.takeLocal(ctx)
 	if err == nil {
 		err = t.recover(ctx)
 		t.give()
 	}
 	if err != nil {
 		a.end()
+		if a.cluster != nil && a.cluster.stay != 0 {
+			left, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.CloseWait)
+			defer cancel()
+			err = errors.Join(err, a.leave(left))
+		}
 		a.stopStore()
 		return nil, errors.Join(err, a.store.Close())
+	}
+	if a.cluster != nil {
+		a.running.Go(a.member)
 	}
 	return a, nil
 }
@@ -152,6 +166,9 @@ func (a *Agent) end() bool {
 
 // release deletes what does not outlive the agent.
 func (a *Agent) release(ctx context.Context) error {
+	if !a.alone() { // the other nodes of the cluster have them
+		return a.leave(ctx)
+	}
 	var errs []error
 	for _, set := range a.Table() {
 		if !set.Removing && !set.autoRelease() {
@@ -163,16 +180,14 @@ func (a *Agent) release(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
+	if a.cluster != nil {
+		errs = append(errs, a.leave(ctx))
+	}
 	return errors.Join(errs...)
 }
 
 func (a *Agent) forget(ctx context.Context, id fsrvp.SetID) error {
-	t, err := a.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer t.give()
-	return t.apply("agent closed", change{drop: []fsrvp.SetID{id}})
+	return a.inTurn(ctx, func(t turn) error { return t.apply("agent closed", change{drop: []fsrvp.SetID{id}}) })
 }
 
 // enter counts a call or a timer's work as running, unless the agent is closed. Then it returns false.
@@ -263,7 +278,7 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 	defer a.running.Done()
 
 	begun := time.Now()
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(a.withStay(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(a.ctx, func() { cancel(net.ErrClosed) })()
 
@@ -299,6 +314,9 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 func (a turn) write(why string, c change) error {
 	begun := time.Now()
 	err := a.store.write(a.storing, a.sets, c)
+	if errors.Is(err, state.ErrConflict) {
+		return err // it is tried again, see inTurn
+	}
 	a.cfg.Observe(Event{Kind: EventStep, Step: StepStore, Duration: time.Since(begun), Err: err})
 	if err != nil {
 		a.log.Error("store not written", "why", why, "sets", c.ids(), "err", err)

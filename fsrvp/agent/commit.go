@@ -16,9 +16,9 @@ import (
 // any other failure the set is Added again, with nothing made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, wait, stage{
-		in: []SetStatus{Added, CreationInProgress}, after: a.cfg.Timers.Commit,
+		in: []SetStatus{Added, CreationInProgress}, after: a.cfg.Timers.Commit, step: StepCreate, done: Committed,
 		doing: "commit of", late: fsrvp.ErrTimeout, begin: turn.commit,
-		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, a.committed) },
+		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, turn.committed) },
 	})
 }
 
@@ -27,10 +27,10 @@ func (a turn) commit(e *entry) (*work, error) {
 	if e.set.Status == CreationInProgress {
 		return e.work, nil
 	}
-	if err := a.apply("commit", change{put: []*Set{e.set.with(CreationInProgress)}}); err != nil {
+	if err := a.apply("commit", change{put: []*Set{a.claimed(e.set.with(CreationInProgress), StepCreate)}}); err != nil {
 		return nil, err
 	}
-	return a.begin(e, StepCreate, a.create, nil), nil
+	return a.beginKept(e, StepCreate, a.create, nil, turn.committed), nil
 }
 
 // create has the snapshots of a set taken.
@@ -70,12 +70,12 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 // committed puts the outcome of create in the table, and reports whether it could.
 func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
-		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added)}}); err != nil {
+		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added).idle()}}); err != nil {
 			return false, err
 		}
 		return true, statusError(fmt.Errorf("agent: commit of shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
 	}
-	next := e.set.with(Committed)
+	next := e.set.with(Committed).idle()
 	for _, s := range w.snapshots {
 		if c := next.copy(s.ID); c != nil {
 			c.Path, c.Created = s.Path, s.Created.UTC()
@@ -87,14 +87,17 @@ func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 
 // collect gives the result of a work of Commit or Expose to the calls that waited for it. The first one puts it in the table;
 // when the store fails then, the result waits for another call.
-func (a turn) collect(e *entry, w *work, put func(*entry, *work) (stored bool, err error)) error {
+func (a turn) collect(e *entry, w *work, put outcome) error {
 	if w.collected {
+		if e.work == w {
+			e.work = nil
+		}
 		return w.result
 	}
 	if e.work != w { // the set has been removed meanwhile
 		return fmt.Errorf("agent: shadow copy set %s was removed: %w", e.set.ID, fsrvp.ErrWaitFailed)
 	}
-	stored, err := put(e, w)
+	stored, err := put(a, e, w)
 	if stored {
 		w.collected, w.result = true, err
 		e.work = nil

@@ -35,6 +35,29 @@
 //
 // A state that is gone while there are copies made with it, or that is older than its copies, is refused with ErrStateLost.
 //
+// # Clusters
+//
+// Agents on several nodes are one agent where Config.State is a [state.Shared], and their backends work on the same volumes and
+// shares: every node sees every set, and does every step of it. Clients see no difference, whichever node each call comes to. The
+// creation, of which there is one at a time, is the cluster's.
+//
+// Each node has a number in the table, its stay. A set that a node is at work for, such as in Commit, has a [Work] with that stay: others
+// wait until it is gone. A call that ends the set (Abort, SetContext, the Message Sequence Timer) asks that node in the table to cancel its
+// work and remove the set. The timer runs on the node that the client has called last. Config should be the same on all nodes.
+//
+// When a node fails another one ends its stay, and takes over its works and the creation in the same change of the table: it finishes
+// removals and undoes the rest, as New does after a crash; the client, at any other node, goes on with its set within
+// Timers.Failure. A Commit or an Expose whose answer the client has missed is answered again. Where the cluster says that the process is gone, nothing is lost but the
+// call that was under way. Where it may be only paused, a set that it was just taking snapshots for is removed as well, since these
+// may yet appear. A node that says nothing for half of Timers.Failure while it has something to do counts as paused, whatever
+// the cluster says.
+//
+// That silence proves nothing does no harm: no write is made but on the newest table, so a node that wakes finds that its stay has been ended before
+// it writes, and before each step of a backend. It gives up its calls and works, comes back with another stay, and removes what
+// the table says that it may have made in the meantime.
+//
+// Auto-release copies are held by the cluster: they go when the last node leaves, or when the first one starts after all have failed.
+//
 // # Auto-release copies
 //
 // Copies of the contexts BACKUP and FILE_SHARE_BACKUP are neither persistent nor kept when their last reference

@@ -14,19 +14,22 @@ import (
 // In every case but success the set is still Committed.
 func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpExposeShadowCopySet, set, wait, stage{
-		in: []SetStatus{Committed}, after: a.cfg.Timers.Expose,
+		in: []SetStatus{Committed}, after: a.cfg.Timers.Expose, step: StepExpose, done: Exposed,
 		doing: "exposing", late: fsrvp.ErrWaitTimeout, begin: turn.expose,
-		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, a.exposed) },
+		end: func(a turn, e *entry, w *work) error { return a.collect(e, w, turn.exposed) },
 	})
 }
 
 // expose begins to expose a set's shares, or joins the work that goes on. What may be made is in the
 // store: the names, in a set that is Committed.
 func (a turn) expose(e *entry) (*work, error) {
-	if e.work == nil {
-		a.begin(e, StepExpose, a.exposeAll, nil)
+	if w := e.work; w != nil && w.step == StepExpose {
+		return w, nil
 	}
-	return e.work, nil
+	if err := a.claim("exposing", e, StepExpose); err != nil {
+		return nil, err
+	}
+	return a.beginKept(e, StepExpose, a.exposeAll, nil, turn.exposed), nil
 }
 
 // exposeAll exposes all shares of a set, or none.
@@ -108,9 +111,12 @@ func (a *Agent) unexposeAll(ctx context.Context, set *Set) error {
 // exposed puts the outcome of exposeAll in the table, and reports whether it could.
 func (a turn) exposed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
+		if err := a.unclaim("exposing failed", e); err != nil {
+			return false, err
+		}
 		return true, statusError(fmt.Errorf("agent: exposing shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
 	}
-	next := e.set.with(Exposed)
+	next := e.set.with(Exposed).idle()
 	for i := range next.Copies {
 		for j := range next.Copies[i].Shares {
 			next.Copies[i].Shares[j].Exposed = true

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's Share is the
@@ -19,6 +21,9 @@ func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrv
 		}
 		if level != 1 {
 			return nil, fmt.Errorf("agent: level %d: %w", level, fsrvp.ErrInvalidArg)
+		}
+		if err := a.comeForMapping(c.ctx, set); err != nil {
+			return nil, err
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -40,6 +45,20 @@ func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrv
 		}
 		a.sequence.start(epoch, a.cfg.Timers.GetShareMapping)
 		return mapping, nil
+	})
+}
+
+// comeForMapping has this node watch over the creation of a set, when its client asks it for a mapping now, and the table be the newest.
+func (a *Agent) comeForMapping(ctx context.Context, set fsrvp.SetID) error {
+	if a.cluster == nil {
+		return nil
+	}
+	return a.inTurn(ctx, func(t turn) error {
+		e, err := t.findLocked(set)
+		if err != nil || !a.inCreation(e.set) || a.mayGetMapping(e.set) != nil {
+			return nil // the answer says so
+		}
+		return t.own()
 	})
 }
 
@@ -78,7 +97,7 @@ func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Ma
 		return nil, nil, fmt.Errorf("agent: shadow copy set %s has no shadow copy %s", set.ID, id)
 	}
 	name, err := fsrvp.ParseShareName(share)
-	if err == nil && a.names.has(name) {
+	if err == nil && a.hasName(name) {
 		if m := c.mapping(name.Share); m != nil {
 			return c, m, nil
 		}
@@ -106,7 +125,7 @@ func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fs
 	})
 }
 
-func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share string) (*work, error) {
+func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share string) (w *work, err error) {
 	if err := checkMapping(id, copy, share); err != nil {
 		return nil, err
 	}
@@ -115,7 +134,7 @@ func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share 
 		notFound = fsrvp.ErrObjectNotFound
 	}
 	var m *Mapping
-	t, e, err := a.takeIdle(c.ctx, func(turn) (*entry, error) {
+	find := func(turn) (*entry, error) {
 		e := a.sets[id]
 		if e == nil || e.set.Removing {
 			return nil, fmt.Errorf("agent: there is no shadow copy set %s: %w", id, fsrvp.ErrObjectNotFound)
@@ -128,17 +147,16 @@ func (a *Agent) beginDeletion(c *call, id fsrvp.SetID, copy fsrvp.CopyID, share 
 			return nil, fmt.Errorf("%w: %w", notFound, err)
 		}
 		return e, nil
+	}
+	return w, a.inIdleTurn(c.ctx, find, func(t turn, e *entry) error {
+		next := t.claimed(e.set.clone(), StepUnexpose)
+		next.copy(copy).mapping(m.Share.Name).Removing = true
+		if err := t.apply("deleting a share mapping", change{put: []*Set{next}}); err != nil {
+			return err
+		}
+		w = t.beginUnmapping(e, unmapping{copy, m.Share.Name}, nil)
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	defer t.give()
-	next := e.set.clone()
-	next.copy(copy).mapping(m.Share.Name).Removing = true
-	if err := t.apply("deleting a share mapping", change{put: []*Set{next}}); err != nil {
-		return nil, err
-	}
-	return t.beginUnmapping(e, unmapping{copy, m.Share.Name}, nil), nil
 }
 
 // An unmapping is a mapping that is being deleted.
@@ -169,8 +187,14 @@ func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 			if e.set.Removing { // with it goes the mapping
 				return err
 			}
+			last := e.work == nil && len(others) == 0
 			if err == nil {
-				err = a.unmapped(e, u.copy, u.share)
+				err = a.unmapped(e, u.copy, u.share, last)
+			} else if last {
+				err = errors.Join(err, a.unclaim("deleting a share mapping failed", e))
+			}
+			if errors.Is(err, state.ErrConflict) {
+				return err
 			}
 			if err != nil {
 				a.retryLater()
@@ -191,9 +215,13 @@ func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share stri
 }
 
 // unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its last copy.
-func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string) error {
+// Last says that nothing else is to be done for the set.
+func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string, last bool) error {
 	const why = "share mapping deleted"
 	next := e.set.without(id, share)
+	if last {
+		next.idle()
+	}
 	if len(next.Copies) > 0 {
 		return a.apply(why, change{put: []*Set{next}})
 	}

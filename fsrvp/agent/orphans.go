@@ -39,6 +39,9 @@ func (o Orphan) String() string {
 
 // Orphans returns what the backends hold and the table does not know, shares first, in no other order. It fails when a backend does.
 func (a *Agent) Orphans(ctx context.Context) ([]Orphan, error) {
+	if err := a.fresh(ctx); err != nil {
+		return nil, err
+	}
 	before := a.Table() // and after: what comes or goes meanwhile is known
 	h, err := a.listHeld(ctx)
 	if err != nil {
@@ -90,6 +93,9 @@ func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 		return fmt.Errorf("agent: removing an orphan: %w", net.ErrClosed)
 	}
 	defer a.running.Done()
+	if err := a.fresh(ctx); err != nil {
+		return err
+	}
 	copies, names := known(a.Table())
 	if o.Mark.Allows(a.id) && (o.Share != "" && names[strings.ToLower(o.Share)] || o.Share == "" && copies[o.Snapshot.ID]) {
 		return fmt.Errorf("agent: %v is in the table", o)

@@ -30,7 +30,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		return t, err
 	}
 	t.host = name.Host
-	if !a.names.has(name) {
+	if !a.hasName(name) {
 		t.foreign = name.Host
 		return t, nil
 	}
@@ -113,8 +113,11 @@ func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.Pat
 			return err
 		case t.foreign != "" && t.share.Name == "":
 			return a.unknownHost(share, t.host)
-		case t.foreign != "" || !a.isShadowCopied(t.volume):
+		case t.foreign != "":
 			return nil
+		}
+		if err := a.fresh(c.ctx); err != nil || !a.isShadowCopied(t.volume) {
+			return err
 		}
 		if r, ok := a.cfg.Snapshots.(CompatibilityReporter); ok {
 			if answer.Compatibility, err = r.Compatibility(c.ctx, t.volume); err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // succeeds at once.
 func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpPrepareShadowCopySet, set, wait, stage{
-		in: []SetStatus{Added}, after: a.cfg.Timers.Prepare,
+		in: []SetStatus{Added}, after: a.cfg.Timers.Prepare, step: StepPrepare,
 		doing: "preparing", late: fsrvp.ErrWaitTimeout, begin: turn.prepare, end: turn.prepared,
 	})
 }
@@ -26,6 +27,9 @@ func (a turn) prepare(e *entry) (*work, error) {
 	if w := e.work; w != nil && w.step == StepPrepare && w.set == e.set { // no share was added since it began
 		return w, nil
 	}
+	if err := a.claim("preparing", e, StepPrepare); err != nil {
+		return nil, err
+	}
 	return a.begin(e, StepPrepare,
 		func(ctx context.Context, w *work) error {
 			if ahead {
@@ -37,7 +41,12 @@ func (a turn) prepare(e *entry) (*work, error) {
 			}
 			return a.step(StepPrepare, w.set, nil, "", func() error { return a.preparer.Prepare(ctx, volumes) })
 		},
-		func(_ turn, err error) error { return err }), nil
+		func(a turn, err error) error {
+			if e.work == nil && !e.set.Removing { // else the next one holds the set
+				err = errors.Join(err, a.unclaim("prepared", e))
+			}
+			return err
+		}), nil
 }
 
 func (a turn) prepared(e *entry, w *work) error {

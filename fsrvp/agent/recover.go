@@ -28,13 +28,14 @@ import (
 // and is logged. An unfinished set stays with
 // its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs yet.
 func (a turn) recover(ctx context.Context) error {
-	old, sets, err := a.store.load(ctx)
+	t, err := a.store.load(ctx)
 	if err != nil {
 		return err
 	}
-	for _, set := range sets {
-		a.sets[set.ID] = &entry{set: set}
+	if first, err := a.setTable(ctx, t); err != nil || !first {
+		return err
 	}
+	old := a.creation
 	held, err := a.listHeld(ctx)
 	if err != nil {
 		return err
@@ -52,6 +53,12 @@ func (a turn) recover(ctx context.Context) error {
 	a.report(held, loaded)
 	next := creation{}
 	ch := change{creation: &next}
+	if a.cluster != nil {
+		me := a.cluster.nodes[a.cluster.name]
+		me.Ready = true
+		old.Moved = true
+		ch.nodes = map[string]Node{a.cluster.name: me}
+	}
 	for _, e := range a.sets {
 		if e.set.Status == Exposed && a.cfg.KeepExposed && !e.set.Kept && !e.set.Removing {
 			kept := e.set.clone()
@@ -66,6 +73,37 @@ func (a turn) recover(ctx context.Context) error {
 		a.sequence.arm(a.cfg.Timers.Failure)
 	}
 	return a.apply("agent started", ch)
+}
+
+// setTable makes what the store says the table. In a cluster it brings the node into the table, and returns false when another node
+// has made it and the backends agree already: then nothing is left to do but what takeOver does. Otherwise no other node does
+// anything, and what those before were doing is this node's to settle.
+func (a turn) setTable(ctx context.Context, t *table) (first bool, err error) {
+	a.mu.Lock()
+	a.creation = t.creation
+	for _, set := range t.sets {
+		a.sets[set.ID] = &entry{set: set}
+	}
+	if a.cluster == nil {
+		a.mu.Unlock()
+		return true, nil
+	}
+	a.cluster.nodes, a.cluster.lost = t.nodes, t.lost
+	a.mu.Unlock()
+	first, err = a.enterTable(ctx)
+	if err != nil || !first {
+		return first, err
+	}
+	var ch change
+	for _, e := range a.sets {
+		if e.set.Work != (Work{}) {
+			ch.put = append(ch.put, e.set.clone().idle())
+		}
+	}
+	if len(ch.put) > 0 {
+		err = a.apply("agent started", ch)
+	}
+	return true, err
 }
 
 // held is what the backends hold. Of snapshots and shares the maps have the agent's own, and those without a mark that the table knows; a

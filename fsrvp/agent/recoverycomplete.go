@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // RecoveryCompleteShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.7). Writable copies, of a context with AUTO_RECOVERY, are
@@ -25,18 +27,24 @@ func (a *Agent) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.Set
 	})
 }
 
-func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (*work, error) {
-	t, e, err := a.takeIdle(c.ctx, func(t turn) (*entry, error) { return t.findWith(id, Exposed) })
-	if err != nil {
-		return nil, err
-	}
-	defer t.give()
-	return t.beginSealing(e), nil
+func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (w *work, err error) {
+	return w, a.inIdleTurn(c.ctx, func(t turn) (*entry, error) { return t.findWith(id, Exposed) }, func(t turn, e *entry) (err error) {
+		w, err = t.beginSealing(e)
+		return err
+	})
 }
 
 // beginSealing begins the work of RecoveryComplete.
-func (a turn) beginSealing(e *entry) *work {
+func (a turn) beginSealing(e *entry) (*work, error) {
 	current := a.inCreation(e.set)
+	if current {
+		if err := a.own(); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.claim("recovery", e, StepSeal); err != nil {
+		return nil, err
+	}
 	var epoch uint64
 	if current {
 		epoch = a.sequence.stop()
@@ -47,6 +55,11 @@ func (a turn) beginSealing(e *entry) *work {
 		}
 		if err == nil {
 			err = a.recovered(e.set, current)
+		} else {
+			err = errors.Join(err, a.unclaim("recovery failed", e))
+		}
+		if errors.Is(err, state.ErrConflict) {
+			return err
 		}
 		if err != nil && current {
 			a.sequence.start(epoch, a.cfg.Timers.Failure)
@@ -55,12 +68,12 @@ func (a turn) beginSealing(e *entry) *work {
 			return fmt.Errorf("agent: recovery of shadow copy set %s: %w", e.set.ID, err)
 		}
 		return nil
-	})
+	}), nil
 }
 
 // recovered puts the end of RecoveryComplete in the table; with it ends the creation, if it is this set's.
 func (a turn) recovered(set *Set, current bool) error {
-	next := set.with(Recovered)
+	next := set.with(Recovered).idle()
 	next.Kept = false
 	ch := change{put: []*Set{next}}
 	if current {

@@ -9,13 +9,16 @@ import (
 )
 
 // remove takes sets out of the table, with a change of the creation in the same transaction, and begins to delete
-// what was made for them. What goes on for a set is cancelled first. When the removal
+// what was made for them. What goes on for a set is cancelled first; where that is another node's, the removal is, too. When the removal
 // fails it is tried again, until it succeeds or the agent is closed.
 func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	ch := change{creation: c}
 	for _, e := range list {
 		next := e.set.clone()
 		next.Removing = true
+		if !a.elsewhere(e.set) {
+			a.claimed(next, StepDelete)
+		}
 		ch.put = append(ch.put, next)
 	}
 	if err := a.apply(why, ch); err != nil {
@@ -23,9 +26,27 @@ func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	}
 	works := make([]*work, len(list))
 	for i, e := range list {
-		works[i] = a.beginRemoval(why, e)
+		if a.elsewhere(e.set) { // that node finds that the set is Removing, and ends what it does
+			works[i] = a.watch(e.set.ID)
+		} else {
+			works[i] = a.beginRemoval(why, e)
+		}
 	}
 	return works, nil
+}
+
+// joinRemoval returns the work of removing a set that is Removing, which it begins where the last one has failed.
+func (a turn) joinRemoval(why string, e *entry) (*work, error) {
+	switch {
+	case a.elsewhere(e.set):
+		return a.watch(e.set.ID), nil
+	case e.work != nil && e.work.step == StepDelete:
+		return e.work, nil
+	}
+	if err := a.claim(why, e, StepDelete); err != nil {
+		return nil, err
+	}
+	return a.beginRemoval(why, e), nil
 }
 
 // beginRemoval begins to delete what was made for a set that is Removing.
@@ -38,6 +59,8 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 		func(a turn, err error) error {
 			if err == nil {
 				err = a.apply(why, change{drop: []fsrvp.SetID{e.set.ID}})
+			} else {
+				err = errors.Join(err, a.unclaim("removal failed", e))
 			}
 			if err != nil {
 				a.retryLater()
@@ -120,26 +143,43 @@ func (a *Agent) retryRemovals() {
 		return
 	}
 	defer a.running.Done()
-	t, err := a.take(a.ctx)
+	err := a.inTurn(a.ctx, turn.retryRemovals)
 	if err != nil {
-		return
+		a.retryLater()
 	}
-	defer t.give()
+}
+
+func (a turn) retryRemovals() error {
+	const why = "removal tried again"
 	a.mu.Lock()
 	a.retry = nil
 	a.mu.Unlock()
+	var ch change
+	var list []*entry
 	for _, e := range a.sets {
-		list := e.set.unmappings()
 		switch {
-		case e.set.Removing && e.work == nil:
-			t.beginRemoval("removal tried again", e)
-		case e.set.Removing || len(list) == 0:
-		case e.work == nil:
-			t.beginUnmapping(e, list[0], list[1:])
-		default: // something else goes on for the set
+		case !e.set.Removing && len(e.set.unmappings()) == 0, a.elsewhere(e.set):
+		case !e.busy():
+			list = append(list, e)
+			ch.put = append(ch.put, a.claimed(e.set.clone(), StepDelete))
+		case !e.set.Removing: // something else goes on for the set
 			a.retryLater()
 		}
 	}
+	if a.cluster != nil && len(list) > 0 {
+		if err := a.apply(why, ch); err != nil {
+			return err
+		}
+	}
+	for _, e := range list {
+		if e.set.Removing {
+			a.beginRemoval(why, e)
+		} else {
+			unmappings := e.set.unmappings()
+			a.beginUnmapping(e, unmappings[0], unmappings[1:])
+		}
+	}
+	return nil
 }
 
 // sequenceElapsed is what happens when the Message Sequence Timer fires (MS-FSRVP 3.1.5).
@@ -148,24 +188,30 @@ func (a *Agent) sequenceElapsed(armed uint64) {
 		return
 	}
 	defer a.running.Done()
-	t, err := a.take(a.ctx)
+	err := a.inTurn(a.ctx, func(t turn) error { return t.endCreation(armed) })
 	if err != nil {
-		return
+		a.sequence.armAfter(armed, a.cfg.Timers.Failure) // nothing has changed; try again
 	}
-	defer t.give()
+}
+
+// endCreation removes the unfinished set when the Message Sequence Timer has fired.
+func (a turn) endCreation(armed uint64) error {
 	if !a.sequence.fired(armed) {
-		return // a method has stopped it meanwhile
+		return nil // a method has stopped it meanwhile
 	}
-	const why = "message sequence timer"
-	list := t.unfinished()
+	if a.cluster != nil && a.creation.Stay != a.cluster.stay {
+		a.sequence.reset() // another node watches
+		return nil
+	}
+	list := a.unfinished()
 	ev := Event{Kind: EventTimeout}
 	if len(list) > 0 {
 		ev.Set = list[0].set.ID
 	}
-	a.cfg.Observe(ev)
-	if _, err := t.remove(why, &creation{}, list); err != nil {
-		a.sequence.arm(a.cfg.Timers.Failure) // nothing has changed; try again
-		return
+	if _, err := a.remove("message sequence timer", &creation{}, list); err != nil {
+		return err
 	}
 	a.sequence.reset()
+	a.cfg.Observe(ev)
+	return nil
 }

@@ -32,33 +32,36 @@ func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error 
 }
 
 func (a *Agent) setContext(c *call, value fsrvp.ContextValue) error {
-	t, err := a.take(c.ctx)
+	var epoch uint64
+	var works []*work
+	var refused error
+	err := a.inTurn(c.ctx, func(t turn) (err error) {
+		epoch, works, refused, err = t.startOver(clientAddress(c.peer.Addr), value)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	epoch, works, err := t.startOver(clientAddress(c.peer.Addr), value)
-	t.give()
 	for _, w := range works {
 		select {
 		case <-w.done: // a removal that failed goes on by itself
 		case <-c.ctx.Done():
 		}
 	}
-	if err == nil {
+	if refused == nil {
 		a.sequence.start(epoch, a.cfg.Timers.SetContext)
 	}
-	return err
+	return refused
 }
 
 // startOver begins a creation for a client, and to remove what its last one has left. The works are
 // those of the removal, also where the client is refused because it has started over too often.
-func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, works []*work, err error) {
+func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, works []*work, refused, err error) {
 	next := creation{ContextSet: true, Context: value, Address: client}
 	var old []*entry
-	var refused error
 	if a.creation.ContextSet {
 		if a.creation.Address != client {
-			return 0, nil, fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
+			return 0, nil, nil, fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
 		}
 		old = a.unfinished()
 		next.Retries = a.creation.Retries + 1
@@ -68,8 +71,11 @@ func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, 
 		}
 	}
 	if works, err = a.remove("started over", &next, old); err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	a.sequence.reset()
-	return a.sequence.stop(), works, refused
+	if refused != nil {
+		return 0, works, refused, nil
+	}
+	return a.sequence.stop(), works, nil, nil
 }

@@ -14,17 +14,17 @@ func (a *Agent) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsr
 		if client == (fsrvp.SetID{}) {
 			return id, fmt.Errorf("agent: the client's set id is null: %w", fsrvp.ErrInvalidArg)
 		}
-		t, err := a.take(c.ctx)
-		if err != nil {
-			return id, err
+		err = a.inTurn(c.ctx, func(t turn) error {
+			set, err := t.startSet(client)
+			if err == nil {
+				id = set.ID
+			}
+			return err
+		})
+		if err == nil {
+			c.set(id)
 		}
-		defer t.give()
-		set, err := t.startSet(client)
-		if err != nil {
-			return id, err
-		}
-		c.set(set.ID)
-		return set.ID, nil
+		return id, err
 	})
 }
 
@@ -36,16 +36,18 @@ func (a turn) startSet(client fsrvp.SetID) (*Set, error) {
 	if list := a.unfinished(); len(list) > 0 {
 		return nil, fmt.Errorf("agent: shadow copy set %s is in creation: %w", list[0].set.ID, fsrvp.ErrShadowCopySetInProgress)
 	}
-	epoch := a.sequence.stop()
+	if err := a.own(); err != nil {
+		return nil, err
+	}
 	if a.cfg.MaxSets >= 0 && len(a.sets) >= a.cfg.MaxSets {
-		a.sequence.start(epoch, a.cfg.Timers.Failure)
+		a.sequence.restart(a.cfg.Timers.Failure)
 		return nil, fmt.Errorf("agent: the table has %d sets, the most that it may have: %w", len(a.sets), fsrvp.ErrOutOfMemory)
 	}
 	set := &Set{ID: fsrvp.NewSetID(), Client: client, Status: Started, Context: a.creation.Context}
 	if err := a.apply("started", change{put: []*Set{set}}); err != nil {
-		a.sequence.start(epoch, a.cfg.Timers.Failure)
+		a.failed(err)
 		return nil, err
 	}
-	a.sequence.start(epoch, a.cfg.Timers.Start)
+	a.sequence.restart(a.cfg.Timers.Start)
 	return set, nil
 }

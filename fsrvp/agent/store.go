@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -29,14 +30,23 @@ var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 //	"copy/SET/COPY"                        a storedCopy
 //	"share/SET/COPY/NAME"                  a storedMapping; the name is the share's in lower case
 //
+// and, in a store that the nodes of a cluster share,
+//
+//	"node/NAME"                            a Node
+//	"lost/STAY"                            a leftover
+//
 // Records that make no sense are refused: what they stand for must not be taken for an orphan. The turn
 // guards it.
 type store struct {
 	state.Store
 	order map[string]int // of copies and shares, by their keys
 	next  int
-	fresh bool   // no agent has completed New with it
-	base  uint64 // is added to the Store's sequence, which begins anew with a new Store
+	fresh bool          // no agent has completed New with it
+	base  atomic.Uint64 // is added to the Store's sequence, which begins anew with a new Store
+
+	shared  state.Shared      // the Store, where the nodes of a cluster share it; nil: an agent alone
+	records map[string][]byte // all of a shared one, as this node has seen it
+	bad     error             // why records of another node made no sense; nil: they did
 }
 
 const storeVersion = "2"
@@ -49,6 +59,8 @@ const (
 	keySet      = "set/"
 	keyCopy     = "copy/"
 	keyShare    = "share/"
+	keyNode     = "node/"
+	keyLost     = "lost/"
 )
 
 // A change is what is stored at once.
@@ -56,6 +68,9 @@ type change struct {
 	creation *creation     // nil: unchanged
 	put      []*Set        // new and changed sets
 	drop     []fsrvp.SetID // sets that are gone
+
+	nodes map[string]Node      // of a cluster: those that changed
+	lost  map[uint64]*leftover // by stay; nil: there is none any more
 }
 
 // ids returns the ids of the sets that a change is about.
@@ -76,6 +91,11 @@ type storedSet struct {
 	Context  fsrvp.ContextValue `json:"context"`
 	Kept     bool               `json:"kept,omitempty"`
 	Removing bool               `json:"removing,omitempty"`
+	Work     Work               `json:"work,omitzero"`
+}
+
+func storedOf(s *Set) storedSet {
+	return storedSet{s.Client, s.Status, s.Context, s.Kept, s.Removing, s.Work}
 }
 
 // Copies and mappings have a place, by which they are in the order in which they were added.
@@ -103,7 +123,9 @@ func shareKey(set fsrvp.SetID, id fsrvp.CopyID, share string) string {
 // openStore opens the store that the Config names.
 func openStore(c *Config) (*store, error) {
 	if c.State != nil {
-		return &store{Store: shared{c.State}}, nil
+		s := &store{Store: notClosed{c.State}}
+		s.shared, _ = c.State.(state.Shared)
+		return s, nil
 	}
 	f, err := state.Open(c.StorePath, &state.Options{Wait: c.StoreWait, ID: state.ID(backend.NewOwner(placeOf(c.StorePath))), New: c.AcceptState, Convert: func(data []byte) (map[string][]byte, error) {
 		old, sets, err := readBolt(data)
@@ -124,60 +146,149 @@ func openStore(c *Config) (*store, error) {
 	return &store{Store: f}, nil
 }
 
-// shared is a store that is the caller's to close.
-type shared struct{ state.Store }
+// notClosed is a store that is the caller's to close.
+type notClosed struct{ state.Store }
 
-func (shared) Close() error { return nil }
+func (notClosed) Close() error { return nil }
 
 // load reads the whole table.
-func (s *store) load(ctx context.Context) (c creation, sets []*Set, err error) {
+func (s *store) load(ctx context.Context) (*table, error) {
 	records, err := s.Load(ctx)
 	if err != nil {
-		return c, nil, fmt.Errorf("agent: store: %w", err)
+		return nil, fmt.Errorf("agent: store: %w", err)
 	}
-	if c, sets, s.order, err = readRecords(records); err != nil {
-		return c, nil, fmt.Errorf("agent: store: %w; the file was written by another version, or changed by hand: see \"fsrvp-agent state check\"", err)
+	t, err := readRecords(records)
+	if err == nil && s.shared == nil && len(t.nodes)+len(t.lost) > 0 {
+		err = errors.New("it is the table of a cluster")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("agent: store: %w; the file was written by another version, or changed by hand: see \"fsrvp-agent state check\"", err)
 	}
 	s.fresh = len(records) == 0
-	if b := records[keyBase]; b != nil {
-		if err := json.Unmarshal(b, &s.base); err != nil {
-			return c, nil, fmt.Errorf("agent: store: record %q: %w", keyBase, err)
-		}
+	if err := s.learnBase(records); err != nil {
+		return nil, fmt.Errorf("agent: store: %w", err)
 	}
-	for _, place := range s.order {
+	if s.shared != nil {
+		s.records = records
+	}
+	s.order, s.next = map[string]int{}, 0
+	s.learn(t.order)
+	return t, nil
+}
+
+func (s *store) learnBase(records map[string][]byte) error {
+	b := records[keyBase]
+	if b == nil {
+		return nil
+	}
+	base, err := strconv.ParseUint(string(b), 10, 64)
+	if err != nil {
+		return fmt.Errorf("record %q: %w", keyBase, err)
+	}
+	s.base.Store(base)
+	return nil
+}
+
+// learn takes in the places of copies and shares.
+func (s *store) learn(order map[string]int) {
+	for key, place := range order {
+		s.order[key] = place
 		s.next = max(s.next, place+1)
 	}
-	return c, sets, nil
+}
+
+// A table is what records say.
+type table struct {
+	creation creation
+	sets     []*Set
+	order    map[string]int // of copies and shares, by their keys
+	nodes    map[string]Node
+	lost     map[uint64]*leftover
+}
+
+// refresh takes in what other nodes have written. It returns the sets that may have changed, as they are now, and the ids of those
+// that are gone; and with them all that is no set, or nil where nothing has changed.
+func (s *store) refresh(ctx context.Context) (now *table, gone []fsrvp.SetID, err error) {
+	if s.bad != nil {
+		return nil, nil, s.bad
+	}
+	c, err := s.shared.Refresh(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("agent: store: %w", err)
+	}
+	if c.Empty() {
+		return nil, nil, nil
+	}
+	c.Apply(s.records)
+	touched := map[string]bool{} // ids of sets
+	touch := func(key string) {
+		if kind, rest, _ := strings.Cut(key, "/"); kind+"/" == keySet || kind+"/" == keyCopy || kind+"/" == keyShare {
+			id, _, _ := strings.Cut(rest, "/")
+			touched[id] = true
+		}
+	}
+	for _, k := range c.Drop {
+		touch(k)
+		delete(s.order, k)
+	}
+	for k := range c.Put {
+		touch(k)
+	}
+	some := map[string][]byte{}
+	for k, v := range s.records {
+		kind, rest, _ := strings.Cut(k, "/")
+		id, _, _ := strings.Cut(rest, "/")
+		if kind+"/" != keySet && kind+"/" != keyCopy && kind+"/" != keyShare || touched[id] {
+			some[k] = v
+		}
+	}
+	if now, err = readRecords(some); err == nil {
+		err = s.learnBase(some)
+	}
+	if err != nil {
+		s.bad = fmt.Errorf("agent: store: another node has written %w; all nodes need the same version of the agent", err)
+		return nil, nil, s.bad
+	}
+	s.learn(now.order)
+	for _, set := range now.sets {
+		delete(touched, set.ID.String())
+	}
+	for id := range touched {
+		if parsed, err := uuid.Parse(id); err == nil {
+			gone = append(gone, fsrvp.SetID(parsed))
+		}
+	}
+	return now, gone, nil
 }
 
 // sequence returns how many changes the store has seen. It never gets smaller, and grows with each
 // change. It waits for none.
-func (s *store) sequence() uint64 { return s.base + s.Sequence() }
+func (s *store) sequence() uint64 { return s.base.Load() + s.Sequence() }
 
 // accept has the sequence go on after least.
 func (s *store) accept(ctx context.Context, least uint64) error {
 	if s.sequence() >= least {
 		return nil
 	}
-	base := s.base + least - s.sequence()
+	base := s.base.Load() + least - s.sequence()
 	err := s.Write(ctx, state.Change{Put: map[string][]byte{
 		keyVersion: []byte(storeVersion), keyBase: strconv.AppendUint(nil, base, 10),
 	}})
 	if err != nil {
 		return fmt.Errorf("agent: store: %w", err)
 	}
-	s.base = base
+	s.base.Store(base)
 	return nil
 }
 
 // readRecords makes a table of its records.
-func readRecords(records map[string][]byte) (c creation, sets []*Set, order map[string]int, err error) {
-	order = map[string]int{}
+func readRecords(records map[string][]byte) (*table, error) {
+	t := &table{order: map[string]int{}, nodes: map[string]Node{}, lost: map[uint64]*leftover{}}
 	if len(records) == 0 { // just made
-		return c, nil, order, nil
+		return t, nil
 	}
 	if v := string(records[keyVersion]); v != storeVersion {
-		return c, nil, nil, fmt.Errorf("it has version %q, ours is %s", v, storeVersion)
+		return nil, fmt.Errorf("it has version %q, ours is %s", v, storeVersion)
 	}
 	byID := map[string]*Set{}
 	copies := map[string]storedCopy{}
@@ -187,47 +298,60 @@ func readRecords(records map[string][]byte) (c creation, sets []*Set, order map[
 		switch kind, rest, _ := strings.Cut(key, "/"); kind + "/" {
 		case keyVersion + "/", keyBase + "/":
 		case keyCreation + "/":
-			if err := json.Unmarshal(b, &c); err != nil {
-				return c, nil, nil, bad(err)
+			if err := json.Unmarshal(b, &t.creation); err != nil {
+				return nil, bad(err)
 			}
 		case keySet:
 			var stored storedSet
 			if err := json.Unmarshal(b, &stored); err != nil {
-				return c, nil, nil, bad(err)
+				return nil, bad(err)
 			}
 			parsed, err := uuid.Parse(rest)
 			id := fsrvp.SetID(parsed)
 			if err != nil || setKey(id) != key {
-				return c, nil, nil, bad(fmt.Errorf("%q is no id of a set", rest))
+				return nil, bad(fmt.Errorf("%q is no id of a set", rest))
 			}
 			byID[rest] = &Set{
-				ID: id, Client: stored.Client, Status: stored.Status, Context: stored.Context, Kept: stored.Kept, Removing: stored.Removing,
+				ID: id, Client: stored.Client, Status: stored.Status, Context: stored.Context, Kept: stored.Kept, Removing: stored.Removing, Work: stored.Work,
 			}
 		case keyCopy:
 			var stored storedCopy
 			if err := json.Unmarshal(b, &stored); err != nil {
-				return c, nil, nil, bad(err)
+				return nil, bad(err)
 			}
 			set, id, _ := strings.Cut(rest, "/")
 			if stored.ID.String() != id || records[keySet+set] == nil || len(stored.Shares) > 0 {
-				return c, nil, nil, bad(errors.New("it has another id, or no set"))
+				return nil, bad(errors.New("it has another id, or no set"))
 			}
 			copies[key] = stored
-			order[key] = stored.Place
+			t.order[key] = stored.Place
 		case keyShare:
 			var stored storedMapping
 			if err := json.Unmarshal(b, &stored); err != nil {
-				return c, nil, nil, bad(err)
+				return nil, bad(err)
 			}
 			name := strings.ToLower(stored.Share.Name)
 			of, ok := strings.CutSuffix(rest, "/"+name)
 			if !ok || records[keyCopy+of] == nil {
-				return c, nil, nil, bad(errors.New("it is another share, or has no copy"))
+				return nil, bad(errors.New("it is another share, or has no copy"))
 			}
 			shares[keyCopy+of] = append(shares[keyCopy+of], stored)
-			order[key] = stored.Place
+			t.order[key] = stored.Place
+		case keyNode:
+			var n Node
+			if err := json.Unmarshal(b, &n); err != nil {
+				return nil, bad(err)
+			}
+			t.nodes[rest] = n
+		case keyLost:
+			stay, err := strconv.ParseUint(rest, 10, 64)
+			var l leftover
+			if err := errors.Join(err, json.Unmarshal(b, &l)); err != nil {
+				return nil, bad(err)
+			}
+			t.lost[stay] = &l
 		default:
-			return c, nil, nil, bad(errors.New("its meaning is not known"))
+			return nil, bad(errors.New("its meaning is not known"))
 		}
 	}
 	for _, key := range byPlace(copies, func(c storedCopy) int { return c.Place }) {
@@ -242,12 +366,12 @@ func readRecords(records map[string][]byte) (c creation, sets []*Set, order map[
 	}
 	for _, set := range byID {
 		if err := set.check(); err != nil {
-			return c, nil, nil, fmt.Errorf("set %s: %w", set.ID, err)
+			return nil, fmt.Errorf("set %s: %w", set.ID, err)
 		}
-		sets = append(sets, set)
+		t.sets = append(t.sets, set)
 	}
-	slices.SortFunc(sets, func(x, y *Set) int { return strings.Compare(x.ID.String(), y.ID.String()) })
-	return c, sets, order, nil
+	slices.SortFunc(t.sets, func(x, y *Set) int { return strings.Compare(x.ID.String(), y.ID.String()) })
+	return t, nil
 }
 
 func byPlace[V any](m map[string]V, place func(V) int) []string {
@@ -300,55 +424,73 @@ func (s *Set) check() error {
 // tableRecords returns the records of a whole table.
 func tableRecords(c creation, sets []*Set) (map[string][]byte, error) {
 	s := &store{}
-	records, err := s.records(nil, change{creation: &c, put: sets})
-	return records.Put, err
+	d := s.diff(nil, change{creation: &c, put: sets})
+	return d.change.Put, d.err
 }
 
 // write stores a change of a table.
-func (s *store) write(ctx context.Context, table map[fsrvp.SetID]*entry, c change) error {
-	records, err := s.records(table, c)
+func (s *store) write(ctx context.Context, sets map[fsrvp.SetID]*entry, c change) error {
+	d := s.diff(sets, c)
+	err := d.err
+	if err == nil {
+		err = s.Write(ctx, d.change)
+	}
 	if err != nil {
+		for _, key := range d.placed {
+			delete(s.order, key)
+		}
 		return err
 	}
-	if err := s.Write(ctx, records); err != nil {
-		return err
-	}
-	for _, k := range records.Drop {
-		if _, again := records.Put[k]; !again {
+	for _, k := range d.change.Drop {
+		if _, again := d.change.Put[k]; !again {
 			delete(s.order, k)
 		}
+	}
+	if s.shared != nil {
+		d.change.Apply(s.records)
 	}
 	return nil
 }
 
-// records returns what a change of a table changes of its records.
-func (s *store) records(table map[fsrvp.SetID]*entry, c change) (state.Change, error) {
-	d := diff{store: s, change: state.Change{Put: map[string][]byte{}}}
-	if s.order == nil || len(table) == 0 {
+// diff returns what a change of a table changes of its records.
+func (s *store) diff(sets map[fsrvp.SetID]*entry, c change) *diff {
+	d := &diff{store: s, change: state.Change{Put: map[string][]byte{}}}
+	if s.order == nil || len(sets) == 0 {
 		d.put(keyVersion, json.RawMessage(storeVersion))
 	}
 	if c.creation != nil {
 		d.put(keyCreation, c.creation)
 	}
+	for name, n := range c.nodes {
+		d.put(keyNode+name, n)
+	}
+	for stay, l := range c.lost {
+		if key := keyLost + strconv.FormatUint(stay, 10); l != nil {
+			d.put(key, l)
+		} else {
+			d.change.Drop = append(d.change.Drop, key)
+		}
+	}
 	for _, set := range c.put {
 		var old *Set
-		if e := table[set.ID]; e != nil {
+		if e := sets[set.ID]; e != nil {
 			old = e.set
 		}
 		d.set(old, set)
 	}
 	for _, id := range c.drop {
-		if e := table[id]; e != nil {
+		if e := sets[id]; e != nil {
 			d.set(e.set, nil)
 		}
 	}
-	return d.change, d.err
+	return d
 }
 
 // A diff collects the records in which two tables differ.
 type diff struct {
 	store  *store
 	change state.Change
+	placed []string // keys that got a place
 	err    error
 }
 
@@ -367,6 +509,7 @@ func (d *diff) place(key string) int {
 	if _, ok := s.order[key]; !ok {
 		s.order[key] = s.next
 		s.next++
+		d.placed = append(d.placed, key)
 	}
 	return s.order[key]
 }
@@ -380,9 +523,8 @@ func (d *diff) set(old, set *Set) {
 		}
 		return
 	}
-	now := storedSet{set.Client, set.Status, set.Context, set.Kept, set.Removing}
-	if old == nil || now != (storedSet{old.Client, old.Status, old.Context, old.Kept, old.Removing}) {
-		d.put(setKey(set.ID), now)
+	if old == nil || storedOf(old) != storedOf(set) {
+		d.put(setKey(set.ID), storedOf(set))
 	}
 	for i := range set.Copies {
 		var was *Copy

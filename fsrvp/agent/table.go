@@ -47,6 +47,14 @@ type Set struct {
 	Kept bool `json:"kept,omitempty"`
 	// Removing sets are being deleted: no method but AbortShadowCopySet finds them any more.
 	Removing bool `json:"removing,omitempty"`
+	// Work is what a node of a cluster is doing for the set. It is zero where none is, and for an agent alone.
+	Work Work `json:"work,omitzero"`
+}
+
+// A Work is what a node of a cluster is doing for a set. No other node touches the set's copies meanwhile.
+type Work struct {
+	Stay uint64 `json:"stay"` // of the node, see Node
+	Step Step   `json:"step"` // what the work is for
 }
 
 // A Copy is one shadow copy: the snapshot of one volume (MS-FSRVP 3.1.1.3).
@@ -186,4 +194,9 @@ type creation struct {
 	Context    fsrvp.ContextValue `json:"context"` // CurrentContext
 	Address    string             `json:"address"` // ShadowCopyClientAddress
 	Retries    int                `json:"retries"` // ShadowCopyClientRetryCount
+	// Stay is that of the node of a cluster whose Message Sequence Timer watches the creation: the one that the
+	// client has called last. Zero for an agent alone.
+	Stay uint64 `json:"stay,omitempty"`
+	// Moved: that node has taken the creation over, and the client has not called it yet.
+	Moved bool `json:"moved,omitempty"`
 }

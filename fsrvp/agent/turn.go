@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // A turn is the agent in the hands of the one goroutine that may change its table. What changes the
@@ -17,8 +19,36 @@ import (
 // nothing else runs yet.
 type turn struct{ *Agent }
 
-// take waits for the turn until ctx ends. Whoever has taken it calls give.
+// take waits for the turn until ctx ends. Whoever has taken it calls give. On a node of a cluster the table is
+// then the newest, and the node in it.
 func (a *Agent) take(ctx context.Context) (turn, error) {
+	for {
+		t, err := a.takeLocal(ctx)
+		if err != nil || a.cluster == nil {
+			return t, err
+		}
+		err = t.refresh(ctx)
+		if begun := stayOf(ctx); err == nil && begun != 0 && begun != a.cluster.stay {
+			err = errLate
+		}
+		if err == nil && a.cluster.stay != 0 {
+			return t, nil
+		}
+		changed := a.tableChanged()
+		t.give()
+		if err != nil {
+			return turn{}, statusError(err, fsrvp.ErrFail)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return turn{}, context.Cause(ctx)
+		}
+	}
+}
+
+// takeLocal takes the turn alone.
+func (a *Agent) takeLocal(ctx context.Context) (turn, error) {
 	select {
 	case a.turns <- struct{}{}:
 		return turn{a}, nil
@@ -34,35 +64,69 @@ func (a *Agent) take(ctx context.Context) (turn, error) {
 
 func (a turn) give() { <-a.turns }
 
-// takeIdle takes the turn at a moment at which nothing goes on for the set that find returns.
-func (a *Agent) takeIdle(ctx context.Context, find func(turn) (*entry, error)) (turn, *entry, error) {
+// inTurn calls f with the turn. When another node of a cluster has changed the table, so that a change
+// of f's was refused, it calls f again, with the newest table: until its change is stored f has no
+// effect.
+func (a *Agent) inTurn(ctx context.Context, f func(turn) error) error {
 	for {
 		t, err := a.take(ctx)
 		if err != nil {
-			return t, nil, err
+			return err
 		}
-		e, err := find(t)
-		if err == nil && e.work == nil {
-			return t, e, nil
-		}
-		var w *work
-		if err == nil {
-			w = e.work
-		}
+		err = f(t)
 		t.give()
-		if err != nil {
-			return turn{}, nil, err
+		if !errors.Is(err, state.ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// inIdleTurn is inTurn at a moment at which nothing goes on for the set that find returns.
+func (a *Agent) inIdleTurn(ctx context.Context, find func(turn) (*entry, error), f func(turn, *entry) error) error {
+	for {
+		var ended <-chan struct{}
+		err := a.inTurn(ctx, func(t turn) error {
+			ended = nil
+			e, err := find(t)
+			switch {
+			case err != nil:
+				return err
+			case e.busy():
+				ended = e.work.done
+				return nil
+			case t.mustWait(e):
+				ended = a.tableChanged()
+				return nil
+			}
+			return f(t, e)
+		})
+		if err != nil || ended == nil {
+			return err
 		}
 		select {
-		case <-w.done:
+		case <-ended:
 		case <-ctx.Done():
-			return turn{}, nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
 
 // apply stores a change and then does it to the table, or fails and changes nothing.
 func (a turn) apply(why string, c change) error {
+	if a.cluster != nil {
+		if me, ok := c.nodes[a.cluster.name]; a.cluster.stay == 0 && (!ok || me.Stay == 0) {
+			return errOut
+		} else if c.creation != nil && c.creation.ContextSet {
+			next := *c.creation
+			if next.Stay = a.cluster.stay; ok {
+				next.Stay = me.Stay
+			}
+			c.creation = &next
+		}
+	}
 	if err := a.write(why, c); err != nil {
 		return err
 	}
@@ -72,26 +136,37 @@ func (a turn) apply(why string, c change) error {
 		a.creation = *c.creation
 	}
 	for _, set := range c.put {
-		e := a.sets[set.ID]
-		var from SetStatus
-		if e == nil {
-			e = new(entry)
-			a.sets[set.ID] = e
-		} else {
-			from = e.set.shown()
-		}
-		e.set = set
-		if from != set.shown() {
-			a.noteStatusLocked(why, set, from, set.shown())
-		}
+		a.replaceLocked(why, set)
 	}
 	for _, id := range c.drop {
-		if e := a.sets[id]; e != nil {
-			delete(a.sets, id)
-			a.noteStatusLocked(why, e.set, e.set.shown(), "")
-		}
+		a.dropLocked(why, id)
 	}
+	a.cluster.applyLocked(c)
 	return nil
+}
+
+// replaceLocked puts a set in the table.
+func (a turn) replaceLocked(why string, set *Set) {
+	e := a.sets[set.ID]
+	var from SetStatus
+	if e == nil {
+		e = new(entry)
+		a.sets[set.ID] = e
+	} else {
+		from = e.set.shown()
+	}
+	e.set = set
+	if from != set.shown() {
+		a.noteStatusLocked(why, set, from, set.shown())
+	}
+}
+
+// dropLocked takes a set out of the table.
+func (a turn) dropLocked(why string, id fsrvp.SetID) {
+	if e := a.sets[id]; e != nil {
+		delete(a.sets, id)
+		a.noteStatusLocked(why, e.set, e.set.shown(), "")
+	}
 }
 
 // noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody can

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // An entry is a set in the table with what goes on for it.
@@ -30,14 +31,25 @@ type work struct {
 	snapshots []Snapshot
 	collected bool
 	result    error // what the call that collected it returned, for others that waited with it
+	keep      outcome
 }
+
+// An outcome puts that of a work in the table, and reports whether it could.
+type outcome func(turn, *entry, *work) (stored bool, err error)
 
 // begin starts a work after those that the set has. It runs without the turn. Finish, if not nil, ends
 // it in a turn of its own and returns the work's error; a work without is collected later.
+//
+// On a node of a cluster the set's Work is this node's when it begins. A work that is collected later is put
+// in the table when it ends, by keep, for whichever node the client comes to.
 func (a turn) begin(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error) *work {
+	return a.beginKept(e, step, run, finish, nil)
+}
+
+func (a turn) beginKept(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error, keep outcome) *work {
 	prev := e.work
 	ctx, cancel := context.WithCancel(a.ctx)
-	w := &work{step: step, set: e.set, done: make(chan struct{})}
+	w := &work{step: step, set: e.set, keep: keep, done: make(chan struct{})}
 	w.cancel = func() {
 		cancel()
 		if prev != nil {
@@ -54,21 +66,49 @@ func (a turn) begin(e *entry, step Step, run func(context.Context, *work) error,
 		if err == nil {
 			err = run(ctx, w)
 		}
-		if finish == nil {
+		switch {
+		case finish == nil && a.cluster == nil:
 			w.err = err
-			close(w.done)
+		case finish == nil:
+			w.err = err
+			a.keep(e, w)
+		default:
+			a.finishWork(e, w, err, finish)
 			return
 		}
-		a.turns <- struct{}{} // it ends, though its context may have ended
-		t := turn{a.Agent}
+		close(w.done)
+	})
+	return w
+}
+
+// finishWork ends a work by its finish.
+func (a *Agent) finishWork(e *entry, w *work, err error, finish func(turn, error) error) {
+	for {
+		t, held := a.takeToEnd(e, w) // it ends, though its context may have ended
+		was := e.work
 		if e.work == w {
 			e.work = nil
 		}
-		w.err = finish(t, err)
+		if !held {
+			w.err = errTakenOver
+			close(w.done)
+			t.give()
+			return
+		}
+		ended := finish(t, err)
+		if a.cluster != nil && ended == nil && e.work == nil && e.set.Removing && w.step != StepDelete && a.sets[e.set.ID] == e {
+			t.beginRemoval("another node", e) // asked for meanwhile
+		}
+		if errors.Is(ended, state.ErrConflict) {
+			e.work = was
+			t.give()
+			continue
+		}
+		w.err = ended
 		close(w.done)
 		t.give()
-	})
-	return w
+		return
+	}
 }
 
 // errStillWorking is what await returns when the wait is over and the work is not.
@@ -126,9 +166,14 @@ func (e *loggedError) Unwrap() error { return e.error }
 func isLogged(err error) bool { return errors.As(err, new(*loggedError)) }
 
 // step does one step of a backend for a set, logs it and tells the observer.
+//
+// On a node of a cluster it first makes sure that the set's Work is still the node's.
 func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error) error {
 	begun := time.Now()
-	err := f()
+	err := a.stillHolds(set)
+	if err == nil {
+		err = f()
+	}
 	ev := Event{Kind: EventStep, Step: step, Set: set.ID, Duration: time.Since(begun), Err: err}
 	attrs := []any{"step", string(step), "set", set.ID, "duration", ev.Duration}
 	if c != nil {

@@ -42,7 +42,7 @@ const (
 	slotRoom   = slotSize - sumSize - 4 // for a record
 	chunk      = 64 << 10               // the file grows by that
 
-	dropped = 0xffffffff // the length of no value
+	noValue = 0xffffffff // the length of no value
 
 	// MaxSize is the size of the largest file that is opened, in bytes.
 	MaxSize = 1 << 30
@@ -81,7 +81,7 @@ func (c *Change) payload() []byte {
 	var b []byte
 	for _, k := range c.Drop {
 		b = appendString(b, k)
-		b = binary.BigEndian.AppendUint32(b, dropped)
+		b = binary.BigEndian.AppendUint32(b, noValue)
 	}
 	for _, k := range keys {
 		b = appendString(b, k)
@@ -95,8 +95,8 @@ func appendString[S string | []byte](b []byte, s S) []byte {
 	return append(b, s...)
 }
 
-// do does a payload's operations. It fails where the payload is none.
-func (t table) do(payload []byte) error {
+// do does a payload's operations, and calls dropped, if it is not nil, for each key that is dropped. It fails where the payload is none.
+func (t table) do(payload []byte, dropped func(key string)) error {
 	errCut := errors.New("an operation is cut off")
 	next := func() (uint32, bool) {
 		if len(payload) < 4 {
@@ -117,8 +117,11 @@ func (t table) do(payload []byte) error {
 		if !ok {
 			return errCut
 		}
-		if n == dropped {
+		if n == noValue {
 			delete(t, key)
+			if dropped != nil {
+				dropped(key)
+			}
 			continue
 		}
 		if uint64(n) > uint64(len(payload)) {
@@ -245,6 +248,20 @@ var errForeign = errors.New("it is no file of this format")
 // parse reads a file. With an error it returns what is known all the same: the table as far as the
 // log could be read.
 func parse(data []byte, kind string) (c contents, err error) {
+	if c, err = parseStart(data, kind); err != nil {
+		return c, err
+	}
+	if len(data) < logAt {
+		return c, fmt.Errorf("it is cut off after %d bytes, before its log", len(data))
+	}
+	if err := c.readLog(data); err != nil {
+		return c, err
+	}
+	return c, c.readSlots(data)
+}
+
+// parseStart reads a file's header.
+func parseStart(data []byte, kind string) (c contents, err error) {
 	c = contents{table: table{}, broken: true}
 	if len(data) < len(magic) || string(data[:len(magic)]) != magic {
 		return c, errForeign
@@ -262,13 +279,7 @@ func parse(data []byte, kind string) (c contents, err error) {
 	c.broken = false
 	copy(c.id[:], data[32:])
 	c.base = binary.BigEndian.Uint64(data[48:])
-	if len(data) < logAt {
-		return c, fmt.Errorf("it is cut off after %d bytes, before its log", len(data))
-	}
-	if err := c.readLog(data); err != nil {
-		return c, err
-	}
-	return c, c.readSlots(data)
+	return c, nil
 }
 
 // readLog does the records of the log up to the first that does not follow.
@@ -279,7 +290,7 @@ func (c *contents) readLog(data []byte) error {
 		if !ok || !r.follows(c.seq+1, c.last) {
 			break
 		}
-		if err := c.table.do(r.payload); err != nil {
+		if err := c.table.do(r.payload, nil); err != nil {
 			return fmt.Errorf("change %d at byte %d: %w", r.seq, c.end, err)
 		}
 		c.seq, c.last, c.end = r.seq, r.sum, c.end+headSize+len(r.payload)
@@ -312,7 +323,7 @@ func (c *contents) readSlots(data []byte) error {
 		case r.seq < c.seq:
 		case r.seq == c.seq && r.sum == c.last:
 		case r.seq == c.seq+1 && r.follows(r.seq, c.last):
-			if err := c.table.do(r.payload); err != nil {
+			if err := c.table.do(r.payload, nil); err != nil {
 				return fmt.Errorf("change %d: %w", r.seq, err)
 			}
 			c.seq, c.last, c.clean = r.seq, r.sum, false

@@ -264,7 +264,7 @@ func (f *File) Write(c Change) error {
 	payload := c.payload()
 	if f.dirty {
 		next := maps.Clone(f.table)
-		if err := next.do(payload); err != nil {
+		if err := next.do(payload, nil); err != nil {
 			return err
 		}
 		return f.rebuild(next)
@@ -274,7 +274,7 @@ func (f *File) Write(c Change) error {
 		f.undo()
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
-	if err := f.table.do(payload); err != nil {
+	if err := f.table.do(payload, nil); err != nil {
 		return err
 	}
 	if f.end > f.compact {

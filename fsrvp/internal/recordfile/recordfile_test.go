@@ -403,7 +403,7 @@ func FuzzParse(f *testing.F) {
 		copy(file[slotAt(1):], slot(sum(file[headerSize-sumSize:headerSize]), rec))
 		if c, err := parse(file, testKind); err == nil {
 			again := table{}
-			require.NoError(t, again.do((&Change{Put: c.table}).payload()))
+			require.NoError(t, again.do((&Change{Put: c.table}).payload(), nil))
 			require.Equal(t, c.table, again)
 		}
 		_, _ = parse(b, testKind)

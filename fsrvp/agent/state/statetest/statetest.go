@@ -128,7 +128,7 @@ func life(t *testing.T, a, b state.Shared) {
 	l, err = a.Life(t.Context(), "b")
 	require.NoError(t, err)
 	require.Equal(t, state.Gone, l, "it has closed the table")
-	l, err = a.Life(t.Context(), "never there")
+	l, err = a.Life(t.Context(), "never")
 	require.NoError(t, err)
 	require.Equal(t, state.Gone, l)
 }

@@ -1,0 +1,249 @@
+//go:build linux
+
+package ctdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/durable"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
+)
+
+// Config says how to open a table. Dir is required.
+type Config struct {
+	// Dir is a directory on the cluster's file system, for this alone, at the same path on all nodes. It has to
+	// exist, belong to root or to the user of this process, and be closed to others.
+	Dir string
+	// Member is the name of this node in the table. Empty: "node" and the number that CTDB has for it.
+	Member string
+	// Life reports what the cluster knows of another node, by the name in the table, when that node's agent still
+	// holds its lock. Nil: CTDB is asked.
+	Life func(ctx context.Context, member string) (state.Life, error)
+	// Program is the path of CTDB's program. Empty: "ctdb", in the path.
+	Program string
+	// Poll is how often Wait looks for changes of other nodes. Zero: 100 ms.
+	Poll time.Duration
+}
+
+// A Store is a member of a table in a directory. It implements [state.Shared]. Its methods may be called by several goroutines at once.
+type Store struct {
+	cfg  Config
+	lock *os.File // held while the store is open
+
+	mu     sync.Mutex
+	closed bool
+	log    log
+
+	status struct {
+		sync.Mutex
+		at    time.Time
+		nodes []node
+	}
+}
+
+var _ state.Shared = (*Store)(nil)
+
+// memberName is what may be the name of a file.
+var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Open opens the table in a directory for this node, and makes an empty one where there is none. It fails with an error that matches
+// [state.ErrInUse] when another process has it open under this node's name, with a [state.DamageError] when any
+// part of it was changed or lost, and when CTDB does not answer.
+func Open(ctx context.Context, cfg *Config) (*Store, error) {
+	s := &Store{cfg: *cfg}
+	c := &s.cfg
+	if !filepath.IsAbs(c.Dir) {
+		return nil, fmt.Errorf("ctdb: Config.Dir %q is no absolute path", c.Dir)
+	}
+	if c.Program == "" {
+		c.Program = "ctdb"
+	}
+	if c.Poll == 0 {
+		c.Poll = 100 * time.Millisecond
+	}
+	if c.Member == "" {
+		pnn, err := c.pnn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.Member = fmt.Sprint(memberPrefix, pnn)
+	}
+	if !memberName.MatchString(c.Member) {
+		return nil, fmt.Errorf("ctdb: Config.Member %q has other characters than letters, digits, dots, and hyphens", c.Member)
+	}
+	if err := trusted.Path(c.Dir); err != nil {
+		return nil, fmt.Errorf("ctdb: the directory of the table: %w", err)
+	}
+	err := s.takeLock()
+	if err == nil {
+		s.log = log{dir: c.Dir, member: c.Member}
+		err = s.log.open(state.ID(backend.NewOwner(c.Dir)))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ctdb: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (c *Config) lockPath(member string) string {
+	return filepath.Join(c.Dir, "members", member+".lock")
+}
+
+// takeLock locks the file of this member. The lock goes with the process, whatever ends it.
+func (s *Store) takeLock() error {
+	path := s.cfg.lockPath(s.cfg.Member)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err == nil {
+		err = durable.Dir(s.cfg.Dir)
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	s.lock = f
+	if err := trusted.File(f); err != nil {
+		return err
+	}
+	err = lockCall(f, unix.F_OFD_SETLK, unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("member %s in %s: %w", s.cfg.Member, s.cfg.Dir, state.ErrInUse)
+	}
+	return err
+}
+
+// lockCall does an operation on a lock of the open file, or of the process where the file system knows no other.
+func lockCall(f *os.File, cmd, ofProcess int, lk *unix.Flock_t) error {
+	for {
+		err := unix.FcntlFlock(f.Fd(), cmd, lk)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINVAL) && cmd != ofProcess:
+			cmd = ofProcess
+		default:
+			return err
+		}
+	}
+}
+
+// ID implements [state.Store].
+func (s *Store) ID() state.ID { return state.ID(s.log.id) }
+
+// Member implements [state.Shared].
+func (s *Store) Member() string { return s.cfg.Member }
+
+// Sequence implements [state.Store].
+func (s *Store) Sequence() uint64 { return s.log.sequence.Load() }
+
+// do calls f under the lock.
+func (s *Store) do(ctx context.Context, f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("ctdb: member %s: %w", s.cfg.Member, os.ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return fmt.Errorf("ctdb: %w", err)
+	}
+	return nil
+}
+
+// Load implements [state.Store].
+func (s *Store) Load(ctx context.Context) (records map[string][]byte, err error) {
+	err = s.do(ctx, func() (err error) {
+		if _, err = s.log.refresh(); err == nil {
+			records = maps.Clone(s.log.records)
+		}
+		return err
+	})
+	return records, err
+}
+
+// Refresh implements [state.Shared].
+func (s *Store) Refresh(ctx context.Context) (c state.Change, err error) {
+	err = s.do(ctx, func() (err error) {
+		c, err = s.log.refresh()
+		return err
+	})
+	return c, err
+}
+
+// Write implements [state.Store]. It costs two syncs: of a small file, and of its directory.
+func (s *Store) Write(ctx context.Context, c state.Change) error {
+	return s.do(ctx, func() error { return s.log.write(c) })
+}
+
+// Wait implements [state.Shared].
+func (s *Store) Wait(ctx context.Context) error {
+	t := time.NewTicker(s.cfg.Poll)
+	defer t.Stop()
+	for {
+		var news bool
+		if err := s.do(ctx, func() (err error) {
+			news, err = s.log.hasNews()
+			return err
+		}); err != nil || news {
+			return err
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Life implements [state.Shared].
+func (s *Store) Life(ctx context.Context, member string) (state.Life, error) {
+	if !memberName.MatchString(member) {
+		return state.Present, fmt.Errorf("ctdb: there is no member %q", member)
+	}
+	f, err := os.OpenFile(s.cfg.lockPath(member), os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return state.Gone, nil
+	case err != nil:
+		return state.Present, fmt.Errorf("ctdb: %w", err)
+	}
+	defer f.Close()
+	lk := &unix.Flock_t{Type: unix.F_WRLCK}
+	if err := lockCall(f, unix.F_OFD_GETLK, unix.F_GETLK, lk); err != nil {
+		return state.Present, fmt.Errorf("ctdb: the lock of member %s: %w", member, err)
+	}
+	if lk.Type == unix.F_UNLCK {
+		return state.Gone, nil
+	}
+	if s.cfg.Life != nil {
+		return s.cfg.Life(ctx, member)
+	}
+	return s.life(ctx, member)
+}
+
+// Close implements [state.Store].
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.lock == nil {
+		return nil
+	}
+	s.closed = true
+	return s.lock.Close()
+}

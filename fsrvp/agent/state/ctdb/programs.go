@@ -1,0 +1,139 @@
+//go:build linux
+
+package ctdb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
+)
+
+// memberPrefix is before the number of a node in its name.
+const memberPrefix = "node"
+
+// programTimeout bounds CTDB's program, which waits for a daemon that hangs.
+const programTimeout = 10 * time.Second
+
+func (c *Config) run(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, programTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.Program, args...)
+	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("ctdb: \"%s %s\": %w: %s", c.Program, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return string(out), nil
+}
+
+// pnn returns the number that CTDB has for this node.
+func (c *Config) pnn(ctx context.Context) (int, error) {
+	out, err := c.run(ctx, "pnn")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(out), "PNN:"))
+}
+
+// life is what CTDB knows of a node.
+func (s *Store) life(ctx context.Context, member string) (state.Life, error) {
+	digits, ok := strings.CutPrefix(member, memberPrefix)
+	pnn, err := strconv.Atoi(digits)
+	if !ok || err != nil {
+		return state.Present, nil // nobody that CTDB knows
+	}
+	nodes, err := s.nodes(ctx)
+	if err != nil {
+		return state.Present, err
+	}
+	return judge(nodes, pnn), nil
+}
+
+// statusAge is how old an answer of CTDB's may be.
+const statusAge = 900 * time.Millisecond
+
+// nodes returns what CTDB says of the nodes. One answer serves for all of them.
+func (s *Store) nodes(ctx context.Context) ([]node, error) {
+	s.status.Lock()
+	defer s.status.Unlock()
+	if time.Since(s.status.at) < statusAge {
+		return s.status.nodes, nil
+	}
+	out, err := s.cfg.run(ctx, "-X", "status")
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := parseStatus(out)
+	if err == nil {
+		s.status.at, s.status.nodes = time.Now(), nodes
+	}
+	return nodes, err
+}
+
+// A node is one line of CTDB's status.
+type node struct {
+	pnn  int
+	out  bool // of the cluster: disconnected, banned, stopped or deleted
+	this bool // it is the node that was asked
+}
+
+// judge says what a node's view of the cluster tells of another. A node that is out of the cluster itself tells nothing.
+func judge(nodes []node, pnn int) state.Life {
+	life, inside := state.Present, false
+	for _, n := range nodes {
+		if n.pnn == pnn && n.out {
+			life = state.Lost
+		}
+		inside = inside || n.this && !n.out
+	}
+	if !inside {
+		return state.Present
+	}
+	return life
+}
+
+// parseStatus reads what "ctdb -X status" prints: a line with the names of columns, and one for each node.
+func parseStatus(out string) ([]node, error) {
+	var columns []string
+	var nodes []node
+	for line := range strings.Lines(out) {
+		fields := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if columns == nil {
+			columns = fields
+			continue
+		}
+		if len(fields) < 2 {
+			continue
+		}
+		pnn, err := strconv.Atoi(fields[0])
+		if err != nil {
+			return nil, fmt.Errorf("ctdb: unknown status %q", line)
+		}
+		n := node{pnn: pnn}
+		for i, f := range fields {
+			if i >= len(columns) {
+				break
+			}
+			switch columns[i] {
+			case "Disconnected", "Unknown", "Banned", "Stopped", "Inactive", "Deleted":
+				n.out = n.out || f == "1"
+			case "ThisNode":
+				n.this = f == "Y"
+			}
+		}
+		nodes = append(nodes, n)
+	}
+	if len(nodes) == 0 {
+		return nil, errors.New("ctdb: it has printed no status")
+	}
+	return nodes, nil
+}
