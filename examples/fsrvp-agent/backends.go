@@ -68,7 +68,7 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.S
 	var fromSamba *samba.Shares
 	if o.shares == "samba" || o.expose == "samba" {
 		var err error
-		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Logger: log}); err != nil {
+		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Clustered: o.cluster != "", Logger: log}); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +92,7 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.S
 // checkStandalone refuses to answer at the pipe of a Samba that is a node of a cluster: the state of this agent is this node's alone. The
 // backend of Samba's shares refuses by itself.
 func (o *options) checkStandalone(ctx context.Context) error {
-	if o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, isSamba) {
+	if o.cluster != "" || o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, isSamba) {
 		return nil
 	}
 	clustered, err := samba.Clustered(ctx, &samba.Config{SmbConf: o.smbConf})

@@ -197,7 +197,7 @@ func (o *options) checkSnapshotSettings(bad *problems) {
 func (o *options) checkMachine(ctx context.Context) error {
 	var bad problems
 	if o.shares == "samba" || o.expose == "samba" {
-		if _, err := samba.New(ctx, &samba.Config{SmbConf: o.smbConf}); err != nil {
+		if _, err := samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Clustered: o.cluster != ""}); err != nil {
 			bad.add("%s: %w", o.from.at("shares", 0), err)
 		}
 	}

@@ -221,7 +221,18 @@ func (o *options) newAgent(ctx context.Context, aliases []string, observe func(a
 	if err := os.MkdirAll(o.state, 0o700); err != nil {
 		return nil, fmt.Errorf("-state: %w", err)
 	}
+	if o.cluster != "" {
+		// It stays open until the process ends, so that other nodes see that end.
+		table, err := openCluster(ctx, o.cluster)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.from.at("cluster", 0), err)
+		}
+		cfg.State, cfg.StorePath = table, ""
+	}
 	a, err := agent.New(ctx, cfg)
+	if cfg.State != nil && err != nil {
+		err = errors.Join(err, cfg.State.Close())
+	}
 	if errors.Is(err, agent.ErrStateLost) {
 		err = fmt.Errorf("%w; or accept it as it is, by fsrvp-agent state accept or the flag -accept-state: what it does not know is left alone", err)
 		return nil, &program.Exit{Status: exitState, Err: err}

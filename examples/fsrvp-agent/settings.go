@@ -45,6 +45,7 @@ type options struct {
 	volume      repeated.Strings
 	expose      string
 	state       string
+	cluster     string
 	accept      bool
 	keytab      string
 	ntlmUsers   string
@@ -205,6 +206,11 @@ func settings() []setting {
 			name: "state", group: groupState, check: checkAbsolute, words: []string{"<dir>"},
 			usage: "`directory` of the agent's table",
 			field: func(o *options) any { return &o.state },
+		},
+		{
+			name: "cluster", group: groupState, check: checkAbsolute, words: []string{"<dir>"},
+			usage: "the table is in this `directory`, on the file system of a CTDB cluster, and the agents of all nodes share it; what -state names is each node's own",
+			field: func(o *options) any { return &o.cluster },
 		},
 		{
 			name: "accept-state", group: groupState, flagOnly: true,
