@@ -119,7 +119,7 @@ func TestSystemPipeReads(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
-func TestSystemDialerElsewhere(t *testing.T) {
+func TestUnsupported(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("this is Windows")
 	}
