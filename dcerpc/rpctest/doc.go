@@ -89,7 +89,7 @@
 //
 //	security 1 level=integrity  a security context with auth_context_id 1: level (privacy by default), legs=3 or 4,
 //	                            mechanism=ntlm, ask=integrity for a mechanism that is told another level
-//	> bind auth=1               the next token of security context 1, with its type, level and id
+//	> bind auth=1               the next token of security context 1, with its type, level and id; auth_more="x" adds to it
 //	< bind_ack auth=1           gives the token to the mechanism
 //	> request auth=1            protected as the level says, and may then be changed by @
 //	< response auth=1           checked and in clear; auth=* is any trailer

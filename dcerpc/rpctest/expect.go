@@ -290,7 +290,8 @@ func (r *runner) defaults(st *step, p pdu.PDU) []defaultField {
 	switch p := p.(type) {
 	case *pdu.Fault:
 		return append(out, []defaultField{
-			{"pfc_flags", uint64(both)}, {"p_cont_id", 0}, {"alloc_hint", 32}, {"frag_length", 32}, {"cancel_count", 0}, {"fault_flags", 0},
+			{"pfc_flags", uint64(both)}, {"p_cont_id", 0}, {"alloc_hint", uint64(r.target.faultAllocHint())},
+			{"frag_length", 32}, {"cancel_count", 0}, {"fault_flags", 0},
 		}...)
 	case *pdu.BindNak:
 		return append(out, defaultField{"frag_length", 24})

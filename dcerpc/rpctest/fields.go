@@ -88,6 +88,7 @@ var headerFields = map[string]fieldSpec{
 	"auth_reserved":   {kind: number, use: inBoth},
 	"auth_context_id": {kind: number, use: inBoth},
 	"auth_value":      {kind: data, use: inBoth},
+	"auth_more":       {kind: data, use: inSent},   // follows the token
 	"cut":             {kind: number, use: inSent}, // only so many bytes are sent
 	"times":           {kind: number, use: inSent}, // so many copies in one write
 	"write":           {kind: word, words: []string{"later", "dribble"}, use: inSent},

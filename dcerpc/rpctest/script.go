@@ -617,6 +617,9 @@ func (p *scriptParser) field(st *step, w string, u use, more map[string]fieldSpe
 		return f, p.fail("a line of %s has no field %s here", firstNonEmpty(st.ptype, "this kind"), f.name)
 	}
 	f.spec = spec
+	if f.name == "times" {
+		p.need(needStream)
+	}
 	if f.op == "^=" || f.op != "=" && (u != inExpected || spec.kind != number) && !(f.op == "!=" && u == inExpected && spec.kind == data) {
 		return f, p.fail("%s cannot stand after %s here", f.op, f.name)
 	}

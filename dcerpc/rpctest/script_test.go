@@ -316,7 +316,7 @@ func TestMgmt(t *testing.T) {
 		},
 		Main: rpctest.Mgmt(), Operations: rpctest.MgmtOperations(),
 	}
-	passed, _, _ := rpctest.Run(t, target, nil)
+	passed, _, _ := rpctest.Run(t, target, nil, 4)
 	require.Greater(t, passed, 90)
 }
 

@@ -317,6 +317,9 @@ func (r *runner) auth(st *step, v *values, s *security) pdu.Auth {
 	a.Reserved = uint8(v.num("auth_reserved", 0, 8))
 	a.ContextID = uint32(v.num("auth_context_id", uint64(a.ContextID), 32))
 	a.Token = v.bytes("auth_value", a.Token)
+	if more := v.bytes("auth_more", nil); more != nil {
+		a.Token = append(bytes.Clone(a.Token), more...)
+	}
 	if v.has("auth_pad") || v.has("auth_pad_length") {
 		a.Padding = append([]byte{}, v.bytes("auth_pad", nil)...)
 		a.PadLength = uint8(v.num("auth_pad_length", 0, 8))

@@ -2,12 +2,15 @@ package rpctest
 
 import (
 	"bufio"
+	"context"
 	"embed"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -47,13 +50,41 @@ func load(dir string, side side) []*Script {
 	return all
 }
 
-// Run runs all scripts for servers as subtests. Known failures are those of known; see [ParseKnown]. It returns how many
-// scripts passed, failed as known, and were not applicable.
-func Run(t *testing.T, target *Target, known Known) (passed, failed, notApplicable int) {
+// RunAll runs scripts against a target, up to parallel of them at once, and yields their results in the order of the scripts,
+// each as soon as it is there. If the caller breaks off, or the context ends, scripts that have begun are interrupted, and all have
+// ended when the iteration returns.
+func RunAll(ctx context.Context, scripts []*Script, target *Target, parallel int) iter.Seq2[*Script, Result] {
+	return func(yield func(*Script, Result) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		results := make([]chan Result, len(scripts))
+		for i := range results {
+			results[i] = make(chan Result, 1)
+		}
+		var next atomic.Int64
+		for range max(1, min(parallel, len(scripts))) {
+			wg.Go(func() {
+				for i := next.Add(1) - 1; int(i) < len(scripts); i = next.Add(1) - 1 {
+					results[i] <- scripts[i].Run(ctx, target)
+				}
+			})
+		}
+		for i, s := range scripts {
+			if !yield(s, <-results[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Run runs all scripts for servers, up to parallel of them at once, and reports them as subtests. Known failures are those of
+// known; see [ParseKnown]. It returns how many scripts passed, failed as known, and were not applicable.
+func Run(t *testing.T, target *Target, known Known, parallel int) (passed, failed, notApplicable int) {
 	t.Helper()
-	for _, s := range Scripts() {
+	for s, res := range RunAll(t.Context(), Scripts(), target, parallel) {
 		t.Run(s.Name, func(t *testing.T) {
-			res := s.Run(t.Context(), target)
 			switch verdict, reason := known.Judge(s, res); verdict {
 			case Passed:
 				passed++

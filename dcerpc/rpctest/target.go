@@ -38,8 +38,13 @@ type Target struct {
 	Mechanisms []Mechanism
 	// MaxFragment is the transport's largest fragment in bytes: 0 means 5840, that of TCP.
 	MaxFragment int
+	// Messages means that the transport carries messages, as a named pipe does: several PDUs cannot be sent at once.
+	Messages bool
 	// SecondaryAddress is the server's own endpoint, as in a bind_ack but without the NUL; empty means unknown.
 	SecondaryAddress string
+	// FaultAllocHint is the alloc_hint of the server's faults, if it is known to be another than Windows's 32. It does not
+	// matter on the wire.
+	FaultAllocHint uint32
 	// Settings are how the server is set, by the names that the scripts use. A script runs if the server has its settings
 	// and no others. Servers that cannot be set leave it nil.
 	Settings map[string]string
@@ -174,6 +179,17 @@ func (t *Target) vars() map[string]value {
 	return vars
 }
 
+// faultAllocHint is the alloc_hint of faults.
+func (t *Target) faultAllocHint() uint32 {
+	if t.FaultAllocHint == 0 {
+		return 32
+	}
+	return t.FaultAllocHint
+}
+
+// needStream is what a script needs that sends several PDUs in one write.
+const needStream = "a stream of bytes"
+
 // lacks returns what the target lacks of what a script needs, or nothing.
 func (t *Target) lacks(s *Script) string {
 	vars := t.vars()
@@ -184,6 +200,10 @@ func (t *Target) lacks(s *Script) string {
 		case strings.HasPrefix(need, "$"):
 			if _, ok := vars[need[1:]]; !ok {
 				return "the target does not know " + need
+			}
+		case need == needStream:
+			if t.Messages {
+				return "the transport carries messages"
 			}
 		case name == "interface":
 			if _, ok := interfaces[rest]; !ok {

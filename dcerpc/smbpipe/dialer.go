@@ -56,6 +56,10 @@ type Dialer struct {
 	// PipeTimeout is how long a pipe whose service is not ready (STATUS_PIPE_NOT_AVAILABLE) is waited for: Windows starts services on
 	// demand. Zero means until the context's deadline, or 30 s where it has none.
 	PipeTimeout time.Duration
+	// AlwaysRead has Read ask the server for data even if no PDU that was sent has an answer due, so that it sees what comes unasked
+	// and the end of the pipe. It is for tests of servers: a pipe that is closed while Read's question is open takes up to a
+	// second, since Samba does not take it back.
+	AlwaysRead bool
 	// SMB has what else can be set: algorithms, time-outs, a logger. The fields above come first where they are set. Nil means the defaults.
 	SMB *smb2.Config
 
@@ -98,7 +102,9 @@ func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn
 		}
 		f, err := waitForPipe(ctx, d.PipeTimeout, func() (*smb2.File, error) { return tree.OpenPipe(ctx, name) })
 		if err == nil {
-			return newPipe(s, f, `\\`+server+`\pipe\`+name), nil
+			p := newPipe(s, f, `\\`+server+`\pipe\`+name)
+			p.always = d.AlwaysRead
+			return p, nil
 		}
 		if fresh || !s.Retired() || ctx.Err() != nil {
 			return nil, err

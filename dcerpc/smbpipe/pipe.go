@@ -45,6 +45,7 @@ type pipe struct {
 	partial  []byte        // of a PDU whose rest has not come yet
 	previous chan struct{} // has a token when the message before is on its way
 
+	always                      bool // Dialer.AlwaysRead
 	readDeadline, writeDeadline deadline
 	noTransceive                atomic.Bool // the server knows no FSCTL_PIPE_TRANSCEIVE
 	buf                         []byte      // of whoever reads
@@ -280,6 +281,14 @@ func (p *pipe) Read(b []byte) (int, error) {
 			err = p.closedError(smb2.OpReadPipe)
 		} else {
 			n = p.take(b)
+		}
+		if p.always && n == 0 && len(b) > 0 && err == nil && !p.reading {
+			p.reading = true
+			p.ops.Add(1)
+			go func() {
+				defer p.ops.Done()
+				p.read()
+			}()
 		}
 		changed := p.changed
 		p.mu.Unlock()

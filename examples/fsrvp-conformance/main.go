@@ -38,6 +38,9 @@ func shuffle(cases []fsrvptest.Case, seed int64) {
 
 // run runs the cases and reports whether the verdict is bad.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (failed bool, err error) {
+	if len(args) > 0 && (args[0] == "-rpc" || args[0] == "--rpc") {
+		return runRPC(ctx, args[1:], stdout, stderr)
+	}
 	o, err := parse(args, stdout)
 	if err != nil {
 		return false, err

@@ -22,6 +22,7 @@ const usage = `usage: fsrvp-conformance -server HOST -share '\\HOST\share' ` + c
                    [what else the server has: -same-volume, -other-volume, -hidden, -alias, -unprivileged-user, ...]
                    [-run RE] [-known FILE] [-json] [-junit FILE] [-compare OLD.json] [-transcript FILE]
        fsrvp-conformance -list
+       fsrvp-conformance -rpc ...   tests the server's DCE/RPC; -rpc -h lists its flags
 
 It takes shadow copies of the server's shares, and deletes them. Nobody else may take copies there meanwhile.
 README.md, beside the program's source, explains it step by step.

@@ -247,15 +247,19 @@ func (s *Server) dial(ctx context.Context, from dcerpctest.Addr, session *dcerpc
 		return c, nil
 	}
 	client, server := dcerpctest.Pipe()
-	s.conns.Go(func() { s.ServeConn(sessionConn{server, *session}) })
+	s.conns.Go(func() { s.ServeConn(sessionConn{server, from, *session}) })
 	return client, nil
 }
 
 // A sessionConn is a connection that knows its peer.
 type sessionConn struct {
 	*dcerpctest.Conn
+	from    dcerpctest.Addr
 	session dcerpc.Session
 }
+
+func (c sessionConn) RemoteAddr() net.Addr { return c.from }
+func (c sessionConn) LocalAddr() net.Addr  { return dcerpctest.Addr("server") }
 
 func (c sessionConn) Session() dcerpc.Session { return c.session }
 

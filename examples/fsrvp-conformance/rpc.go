@@ -1,0 +1,370 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/rpctest"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
+	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+)
+
+// rpcUsage is how the program is called with -rpc as its first argument.
+const rpcUsage = `usage: fsrvp-conformance -rpc -server HOST [-pipe NAME | -transport tcp:PORT] [-profile windows2022|standard] ` + credentials.Usage + `
+                   [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...] [-run RE] [-known FILE] [-json] [-junit FILE] [-v]
+       fsrvp-conformance -rpc -list
+
+It tests the server's DCE/RPC by conversations in single PDUs, and changes nothing on the server. Without an account only
+what needs no security is tested, which -transport tcp:PORT allows.
+
+`
+
+// rpcOptions are the flags of -rpc.
+type rpcOptions struct {
+	server, pipe, profile    string
+	iface, other, run, known string
+	scripts, junit           string
+	call, echo, opnums       int
+	parallel                 int
+	timeout                  time.Duration
+	hint                     uint
+	list, json, verbose      bool
+	cred                     *credentials.Flags
+}
+
+func parseRPC(args []string, stdout io.Writer) (*rpcOptions, error) {
+	var o rpcOptions
+	flags := flag.NewFlagSet("fsrvp-conformance -rpc", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stdout, rpcUsage); flags.PrintDefaults() }
+	flags.StringVar(&o.server, "server", "", "the `host` to test")
+	flags.StringVar(&o.pipe, "pipe", fsrvp.Endpoint, "the `name` of the pipe, with -transport smb")
+	flags.StringVar(&o.profile, "profile", string(rpctest.Windows2022), "expect what Windows Server 2022 does, or what the standards demand: windows2022, standard")
+	flags.StringVar(&o.iface, "interface", "mgmt", "the `interface` that is called: mgmt, which every server has, fsrvp, or UUID/MAJOR.MINOR with -call")
+	flags.StringVar(&o.other, "other", "fsrvp", "another `interface` of the endpoint: mgmt, fsrvp, epm, UUID/MAJOR.MINOR, or none")
+	flags.IntVar(&o.call, "call", -1, "an `opnum` of -interface UUID that takes any stub and answers")
+	flags.IntVar(&o.echo, "echo", -1, "an `opnum` of -interface UUID that answers with the stub that it got")
+	flags.IntVar(&o.opnums, "opnums", 0, "how many operations -interface UUID has; 0: unknown")
+	flags.UintVar(&o.hint, "fault-alloc-hint", 32, "the alloc_hint of the server's faults: Windows has 32, Samba 24")
+	flags.StringVar(&o.known, "known", "", "`file` of known failures: lines of a script's name, tab, a part of the reason that is printed, or nothing")
+	flags.StringVar(&o.scripts, "scripts", "", "run the scripts of this `file`, a txtar archive, in place of those of the program")
+	flags.StringVar(&o.run, "run", "", "run the scripts whose name matches this `regexp` alone")
+	flags.StringVar(&o.junit, "junit", "", "write the verdicts to this `file` too, in JUnit's XML")
+	flags.IntVar(&o.parallel, "parallel", 1, "run so many scripts at once")
+	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long each answer is waited for")
+	flags.BoolVar(&o.list, "list", false, "list the scripts and their rules, and end")
+	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
+	flags.BoolVar(&o.verbose, "v", false, "print the PDUs of scripts that fail")
+	o.cred = credentials.Register(flags)
+	if err := program.Parse(flags, args, stdout); err != nil {
+		return nil, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("%q is no flag; -rpc -h lists them", flags.Arg(0))
+	case !o.list && o.server == "":
+		return nil, errors.New("-server is missing")
+	case o.profile != string(rpctest.Windows2022) && o.profile != string(rpctest.Standard):
+		return nil, fmt.Errorf("-profile is %q; it must be windows2022 or standard", o.profile)
+	case o.parallel < 1:
+		return nil, fmt.Errorf("-parallel is %d; it must be at least 1", o.parallel)
+	}
+	return &o, nil
+}
+
+// runRPC runs the conversations of package rpctest and reports whether one has failed.
+func runRPC(ctx context.Context, args []string, stdout, stderr io.Writer) (failed bool, err error) {
+	o, err := parseRPC(args, stdout)
+	if err != nil {
+		return false, err
+	}
+	scripts, err := o.chosen()
+	if err != nil {
+		return false, err
+	}
+	if o.list {
+		for _, s := range scripts {
+			fmt.Fprintf(stdout, "%-45s %s\n", s.Name, s.Rule)
+		}
+		return false, nil
+	}
+	known, err := o.knownFailures()
+	if err != nil {
+		return false, err
+	}
+	target, closer, err := o.target()
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, closer()) }()
+	conn, err := target.Dial(ctx)
+	if err != nil {
+		return false, fmt.Errorf("cannot connect to %s: %w", o.server, err)
+	}
+	_ = conn.Close() // it was a trial
+	begun := time.Now()
+	var lines []rpcLine
+	counts := map[string]int{}
+	for s, res := range rpctest.RunAll(ctx, scripts, target, o.parallel) {
+		verdict, reason := known.Judge(s, res)
+		l := rpcLine{Script: s.Name, Rule: s.Rule, Verdict: verdict.String(), Reason: reason, Seconds: res.Took.Seconds()}
+		if verdict == rpctest.Failed {
+			failed, l.PDUs = true, res.Transcript
+		}
+		counts[l.Verdict]++
+		lines = append(lines, l)
+		if err := o.print(stdout, l); err != nil {
+			return failed, err
+		}
+		if ctx.Err() != nil {
+			return true, errors.New("interrupted")
+		}
+	}
+	fmt.Fprintf(stderr, "%d passed, %d failed, %d known failures, %d not applicable\n",
+		counts["pass"], counts["fail"], counts["known"], counts["n/a"])
+	if o.junit == "" {
+		return failed, nil
+	}
+	return failed, writeRPCJUnit(o.junit, o.server, begun, lines)
+}
+
+// chosen are the scripts that -scripts and -run name.
+func (o *rpcOptions) chosen() ([]*rpctest.Script, error) {
+	match, err := regexp.Compile(o.run)
+	if err != nil {
+		return nil, fmt.Errorf("-run: %w", err)
+	}
+	all := rpctest.Scripts()
+	if o.scripts != "" {
+		b, err := os.ReadFile(o.scripts)
+		if err != nil {
+			return nil, fmt.Errorf("-scripts: %w", err)
+		}
+		if all, err = rpctest.Parse(o.scripts, b); err != nil {
+			return nil, fmt.Errorf("-scripts: %w", err)
+		}
+	}
+	var scripts []*rpctest.Script
+	for _, s := range all {
+		if match.MatchString(s.Name) {
+			scripts = append(scripts, s)
+		}
+	}
+	if len(scripts) == 0 {
+		return nil, fmt.Errorf("no script matches -run %q; -rpc -list names them", o.run)
+	}
+	return scripts, nil
+}
+
+func (o *rpcOptions) knownFailures() (rpctest.Known, error) {
+	if o.known == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(o.known)
+	if err != nil {
+		return nil, fmt.Errorf("-known: %w", err)
+	}
+	known, err := rpctest.ParseKnown(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("-known %s: %w; -rpc -list names the scripts", o.known, err)
+	}
+	return known, nil
+}
+
+// target makes the target, and what closes its connections.
+func (o *rpcOptions) target() (*rpctest.Target, func() error, error) {
+	t := &rpctest.Target{
+		Profile: rpctest.Profile(o.profile), Timeout: o.timeout, FaultAllocHint: uint32(o.hint),
+		Operations: rpctest.MgmtOperations(),
+	}
+	var err error
+	if t.Main, err = rpcInterface(o.iface); err != nil {
+		return nil, nil, fmt.Errorf("-interface: %w", err)
+	}
+	if o.other != "none" {
+		if t.Other, err = rpcInterface(o.other); err != nil {
+			return nil, nil, fmt.Errorf("-other: %w", err)
+		}
+	}
+	if t.Other == t.Main {
+		t.Other = dcerpc.SyntaxID{}
+	}
+	described := o.call >= 0 || o.echo >= 0
+	switch {
+	case t.Main == rpctest.Mgmt() && !described:
+	case t.Main == fsrvp.Interface() && !described:
+		t.Operations = rpctest.Operations{
+			Call: rpctest.Op(uint16(fsrvp.OpGetSupportedVersion)), Count: fsrvpOperations,
+			Fault: rpctest.Op(fsrvpOperations), FaultStatus: pdu.FaultOpRange, FaultFlags: pdu.DidNotExecute,
+		}
+	default:
+		if t.Operations, err = o.operations(); err != nil {
+			return nil, nil, err
+		}
+	}
+	closer, err := o.connections(t)
+	return t, closer, err
+}
+
+// fsrvpOperations is how many methods FSRVP has.
+const fsrvpOperations = 13
+
+// operations are those of an interface that the flags describe.
+func (o *rpcOptions) operations() (rpctest.Operations, error) {
+	var ops rpctest.Operations
+	if o.call < 0 && o.echo < 0 {
+		return ops, errors.New("-interface UUID needs -call or -echo: an operation that takes any stub")
+	}
+	opnum := func(n int) rpctest.Opnum { return rpctest.Opnum{Is: n >= 0, N: uint16(n)} }
+	ops.Call, ops.Echo, ops.Count = opnum(o.call), opnum(o.echo), o.opnums
+	if o.call < 0 {
+		ops.Call = ops.Echo
+		ops.Answer = func(stub []byte) []byte { return stub }
+	}
+	if o.opnums > 0 {
+		ops.Fault, ops.FaultStatus, ops.FaultFlags = opnum(o.opnums), pdu.FaultOpRange, pdu.DidNotExecute
+	}
+	return ops, nil
+}
+
+// connections sets how the target is reached, and by whom.
+func (o *rpcOptions) connections(t *rpctest.Target) (func() error, error) {
+	tcp, isTCP := strings.CutPrefix(o.cred.Transport, "tcp:")
+	if isTCP && !o.cred.Given() && os.Getenv("KRB5CCNAME") == "" {
+		d := &dcerpc.TCPDialer{Port: tcp}
+		t.Dial = func(ctx context.Context) (net.Conn, error) { return d.DialRPC(ctx, o.server, "") }
+		return func() error { return nil }, nil
+	}
+	cfg, dialer, err := o.cred.Config()
+	if err != nil {
+		return nil, err
+	}
+	legs := 3
+	if cfg.Auth.AuthType() == dcerpc.AuthSPNEGO {
+		legs = 4
+	}
+	t.Mechanisms = []rpctest.Mechanism{{Initiator: cfg.Auth, Target: "host/" + o.server, Account: o.cred.User, Legs: legs, Asks: true}}
+	t.Dial = func(ctx context.Context) (net.Conn, error) { return cfg.Transport.DialRPC(ctx, o.server, o.pipe) }
+	if dialer == nil {
+		return func() error { return nil }, nil
+	}
+	dialer.AlwaysRead = true
+	t.MaxFragment, t.Messages = 4280, true
+	return dialer.Close, nil
+}
+
+// rpcInterface is an interface by the name that a flag gives.
+func rpcInterface(s string) (dcerpc.SyntaxID, error) {
+	switch s {
+	case "mgmt":
+		return rpctest.Mgmt(), nil
+	case "fsrvp":
+		return fsrvp.Interface(), nil
+	case "epm":
+		return epm.Interface(), nil
+	}
+	bad := fmt.Errorf("%q is none of mgmt, fsrvp, epm, UUID/MAJOR.MINOR", s)
+	id, version, _ := strings.Cut(s, "/")
+	major, minor, _ := strings.Cut(version, ".")
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return dcerpc.SyntaxID{}, bad
+	}
+	a, err := strconv.ParseUint(major, 10, 16)
+	if err != nil {
+		return dcerpc.SyntaxID{}, bad
+	}
+	b, err := strconv.ParseUint(minor, 10, 16)
+	if err != nil {
+		return dcerpc.SyntaxID{}, bad
+	}
+	return dcerpc.SyntaxID{UUID: u, Major: uint16(a), Minor: uint16(b)}, nil
+}
+
+// An rpcLine is one script of the table.
+type rpcLine struct {
+	Script  string   `json:"script"`
+	Rule    string   `json:"rule"`
+	Verdict string   `json:"verdict"` // pass, fail, known, n/a
+	Reason  string   `json:"reason,omitempty"`
+	Seconds float64  `json:"seconds"`
+	PDUs    []string `json:"pdus,omitempty"` // of a script that failed
+}
+
+func (o *rpcOptions) print(w io.Writer, l rpcLine) error {
+	if o.json {
+		return json.NewEncoder(w).Encode(l)
+	}
+	_, err := fmt.Fprintf(w, "%-45s %-5s %8s  %s\n", l.Script, l.Verdict, time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond), l.Reason)
+	if err == nil && l.Verdict == "fail" {
+		_, err = fmt.Fprintf(w, "    the rule is %s\n", l.Rule)
+		for _, p := range l.PDUs {
+			if o.verbose && err == nil {
+				_, err = fmt.Fprintf(w, "    %s\n", p)
+			}
+		}
+	}
+	return err
+}
+
+// writeRPCJUnit writes verdicts in JUnit's XML.
+func writeRPCJUnit(file, server string, begun time.Time, lines []rpcLine) error {
+	type message struct {
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+	type testCase struct {
+		Class   string   `xml:"classname,attr"`
+		Name    string   `xml:"name,attr"`
+		Time    string   `xml:"time,attr"`
+		Failure *message `xml:"failure,omitempty"`
+		Skipped *message `xml:"skipped,omitempty"`
+	}
+	suite := struct {
+		XMLName  xml.Name   `xml:"testsuite"`
+		Name     string     `xml:"name,attr"`
+		Host     string     `xml:"hostname,attr"`
+		Began    string     `xml:"timestamp,attr"`
+		Tests    int        `xml:"tests,attr"`
+		Failures int        `xml:"failures,attr"`
+		Skipped  int        `xml:"skipped,attr"`
+		Cases    []testCase `xml:"testcase"`
+	}{Name: "fsrvp-conformance -rpc", Host: server, Began: begun.UTC().Format("2006-01-02T15:04:05"), Tests: len(lines)}
+	for _, l := range lines {
+		class, name, _ := strings.Cut(l.Script, "/")
+		c := testCase{Class: "rpc." + class, Name: name, Time: fmt.Sprintf("%.3f", l.Seconds)}
+		switch l.Verdict {
+		case "fail":
+			suite.Failures++
+			c.Failure = &message{l.Reason, l.Rule + "\n" + strings.Join(l.PDUs, "\n")}
+		case "n/a", "known":
+			suite.Skipped++
+			c.Skipped = &message{l.Verdict + ": " + l.Reason, l.Rule}
+		}
+		suite.Cases = append(suite.Cases, c)
+	}
+	b, err := xml.MarshalIndent(suite, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, append([]byte(xml.Header), append(b, '\n')...), 0o666); err != nil {
+		return fmt.Errorf("-junit: %w", err)
+	}
+	return nil
+}
