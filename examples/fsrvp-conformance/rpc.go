@@ -21,6 +21,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/rpctest"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -251,22 +252,24 @@ func (o *rpcOptions) connections(t *rpctest.Target) (func() error, error) {
 		t.Dial = func(ctx context.Context) (net.Conn, error) { return d.DialRPC(ctx, o.server, "") }
 		return func() error { return nil }, nil
 	}
-	cfg, dialer, err := o.cred.Config()
+	access, err := o.cred.Access()
 	if err != nil {
 		return nil, err
 	}
+	cfg := access.Client
 	legs := 3
 	if cfg.Auth.AuthType() == dcerpc.AuthSPNEGO {
 		legs = 4
 	}
 	t.Mechanisms = []rpctest.Mechanism{{Initiator: cfg.Auth, Target: "host/" + o.server, Account: o.cred.User, Legs: legs, Asks: true}}
 	t.Dial = func(ctx context.Context) (net.Conn, error) { return cfg.Transport.DialRPC(ctx, o.server, o.pipe) }
-	if dialer == nil {
-		return func() error { return nil }, nil
+	if !isTCP {
+		t.MaxFragment, t.Messages = 4280, true
 	}
-	dialer.AlwaysRead = true
-	t.MaxFragment, t.Messages = 4280, true
-	return dialer.Close, nil
+	if d, ok := cfg.Transport.(*smbpipe.Dialer); ok {
+		d.AlwaysRead = true
+	}
+	return access.Close, nil
 }
 
 // rpcInterface is an interface by the name that a flag gives.
