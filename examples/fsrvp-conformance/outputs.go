@@ -174,6 +174,9 @@ func writeJUnit(w io.Writer, server string, begun time.Time, lines []line) error
 		s := &all.Suites[i]
 		c := junitCase{ClassName: string(l.Suite) + "." + strings.ReplaceAll(l.Section, ".", "_"), Name: l.Case, Time: junitTime(l.Seconds)}
 		story := fmt.Sprintf("MS-FSRVP %s: %s\n%s", l.Section, l.Demand, l.Did)
+		if l.Suite == rpcSuite {
+			story = l.Demand + "\n" + l.Did
+		}
 		switch l.Verdict {
 		case verdictFail:
 			s.Failures++

@@ -1,9 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,11 +24,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
 // rpcUsage is how the program is called with -rpc as its first argument.
 const rpcUsage = `usage: fsrvp-conformance -rpc -server HOST [-pipe NAME | -transport tcp:PORT] [-profile windows2022|standard] ` + credentials.Usage + `
-                   [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...] [-run RE] [-known FILE] [-json] [-junit FILE] [-v]
+                   [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...] [-run RE] [-known FILE] [-json] [-junit FILE] [-compare OLD.json] [-v]
        fsrvp-conformance -rpc -list
 
 It tests the server's DCE/RPC by conversations in single PDUs, and changes nothing on the server. Without an account only
@@ -41,7 +41,7 @@ what needs no security is tested, which -transport tcp:PORT allows.
 type rpcOptions struct {
 	server, pipe, profile    string
 	iface, other, run, known string
-	scripts, junit           string
+	scripts, junit, compare  string
 	call, echo, opnums       int
 	parallel                 int
 	timeout                  time.Duration
@@ -67,11 +67,12 @@ func parseRPC(args []string, stdout io.Writer) (*rpcOptions, error) {
 	flags.StringVar(&o.scripts, "scripts", "", "run the scripts of this `file`, a txtar archive, in place of those of the program")
 	flags.StringVar(&o.run, "run", "", "run the scripts whose name matches this `regexp` alone")
 	flags.StringVar(&o.junit, "junit", "", "write the verdicts to this `file` too, in JUnit's XML")
+	flags.StringVar(&o.compare, "compare", "", "compare the verdicts with this `file`, an earlier output of -json; only what is worse fails")
 	flags.IntVar(&o.parallel, "parallel", 1, "run so many scripts at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long each answer is waited for")
 	flags.BoolVar(&o.list, "list", false, "list the scripts and their rules, and end")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
-	flags.BoolVar(&o.verbose, "v", false, "print the PDUs of scripts that fail")
+	flags.BoolVar(&o.verbose, "v", false, "print the rule of each script, and the PDUs of those that fail")
 	o.cred = credentials.Register(flags)
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
@@ -100,12 +101,17 @@ func runRPC(ctx context.Context, args []string, stdout, stderr io.Writer) (faile
 		return false, err
 	}
 	if o.list {
+		p := newPrinter(stdout, &options{json: o.json})
 		for _, s := range scripts {
-			fmt.Fprintf(stdout, "%-45s %s\n", s.Name, s.Rule)
+			p.print(rpcLine(s))
 		}
-		return false, nil
+		return false, p.err
 	}
 	known, err := o.knownFailures()
+	if err != nil {
+		return false, err
+	}
+	old, err := readOld(o.compare)
 	if err != nil {
 		return false, err
 	}
@@ -120,29 +126,44 @@ func runRPC(ctx context.Context, args []string, stdout, stderr io.Writer) (faile
 	}
 	_ = conn.Close() // it was a trial
 	begun := time.Now()
-	var lines []rpcLine
-	counts := map[string]int{}
+	p := newPrinter(stdout, &options{json: o.json, brief: !o.verbose})
+	var lines []line
 	for s, res := range rpctest.RunAll(ctx, scripts, target, o.parallel) {
 		verdict, reason := known.Judge(s, res)
-		l := rpcLine{Script: s.Name, Rule: s.Rule, Verdict: verdict.String(), Reason: reason, Seconds: res.Took.Seconds()}
+		l := rpcLine(s)
+		l.Verdict, l.Reason, l.Seconds = verdict.String(), reason, res.Took.Seconds()
 		if verdict == rpctest.Failed {
-			failed, l.PDUs = true, res.Transcript
+			l.Did = strings.Join(res.Transcript, "\n"+indent)
 		}
-		counts[l.Verdict]++
+		p.print(l)
 		lines = append(lines, l)
-		if err := o.print(stdout, l); err != nil {
-			return failed, err
-		}
 		if ctx.Err() != nil {
 			return true, errors.New("interrupted")
 		}
 	}
-	fmt.Fprintf(stderr, "%d passed, %d failed, %d known failures, %d not applicable\n",
-		counts["pass"], counts["fail"], counts["known"], counts["n/a"])
-	if o.junit == "" {
-		return failed, nil
+	summary(stderr, lines)
+	if o.junit != "" {
+		var b bytes.Buffer
+		if err := errors.Join(p.err, writeJUnit(&b, o.server, begun, lines)); err != nil {
+			return true, err
+		}
+		if err := os.WriteFile(o.junit, b.Bytes(), 0o666); err != nil {
+			return true, fmt.Errorf("-junit: %w", err)
+		}
 	}
-	return failed, writeRPCJUnit(o.junit, o.server, begun, lines)
+	if old != nil {
+		return compare(p.diff(stdout, stderr), old, lines), p.err
+	}
+	return bad(lines), p.err
+}
+
+// rpcSuite is the suite of all scripts.
+const rpcSuite fsrvptest.Suite = "rpc"
+
+// rpcLine is a script as a line of the table; its section is the file that it comes from.
+func rpcLine(s *rpctest.Script) line {
+	section, _, _ := strings.Cut(s.Name, "/")
+	return line{Suite: rpcSuite, Section: section, Case: s.Name, Demand: s.Rule}
 }
 
 // chosen are the scripts that -scripts and -run name.
@@ -298,76 +319,4 @@ func rpcInterface(s string) (dcerpc.SyntaxID, error) {
 		return dcerpc.SyntaxID{}, bad
 	}
 	return dcerpc.SyntaxID{UUID: u, Major: uint16(a), Minor: uint16(b)}, nil
-}
-
-// An rpcLine is one script of the table.
-type rpcLine struct {
-	Script  string   `json:"script"`
-	Rule    string   `json:"rule"`
-	Verdict string   `json:"verdict"` // pass, fail, known, n/a
-	Reason  string   `json:"reason,omitempty"`
-	Seconds float64  `json:"seconds"`
-	PDUs    []string `json:"pdus,omitempty"` // of a script that failed
-}
-
-func (o *rpcOptions) print(w io.Writer, l rpcLine) error {
-	if o.json {
-		return json.NewEncoder(w).Encode(l)
-	}
-	_, err := fmt.Fprintf(w, "%-45s %-5s %8s  %s\n", l.Script, l.Verdict, time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond), l.Reason)
-	if err == nil && l.Verdict == "fail" {
-		_, err = fmt.Fprintf(w, "    the rule is %s\n", l.Rule)
-		for _, p := range l.PDUs {
-			if o.verbose && err == nil {
-				_, err = fmt.Fprintf(w, "    %s\n", p)
-			}
-		}
-	}
-	return err
-}
-
-// writeRPCJUnit writes verdicts in JUnit's XML.
-func writeRPCJUnit(file, server string, begun time.Time, lines []rpcLine) error {
-	type message struct {
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-	type testCase struct {
-		Class   string   `xml:"classname,attr"`
-		Name    string   `xml:"name,attr"`
-		Time    string   `xml:"time,attr"`
-		Failure *message `xml:"failure,omitempty"`
-		Skipped *message `xml:"skipped,omitempty"`
-	}
-	suite := struct {
-		XMLName  xml.Name   `xml:"testsuite"`
-		Name     string     `xml:"name,attr"`
-		Host     string     `xml:"hostname,attr"`
-		Began    string     `xml:"timestamp,attr"`
-		Tests    int        `xml:"tests,attr"`
-		Failures int        `xml:"failures,attr"`
-		Skipped  int        `xml:"skipped,attr"`
-		Cases    []testCase `xml:"testcase"`
-	}{Name: "fsrvp-conformance -rpc", Host: server, Began: begun.UTC().Format("2006-01-02T15:04:05"), Tests: len(lines)}
-	for _, l := range lines {
-		class, name, _ := strings.Cut(l.Script, "/")
-		c := testCase{Class: "rpc." + class, Name: name, Time: fmt.Sprintf("%.3f", l.Seconds)}
-		switch l.Verdict {
-		case "fail":
-			suite.Failures++
-			c.Failure = &message{l.Reason, l.Rule + "\n" + strings.Join(l.PDUs, "\n")}
-		case "n/a", "known":
-			suite.Skipped++
-			c.Skipped = &message{l.Verdict + ": " + l.Reason, l.Rule}
-		}
-		suite.Cases = append(suite.Cases, c)
-	}
-	b, err := xml.MarshalIndent(suite, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, append([]byte(xml.Header), append(b, '\n')...), 0o666); err != nil {
-		return fmt.Errorf("-junit: %w", err)
-	}
-	return nil
 }
