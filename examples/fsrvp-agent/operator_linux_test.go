@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rootEnv names the root of a Debian with systemd, Samba and curl, as .ci/root makes it of operatorPackages.
+// rootEnv names the root of a Debian with systemd, Samba, curl and OpenRC, as .ci/run has .ci/root make it.
 const rootEnv = "FSRVP_OPERATOR_ROOT"
 
 // packagesEnv names a directory with the packages of two versions, in the folders "old" and "new". Without it the test builds them.
@@ -39,7 +39,7 @@ func TestOperator(t *testing.T) {
 		if os.Getenv("FSRVP_PEERS") == "require" {
 			t.Fatalf("missing: root's rights, and %s, the root of a Debian", rootEnv)
 		}
-		t.Skipf("missing: root's rights, and %s, the root of a Debian with systemd, dbus, samba, samba-common-bin, smbclient and curl, as .ci/root makes it", rootEnv)
+		t.Skipf("missing: root's rights, and %s, the root of a Debian with systemd, dbus, samba, samba-common-bin, smbclient, curl and openrc, as .ci/root makes it", rootEnv)
 	}
 	m := bootMachine(t, root, packagesOf(t))
 	manual := manualBlocks(t)
@@ -144,8 +144,6 @@ while new=$(systemctl show -P MainPID fsrvp-agent); [ "$new" = 0 ] || [ "$new" =
 	require.NotContains(t, exposed(), "data@{")
 	require.Empty(t, m.shell(t, "ls -A /srv/nas/.fsrvp"))
 	require.Equal(t, "ok\n", health())
-	require.Empty(t, manual, "blocks of the manual that nobody has followed")
-
 	// With the hardening that the package has, the same copies.
 	m.shell(t, `mkdir -p /etc/systemd/system/fsrvp-agent.service.d
 cp /usr/share/fsrvp-agent/hardening.conf /etc/systemd/system/fsrvp-agent.service.d/
@@ -176,6 +174,23 @@ echo -n secret >/root/password; chmod 600 /root/password
 fsrvp-conformance -server localhost -share '\\localhost\data' -user backup@TEST -password-file /root/password -mechanism ntlm -transport tcp:5555 \
 	-run RecoveryComplete/EndsCreation`)
 	require.Contains(t, m.shell(t, "ps -o user= -p $(systemctl show -P MainPID fsrvp-agent)"), "fsrvp")
+
+	// The same under OpenRC, which starts an agent again that has been killed.
+	m.shell(t, `systemctl disable --now fsrvp-agent.socket fsrvp-agent.service
+sed -i 's/^listen = .*/listen = tcp:127.0.0.1:5555/' /etc/fsrvp/agent.conf; echo 'metrics = 127.0.0.1:9464' >>/etc/fsrvp/agent.conf
+chown root /etc/fsrvp/users /srv/plain/copies; chown -R root /var/lib/fsrvp /srv/plain/copies
+mkdir -p /run/openrc/{started,starting,stopping,inactive,wasinactive,failed,hotplugged,daemons,options,exclusive,scheduled,tmp}
+touch /run/openrc/softlevel`) // as after a start of OpenRC's own
+	follow("openrc")
+	const healthy = "curl --fail --silent http://127.0.0.1:9464/healthz"
+	m.shell(t, `until `+healthy+`; do sleep 0.1; done
+rc-service fsrvp-agent status; rc-service fsrvp-agent checkconfig; rc-service fsrvp-agent reload
+until grep 'SIGHUP: the configuration was read again' /var/log/fsrvp-agent.log; do sleep 0.1; done`)
+	m.shell(t, `old=$(pgrep -x fsrvp-agent); kill -9 "$old"
+while new=$(pgrep -x fsrvp-agent || true); [ -z "$new" ] || [ "$new" = "$old" ] || ! `+healthy+`; do sleep 0.1; done`)
+	require.Contains(t, m.shell(t, `echo 'snapshotz = x' >>/etc/fsrvp/agent.conf; ! rc-service fsrvp-agent reload; sed -i '$d' /etc/fsrvp/agent.conf`), "is no setting")
+	m.shell(t, "rc-service fsrvp-agent stop; ! pgrep -x fsrvp-agent; rc-update del fsrvp-agent default; rm /etc/init.d/fsrvp-agent")
+	require.Empty(t, manual, "blocks of the manual that nobody has followed")
 
 	// The package goes; the table stays.
 	m.shell(t, "apt-get remove -y fsrvp-agent; [ ! -e /usr/bin/fsrvp-agent ]; [ -e /var/lib/fsrvp/agent.db ]")
