@@ -53,12 +53,22 @@ func newTools(cfg *Config, log *slog.Logger, programs ...string) (*tools, error)
 	return t, nil
 }
 
+// programEnv is the environment of all programs. It is not the caller's: its language, and variables such as SMB_CONF_PATH and
+// TDB_NO_FSYNC, would change what is done.
+var programEnv = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+
 // run runs a program and returns what it has written to standard output. The error of a program that fails has what it
 // said. The program and all that it has started is killed when ctx ends, or after the time-out.
 func (t *tools) run(ctx context.Context, program string, args ...string) (string, error) {
+	out, _, err := t.output(ctx, program, args...)
+	return out, err
+}
+
+// output is run that returns what the program has written to standard error, too.
+func (t *tools) output(ctx context.Context, program string, args ...string) (out, errors string, err error) {
 	for _, arg := range args {
 		if err := checkText(arg); err != nil {
-			return "", fmt.Errorf("samba: %s: argument %q %w", program, arg, err)
+			return "", "", fmt.Errorf("samba: %s: argument %q %w", program, arg, err)
 		}
 	}
 	all := []string{"--debuglevel=0"}
@@ -74,23 +84,22 @@ func (t *tools) run(ctx context.Context, program string, args ...string) (string
 	limited, cancel := context.WithTimeoutCause(ctx, t.timeout, fmt.Errorf("no end after %v", t.timeout))
 	defer cancel()
 	cmd := exec.CommandContext(limited, t.paths[program], all...)
-	// Not the caller's environment: its language, and variables such as SMB_CONF_PATH and TDB_NO_FSYNC, would change what is done.
-	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = programEnv
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
 	killGroup(cmd)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	begin := time.Now()
-	err := cmd.Run()
+	err = cmd.Run()
 	t.log.DebugContext(ctx, "ran a program of Samba's", "program", program, "args", args, "duration", time.Since(begin), "err", err)
 	if err == nil {
-		return stdout.String(), nil
+		return stdout.String(), stderr.String(), nil
 	}
 	if limited.Err() != nil {
 		err = context.Cause(limited)
 	}
-	return "", &commandError{program: program, args: args, said: said(stderr.String(), stdout.String()), err: err}
+	return "", "", &commandError{program: program, args: args, said: said(stderr.String(), stdout.String()), err: err}
 }
 
 // A commandError is a program's failure.

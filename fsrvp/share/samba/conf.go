@@ -106,10 +106,10 @@ func (c *conf) value(s *section, key string) string {
 
 // yes returns a parameter that is Yes or No. The default is Samba's.
 func (c *conf) yes(s *section, key string, otherwise bool) bool {
-	switch v := c.value(s, key); {
-	case strings.EqualFold(v, "yes"):
+	switch strings.ToLower(c.value(s, key)) { // testparm has yes and no alone, the registry may have the others
+	case "yes", "true", "on", "1":
 		return true
-	case strings.EqualFold(v, "no"):
+	case "no", "false", "off", "0":
 		return false
 	}
 	return otherwise

@@ -100,7 +100,10 @@ func comment(e backend.Exposure) string {
 }
 
 // modules takes "vfs objects" apart.
-func modules(list string) []string {
+func modules(list string) []string { return words(list) }
+
+// words takes apart a parameter that is a list.
+func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(" \t,;\"'", r) })
 }
 

@@ -7,6 +7,22 @@
 //	registry shares = yes
 //	include = registry
 //
+// # The helper
+//
+// Most of the time of a program is its start. Where python3-samba is installed, of the programs' release and 4.17 or later (Debian's samba
+// depends on it), New starts one process of /usr/bin/python3 that changes the registry by its public bindings, all shares of a call in one
+// transaction, and has smbd end the use of shares: each of smbd's processes gets the messages that smbcontrol sends, and
+// acknowledges them. What that process does not do, or not within Config.HelperTimeout, or in a way that leaves a doubt, programs do again
+// from the beginning, and the process is killed first and started again after a second or more. [Shares.Helper] counts that. Security descriptors of
+// shares are always sharesec's, so a base share that has one costs a program for each copy. Config.ProgramsOnly is for those who want no such process;
+// [Shares.Close] ends it.
+//
+// Testparm, and sharesec for the descriptor of a base share, are asked again only when smb.conf, a file that it includes, or the databases
+// registry.tdb and share_info.tdb have changed. They are asked every time where smb.conf includes files by macros (%m), or where it
+// has shares of users.
+//
+// # Who may see it
+//
 // Samba opens an exposed directory as the user who reads it: every directory above it needs the x permission
 // for those users. This process has to see smbd's processes: in another PID namespace smbstatus takes them for dead, and nobody waits for
 // clients to be disconnected.

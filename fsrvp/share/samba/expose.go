@@ -6,69 +6,170 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// everyone is the security descriptor of shares that have none, full access for all, as sharesec shows it.
-const everyone = "D:(A;;0x001f01ff;;;WD)"
-
 // Expose makes a registry share for a copy, with the parameters and the security descriptor that the base share has
 // now. The share is there at once for all clients, those that are connected included. A share that is exposed already is left as it
 // is; one that a crash has left half-made, or that exposes something else, is replaced, and who uses it is
 // disconnected.
 func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
-	if err := s.checkExposure(e); err != nil {
-		return err
+	return s.ExposeShares(ctx, []backend.Exposure{e})
+}
+
+// ExposeShares exposes all of them, as Expose does, or none. The helper does it in one transaction.
+func (s *Shares) ExposeShares(ctx context.Context, list []backend.Exposure) error {
+	for _, e := range list {
+		if err := s.checkExposure(e); err != nil {
+			return err
+		}
 	}
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
 	defer s.unlock()
+	var made []string
+	if s.helper != nil {
+		begun, err := s.exposeByHelper(ctx, list)
+		if begun {
+			made = namesOf(list)
+		}
+		switch {
+		case err == nil, errors.Is(err, errStuck):
+			return err
+		case !errors.Is(err, errHelper):
+			return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+		}
+		s.log.WarnContext(ctx, "samba: programs expose what the helper has not", "shares", namesOf(list), "why", err)
+	}
+	for _, e := range list {
+		is, err := s.expose(ctx, e)
+		if err != nil {
+			return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+		}
+		if is && !slices.Contains(made, e.Name) {
+			made = append(made, e.Name)
+		}
+	}
+	return nil
+}
 
+func namesOf(list []backend.Exposure) []string {
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name
+	}
+	return names
+}
+
+// expose exposes one by programs, and reports whether it has made the share. After an error nothing of it is left.
+func (s *Shares) expose(ctx context.Context, e backend.Exposure) (made bool, err error) {
 	sddl, sddlErr, viewed := "", error(nil), make(chan struct{})
 	go func() { // beside testparm, not after it
 		defer close(viewed)
-		sddl, sddlErr = s.tools.run(ctx, "sharesec", e.Base.Name, "--viewsddl")
-		sddl = strings.TrimSpace(sddl)
+		sddl, sddlErr = s.descriptor(ctx, e.Base.Name)
 	}()
 	c, err := s.conf(ctx)
 	<-viewed
 	if err != nil {
-		return err
+		return false, err
 	}
 	old := c.share(e.Name)
 	if old != nil {
 		if err := mayTouch(old, e.Mark.Owner); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if old != nil && c.exposes(old, e) {
-		return nil
+		return false, nil
 	}
 	if old != nil {
 		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available", c.available(old))
 		if err := s.remove(ctx, old.name, true); err != nil {
-			return err
+			return false, err
 		}
 	}
 	base, err := c.base(e.Base.Name)
 	if err != nil {
-		return err // which says more than sharesec, who does not find the share either
+		return false, err // which says more than sharesec, that does not find the share either
 	}
 	if sddlErr != nil {
-		return sddlErr
-	}
-	if !strings.HasPrefix(sddl, "D:") && !strings.HasPrefix(sddl, "O:") && !strings.HasPrefix(sddl, "G:") {
-		return fmt.Errorf("samba: sharesec shows %q as the security descriptor of share %q", sddl, e.Base.Name)
+		return false, sddlErr
 	}
 	if err := s.install(ctx, c.clone(base, e), sddl); err != nil {
 		// Also when ctx has ended: every command has a time-out of its own.
-		return errors.Join(err, s.remove(context.WithoutCancel(ctx), e.Name, true))
+		return false, errors.Join(err, s.remove(context.WithoutCancel(ctx), e.Name, true))
 	}
-	return nil
+	return true, nil
+}
+
+// exposeByHelper makes shares that are not there. An error that wraps errHelper is for programs to do it all. Begun reports whether shares
+// may have been made.
+func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (begun bool, err error) {
+	var bases []string
+	for _, e := range list {
+		if !slices.Contains(bases, e.Base.Name) {
+			bases = append(bases, e.Base.Name)
+		}
+	}
+	v, err := s.currentOf(ctx, bases...)
+	if err != nil {
+		return false, err
+	}
+	old, err := s.helper.get(ctx, namesOf(list)...)
+	if err != nil {
+		return false, err
+	}
+	var all, hidden []definition // hidden ones are those that get a descriptor before anybody can use them
+	sddls := make(map[string]string)
+	for i, e := range list {
+		if old[i] != nil || v.conf.share(e.Name) != nil {
+			return false, fmt.Errorf("samba: %w: share %q is there", errHelper, e.Name)
+		}
+		base, err := v.conf.base(e.Base.Name)
+		if err != nil {
+			return false, err
+		}
+		sddl, err := s.descriptor(ctx, e.Base.Name)
+		if err != nil {
+			return false, err
+		}
+		d := v.conf.clone(base, e)
+		if _, _, err := d.file(); err != nil { // which checks it
+			return false, err
+		}
+		if !isEveryone(sddl) {
+			d.set("available", "No")
+			hidden = append(hidden, definition{d.name, []param{{"available", "Yes"}}})
+			sddls[d.name] = sddl
+		}
+		all = append(all, d)
+	}
+	if err := s.helper.define(ctx, all); err != nil || len(hidden) == 0 {
+		return true, err
+	}
+	for _, d := range hidden {
+		if _, err := s.tools.run(ctx, "sharesec", d.name, "--setsddl="+sddls[d.name]); err != nil {
+			return true, err
+		}
+	}
+	if err := s.helper.set(ctx, hidden); err != nil {
+		return true, err
+	}
+	return true, s.announce(ctx)
+}
+
+// announce has smbd read the shares again, where it may have seen some of them unavailable.
+func (s *Shares) announce(ctx context.Context) error {
+	err := s.helper.end(ctx)
+	if errors.Is(err, errHelper) || errors.Is(err, errNoSMBD) {
+		return s.reload(ctx)
+	}
+	return err
 }
 
 // checkExposure finds what is wrong before Samba is touched.
@@ -144,7 +245,7 @@ func (s *Shares) install(ctx context.Context, d definition, sddl string) error {
 	if err != nil {
 		return err
 	}
-	if len(others) == 0 && sddl == everyone {
+	if len(others) == 0 && isEveryone(sddl) {
 		// A share without a security descriptor has that one: there is nothing to wait for.
 		return s.importFile(ctx, d)
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -163,6 +164,25 @@ func store(home, name string, v any) error {
 	if err != nil {
 		return err
 	}
+	if s, ok := v.(fakeState); ok {
+		for db, of := range map[string]any{"share_info.tdb": s.SDs, "registry.tdb": []any{s.Registry, s.Text}} {
+			content, err := json.Marshal(of)
+			if err != nil {
+				return err
+			}
+			if old, err := os.ReadFile(filepath.Join(home, db)); err == nil && string(old) == string(content) {
+				continue
+			}
+			if err := replace(home, db, content); err != nil {
+				return err
+			}
+		}
+	}
+	return replace(home, name, b)
+}
+
+// replace writes a file under another name, and renames it.
+func replace(home, name string, b []byte) error {
 	temp := filepath.Join(home, fmt.Sprintf("%s.%d", name, os.Getpid()))
 	return errors.Join(os.WriteFile(temp, b, 0o600), os.Rename(temp, filepath.Join(home, name)))
 }
@@ -177,6 +197,10 @@ func (s *fakeState) find(name string) (string, bool) {
 }
 
 func fakeNet(s *fakeState, args []string) error {
+	if len(args) == 1 && args[0] == "--version" {
+		fmt.Println("Version " + fakeRelease)
+		return nil
+	}
 	if len(args) < 2 || args[0] != "conf" {
 		return fmt.Errorf("net: %q", args)
 	}
@@ -283,14 +307,23 @@ func newFake(t *testing.T, cfg Config) (*fakeSamba, backend.Share) {
 	require.NoError(t, err)
 	f.change(func(s *fakeState) {
 		s.Text = "# Global parameters\n[global]\n\tregistry shares = Yes\n\n\n[data]\n\tpath = " + dir +
-			"\n\tread only = No\n\twrite list = alice\n\n\n[open]\n\tpath = " + dir + "\n"
+			"\n\tread only = No\n\twrite list = alice\n\n\n[open]\n\tread only = No\n\tpath = " + dir + "\n"
 		s.Registry = map[string]string{}
 		s.SDs = map[string]string{"data": strict}
 	})
 	cfg.SmbConf, cfg.Programs = "/etc/a conf", f.home
+	if cfg.Python != "" { // a test of the helper
+		cfg.Python = filepath.Join(f.home, cfg.Python)
+		require.NoError(t, os.Symlink(exe, cfg.Python))
+		conf := filepath.Join(f.home, "smb.conf")
+		require.NoError(t, os.WriteFile(conf, nil, 0o600))
+		old := time.Now().Add(-time.Hour) // so that what testparm prints can be kept
+		require.NoError(t, os.Chtimes(conf, old, old))
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.Shares, err = New(t.Context(), &cfg)
 	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	f.calls()
 	return f, backend.Share{Name: "data", Path: dir}
 }

@@ -14,23 +14,25 @@ import (
 
 // Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound it fails with an error
 // that wraps fsrvp.ErrNotSupported, for a share that is no directory of this machine, or another one for every
-// client (%U and the like in its path). A share that was there less than a second ago is taken to be there still: a client asks
-// for each share of a set, twice.
+// client (%U and the like in its path). Where programs have to be asked, a share that was there less than a second ago is taken to be
+// there still: a client asks for each share of a set, twice.
 func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
-	c, fresh, err := s.recentConf(ctx)
-	if err != nil {
-		return backend.Share{}, err
+	v := s.seen.Load()
+	recent := v != nil && (s.helper == nil || v.files == nil) && time.Since(v.at) < confAge
+	var base *section
+	var err error
+	if recent {
+		base, err = v.conf.base(name)
 	}
-	base, err := c.base(name)
-	if err != nil && !fresh {
-		if c, err = s.newConf(ctx); err == nil {
-			base, err = c.base(name)
+	if !recent || err != nil {
+		if v, err = s.currentOf(ctx, name); err == nil {
+			base, err = v.conf.base(name)
 		}
 	}
 	if err != nil {
 		return backend.Share{}, err
 	}
-	path, err := c.path(base)
+	path, err := v.conf.path(base)
 	if err != nil {
 		return backend.Share{}, err
 	}
@@ -39,31 +41,6 @@ func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error)
 
 // confAge is how old an answer of testparm may be for Lookup.
 const confAge = time.Second
-
-// A seenConf is what testparm said, and when it was asked.
-type seenConf struct {
-	conf *conf
-	at   time.Time
-}
-
-// recentConf returns what testparm said last, or asks it. Fresh tells that it was asked now.
-func (s *Shares) recentConf(ctx context.Context) (c *conf, fresh bool, err error) {
-	if seen := s.seen.Load(); seen != nil && time.Since(seen.at) < confAge {
-		return seen.conf, false, nil
-	}
-	c, err = s.newConf(ctx)
-	return c, true, err
-}
-
-// newConf asks testparm, for Lookups to come too.
-func (s *Shares) newConf(ctx context.Context) (*conf, error) {
-	begun := time.Now()
-	c, err := s.conf(ctx)
-	if err == nil {
-		s.seen.Store(&seenConf{c, begun})
-	}
-	return c, err
-}
 
 // base finds a share that can be copied.
 func (c *conf) base(name string) (*section, error) {

@@ -14,7 +14,7 @@ import (
 // TestLookupAsksSeldom: what testparm said a moment ago is good for shares that were there, and for no others.
 func TestLookupAsksSeldom(t *testing.T) {
 	f, share := newFake(t, Config{})
-	aged := func(age time.Duration) { f.seen.Store(&seenConf{f.seen.Load().conf, time.Now().Add(-age)}) }
+	aged := func(age time.Duration) { f.seen.Store(&view{conf: f.seen.Load().conf, at: time.Now().Add(-age)}) }
 	lookup := func(name string, want error, testparms int) {
 		t.Helper()
 		got, err := f.Lookup(t.Context(), name)
@@ -24,6 +24,7 @@ func TestLookupAsksSeldom(t *testing.T) {
 		}
 		require.Len(t, f.calls(), testparms)
 	}
+	aged(confAge)
 	lookup("data", nil, 1)
 	aged(-time.Hour) // asked in the future, so that no machine is too slow
 	lookup("data", nil, 0)

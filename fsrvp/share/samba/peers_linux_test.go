@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,17 +114,19 @@ func openFileOn(t *testing.T, n *peers.Network, share string, writable bool) *ta
 func programsOn(t *testing.T, h *peers.Host) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name := range fakes {
+	for _, name := range append(slices.Collect(maps.Keys(fakes)), "/usr/bin/python3") {
 		path, err := exec.LookPath(name)
 		require.NoError(t, err)
 		script := "#!/bin/sh\nexec " + strings.Join(h.Command(t.Context(), path).Args, " ") + ` "$@"` + "\n"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), []byte(script), 0o700))
 	}
 	return dir
 }
 
 // TestWithSmbd has clients on another host use what is exposed by the smbd of a member server.
-func TestWithSmbd(t *testing.T) {
+func TestWithSmbd(t *testing.T) { inBothModes(t, testWithSmbd) }
+
+func testWithSmbd(t *testing.T, with mode) {
 	n := peers.Start(t)
 	fs := n.Host("fs")
 	fs.Claim(t)
@@ -133,8 +136,8 @@ func TestWithSmbd(t *testing.T) {
 		require.NoError(t, os.WriteFile(copied+"/file", []byte("before"), 0o666))
 		require.NoError(t, os.Chmod(copied, 0o777))
 		require.NoError(t, os.Chmod(copied+"/file", 0o666))
-		s, err := New(t.Context(), &Config{Programs: programsOn(t, fs), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))})
-		require.NoError(t, err)
+		programs := programsOn(t, fs)
+		s := with.new(t, Config{Programs: programs, Python: programs + "/python3"})
 		share, err := s.Lookup(t.Context(), "DATA")
 		require.NoError(t, err)
 		require.Equal(t, backend.Share{Name: "data", Path: "/srv/btrfs/data"}, share)

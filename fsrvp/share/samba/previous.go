@@ -114,6 +114,32 @@ func (p *PreviousVersions) Unexpose(ctx context.Context, owner backend.Owner, na
 	return nil
 }
 
+// ExposeShares exposes the copies, and lists them.
+func (p *PreviousVersions) ExposeShares(ctx context.Context, list []backend.Exposure) error {
+	if err := p.Shares.ExposeShares(ctx, list); err != nil {
+		return err
+	}
+	for _, e := range list {
+		if err := p.link(e); err != nil {
+			return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.UnexposeShares(context.WithoutCancel(ctx), e.Mark.Owner, namesOf(list)))
+		}
+	}
+	return nil
+}
+
+// UnexposeShares removes the exposed shares that are the owner's, and takes the copies off the list.
+func (p *PreviousVersions) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
+	if err := p.Shares.UnexposeShares(ctx, owner, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := p.unlink(name); err != nil {
+			return fmt.Errorf("samba: previous versions: %w", err)
+		}
+	}
+	return nil
+}
+
 // unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id, so the target tells.
 func (p *PreviousVersions) unlink(name string) error {
 	id, ok := exposedID(name)

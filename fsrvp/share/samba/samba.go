@@ -1,10 +1,15 @@
 package samba
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +28,15 @@ type Config struct {
 	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all who use
 	// the share. Zero: 10 s.
 	DisconnectWait time.Duration
+	// Python is the interpreter that python3-samba, of the same release as the programs, is there for. Empty: /usr/bin/python3, or where Programs is
+	// set none.
+	Python string
+	// ProgramsOnly forbids the helper: a process of Python's, on python3-samba, that changes the registry and ends the use of shares
+	// without a program for each step. False: New starts one, where it can.
+	ProgramsOnly bool
+	// HelperTimeout bounds every answer of the helper; then programs do the work again. Zero: 5 s.
+	HelperTimeout time.Duration
+	restartDelay  time.Duration // of the helper, for tests; zero: firstDelay
 	// Clustered says that all nodes of Samba's cluster share the agent's state. False: New fails where smb.conf has
 	// "clustering = yes", since a client that comes to another node would not find its set there.
 	Clustered bool
@@ -30,14 +44,19 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer, ShareLister, ShareBatcher and ServerNamer. All methods may
 // be called by several goroutines at once; those that change something wait for each other.
 type Shares struct {
 	tools          *tools
+	helper         *helper // nil: there is none
+	closing        sync.Once
 	log            *slog.Logger
+	confPath       string // of smb.conf
+	stateDir       string // of Samba, unless smb.conf names one; empty: not known
 	disconnectWait time.Duration
 	changing       chan struct{} // a mutex: full while somebody changes the registry
-	seen           atomic.Pointer[seenConf]
+	seen           atomic.Pointer[view]
+	descriptors    descriptors
 }
 
 var _ interface {
@@ -45,10 +64,13 @@ var _ interface {
 	backend.ShareNamer
 	backend.ShareSealer
 	backend.ShareLister
+	backend.ShareBatcher
+	backend.ServerNamer
 } = (*Shares)(nil)
 
-// New finds Samba's programs and checks that shares can come from the registry, and that it can be read. Its context
-// bounds that alone. It fails on a machine without Samba, also on systems that have none.
+// New finds Samba's programs and checks that shares can come from the registry, and that it can be read; it starts the helper, unless
+// the Config forbids it, and says in the log whether there is one. Its context
+// bounds that alone. It fails on a machine without Samba, also on systems that have none. Close ends the helper.
 func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -68,20 +90,88 @@ func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	if s.tools, err = newTools(cfg, s.log, "net", "testparm", "sharesec", "smbcontrol", "smbstatus"); err != nil {
 		return nil, err
 	}
-	c, err := s.conf(ctx)
+	if s.helper, err = s.startHelper(ctx, cfg); err != nil {
+		s.log.InfoContext(ctx, "samba: there is no helper, and a program is run for each change of the registry", "why", err)
+	}
+	if err := s.check(ctx, cfg); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// check finds what keeps the backend from work.
+func (s *Shares) check(ctx context.Context, cfg *Config) error {
+	s.findState(ctx)
+	v, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	c := v.conf
+	if c.clustered() && !cfg.Clustered {
+		return ErrClustered
+	}
+	if !c.yes(&c.global, "registry shares", false) {
+		return errors.New(`samba: smbd would not see exposed shares: smb.conf needs "registry shares = yes" in its [global] section`)
+	}
+	if _, err := s.tools.run(ctx, "net", "conf", "listshares"); err != nil {
+		return fmt.Errorf("samba: the registry cannot be read: %w", err)
+	}
+	return nil
+}
+
+// startHelper starts the helper, or says why there is none.
+func (s *Shares) startHelper(ctx context.Context, cfg *Config) (*helper, error) {
+	python := cfg.Python
+	switch {
+	case cfg.ProgramsOnly:
+		return nil, errors.New("Config.ProgramsOnly forbids it")
+	case python == "" && cfg.Programs != "":
+		return nil, errors.New("Config.Programs is set, and Config.Python is not")
+	case python == "":
+		python = "/usr/bin/python3"
+	}
+	path, err := exec.LookPath(python)
 	if err != nil {
 		return nil, err
 	}
-	if c.clustered() && !cfg.Clustered {
-		return nil, ErrClustered
+	timeout := cfg.HelperTimeout
+	if timeout <= 0 {
+		timeout = 5 * time.Second
 	}
-	if !c.yes(&c.global, "registry shares", false) {
-		return nil, errors.New(`samba: smbd would not see exposed shares: smb.conf needs "registry shares = yes" in its [global] section`)
+	h, err := newHelper(ctx, []string{path, "-I", "-c", loader, s.tools.smbConf}, timeout, cmp.Or(cfg.restartDelay, firstDelay), s.log)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := s.tools.run(ctx, "net", "conf", "listshares"); err != nil {
-		return nil, fmt.Errorf("samba: the registry cannot be read: %w", err)
+	release, err := s.tools.run(ctx, "net", "--version")
+	if err == nil && strings.TrimSpace(strings.TrimPrefix(release, "Version ")) != h.release {
+		err = fmt.Errorf("python3-samba is of release %s, net of %s", h.release, strings.TrimSpace(release))
 	}
-	return s, nil
+	if err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// findState finds what stamps need: smb.conf, and Samba's state directory. Without them no answer of a program's is kept.
+func (s *Shares) findState(ctx context.Context) {
+	if s.confPath = s.tools.smbConf; s.helper != nil {
+		s.confPath, s.stateDir = s.helper.conf, s.helper.stateDir
+		return
+	}
+	const loads = "Load smb config files from "
+	out, notes, err := s.tools.output(ctx, "testparm", "--suppress-prompt", "--parameter-name=state directory")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(notes) {
+		if path, ok := strings.CutPrefix(line, loads); ok && s.confPath == "" {
+			s.confPath = strings.TrimSpace(path)
+		}
+	}
+	if dir := strings.TrimSpace(out); filepath.IsAbs(dir) && !strings.Contains(dir, "\n") && s.confPath != "" {
+		s.stateDir = dir
+	}
 }
 
 // ErrClustered is what New fails with on a node of a cluster, unless Config.Clustered is set.
@@ -103,8 +193,14 @@ func Clustered(ctx context.Context, cfg *Config) (bool, error) {
 	return err == nil && c.clustered(), err
 }
 
-// conf asks testparm for all shares.
-func (s *Shares) conf(ctx context.Context) (*conf, error) { return s.tools.conf(ctx) }
+// conf returns what testparm says of all shares now.
+func (s *Shares) conf(ctx context.Context) (*conf, error) {
+	v, err := s.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v.conf, nil
+}
 
 // conf asks testparm for all shares.
 func (t *tools) conf(ctx context.Context) (*conf, error) {

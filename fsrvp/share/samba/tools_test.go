@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +20,7 @@ import (
 )
 
 // missing ends a test that needs what this machine has not: it is skipped, or fails with FSRVP_PEERS=require.
-func missing(t *testing.T, why string) {
+func missing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("FSRVP_PEERS") == "require" {
 		t.Fatal(why)
@@ -31,14 +30,15 @@ func missing(t *testing.T, why string) {
 
 // An offlineSamba is Samba's programs on a configuration and a registry of the test's own. No smbd runs.
 type offlineSamba struct {
-	t    *testing.T
+	t    testing.TB
+	with mode
 	dir  string
 	conf string
 	*Shares
 }
 
 // newOffline has a smb.conf of those parameters of [global], and those shares.
-func newOffline(t *testing.T, global, shares string) *offlineSamba {
+func newOffline(t testing.TB, with mode, global, shares string) *offlineSamba {
 	t.Helper()
 	for _, name := range []string{"net", "testparm", "sharesec", "smbcontrol", "smbstatus"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -48,7 +48,7 @@ func newOffline(t *testing.T, global, shares string) *offlineSamba {
 	if os.Geteuid() != 0 {
 		missing(t, "Samba's programs need root")
 	}
-	o := &offlineSamba{t: t, dir: t.TempDir()}
+	o := &offlineSamba{t: t, with: with, dir: quickDir(t)}
 	o.conf = filepath.Join(o.dir, "smb.conf")
 	var b strings.Builder
 	fmt.Fprintf(&b, "[global]\n\tserver role = standalone server\n\tload printers = no\n\tdisable spoolss = yes\n")
@@ -64,9 +64,7 @@ func newOffline(t *testing.T, global, shares string) *offlineSamba {
 
 func (o *offlineSamba) start() *offlineSamba {
 	o.t.Helper()
-	var err error
-	o.Shares, err = New(o.t.Context(), &Config{SmbConf: o.conf, CommandTimeout: time.Minute, Logger: slog.New(slog.NewTextHandler(o.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	require.NoError(o.t, err)
+	o.Shares = o.with.new(o.t, Config{SmbConf: o.conf, CommandTimeout: time.Minute})
 	return o
 }
 
@@ -123,9 +121,11 @@ func exposureOf(share backend.Share, dir string) backend.Exposure {
 }
 
 // TestToolsRoundTrip exposes copies of shares with all sorts of names.
-func TestToolsRoundTrip(t *testing.T) {
+func TestToolsRoundTrip(t *testing.T) { inBothModes(t, testToolsRoundTrip) }
+
+func testToolsRoundTrip(t *testing.T, with mode) {
 	base, copied := t.TempDir(), t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "").start()
 	names := []string{
 		"plain", "hidden$", "#R&D [x it's", "~^`()!@{x} .$", strings.Repeat("n", 216), strings.Repeat("ü", 107) + "$",
 	}
@@ -186,9 +186,11 @@ func TestToolsRoundTrip(t *testing.T) {
 
 // TestToolsRefusedNames shows that Samba's programs are not even asked, and why: some of these would break the registry, or
 // succeed and make nothing.
-func TestToolsRefusedNames(t *testing.T) {
+func TestToolsRefusedNames(t *testing.T) { inBothModes(t, testToolsRefusedNames) }
+
+func testToolsRefusedNames(t *testing.T, with mode) {
 	base := t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "[-dash]\n\tpath = "+base+"\n").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "[-dash]\n\tpath = "+base+"\n").start()
 	for _, name := range []string{strings.Repeat("n", 217), strings.Repeat("n", 215) + "$", "-dash", "a]b", "a  b", " a", "a\nb", "a\tb", "a%Sb"} {
 		e := exposureOf(backend.Share{Name: name, Path: base}, base)
 		require.ErrorIs(t, o.CheckName(e.Name), fsrvp.ErrNotSupported, name)
@@ -199,9 +201,11 @@ func TestToolsRefusedNames(t *testing.T) {
 }
 
 // TestToolsParameters clones shares of smb.conf and of the registry.
-func TestToolsParameters(t *testing.T) {
+func TestToolsParameters(t *testing.T) { inBothModes(t, testToolsParameters) }
+
+func testToolsParameters(t *testing.T, with mode) {
 	base, copied := t.TempDir(), t.TempDir()
-	o := newOffline(t, `	registry shares = yes
+	o := newOffline(t, with, `	registry shares = yes
 	vfs objects = shadow_copy2 acl_xattr
 	write list = @adm
 	admin users = root
@@ -271,13 +275,15 @@ func TestToolsParameters(t *testing.T) {
 }
 
 // TestToolsLookup tells shares of files from others.
-func TestToolsLookup(t *testing.T) {
+func TestToolsLookup(t *testing.T) { inBothModes(t, testToolsLookup) }
+
+func testToolsLookup(t *testing.T, with mode) {
 	dir := t.TempDir()
 	real := filepath.Join(dir, "real")
 	require.NoError(t, os.MkdirAll(filepath.Join(real, "by_name_"), 0o755))
 	require.NoError(t, os.Symlink(real, filepath.Join(dir, "link")))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	o := newOffline(t, "\tregistry shares = yes", fmt.Sprintf(`
+	o := newOffline(t, with, "\tregistry shares = yes", fmt.Sprintf(`
 [homes]
 	read only = no
 [printers]
@@ -351,9 +357,11 @@ func TestToolsLookup(t *testing.T) {
 }
 
 // TestToolsSeal makes a writable share read-only.
-func TestToolsSeal(t *testing.T) {
+func TestToolsSeal(t *testing.T) { inBothModes(t, testToolsSeal) }
+
+func testToolsSeal(t *testing.T, with mode) {
 	base, copied := t.TempDir(), t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n\tread only = no\n\twrite list = alice\n").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n\tread only = no\n\twrite list = alice\n").start()
 	o.run("sharesec", "data", "--setsddl=D:(A;;0x001200a9;;;S-1-5-21-1-2-3-1000)")
 	share, err := o.Lookup(t.Context(), "data")
 	require.NoError(t, err)
@@ -390,9 +398,11 @@ func TestToolsSeal(t *testing.T) {
 }
 
 // TestToolsOwners has two agents with one Samba, and a share of the time before there were marks.
-func TestToolsOwners(t *testing.T) {
+func TestToolsOwners(t *testing.T) { inBothModes(t, testToolsOwners) }
+
+func testToolsOwners(t *testing.T, with mode) {
 	base := t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
 	share := backend.Share{Name: "data", Path: base}
 	mine, theirs, old := exposureOf(share, base), exposureOf(share, base), exposureOf(share, base)
 	mine.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 1 << 40}
@@ -423,9 +433,11 @@ func TestToolsOwners(t *testing.T) {
 }
 
 // TestToolsOthersShares leaves alone what looks like an exposed share and is not.
-func TestToolsOthersShares(t *testing.T) {
+func TestToolsOthersShares(t *testing.T) { inBothModes(t, testToolsOthersShares) }
+
+func testToolsOthersShares(t *testing.T, with mode) {
 	base := t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n").start()
 	e := exposureOf(backend.Share{Name: "data", Path: base}, base)
 	o.run("net", "conf", "addshare", e.Name, base)
 	check := func() {
@@ -445,13 +457,15 @@ func TestToolsOthersShares(t *testing.T) {
 }
 
 // TestToolsNew finds what a configuration lacks.
-func TestToolsNew(t *testing.T) {
+func TestToolsNew(t *testing.T) { inBothModes(t, testToolsNew) }
+
+func testToolsNew(t *testing.T, with mode) {
 	base := t.TempDir()
-	o := newOffline(t, "", "")
+	o := newOffline(t, with, "", "")
 	_, err := New(t.Context(), &Config{SmbConf: o.conf})
 	require.ErrorContains(t, err, "registry shares = yes")
 
-	o = newOffline(t, "\tinclude = registry", "").start()
+	o = newOffline(t, with, "\tinclude = registry", "").start()
 	o.run("net", "conf", "addshare", "data", base)
 	share, err := o.Lookup(t.Context(), "data")
 	require.NoError(t, err)
@@ -469,9 +483,11 @@ func TestToolsNew(t *testing.T) {
 }
 
 // TestToolsUnsafePaths refuses paths that Samba would read as other ones, and takes those that look as if it would.
-func TestToolsUnsafePaths(t *testing.T) {
+func TestToolsUnsafePaths(t *testing.T) { inBothModes(t, testToolsUnsafePaths) }
+
+func testToolsUnsafePaths(t *testing.T, with mode) {
 	dir := t.TempDir()
-	o := newOffline(t, "\tregistry shares = yes", "[data]\n\tpath = "+dir+"\n").start()
+	o := newOffline(t, with, "\tregistry shares = yes", "[data]\n\tpath = "+dir+"\n").start()
 	share, err := o.Lookup(t.Context(), "data")
 	require.NoError(t, err)
 	for name, ok := range map[string]bool{

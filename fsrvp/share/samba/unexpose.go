@@ -2,8 +2,10 @@ package samba
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,24 +16,107 @@ import (
 // that somebody is still connected after Config.DisconnectWait, it has to be called again. A share of that
 // name that is no exposed copy, or another agent's, is left alone, and an error.
 func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
-	if nameFault(name) != "" {
-		return nil // no such share can have been made
+	return s.UnexposeShares(ctx, owner, []string{name})
+}
+
+// UnexposeShares removes each, as Unexpose does. The helper does it in one transaction, and programs disconnect the users of all at once.
+func (s *Shares) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return nameFault(name) != "" // no such share can have been made
+	})
+	if len(names) == 0 {
+		return nil
 	}
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
 	defer s.unlock()
+	if s.helper != nil {
+		err := s.unexposeByHelper(ctx, owner, names)
+		if !errors.Is(err, errHelper) {
+			return err
+		}
+		s.log.WarnContext(ctx, "samba: programs remove what the helper has not", "shares", names, "why", err)
+	}
 	c, err := s.conf(ctx)
 	if err != nil {
 		return err
 	}
-	share := c.share(name)
-	if share != nil {
+	var there, gone []string
+	var errs []error
+	for _, name := range names {
+		share := c.share(name)
+		if share == nil {
+			gone = append(gone, name)
+			continue
+		}
 		if err := mayTouch(share, owner); err != nil {
-			return err
+			errs = append(errs, err)
+			continue
+		}
+		there = append(there, name)
+	}
+	for _, name := range there {
+		if err := s.delete(ctx, name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		gone = append(gone, name)
+	}
+	return errors.Join(append(errs, s.disconnect(ctx, gone...))...)
+}
+
+// unexposeByHelper is UnexposeShares by the helper. An error that wraps errHelper is for programs to do it all.
+func (s *Shares) unexposeByHelper(ctx context.Context, owner backend.Owner, names []string) error {
+	shares, err := s.helper.get(ctx, names...)
+	if err != nil {
+		return err
+	}
+	var cut, plain []string
+	var errs []error
+	var descriptors []byte
+	for i, share := range shares {
+		if share == nil {
+			if v := s.seen.Load(); !v.filesSame() || v.conf.share(names[i]) != nil {
+				return fmt.Errorf("samba: %w: share %q may be in smb.conf", errHelper, names[i])
+			}
+			cut = append(cut, names[i])
+			continue
+		}
+		if err := mayTouch(share, owner); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		cut = append(cut, share.name)
+		if descriptors == nil {
+			descriptors = s.descriptorDatabase()
+		}
+		if !s.mayHaveDescriptor(share.name, descriptors) {
+			plain = append(plain, share.name)
+			continue
+		}
+		if err := s.delete(ctx, share.name); err != nil { // with its descriptor
+			return errors.Join(append(errs, err)...)
 		}
 	}
-	return s.remove(ctx, name, share != nil)
+	if len(plain) > 0 {
+		if err := s.helper.delete(ctx, plain); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	if len(cut) > 0 {
+		errs = append(errs, s.endUse(ctx, cut))
+	}
+	return errors.Join(errs...)
+}
+
+// endUse ends all use of shares by the helper, or by programs where it finds no smbd.
+func (s *Shares) endUse(ctx context.Context, names []string) error {
+	err := s.helper.end(ctx, names...)
+	if errors.Is(err, errNoSMBD) {
+		return s.disconnect(ctx, names...)
+	}
+	return err
 }
 
 // List returns the exposed shares. Those that are half-made or half-sealed, which no client can use, are Partial.
@@ -75,6 +160,20 @@ func (s *Shares) remove(ctx context.Context, name string, there bool) error {
 	return s.disconnect(ctx, name)
 }
 
+// removeAll removes shares that were just made, by programs.
+func (s *Shares) removeAll(ctx context.Context, names []string) error {
+	var errs []error
+	var gone []string
+	for _, name := range names {
+		if err := s.delete(ctx, name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		gone = append(gone, name)
+	}
+	return errors.Join(append(errs, s.disconnect(ctx, gone...))...)
+}
+
 // delete deletes a share, which may be gone, and its security descriptor.
 func (s *Shares) delete(ctx context.Context, name string) error {
 	_, err := s.tools.run(ctx, "net", "conf", "delshare", name)
@@ -87,12 +186,17 @@ func (s *Shares) delete(ctx context.Context, name string) error {
 	return err
 }
 
-// disconnect ends all use of a share that has been deleted or made unavailable, and returns when nobody is connected to it.
-func (s *Shares) disconnect(ctx context.Context, name string) error {
+// disconnect ends all use of shares that have been deleted or made unavailable, and returns when nobody is connected to them.
+func (s *Shares) disconnect(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	limited, cancel := context.WithTimeout(ctx, s.disconnectWait)
 	defer cancel()
-	if err := s.closeShare(ctx, name); err != nil {
-		return err
+	for _, name := range names {
+		if err := s.closeShare(ctx, name); err != nil {
+			return err
+		}
 	}
 	if err := s.reload(ctx); err != nil {
 		return err
@@ -102,8 +206,14 @@ func (s *Shares) disconnect(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		users := usersOf(out, name)
-		if len(users) == 0 {
+		var used, pids []string
+		for _, name := range names {
+			if users := usersOf(out, name); len(users) > 0 {
+				used = append(used, name)
+				pids = append(pids, users...)
+			}
+		}
+		if len(used) == 0 {
 			return nil
 		}
 		select {
@@ -112,13 +222,24 @@ func (s *Shares) disconnect(ctx context.Context, name string) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("samba: %w", context.Cause(ctx))
 			}
-			return fmt.Errorf("samba: share %q is still in use after %v, by smbd processes %s", name, s.disconnectWait, strings.Join(users, ", "))
+			return fmt.Errorf("samba: share %s is still in use after %v, by smbd processes %s", quoted(used), s.disconnectWait, strings.Join(pids, ", "))
 		}
 		// Again: a client may have come by a process that had not been told yet.
-		if err := s.closeShare(ctx, name); err != nil {
-			return err
+		for _, name := range used {
+			if err := s.closeShare(ctx, name); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// quoted lists names.
+func quoted(names []string) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = strconv.Quote(name)
+	}
+	return strings.Join(list, ", ")
 }
 
 // closeShare has every smbd process disconnect who uses a share. Nobody answers.

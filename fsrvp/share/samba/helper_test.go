@@ -1,0 +1,257 @@
+//go:build unix
+
+package samba
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
+)
+
+// newFakeHelper is newFake with a helper, that is started again at once.
+func newFakeHelper(t *testing.T) (*fakeSamba, backend.Share) {
+	t.Helper()
+	f, share := newFake(t, Config{Python: "python3", HelperTimeout: 200 * time.Millisecond, restartDelay: time.Millisecond})
+	require.Equal(t, HelperState{Running: true}, f.Helper())
+	return f, share
+}
+
+// ready waits until there is a helper.
+func (f *fakeSamba) ready() {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return f.Helper().Running }, time.Minute, time.Millisecond)
+}
+
+// ops returns what was called since the last time: the helper's operations, and programs.
+func (f *fakeSamba) ops() []string {
+	f.t.Helper()
+	var list []string
+	for _, c := range f.calls() {
+		list = append(list, c.Args[0])
+	}
+	return list
+}
+
+// writable returns copies of a share that may be written to.
+func writable(share backend.Share, count int) (list []backend.Exposure) {
+	for range count {
+		e := exposureOf(share, share.Path)
+		e.Writable = true
+		list = append(list, e)
+	}
+	return list
+}
+
+// TestHelperOrder: what many shares cost.
+func TestHelperOrder(t *testing.T) {
+	f, share := newFakeHelper(t)
+	open, err := f.Lookup(t.Context(), "open")
+	require.NoError(t, err)
+	f.ops()
+	for _, count := range []int{1, 5} {
+		list := writable(open, count)
+		require.NoError(t, f.ExposeShares(t.Context(), list))
+		require.NotContains(t, f.state().SDs, list[0].Name)
+		ops := f.ops()
+		if count == 1 { // the first time
+			require.Equal(t, "sharesec", ops[len(ops)-2])
+			ops = slices.Delete(ops, len(ops)-2, len(ops)-1)
+		}
+		require.Equal(t, []string{"helper get", "helper define"}, ops[len(ops)-2:])
+		require.NoError(t, f.SealShares(t.Context(), list))
+		require.Equal(t, []string{"helper get", "helper get", "helper set", "helper end", "helper set", "helper end"}, f.ops())
+		for _, e := range list {
+			require.Contains(t, f.state().Registry[e.Name], "\tread only = Yes\n")
+			require.Contains(t, f.state().Registry[e.Name], "\tavailable = Yes\n")
+		}
+		require.NoError(t, f.SealShares(t.Context(), list))
+		require.Equal(t, []string{"helper get", "helper get"}, f.ops(), "they are sealed")
+		require.NoError(t, f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
+		require.Equal(t, []string{"helper get", "helper delete", "helper end"}, f.ops())
+		require.Empty(t, f.state().Registry)
+		_, err := f.Lookup(t.Context(), "open")
+		require.NoError(t, err)
+		require.Equal(t, []string{"helper get"}, f.ops(), "other shares have changed, this one has not")
+	}
+	// A descriptor is a program's.
+	list := writable(share, 2)
+	require.NoError(t, f.ExposeShares(t.Context(), list))
+	ops := f.ops()
+	require.Equal(t, []string{"helper define", "sharesec", "sharesec", "helper set", "helper end"}, ops[len(ops)-5:])
+	for _, e := range list {
+		require.Equal(t, strict, f.state().SDs[e.Name])
+		require.Contains(t, f.state().Registry[e.Name], "\tavailable = Yes\n")
+	}
+	require.NoError(t, f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
+	require.Equal(t, []string{"helper get", "net", "net", "helper end"}, f.ops())
+	require.Empty(t, f.state().Registry)
+	require.Equal(t, map[string]string{"data": strict}, f.state().SDs)
+	require.Equal(t, HelperState{Running: true}, f.Helper())
+}
+
+// helperFaults are what can go wrong with a helper's answer.
+var helperFaults = []string{"die", "hang", "garble", "other", "long", "refuse"}
+
+// TestHelperFaults has each operation of the helper go wrong in each way, before it has done something and after: programs do
+// the work, whatever is half done, and the helper is started again.
+func TestHelperFaults(t *testing.T) {
+	for _, base := range []string{"data", "open"} {
+		t.Run(base, func(t *testing.T) {
+			f, share := newFakeHelper(t)
+			share.Name = base
+			list := writable(share, 2)
+			empty := f.state()
+			do := map[string]func() error{
+				"expose":   func() error { return f.ExposeShares(t.Context(), list) },
+				"seal":     func() error { return f.SealShares(t.Context(), list) },
+				"unexpose": func() error { return f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)) },
+			}
+			before := empty
+			for _, what := range []string{"expose", "seal", "unexpose"} {
+				f.change(func(s *fakeState) { *s = before })
+				f.ready()
+				f.ops()
+				require.NoError(t, do[what]())
+				after := f.state()
+				ops := f.ops()
+				seen := map[string]int{}
+				for _, op := range ops {
+					if !strings.HasPrefix(op, "helper ") {
+						continue
+					}
+					for _, how := range helperFaults {
+						for _, when := range []string{"before", "after"} {
+							f.change(func(s *fakeState) { *s = before })
+							f.ready()
+							f.fail(fakeFault{Command: op, Skip: seen[op], Mode: when + " " + how})
+							require.NoError(t, do[what](), "%s, %s %d: %s %s", what, op, seen[op], when, how)
+							f.fail()
+							requireSameState(t, after, f.state(), fmt.Sprintf("%s, %s %d: %s %s", what, op, seen[op], when, how))
+						}
+					}
+					seen[op]++
+				}
+				before = after
+			}
+			requireSameState(t, empty, f.state(), "nothing is left")
+			f.ready()
+			require.NotZero(t, f.Helper().Restarts)
+			require.NotZero(t, f.Helper().Doubts)
+		})
+	}
+}
+
+// requireSameState compares states but for the order and the spelling of parameters: programs and the helper differ in it.
+func requireSameState(t *testing.T, want, got fakeState, what string) {
+	t.Helper()
+	require.Equal(t, want.SDs, got.SDs, what)
+	params := func(s fakeState) map[string]map[string]bool {
+		all := map[string]map[string]bool{}
+		for name, text := range s.Registry {
+			all[name] = map[string]bool{}
+			for line := range strings.Lines(text) {
+				all[name][strings.TrimSpace(line)] = true
+			}
+		}
+		return all
+	}
+	require.Equal(t, params(want), params(got), what)
+}
+
+// TestHelperAndProgramsFail: after an Expose that fails nothing is left, whatever the helper had done.
+func TestHelperAndProgramsFail(t *testing.T) {
+	f, share := newFakeHelper(t)
+	list := writable(share, 3)
+	before := f.state()
+	for _, faults := range [][]fakeFault{
+		{{Command: "sharesec data@", Mode: "before"}},
+		{{Command: "sharesec data@", Skip: 1, Mode: "after"}},
+		{{Command: "helper define", Mode: "after die"}, {Command: "sharesec data", Mode: "before"}},
+		{{Command: "helper set", Mode: "after hang"}, {Command: "testparm", Mode: "before"}},
+	} {
+		f.ready()
+		f.fail(faults...)
+		err := f.ExposeShares(t.Context(), list)
+		require.ErrorContains(t, err, "luck", "%v", faults)
+		f.fail()
+		requireSameState(t, before, f.state(), fmt.Sprint(faults))
+	}
+}
+
+// TestHelperCancelled: a caller that has enough while the helper works leaves nothing, and one that had enough before does it no harm.
+func TestHelperCancelled(t *testing.T) {
+	f, share := newFakeHelper(t)
+	list := writable(share, 2)
+	before := f.state()
+	enough := errors.New("enough")
+	for _, op := range []string{"helper get", "helper define", "helper set", "helper end"} {
+		f.ready()
+		f.fail(fakeFault{Command: op, Mode: "after hang"})
+		f.ops()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		result := make(chan error, 1)
+		go func() { result <- f.ExposeShares(ctx, list) }()
+		require.Eventually(t, func() bool {
+			for _, o := range f.ops() {
+				if o == op {
+					return true
+				}
+			}
+			return false
+		}, time.Minute, time.Millisecond)
+		cancel(enough)
+		if err := <-result; err != nil { // or its time was over before, and programs have done it
+			require.ErrorIs(t, err, enough)
+		} else {
+			require.NoError(t, f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
+		}
+		f.fail()
+		requireSameState(t, before, f.state(), op)
+	}
+	f.ready()
+	doubts := f.Helper().Doubts
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	_, err := f.helper.get(ctx, "x")
+	require.ErrorIs(t, err, enough)
+	require.Equal(t, doubts, f.Helper().Doubts)
+	require.True(t, f.Helper().Running)
+}
+
+// TestHelperThatDoesNotStart: New goes on without one, and says why.
+func TestHelperThatDoesNotStart(t *testing.T) {
+	f, _ := newFake(t, Config{})
+	for _, cfg := range []Config{
+		{Programs: f.home},
+		{Programs: f.home, ProgramsOnly: true, Python: "/bin/cat"},
+		{Programs: f.home, Python: "/bin/true"},
+		{Programs: f.home, Python: "/bin/cat"}, // which says something
+		{Programs: f.home, Python: f.home + "/net"},
+		{Programs: f.home, Python: f.home + "/gone"},
+	} {
+		s, err := New(t.Context(), &cfg)
+		require.NoError(t, err)
+		require.Equal(t, HelperState{}, s.Helper())
+		require.NoError(t, s.Close())
+	}
+}
+
+// TestHelperIsClosed: then programs do the work.
+func TestHelperIsClosed(t *testing.T) {
+	f, share := newFakeHelper(t)
+	list := writable(share, 2)
+	require.NoError(t, f.ExposeShares(t.Context(), list))
+	require.NoError(t, f.Close())
+	require.NoError(t, f.Close())
+	require.False(t, f.Helper().Running)
+	require.NoError(t, f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
+	require.Empty(t, f.state().Registry)
+}
