@@ -210,10 +210,11 @@ func (c *command) ask(ctx context.Context, req *request) (*reply, error) {
 	if problems := c.o.checkBackends(); problems != nil {
 		return nil, program.Usage(fmt.Errorf("no agent is running, so its flags are needed: %w", problems))
 	}
-	a, err := c.o.newAgent(ctx, nil, nil, c.log)
+	a, closeShares, err := c.o.newAgent(ctx, nil, nil, c.log)
 	if err != nil {
 		return nil, err
 	}
+	defer closeShares()
 	r = answer(ctx, a, req)
 	return r, a.Close()
 }

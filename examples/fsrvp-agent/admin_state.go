@@ -42,7 +42,7 @@ func (c *command) acceptState(ctx context.Context) error {
 		return program.Usage(fmt.Errorf("the whole configuration of the agent is needed: %w", err))
 	}
 	c.o.accept = true
-	a, err := c.o.newAgent(ctx, nil, nil, c.log)
+	a, closeShares, err := c.o.newAgent(ctx, nil, nil, c.log)
 	if errors.Is(err, agent.ErrStoreInUse) {
 		return fmt.Errorf("an agent is running with this state, which it has accepted; end it first: %w", err)
 	}
@@ -50,7 +50,7 @@ func (c *command) acceptState(ctx context.Context) error {
 		return err
 	}
 	sets := len(a.Table())
-	if err := a.Close(); err != nil {
+	if err := errors.Join(a.Close(), closeShares()); err != nil {
 		return err
 	}
 	return c.print(map[string]any{"accepted": c.store(), "sets": sets}, func(w io.Writer) {

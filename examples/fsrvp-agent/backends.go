@@ -58,20 +58,29 @@ func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backen
 	return nil, fmt.Errorf("%s is %q: %w", o.from.at("snapshots", 0), o.snapshots, checkSnapshots(o.snapshots))
 }
 
-// shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise.
-func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (backend.Shares, error) {
+// shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise. It is closed by the
+// function that it returns.
+func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares backend.Shares, closeShares func() error, err error) {
 	dirs := make(map[string]string, len(o.share))
 	for _, s := range o.share {
 		name, dir, _ := strings.Cut(s, "=")
 		dirs[name] = dir
 	}
+	closeShares = func() error { return nil }
 	var fromSamba *samba.Shares
 	if o.shares == "samba" || o.expose == "samba" {
-		var err error
-		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Clustered: o.cluster != "", Logger: log}); err != nil {
-			return nil, err
+		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, ProgramsOnly: o.programs, Clustered: o.cluster != "", Logger: log}); err != nil {
+			return nil, nil, err
 		}
+		closeShares = fromSamba.Close
 	}
+	if shares, err = o.sharesOf(ctx, fromSamba, dirs); err != nil {
+		return nil, nil, errors.Join(err, closeShares())
+	}
+	return shares, closeShares, nil
+}
+
+func (o *options) sharesOf(ctx context.Context, fromSamba *samba.Shares, dirs map[string]string) (backend.Shares, error) {
 	exposeDir, toDirectory := strings.CutPrefix(o.expose, "directory:")
 	switch {
 	case o.expose == "samba" && o.shares == "samba":
@@ -114,4 +123,9 @@ type sambaAsDirectories struct {
 // Lookup finds a share of Samba.
 func (s *sambaAsDirectories) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	return s.samba.Lookup(ctx, name)
+}
+
+// ServerNames returns the names of Samba.
+func (s *sambaAsDirectories) ServerNames(ctx context.Context) (backend.ServerNames, error) {
+	return s.samba.ServerNames(ctx)
 }

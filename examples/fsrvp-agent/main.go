@@ -152,10 +152,11 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 		return err
 	}
 	defer func() { err = errors.Join(err, access.close()) }()
-	a, err := o.newAgent(ctx, access.hosts, m.observe, log)
+	a, closeShares, err := o.newAgent(ctx, access.hosts, m.observe, log)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, closeShares()) }()
 	defer func() { err = errors.Join(err, a.Close()) }()
 	m.watch(a)
 	defer m.watch(nil)
@@ -182,30 +183,40 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 	}, sup.stopping, r.drain)
 }
 
-// newAgent starts an agent on the backends that the flags name.
-func (o *options) newAgent(ctx context.Context, aliases []string, observe func(agent.Event), log *slog.Logger) (*agent.Agent, error) {
+// newAgent starts an agent on the backends that the flags name. CloseShares is for after its Close.
+func (o *options) newAgent(
+	ctx context.Context, aliases []string, observe func(agent.Event), log *slog.Logger,
+) (a *agent.Agent, closeShares func() error, err error) {
 	if err := o.checkStandalone(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	shares, err := o.shareBackend(ctx, log)
+	shares, closeBackend, err := o.shareBackend(ctx, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	defer func() {
+		if a == nil {
+			err = errors.Join(err, closeBackend())
+		}
+	}()
 	snapshots, err := o.snapshotBackend(ctx, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg := &agent.Config{
 		Snapshots: snapshots,
 		Shares:    shares,
 		StorePath: filepath.Join(o.state, storeName),
 		Aliases:   append(aliases, o.names...),
+		Machine:   o.machine,
 		Allow:     o.allow,
 
 		CaseSensitiveRealms: o.exact,
 
 		Logger:  log,
 		Observe: observe,
+
+		PlainHiddenNames: o.plainHidden,
 
 		KeepExposed: o.keep,
 		AcceptState: o.accept,
@@ -219,26 +230,26 @@ func (o *options) newAgent(ctx context.Context, aliases []string, observe func(a
 		}
 	}
 	if err := os.MkdirAll(o.state, 0o700); err != nil {
-		return nil, fmt.Errorf("-state: %w", err)
+		return nil, nil, fmt.Errorf("-state: %w", err)
 	}
 	if o.cluster != "" {
 		// It stays open until the process ends, so that other nodes see that end.
 		table, err := openCluster(ctx, o.cluster)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.from.at("cluster", 0), err)
+			return nil, nil, fmt.Errorf("%s: %w", o.from.at("cluster", 0), err)
 		}
 		cfg.State, cfg.StorePath = table, ""
 	}
-	a, err := agent.New(ctx, cfg)
+	a, err = agent.New(ctx, cfg)
 	if cfg.State != nil && err != nil {
 		err = errors.Join(err, cfg.State.Close())
 	}
 	if errors.Is(err, agent.ErrStateLost) {
 		err = fmt.Errorf("%w; or accept it as it is, by fsrvp-agent state accept or the flag -accept-state: what it does not know is left alone", err)
-		return nil, &program.Exit{Status: exitState, Err: err}
+		return nil, nil, &program.Exit{Status: exitState, Err: err}
 	}
 	if damage := (*state.DamageError)(nil); errors.As(err, &damage) {
-		return nil, &program.Exit{Status: exitState, Err: err}
+		return nil, nil, &program.Exit{Status: exitState, Err: err}
 	}
-	return a, err
+	return a, closeBackend, err
 }

@@ -54,12 +54,15 @@ type options struct {
 	exact       repeated.Strings
 	requirePAC  bool
 	names       repeated.Strings
+	machine     string
+	plainHidden bool
 	profile     string
 	timeout     time.Duration
 	keep        bool
 	epmapper    string
 	requireRPC  bool
 	smbConf     string
+	programs    bool
 	previous    string
 	drain       time.Duration
 	metrics     string
@@ -118,6 +121,16 @@ func settings() []setting {
 			field: func(o *options) any { return &o.smbConf },
 		},
 		{
+			name: "samba-programs", group: groupShares,
+			usage: "run a program of Samba's for every step; without it a helper on python3-samba, where that is installed, does the same in less time",
+			field: func(o *options) any { return &o.programs },
+		},
+		{
+			name: "plain-hidden-names", group: groupShares,
+			usage: `expose a hidden share always as share$@{id}; without it as share$@{id}$ where a client names it \\host\share$\`,
+			field: func(o *options) any { return &o.plainHidden },
+		},
+		{
 			name: "previous-versions", group: groupShares, check: checkAbsolute, words: []string{"<dir>"},
 			usage: "with -expose samba, keep links in this `directory` by which shadow_copy2 lists copies as previous versions",
 			field: func(o *options) any { return &o.previous },
@@ -164,6 +177,11 @@ func settings() []setting {
 			name: "name", group: groupListen, check: checkHostName,
 			usage: "a `name` or address of this server, besides the host's own and those in the keytab" + severalTimes,
 			field: func(o *options) any { return &o.names },
+		},
+		{
+			name: "machine", group: groupListen, check: checkHostName,
+			usage: "the `name` of this server that clients are told to connect to; none: with -shares samba its \"netbios name\", else the name that a client has used",
+			field: func(o *options) any { return &o.machine },
 		},
 
 		{
