@@ -114,7 +114,7 @@ func (p *agentProcess) kill(t *testing.T) {
 }
 
 // logged is what the program has logged, over all its starts.
-func (p *agentProcess) logged(t *testing.T) string {
+func (p *agentProcess) logged(t testing.TB) string {
 	t.Helper()
 	log, err := os.ReadFile(p.log)
 	require.NoError(t, err)

@@ -204,13 +204,19 @@ func (l *life) reconnect(t *testing.T) {
 	l.redial(t)
 }
 
-// restartSmbd stops smbd with all its children, and starts it again.
-func restartSmbd(t *testing.T, h *peers.Host) {
+// restartSmbd stops smbd with all its children, and starts it again. It does not sync its databases, as before.
+func restartSmbd(t testing.TB, h *peers.Host) {
+	t.Helper()
+	restartSmbdWith(t, h, "TDB_NO_FSYNC=1")
+}
+
+// restartSmbdWith is restartSmbd with a variable in smbd's environment, which may be none.
+func restartSmbdWith(t testing.TB, h *peers.Host, env string) {
 	t.Helper()
 	h.Output(t, "sh", "-c", `kill $(cat /run/samba/smbd.pid); while pgrep -x smbd; do sleep 0.02; done >/dev/null
-		TDB_NO_FSYNC=1 LC_ALL=C smbd -D >/dev/null 2>&1`)
+		env -u TDB_NO_FSYNC `+env+` LC_ALL=C smbd -D >/dev/null 2>&1`)
 	require.Eventually(t, func() bool {
-		c, err := h.Dial(t.Context(), "tcp", net.JoinHostPort(h.FQDN, "445"))
+		c, err := h.Dial(context.WithoutCancel(t.Context()), "tcp", net.JoinHostPort(h.FQDN, "445"))
 		if err == nil {
 			c.Close()
 		}
