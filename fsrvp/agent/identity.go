@@ -30,10 +30,10 @@ func (a turn) checkState(h held) error {
 		err = a.oldState(h)
 	}
 	if err != nil && !a.cfg.AcceptState {
-		return fmt.Errorf("%w: %s: %w; nothing was deleted. Restore the store, or have it accepted as it is (Config.AcceptState)", ErrStateLost, a.cfg.StorePath, err)
+		return fmt.Errorf("%w: %s: %w; nothing was deleted. Restore the store, or have it accepted as it is (Config.AcceptState)", ErrStateLost, a.storeName(), err)
 	}
 	if err != nil {
-		a.log.Warn("the store is accepted as it is", "store", a.cfg.StorePath, "err", err)
+		a.log.Warn("the store is accepted as it is", "store", a.storeName(), "err", err)
 		if err := a.forgetUnfinished(); err != nil {
 			return err
 		}
@@ -42,6 +42,17 @@ func (a turn) checkState(h held) error {
 		return nil
 	}
 	return a.store.accept(a.storing, h.newest())
+}
+
+// storeName names the store in messages.
+func (a *Agent) storeName() string {
+	switch {
+	case a.cfg.State == nil:
+		return a.cfg.StorePath
+	case a.cluster != nil:
+		return "the table that the cluster shares (Config.State)"
+	}
+	return "Config.State"
 }
 
 // lostState looks for copies of an agent that had its store where this one has a fresh one.
