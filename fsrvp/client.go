@@ -18,8 +18,8 @@ const DefaultCallTimeout = 180 * time.Second
 // Config says how Dial connects and how a Client calls. It may be shared and must not be changed
 // while it is used.
 type Config struct {
-	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the standard,
-	// a *dcerpc.TCPDialer for servers that listen on TCP. Dial needs one.
+	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the standard, or, on Windows,
+	// an *smbpipe.SystemDialer; a *dcerpc.TCPDialer for servers that listen on TCP. Dial needs one.
 	Transport dcerpc.Dialer
 	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone, which servers that
 	// follow the standard answer with ErrAccessDenied.

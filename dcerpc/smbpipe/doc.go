@@ -9,6 +9,9 @@
 //	defer d.Close()
 //	conn, err := d.DialRPC(ctx, "fs1.example.com", `\PIPE\FssagentRpc`)
 //
+// On Windows a [SystemDialer] opens them by the system's own SMB client instead, with the log-on of the process; with package
+// [github.com/go-fsrvp/go-fsrvp/dcerpc/sspi] for RPC's own security no password and no keytab is needed.
+//
 // # Security
 //
 // All messages of a session are signed, or encrypted where the server, the share or the caller asks for it; a session without either

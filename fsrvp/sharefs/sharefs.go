@@ -5,6 +5,9 @@
 // do. Sys of an [fs.FileInfo] returns [*Attributes]; a [*File] has its security descriptor, its alternate
 // streams and its allocated ranges.
 //
+// The share is connected to by package [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2] ([Open], [New]) or, on Windows, by the system itself
+// ([OpenSystem]).
+//
 // # Names
 //
 // Names have slashes, as in package fs. A name on NTFS that is not valid UTF-16 is not valid UTF-8 here either, and leads to its file
