@@ -268,7 +268,7 @@ func bootMachine(t *testing.T, root, packages string) *machine {
 			m.init, _ = strconv.Atoi(strings.TrimSpace(string(b)))
 			return false
 		}
-		state, _ := m.command(t, "systemctl is-system-running --wait").Output()
+		state, _ := m.command(t.Context(), "systemctl is-system-running --wait").Output()
 		return strings.TrimSpace(string(state)) == "running"
 	}, time.Minute, 100*time.Millisecond, "systemd is not up: %s", &problems)
 	return m
@@ -278,20 +278,23 @@ func bootMachine(t *testing.T, root, packages string) *machine {
 const variables = "/root/variables"
 
 // command runs a script on the machine.
-func (m *machine) command(t *testing.T, script string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), "nsenter", "--target", strconv.Itoa(m.init), "--all", "--root", "--wd",
+func (m *machine) command(ctx context.Context, script string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(m.init), "--all", "--root", "--wd",
 		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "DEBIAN_FRONTEND=noninteractive",
 		"bash", "-euo", "pipefail", "-c", script)
+	cmd.WaitDelay = time.Second // for what a script has left
 	return cmd
 }
 
 // shell runs a script on the machine, which has to succeed, and returns what it prints.
 func (m *machine) shell(t *testing.T, script string) string {
 	t.Helper()
-	out, err := m.command(t, "cd /root; . "+variables+" 2>/dev/null || true\n"+script+
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := m.command(ctx, "cd /root; . "+variables+" 2>/dev/null || true\n"+script+
 		"\n{ declare -p PASSWORD LOGIN SET COPY >"+variables+" || true; } 2>/dev/null").CombinedOutput()
 	if err != nil {
-		log, _ := m.command(t, "journalctl --no-pager -n 60; tail -n 20 /var/log/samba/log.smbd").CombinedOutput()
+		log, _ := m.command(t.Context(), "journalctl --no-pager -n 60; tail -n 20 /var/log/samba/log.smbd").CombinedOutput()
 		require.NoError(t, err, "%s\n%s\n--- %s", script, out, log)
 	}
 	return string(out)

@@ -141,10 +141,12 @@ func TestSocketActivation(t *testing.T) {
 // A stalledStore does not end its writes while it is held.
 type stalledStore struct {
 	state.Store
-	held sync.RWMutex
+	held    sync.RWMutex
+	writing chan struct{} // gets a value for each write that begins
 }
 
 func (s *stalledStore) Write(ctx context.Context, c state.Change) error {
+	s.writing <- struct{}{}
 	s.held.RLock()
 	defer s.held.RUnlock()
 	return s.Store.Write(ctx, c)
@@ -155,7 +157,7 @@ func TestWatchdog(t *testing.T) {
 	file, err := state.Open(filepath.Join(t.TempDir(), "state"), nil)
 	require.NoError(t, err)
 	defer file.Close()
-	store := &stalledStore{Store: file}
+	store := &stalledStore{Store: file, writing: make(chan struct{}, 100)}
 	m := newMonitor(defaults())
 	snapshots := snapmem.New("/srv")
 	a, err := agent.New(t.Context(), &agent.Config{
@@ -182,9 +184,13 @@ func TestWatchdog(t *testing.T) {
 	}
 	store.held.Lock()
 	operator := dcerpc.WithPeer(ctx, dcerpc.Peer{Identity: dcerpc.Identity{SIDs: []dcerpc.SID{dcerpc.SIDBuiltinAdmins}}, Level: dcerpc.LevelPrivacy})
+	for range len(store.writing) { // of the agent's start
+		<-store.writing
+	}
 	writing := make(chan error, 1)
 	go func() { writing <- a.SetContext(operator, fsrvp.ContextBackup) }()
-	log.wait(t, 0, hangs)
+	<-store.writing
+	log.wait(t, log.size(), hangs)
 	from := log.size()
 	log.wait(t, log.size(), hangs)
 	log.wait(t, log.size(), hangs)
