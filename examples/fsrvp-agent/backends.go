@@ -125,6 +125,9 @@ func (s *sambaAsDirectories) Lookup(ctx context.Context, name string) (backend.S
 	return s.samba.Lookup(ctx, name)
 }
 
+// Helper reports what the helper on python3-samba does.
+func (s *sambaAsDirectories) Helper() samba.HelperState { return s.samba.Helper() }
+
 // ServerNames returns the names of Samba.
 func (s *sambaAsDirectories) ServerNames(ctx context.Context) (backend.ServerNames, error) {
 	return s.samba.ServerNames(ctx)

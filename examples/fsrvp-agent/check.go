@@ -197,7 +197,11 @@ func (o *options) checkSnapshotSettings(bad *problems) {
 func (o *options) checkMachine(ctx context.Context) error {
 	var bad problems
 	if o.shares == "samba" || o.expose == "samba" {
-		if _, err := samba.New(ctx, &samba.Config{SmbConf: o.smbConf, Clustered: o.cluster != ""}); err != nil {
+		s, err := samba.New(ctx, &samba.Config{SmbConf: o.smbConf, ProgramsOnly: true, Clustered: o.cluster != ""})
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
 			bad.add("%s: %w", o.from.at("shares", 0), err)
 		}
 	}

@@ -152,7 +152,7 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 		return err
 	}
 	defer func() { err = errors.Join(err, access.close()) }()
-	a, closeShares, err := o.newAgent(ctx, access.hosts, m.observe, log)
+	a, closeShares, err := o.newAgent(ctx, access.hosts, m, log)
 	if err != nil {
 		return err
 	}
@@ -183,9 +183,9 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 	}, sup.stopping, r.drain)
 }
 
-// newAgent starts an agent on the backends that the flags name. CloseShares is for after its Close.
+// newAgent starts an agent on the backends that the flags name; the monitor, if there is one, watches it. CloseShares is for after its Close.
 func (o *options) newAgent(
-	ctx context.Context, aliases []string, observe func(agent.Event), log *slog.Logger,
+	ctx context.Context, aliases []string, m *monitor, log *slog.Logger,
 ) (a *agent.Agent, closeShares func() error, err error) {
 	if err := o.checkStandalone(ctx); err != nil {
 		return nil, nil, err
@@ -213,13 +213,18 @@ func (o *options) newAgent(
 
 		CaseSensitiveRealms: o.exact,
 
-		Logger:  log,
-		Observe: observe,
+		Logger: log,
 
 		PlainHiddenNames: o.plainHidden,
 
 		KeepExposed: o.keep,
 		AcceptState: o.accept,
+	}
+	if m != nil {
+		cfg.Observe = m.observe
+		if h, ok := shares.(sambaHelper); ok {
+			m.watchHelper(h)
+		}
 	}
 	if o.profile == "strict" {
 		cfg.Profile = agent.Strict

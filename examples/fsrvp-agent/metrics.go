@@ -19,6 +19,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 )
 
 // The reasons for which calls of peers that have come so far are refused, besides those of dcerpc.
@@ -48,6 +49,7 @@ type metrics struct {
 type source interface {
 	running() *agent.Agent
 	problems(ctx context.Context) []string
+	sambaHelper() samba.HelperState
 }
 
 func newMetrics(from source) *metrics {
@@ -205,12 +207,15 @@ var (
 	descSets      = prometheus.NewDesc("fsrvp_sets", "Shadow copy sets, by status.", []string{"status"}, nil)
 	descSnapshots = prometheus.NewDesc("fsrvp_snapshots", "Snapshots that the agent's sets have.", nil, nil)
 	descExposed   = prometheus.NewDesc("fsrvp_exposed_shares", "Exposed shares that the agent's sets have.", nil, nil)
+	descHelper    = prometheus.NewDesc("fsrvp_samba_helper_running", "1 while a helper on python3-samba exposes shares, 0 while programs do or the shares are not Samba's.", nil, nil)
+	descRestarts  = prometheus.NewDesc("fsrvp_samba_helper_restarts_total", "How often that helper was started again.", nil, nil)
+	descDoubts    = prometheus.NewDesc("fsrvp_samba_helper_doubts_total", "Operations that were left to programs, since that helper had failed or was late.", nil, nil)
 	descProblems  = prometheus.NewDesc("fsrvp_problems", "How many things are wrong, which /healthz names.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSets, descSnapshots, descExposed, descProblems} {
+	for _, d := range []*prometheus.Desc{descSets, descSnapshots, descExposed, descHelper, descRestarts, descDoubts, descProblems} {
 		c <- d
 	}
 }
@@ -221,6 +226,14 @@ func (g *gauges) Collect(c chan<- prometheus.Metric) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	gauge(descProblems, len(g.from.problems(context.Background())))
+	helper := g.from.sambaHelper()
+	running := 0
+	if helper.Running {
+		running = 1
+	}
+	gauge(descHelper, running)
+	c <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(helper.Restarts))
+	c <- prometheus.MustNewConstMetric(descDoubts, prometheus.CounterValue, float64(helper.Doubts))
 	a := g.from.running()
 	if a == nil {
 		return

@@ -14,6 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 )
 
 // A monitor knows how the agent is: for /metrics, /healthz, and the service manager. All methods may be called by several goroutines
@@ -25,6 +26,7 @@ type monitor struct {
 	mu       sync.Mutex
 	agent    *agent.Agent // nil before it runs, and when it has ended
 	options  *options
+	helper   sambaHelper                     // nil: the shares are not Samba's
 	store    error                           // of the last write of the table
 	last     map[fsrvp.SetID]agent.SetStatus // of sets, before Removing
 	removals map[removal]error               // those that have failed last, and are tried again
@@ -55,6 +57,27 @@ func (m *monitor) running() *agent.Agent {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.agent
+}
+
+// A sambaHelper is a backend of Samba's shares that may have a helper at work.
+type sambaHelper interface{ Helper() samba.HelperState }
+
+// watchHelper says which helper there is.
+func (m *monitor) watchHelper(h sambaHelper) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.helper = h
+}
+
+// sambaHelper returns what became of the helper.
+func (m *monitor) sambaHelper() samba.HelperState {
+	m.mu.Lock()
+	h := m.helper
+	m.mu.Unlock()
+	if h == nil {
+		return samba.HelperState{}
+	}
+	return h.Helper()
 }
 
 // configure says which settings are in force.

@@ -91,6 +91,10 @@ func TestOperator(t *testing.T) {
 	require.Equal(t, "1", metric("fsrvp_snapshots"))
 	require.Equal(t, "1", metric(`fsrvp_sets_finished_total{outcome="complete"}`))
 	require.Equal(t, "1", metric(`fsrvp_calls_total{method="CommitShadowCopySet",status="OK"}`))
+	// Samba's helper, which is started again when it ends.
+	require.Equal(t, "1", metric("fsrvp_samba_helper_running"))
+	m.shell(t, `kill -9 $(pgrep -P $(systemctl show -P MainPID fsrvp-agent) python3)
+until curl --silent http://127.0.0.1:9464/metrics | grep -x 'fsrvp_samba_helper_running 1' && curl --silent http://127.0.0.1:9464/metrics | grep -x 'fsrvp_samba_helper_restarts_total [1-9]'; do sleep 0.1; done`)
 	follow("delete")
 	require.NotContains(t, exposed(), "data@{")
 	require.Empty(t, m.shell(t, "ls -A /srv/nas/.fsrvp"))
