@@ -208,3 +208,86 @@ func TestExamples(t *testing.T) {
 	}
 	snaptest.Run(t, "python3", "-c", "import ast; ast.parse(open('testdata/lvmthin').read())")
 }
+
+// array is a storage array's command-line tool, as the example arraycli wants it, over a folder.
+const array = `#!/bin/bash
+set -eu
+pool=${POOL:?}
+case "$1 $2" in
+"snapshot create")
+	[ ! -e "$pool.full" ] || exit 28
+	mkdir -p "$pool"
+	cp -a "$3" "$pool/$5"
+	;;
+"snapshot delete") [ -d "$pool/$3" ] || exit 2; rm -rf "$pool/${3:?}" ;;
+"snapshot list") ls "$pool" 2>/dev/null || true ;;
+mount*)
+	mount --bind "$pool/$2" "$3"
+	[ "${4:-}" = -w ] || mount -o remount,bind,ro "$3"
+	;;
+umount*) umount "$2" ;;
+*) exit 64 ;;
+esac
+`
+
+// TestArrayExample runs the example for a storage array with a tool that stands for the array's.
+func TestArrayExample(t *testing.T) {
+	if _, err := exec.LookPath("jq"); err != nil {
+		snaptest.Missing(t, "%v", err)
+	}
+	base := snaptest.Dir(t)
+	tool := filepath.Join(base, "array")
+	require.NoError(t, os.WriteFile(tool, []byte(array), 0o755))
+	t.Setenv("ARRAY", tool)
+	t.Setenv("POOL", filepath.Join(base, "pool"))
+	dir := mkdir(t, filepath.Join(base, "shown"))
+	one, two := mkdir(t, filepath.Join(base, "one")), mkdir(t, filepath.Join(base, "two"))
+	require.NoError(t, os.WriteFile(filepath.Join(one, "file"), []byte("one"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(two, "file"), []byte("two"), 0o644))
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	argv := []string{filepath.Join(wd, "testdata/arraycli"), dir}
+	b, err := New(&Config{Create: argv, Delete: argv, List: argv, Volumes: []string{one, two}})
+	require.NoError(t, err)
+	lister := b.(backend.SnapshotLister)
+	owner := backend.NewOwner("here")
+	var specs []backend.SnapshotSpec
+	for i, path := range []string{one, two} {
+		v, err := b.Volume(t.Context(), path)
+		require.NoError(t, err)
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Mark: backend.Mark{Owner: owner, Sequence: uint64(i + 1)}})
+	}
+	made, err := b.Create(t.Context(), specs)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(one, "file"), []byte("later"), 0o644))
+	for i, want := range []string{"one", "two"} {
+		got, err := os.ReadFile(filepath.Join(made[i].Path, "file"))
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+		require.ErrorIs(t, os.WriteFile(filepath.Join(made[i].Path, "file"), nil, 0o644), syscall.EROFS)
+	}
+	own, foreign, err := lister.List(t.Context(), owner)
+	require.NoError(t, err)
+	require.Len(t, own, 2)
+	require.Empty(t, foreign)
+	_, foreign, err = lister.List(t.Context(), backend.NewOwner("there"))
+	require.NoError(t, err)
+	require.Len(t, foreign, 2)
+	for _, spec := range specs {
+		require.NoError(t, b.Delete(t.Context(), spec))
+		require.NoError(t, b.Delete(t.Context(), spec), "again")
+	}
+	own, _, err = lister.List(t.Context(), owner)
+	require.NoError(t, err)
+	require.Empty(t, own)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	require.NoError(t, os.WriteFile(filepath.Join(base, "pool.full"), nil, 0o644))
+	_, err = b.Create(t.Context(), specs[:1])
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	own, _, err = lister.List(t.Context(), owner)
+	require.NoError(t, err)
+	require.Empty(t, own)
+}
