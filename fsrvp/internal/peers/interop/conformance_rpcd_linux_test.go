@@ -27,7 +27,7 @@ func TestConformanceOfSamba(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server := n.Host("fs")
-	version := regexp.MustCompile(`\d+\.\d+`).FindString(server.Output(t, "smbd", "--version"))
+	version := sambaVersion(t, server)
 	file, known := knownFailures(t, version)
 	server.Claim(t)
 	var failures []string
@@ -100,6 +100,8 @@ func knownFailures(t *testing.T, version string) (file string, known map[string]
 	require.NoError(t, err)
 	return file, known
 }
+
+var versionNumber = regexp.MustCompile(`\d+\.\d+`)
 
 var uuids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 

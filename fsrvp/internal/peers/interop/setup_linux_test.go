@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(hookVariable); socket != "" {
+		os.Exit(askHook(socket, os.Args[1:]))
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if agentDir != "" {
 			_ = os.RemoveAll(agentDir) // a temporary directory
