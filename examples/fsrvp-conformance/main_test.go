@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -279,6 +280,64 @@ func TestCheck(t *testing.T) {
 	require.ErrorContains(t, err, busyServer+": ")
 }
 
+// TestDemo checks the server within the program, the timer's cases too.
+func TestDemo(t *testing.T) {
+	lines, failed, stderr := check(t, "-demo", "-run", "smbtorture/|/Access/")
+	require.False(t, failed, stderr)
+	require.Greater(t, len(lines), 25)
+	require.Equal(t, verdictPass, lines["Access/Level/CALL"].Verdict)
+	lines, failed, stderr = check(t, "-demo", "-profile", "strict", "-sequence-timeout", "1s", "-run", "/Timer/Added$")
+	require.False(t, failed, stderr)
+	require.Equal(t, verdictPass, lines["Timer/Added"].Verdict)
+}
+
+// TestREADME runs the commands of the README, with the settings of a server of this test in place of the reader's own.
+func TestREADME(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the commands are those of a POSIX shell")
+	}
+	s := startServer(t, 0)
+	b, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	var script strings.Builder
+	script.WriteString("set -e\n")
+	blocks := strings.Split(string(b), "<!-- run: ")[1:]
+	require.Greater(t, len(blocks), 5)
+	for _, block := range blocks {
+		name, rest, ok := strings.Cut(block, " -->\n```sh\n")
+		require.True(t, ok, block)
+		commands, _, ok := strings.Cut(rest, "\n```\n")
+		require.True(t, ok, name)
+		if name == "settings" {
+			require.Contains(t, commands, "SERVER=")
+			require.Contains(t, commands, "LOGIN=")
+			commands = fmt.Sprintf("SERVER=127.0.0.1\nSHARE='\\\\127.0.0.1\\share'\nLOGIN='-mechanism ntlm -user TEST\\backup -password-file %s -transport tcp:%s'",
+				filepath.Join(s.dir, "password"), s.port)
+		}
+		fmt.Fprintf(&script, "echo '== %s'\n%s\n", name, commands)
+	}
+	dir := t.TempDir()
+	exe := filepath.Join(dir, "fsrvp-conformance")
+	for _, program := range []string{"fsrvp-conformance", "fsrvp-replay"} {
+		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program), "github.com/go-fsrvp/go-fsrvp/examples/"+program).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	cmd := exec.Command("/bin/sh", "-c", script.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(exe)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, name := range []string{"report.xml", "mine.xml"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		var report junitSuites
+		require.NoError(t, xml.Unmarshal(b, &report), name)
+		require.NotEmpty(t, report.Suites, name)
+	}
+	require.Contains(t, string(out), "127.0.0.1 can be checked with")
+	require.Contains(t, string(out), "verdicts are as before")
+}
+
 func TestList(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	failed, err := run(t.Context(), []string{"-list"}, &stdout, &stderr)
@@ -313,6 +372,7 @@ func TestRefuses(t *testing.T) {
 		{server + " -other-address here", `-other-address is "here"`},
 		{server + " -unprivileged-user n", "the unprivileged account: one of -keytab"},
 		{"-server h stray", `"stray" is no flag`},
+		{"-demo -server h", "-demo has a server of its own"},
 	} {
 		_, err := run(t.Context(), strings.Fields(c.args), new(bytes.Buffer), new(bytes.Buffer))
 		require.ErrorContains(t, err, c.want, c.args)

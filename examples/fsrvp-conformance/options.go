@@ -21,6 +21,7 @@ import (
 const usage = `usage: fsrvp-conformance -server HOST -share '\\HOST\share' ` + credentials.Usage + `
                    [what else the server has: -same-volume, -other-volume, -hidden, -alias, -unprivileged-user, ...]
                    [-run RE] [-known FILE] [-json] [-junit FILE] [-compare OLD.json] [-transcript FILE]
+       fsrvp-conformance -demo [-run RE] [-junit FILE] ...
        fsrvp-conformance -list
        fsrvp-conformance -rpc ...   tests the server's DCE/RPC; -rpc -h lists its flags
 
@@ -48,7 +49,7 @@ type options struct {
 
 	known, run, junit, compare, transcript string
 	shuffle                                int64
-	list, json, brief, check               bool
+	list, json, brief, check, demo         bool
 
 	match *regexp.Regexp
 	old   map[string]line // what -compare names; nil: nothing
@@ -107,6 +108,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.StringVar(&o.run, "run", "", "run the cases whose suite/section/name matches this `regexp` alone")
 	flags.Int64Var(&o.shuffle, "shuffle", 0, "run the cases in the order that this `seed` gives (default: the standard's)")
 	flags.BoolVar(&o.list, "list", false, "list the cases and what the text says, and end")
+	flags.BoolVar(&o.demo, "demo", false, "check a server within this program, to try the command without another one")
 	flags.BoolVar(&o.check, "check", false, "check whether the cases can begin, and end")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
 	flags.BoolVar(&o.brief, "brief", false, "print one line for each case: without what the text says and what the server did")
@@ -131,6 +133,9 @@ func (o *options) finish() (err error) {
 	switch {
 	case o.list:
 		return nil
+	case o.demo && (o.server != "" || o.target.Share != ""):
+		return errors.New("-demo has a server of its own, without -server and -share")
+	case o.demo:
 	case o.server == "":
 		return errors.New("-server is missing")
 	case o.target.Share == "":

@@ -13,12 +13,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
 // connect fills the target with what the flags name. It opens nothing: the cases connect when they call. The caller closes what it
 // returns.
 func (o *options) connect(ctx context.Context) (io.Closer, error) {
+	if o.demo {
+		return o.startDemo(ctx)
+	}
 	var all closers
 	pace := &pacer{least: o.pace}
 	caller := func(cred credentials.Flags, server string, local net.Addr, level dcerpc.AuthLevel) (fsrvp.Service, dcerpc.Dialer, error) {
@@ -89,6 +93,27 @@ func (o *options) connect(ctx context.Context) (io.Closer, error) {
 		}
 	}
 	return all, o.hooks(ctx, transport)
+}
+
+// startDemo starts a server with everything in memory, and makes it the target.
+func (o *options) startDemo(ctx context.Context) (io.Closer, error) {
+	cfg := &fsrvptest.ServerConfig{Agent: agent.Config{Profile: o.target.Profile}}
+	if d := o.target.SequenceTimeout; d > 0 {
+		cfg.Agent.Timers = agent.Timers{SetContext: d, Start: d, Add: d, Prepare: d, Commit: d, Expose: d, GetShareMapping: d, Failure: d}
+	}
+	s, err := fsrvptest.NewServer(cfg)
+	if err != nil {
+		return closers{}, err
+	}
+	t, err := s.Target(ctx)
+	if err != nil {
+		return s, err
+	}
+	given := &o.target
+	t.SequenceTimeout, t.BlockedWait, t.CaseTimeout = given.SequenceTimeout, given.BlockedWait, given.CaseTimeout
+	t.Known, t.Lacks = given.Known, given.Lacks
+	o.target, o.server = t, fsrvptest.ServerName
+	return s, nil
 }
 
 // from makes a Config connect from a local address.
