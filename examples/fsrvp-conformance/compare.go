@@ -37,8 +37,9 @@ func readOld(file string) (map[string]line, error) {
 	return old, nil
 }
 
-// compare prints which verdicts have changed, and reports whether one is worse: whether a case fails or is blocked that did not or was
-// not before, or one that passed is not applicable any more.
+// compare prints which verdicts have changed, and reports whether one is worse: whether a case
+// fails or is blocked that did not or was not before, or one that passed is not applicable any
+// more.
 func compare(w io.Writer, old map[string]line, lines []line) (worse bool) {
 	changes := 0
 	for _, l := range lines {

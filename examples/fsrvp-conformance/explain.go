@@ -12,7 +12,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// What the check before the first case finds wrong, in the words by which scripts may tell them apart.
+// What the check before the first case finds wrong, in the words by which scripts may tell them
+// apart.
 const (
 	wrongCredentials = "wrong credentials"
 	noRights         = "no rights"

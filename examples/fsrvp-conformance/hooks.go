@@ -32,7 +32,8 @@ const smbTime = time.Minute
 // maxFile is how much is read of a file, in bytes.
 const maxFile = 1 << 20
 
-// hooks fills the target with ways to look at the server and to hold it up. The transport is that of the calls.
+// hooks fills the target with ways to look at the server and to hold it up. The transport is that
+// of the calls.
 func (o *options) hooks(ctx context.Context, transport dcerpc.Dialer) error {
 	t := &o.target
 	var files fsrvptest.Files // by SMB
@@ -111,7 +112,8 @@ func (c command) make(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// output runs the command and returns what it prints. The error has what it prints on standard error.
+// output runs the command and returns what it prints. The error has what it prints on standard
+// error.
 func (c command) output(ctx context.Context, input []byte, args ...string) ([]byte, error) {
 	cmd := c.make(ctx, args...)
 	var stdout, stderr bytes.Buffer

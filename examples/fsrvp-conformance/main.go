@@ -1,13 +1,15 @@
-// Command fsrvp-conformance checks a server of MS-FSRVP, case by case: what the text says, and what the server did.
+// Command fsrvp-conformance checks a server of MS-FSRVP, case by case: what the text says, and what
+// the server did.
 //
 //	fsrvp-conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// README.md in this directory goes through all of it, for people who write no Go. The server must be free: the cases take its one
-// creation at a time. They delete whatever they made. A case that needs something that the flags do not name (other shares, an
-// unprivileged account) is n/a, never a pass.
+// README.md in this directory goes through all of it, for people who write no Go. The server must
+// be free: the cases take its one creation at a time. They delete whatever they made. A case that
+// needs something that the flags do not name (other shares, an unprivileged account) is n/a, never
+// a pass.
 //
-// It exits with 1 when a case fails or is blocked (with -compare: only where it was neither before), and with 2 when it could
-// not begin.
+// It exits with 1 when a case fails or is blocked (with -compare: only where it was neither
+// before), and with 2 when it could not begin.
 package main
 
 import (

@@ -40,9 +40,10 @@ func check(t *testing.T, args ...string) (lines map[string]line, failed bool, st
 	return lines, failed, errs.String()
 }
 
-// TestReachesAllCases gives all flags: no case is left that needs something else, but for the timer and a share that is one of the cluster's
-// here.
+// TestReachesAllCases gives all flags: no case is left that needs something else, but for the timer
+// and a share that is one of the cluster's here.
 func TestReachesAllCases(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("the commands of the hooks are those of a POSIX shell")
 	}
@@ -138,6 +139,7 @@ func testTranscript(t *testing.T, file string, lines map[string]line) {
 
 // TestTimer reaches the cases of the Message Sequence Timer: some of them, since they take seconds.
 func TestTimer(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, time.Second)
 	lines, failed, stderr := check(t, s.flags("backup", "-sequence-timeout", "1s", "-run", "/Timer/(NullArguments|Started|SetContext)$")...)
 	require.False(t, failed, stderr)
@@ -147,8 +149,10 @@ func TestTimer(t *testing.T) {
 	}
 }
 
-// TestOnlyAShare gives as little as can be given: what needs more is not applicable, and says what that is.
+// TestOnlyAShare gives as little as can be given: what needs more is not applicable, and says what
+// that is.
 func TestOnlyAShare(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, 0)
 	var stdout, stderr bytes.Buffer
 	failed, err := run(t.Context(), s.flags("backup"), &stdout, &stderr)
@@ -166,8 +170,10 @@ func TestOnlyAShare(t *testing.T) {
 	require.Regexp(t, `^pass +[0-9a-z.µ]+ +MS-FSRVP   3.1.4.4    Add/Twice\n$`, stdout.String())
 }
 
-// TestKnownFailures expects the other profile's answers, lists one of the failures, and one that is none.
+// TestKnownFailures expects the other profile's answers, lists one of the failures, and one that is
+// none.
 func TestKnownFailures(t *testing.T) {
+	t.Parallel()
 	args := startServer(t, 0).flags("backup", "-profile", "strict", "-run", "/Abort/")
 	known := filepath.Join(t.TempDir(), "known")
 	lines, failed, _ := check(t, args...)
@@ -185,8 +191,10 @@ func TestKnownFailures(t *testing.T) {
 	require.Equal(t, "passes, and -known lists it (not true)", lines[byVerdict["pass"]].Reason)
 }
 
-// TestCompare compares a run that expects the other profile's answers with one that does not, and the other way round.
+// TestCompare compares a run that expects the other profile's answers with one that does not, and
+// the other way round.
 func TestCompare(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, 0)
 	old := filepath.Join(t.TempDir(), "old.json")
 	compare := func(profile string, more ...string) (failed bool, stdout string) {
@@ -215,8 +223,10 @@ func TestCompare(t *testing.T) {
 	require.Contains(t, diff, "        Commit/UnknownSet: was fail, is pass\n")
 }
 
-// TestCheck has the check before the first case find everything that it can tell apart; the command then ends with 2.
+// TestCheck has the check before the first case find everything that it can tell apart; the command
+// then ends with 2.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, 0)
 	wrong := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(wrong, []byte("another\n"), 0o600))
@@ -282,6 +292,7 @@ func TestCheck(t *testing.T) {
 
 // TestDemo checks the server within the program, the timer's cases too.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	lines, failed, stderr := check(t, "-demo", "-run", "smbtorture/|/Access/")
 	require.False(t, failed, stderr)
 	require.Greater(t, len(lines), 25)
@@ -291,8 +302,10 @@ func TestDemo(t *testing.T) {
 	require.Equal(t, verdictPass, lines["Timer/Added"].Verdict)
 }
 
-// TestREADME runs the commands of the README, with the settings of a server of this test in place of the reader's own.
+// TestREADME runs the commands of the README, with the settings of a server of this test in place
+// of the reader's own.
 func TestREADME(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("the commands are those of a POSIX shell")
 	}

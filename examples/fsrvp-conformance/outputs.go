@@ -19,13 +19,14 @@ import (
 type outputs struct {
 	junit, transcript *os.File // nil: not asked for
 	server            string
-	begun             time.Time
+	started             time.Time
 	err               error
 }
 
-// openOutputs makes the files, before the first case: that a directory is not there is to be known then.
+// openOutputs makes the files, before the first case: that a directory is not there is to be known
+// then.
 func openOutputs(o *options) (*outputs, error) {
-	out := &outputs{server: o.server, begun: time.Now()}
+	out := &outputs{server: o.server, started: time.Now()}
 	for flag, f := range map[string]**os.File{"-junit": &out.junit, "-transcript": &out.transcript} {
 		name := map[string]string{"-junit": o.junit, "-transcript": o.transcript}[flag]
 		if name == "" {
@@ -52,12 +53,13 @@ func (o *outputs) close() error {
 // finish writes what is written at the end, and closes the files.
 func (o *outputs) finish(lines []line) error {
 	if o.junit != nil {
-		o.err = errors.Join(o.err, writeJUnit(o.junit, o.server, o.begun, lines))
+		o.err = errors.Join(o.err, writeJUnit(o.junit, o.server, o.started, lines))
 	}
 	return errors.Join(o.err, o.close())
 }
 
-// A caseHeader is the header of a transcript with the case that its calls are of; readers pass over what they do not know.
+// A caseHeader is the header of a transcript with the case that its calls are of; readers pass over
+// what they do not know.
 type caseHeader struct {
 	Format  string `json:"format"`
 	Version int    `json:"version"`
@@ -65,8 +67,8 @@ type caseHeader struct {
 	Verdict string `json:"verdict"`
 }
 
-// calls writes the calls of a case, as a transcript of its own behind those of the cases before. Where a case has called nothing there is
-// only its header.
+// calls writes the calls of a case, as a transcript of its own behind those of the cases before.
+// Where a case has called nothing there is only its header.
 func (o *outputs) calls(c *fsrvptest.Case, res *fsrvptest.Result, opt *options) {
 	if o.transcript == nil || o.err != nil {
 		return
@@ -156,9 +158,9 @@ type (
 	}
 )
 
-// writeJUnit writes the lines as JUnit's XML: a suite of tests for each suite, blocked cases as errors, known failures and what is
-// not applicable as skipped.
-func writeJUnit(w io.Writer, server string, begun time.Time, lines []line) error {
+// writeJUnit writes the lines as JUnit's XML: a suite of tests for each suite, blocked cases as
+// errors, known failures and what is not applicable as skipped.
+func writeJUnit(w io.Writer, server string, started time.Time, lines []line) error {
 	var all junitSuites
 	bySuite := map[fsrvptest.Suite]int{}
 	seconds := map[fsrvptest.Suite]float64{}
@@ -168,7 +170,7 @@ func writeJUnit(w io.Writer, server string, begun time.Time, lines []line) error
 			i = len(all.Suites)
 			bySuite[l.Suite] = i
 			all.Suites = append(all.Suites, junitSuite{
-				Name: string(l.Suite), Timestamp: begun.UTC().Format("2006-01-02T15:04:05"), Hostname: server,
+				Name: string(l.Suite), Timestamp: started.UTC().Format("2006-01-02T15:04:05"), Hostname: server,
 			})
 		}
 		s := &all.Suites[i]

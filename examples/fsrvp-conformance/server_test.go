@@ -25,8 +25,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// A server is an agent on loopback with NTLM, for the command to check. What an administrator's commands would do on the server's host it
-// does when it is asked on a connection of its own: the commands of the tests are this program, see TestMain.
+// A server is an agent on loopback with NTLM, for the command to check. What an administrator's
+// commands would do on the server's host it does when it is asked on a connection of its own: the
+// commands of the tests are this program, see TestMain.
 type server struct {
 	memory *fsrvptest.Memory
 	cfg    agent.Config
@@ -88,7 +89,8 @@ func askHook(addr string, args []string) int {
 	return answer.Status
 }
 
-// startServer starts a server whose Message Sequence Timer has a value, zero for those of the standard.
+// startServer starts a server whose Message Sequence Timer has a value, zero for those of the
+// standard.
 func startServer(t *testing.T, sequence time.Duration) *server {
 	t.Helper()
 	s := &server{memory: fsrvptest.NewMemory(), port: "0", dir: t.TempDir()}

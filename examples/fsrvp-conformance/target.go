@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// connect fills the target with what the flags name. It opens nothing: the cases connect when they call. The caller closes what it
-// returns.
+// connect fills the target with what the flags name. It opens nothing: the cases connect when they
+// call. The caller closes what it returns.
 func (o *options) connect(ctx context.Context) (io.Closer, error) {
 	if o.demo {
 		return o.startDemo(ctx)

@@ -29,7 +29,8 @@ type Case struct {
 	run func(*trial)
 }
 
-// Cases returns all cases, in the order of the standard's sections; then those of other suites. The slice is the caller's.
+// Cases returns all cases, in the order of the standard's sections; then those of other suites. The
+// slice is the caller's.
 func Cases() []Case {
 	return slices.Concat(
 		accessCases(), versionCases(), setContextCases(), startCases(), addCases(), commitCases(), exposeCases(), recoveryCases(),
@@ -70,7 +71,8 @@ func (v Verdict) String() string {
 type Result struct {
 	Verdict Verdict
 	Reason  string
-	// BlockedBy is the name of the case that has left the server as it is, where the verdict is Blocked.
+	// BlockedBy is the name of the case that has left the server as it is, where the verdict is
+	// Blocked.
 	BlockedBy string
 	// Did tells in one line what was called and what the server answered.
 	Did string
@@ -81,9 +83,10 @@ type Result struct {
 
 const defaultCaseTimeout = 5 * time.Minute
 
-// Run runs the case on a target, and deletes what it made there, by the ids that the server answered, expected or not. Where the
-// server stays blocked, Run resets it by Target.Reset or waits for its Message Sequence Timer; where that does not help, the case has
-// failed, and the next ones are Blocked until the server is free. Target remembers that: use one for all cases of a run.
+// Run runs the case on a target, and deletes what it made there, by the ids that the server
+// answered, expected or not. Where the server stays blocked, Run resets it by Target.Reset or waits
+// for its Message Sequence Timer; where that does not help, the case has failed, and the next ones
+// are Blocked until the server is free. Target remembers that: use one for all cases of a run.
 //
 // Run takes longer than Target.CaseTimeout where it cleans up.
 func (c *Case) Run(ctx context.Context, target *Target) Result {
@@ -125,8 +128,8 @@ func (c *Case) Run(ctx context.Context, target *Target) Result {
 	return res
 }
 
-// unblock ends the case as blocked where an earlier one has left the server so that none can begin. It is called before the first
-// call that needs a free server.
+// unblock ends the case as blocked where an earlier one has left the server so that none can begin.
+// It is called before the first call that needs a free server.
 func (tr *trial) unblock() {
 	if tr.memory.blockedBy == "" {
 		return

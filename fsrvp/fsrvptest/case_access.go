@@ -8,7 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// everyMethod calls each method, with arguments that are valid where want is, and invalid ones where it is not.
+// everyMethod calls each method, with arguments that are valid where want is, and invalid ones
+// where it is not.
 func everyMethod(tr *trial, s fsrvp.Service, valid bool) map[fsrvp.Opnum]func() error {
 	set, copy, share, level, context := fsrvp.NewSetID(), fsrvp.NewCopyID(), tr.Share, uint32(1), fsrvp.ContextBackup
 	if !valid {
@@ -87,7 +88,8 @@ func levelCase(level dcerpc.AuthLevel, name string) Case {
 	}
 }
 
-// deniedByRPC reports whether RPC has refused the protection of a call, so that it did not reach the method.
+// deniedByRPC reports whether RPC has refused the protection of a call, so that it did not reach
+// the method.
 func deniedByRPC(err error) bool {
 	var refused *dcerpc.BindError
 	return errors.Is(err, dcerpc.ErrAccessDenied) || errors.Is(err, dcerpc.ErrSecurityPackage) || errors.As(err, &refused)

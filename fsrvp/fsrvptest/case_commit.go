@@ -59,12 +59,12 @@ func commitCases() []Case {
 		{Standard, section, "Commit/TimeOut", "When the time-out is over the answer is FSSAGENT_E_TIMEOUT; the work goes on, and another Commit waits for it.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
 			tr.delayed(fsrvp.OpCommitShadowCopySet, func() {
-				begun := time.Now()
+				start := time.Now()
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "the first Commit", fsrvp.ErrTimeout)
-				tr.check(time.Since(begun) < slow, "the first Commit took %v", time.Since(begun))
+				tr.check(time.Since(start) < slow, "the first Commit took %v", time.Since(start))
 				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "the second Commit", fsrvp.ErrTimeout)
 				tr.ok(m.by.CommitShadowCopySet(tr.ctx, m.id, long), "the third Commit")
-				tr.check(time.Since(begun) >= slow, "all took %v", time.Since(begun))
+				tr.check(time.Since(start) >= slow, "all took %v", time.Since(start))
 			})
 			tr.onward(m, agent.Committed, agent.Recovered)
 		}},
@@ -128,9 +128,9 @@ func prepareCases() []Case {
 		{Standard, section, "Prepare/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT; Prepare may be called again.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
 			tr.delayed(fsrvp.OpPrepareShadowCopySet, func() {
-				begun := time.Now()
+				start := time.Now()
 				tr.status(m.by.PrepareShadowCopySet(tr.ctx, m.id, impatient), "the first Prepare", fsrvp.ErrWaitTimeout)
-				tr.check(time.Since(begun) < slow, "the first Prepare took %v", time.Since(begun))
+				tr.check(time.Since(start) < slow, "the first Prepare took %v", time.Since(start))
 				tr.ok(m.by.PrepareShadowCopySet(tr.ctx, m.id, long), "the second Prepare")
 			})
 			tr.onward(m, agent.Added, agent.Recovered)

@@ -120,9 +120,9 @@ func exposeCases() []Case {
 		{Standard, section, "Expose/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT, and the set is still Committed.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
 			tr.delayed(fsrvp.OpExposeShadowCopySet, func() {
-				begun := time.Now()
+				start := time.Now()
 				tr.status(m.by.ExposeShadowCopySet(tr.ctx, m.id, impatient), "the first Expose", fsrvp.ErrWaitTimeout)
-				tr.check(time.Since(begun) < slow, "the first Expose took %v", time.Since(begun))
+				tr.check(time.Since(start) < slow, "the first Expose took %v", time.Since(start))
 				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryComplete", fsrvp.ErrBadState)
 				tr.ok(m.by.ExposeShadowCopySet(tr.ctx, m.id, long), "the second Expose")
 			})

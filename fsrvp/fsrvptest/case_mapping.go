@@ -19,12 +19,12 @@ func getMappingCases() []Case {
 	}
 	list := []Case{
 		{Standard, section, "GetShareMapping/Fields", "The mapping has the ids, the share as AddToShadowCopySet named it (3.1.4.4), and the time of the copy.", func(tr *trial) {
-			begun := time.Now()
+			start := time.Now()
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			a := tr.mapping(m, 0)
 			tr.check(a.SetID == m.id && a.CopyID == m.copies[0], "the ids are %s and %s, and must be %s and %s", a.SetID, a.CopyID, m.id, m.copies[0])
 			tr.check(a.Share == m.shares[0], "ShareNameUNC is %s, and must be %s", a.Share, m.shares[0])
-			tr.check(a.Created.After(begun.Add(-clockSkew)) && a.Created.Before(time.Now().Add(clockSkew)), "CreationTimestamp is %v, at %v", a.Created, time.Now())
+			tr.check(a.Created.After(start.Add(-clockSkew)) && a.Created.Before(time.Now().Add(clockSkew)), "CreationTimestamp is %v, at %v", a.Created, time.Now())
 		}},
 		{Standard, section, "GetShareMapping/Again", "The mapping stays the same.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)

@@ -96,8 +96,9 @@ func (tr *trial) fileServer(r fileServerRun) {
 	}
 }
 
-// fileServerCases are the 14 of Microsoft's FileServer suite, FSRVP part, under the names that they have there. Their calls, contexts and time-outs
-// are that suite's. What it does by a test driver on the server, here goes through Target.Files.
+// fileServerCases are the 14 of Microsoft's FileServer suite, FSRVP part, under the names that they
+// have there. Their calls, contexts and time-outs are that suite's. What it does by a test driver
+// on the server, here goes through Target.Files.
 func fileServerCases() []Case {
 	const (
 		section  = "3.1"
@@ -156,7 +157,8 @@ func fileServerCases() []Case {
 // smbtortureCases are those of Samba's rpc.fsrvp.
 func smbtortureCases() []Case {
 	const section = "3.1"
-	// create makes a set of the share as that suite does: without RecoveryComplete, and with a second Add that must fail.
+	// create makes a set of the share as that suite does: without RecoveryComplete, and with a
+	// second Add that must fail.
 	create := func(tr *trial, share string, to agent.SetStatus) *made {
 		p, err := tr.Client.IsPathSupported(tr.ctx, share)
 		tr.ok(err, "IsPathSupported")

@@ -9,10 +9,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// patience is how long a server may take to delete what the Message Sequence Timer has ended: no client waits for that.
+// patience is how long a server may take to delete what the Message Sequence Timer has ended: no
+// client waits for that.
 const patience = 2 * time.Second
 
-// elapse waits until the Message Sequence Timer has fired and, where the target tells, nothing is left of the set, or patience is.
+// elapse waits until the Message Sequence Timer has fired and, where the target tells, nothing is
+// left of the set, or patience is.
 func (tr *trial) elapse() {
 	tr.silence()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -11,7 +11,8 @@ import (
 
 // What [Target.Check] finds wrong.
 var (
-	// ErrUnreachable: no connection, or no log-on. The error wraps that of the transport or of the mechanism.
+	// ErrUnreachable: no connection, or no log-on. The error wraps that of the transport or of the
+	// mechanism.
 	ErrUnreachable = errors.New("the server cannot be reached")
 	// ErrNoService: the server is there, and does not offer the interface.
 	ErrNoService = errors.New("the server does not offer MS-FSRVP")
@@ -29,9 +30,10 @@ var (
 	ErrAnswers = errors.New("the server does not answer as it must")
 )
 
-// Check finds out whether the cases can begin: whether the server can be reached, Client may use it, it has Share, and it is free. It
-// also learns what the cases need to clean up. The error wraps one of ErrUnreachable, ErrNoService, ErrProtection, ErrNoRights, ErrNoShare,
-// ErrNotSupported, ErrBusy and ErrAnswers, and its cause.
+// Check finds out whether the cases can begin: whether the server can be reached, Client may use
+// it, it has Share, and it is free. It also learns what the cases need to clean up. The error wraps
+// one of ErrUnreachable, ErrNoService, ErrProtection, ErrNoRights, ErrNoShare, ErrNotSupported,
+// ErrBusy and ErrAnswers, and its cause.
 //
 // It makes and deletes a set without shares.
 func (t *Target) Check(ctx context.Context) error {

@@ -11,11 +11,13 @@ import (
 
 // The limits of a clean-up.
 const (
-	// removalLimit is how long the removal of what a case has begun may take, but for the waiting for a server that is blocked.
+	// removalLimit is how long the removal of what a case has left may take, but for the waiting
+	// for a server that is blocked.
 	removalLimit = 2 * time.Minute
 	// attempts is how often a call of a clean-up is made whose connection breaks.
 	attempts = 5
-	// settling is how long a server may go on with a call whose connection broke before it notices: after that it is looked at again.
+	// settling is how long a server may go on with a call whose connection broke before it notices:
+	// after that it is looked at again.
 	settling = 250 * time.Millisecond
 	// pause is how long a server that is blocked is left alone between two looks at it.
 	pause = time.Second
@@ -37,16 +39,16 @@ const (
 	busy                          // a set is in creation
 )
 
-// cleanUp deletes what the case has begun, takes back changes of rights, and brings the server back to where a new case can
-// begin. Where it cannot, it returns why.
+// cleanUp deletes what the case has left, takes back changes of rights, and brings the server back
+// to where a new case can begin. Where it cannot, it returns why.
 func (tr *trial) cleanUp() error {
 	tr.cleaning = true
 	defer func() { tr.cleaning = false }()
 	ctx, cancel := tr.removal()
 	defer cancel()
 	var errs []error
-	for i := len(tr.begun) - 1; i >= 0; i-- {
-		errs = append(errs, tr.remove(ctx, tr.begun[i]))
+	for i := len(tr.left) - 1; i >= 0; i-- {
+		errs = append(errs, tr.remove(ctx, tr.left[i]))
 	}
 	for _, unmark := range tr.unmark {
 		if err := unmark(ctx); err != nil {
@@ -54,7 +56,7 @@ func (tr *trial) cleanUp() error {
 		}
 	}
 	errs = append(errs, tr.free(ctx))
-	tr.begun, tr.contexts, tr.clientIDs, tr.unmark = nil, nil, nil, nil
+	tr.left, tr.contexts, tr.clientIDs, tr.unmark = nil, nil, nil, nil
 	tr.touched, tr.doubtful = false, false
 	return errors.Join(errs...)
 }
@@ -89,9 +91,9 @@ func isGone(err error) bool {
 	return err == nil
 }
 
-// remove deletes a set in any status, also one of a server whose Abort answers success and does nothing. A set
-// that is gone is no error.
-func (tr *trial) remove(ctx context.Context, b *begun) error {
+// remove deletes a set in any status, also one of a server whose Abort answers success and does
+// nothing. A set that is gone is no error.
+func (tr *trial) remove(ctx context.Context, b *leftover) error {
 	abort := func() error { return b.by.AbortShadowCopySet(ctx, b.id) }
 	if err := retry(ctx, abort); !isGone(err) {
 		return fmt.Errorf("aborting set %s: %w", b.id, err)
@@ -110,7 +112,8 @@ func (tr *trial) remove(ctx context.Context, b *begun) error {
 	return nil
 }
 
-// look asks what the server is busy with. Of a server with a context a set is begun to find that out, and ended again.
+// look asks what the server is busy with. Of a server with a context a set is started to find that
+// out, and ended again.
 func (tr *trial) look(ctx context.Context, by fsrvp.Service) (occupation, error) {
 	var id fsrvp.SetID
 	err := retry(ctx, func() (err error) {
@@ -128,7 +131,8 @@ func (tr *trial) look(ctx context.Context, by fsrvp.Service) (occupation, error)
 	return busy, fmt.Errorf("StartShadowCopySet, to see whether the server is free: %w", err)
 }
 
-// lookTwice is look for a server that has a context: ending the set that look began ends the context, as a rule.
+// lookTwice is look for a server that has a context: ending the set that look began ends the
+// context, as a rule.
 func (tr *trial) lookTwice(ctx context.Context, by fsrvp.Service) (occupation, error) {
 	is, err := tr.look(ctx, by)
 	if err == nil && is == hasAContext {
@@ -137,7 +141,8 @@ func (tr *trial) lookTwice(ctx context.Context, by fsrvp.Service) (occupation, e
 	return is, err
 }
 
-// free brings the server to where another creation can begin. What it leaves it notes in the Target.
+// free brings the server to where another creation can begin. What it leaves it notes in the
+// Target.
 func (tr *trial) free(ctx context.Context) error {
 	if !tr.touched {
 		return nil
@@ -168,7 +173,8 @@ func (tr *trial) free(ctx context.Context) error {
 	return tr.force(ctx)
 }
 
-// force frees the server by the means that need no waiting: its clients start over, and it is reset.
+// force frees the server by the means that need no waiting: its clients start over, and it is
+// reset.
 func (tr *trial) force(ctx context.Context) error {
 	is, err := tr.startOver(ctx)
 	if err == nil && is != busy {
@@ -200,8 +206,8 @@ func (tr *trial) freed(is occupation) error {
 	return tr.learn()
 }
 
-// learn finds out, once and on a server that is free, whether SetContext removes the unfinished set of its caller: that is how an unfinished set
-// goes whose id is lost.
+// learn finds out, once and on a server that is free, whether SetContext removes the unfinished set
+// of its caller: that is how an unfinished set goes whose id is lost.
 func (tr *trial) learn() error {
 	if tr.memory.learnt {
 		return nil
@@ -234,8 +240,8 @@ func (tr *trial) learn() error {
 	return err
 }
 
-// startOver has every caller that has set a context set one again: of the caller in creation that removes the unfinished set (MS-FSRVP
-// 3.1.4.2).
+// startOver has every caller that has set a context set one again: of the caller in creation that
+// removes the unfinished set (MS-FSRVP 3.1.4.2).
 func (tr *trial) startOver(ctx context.Context) (is occupation, err error) {
 	callers := tr.contexts
 	if len(callers) == 0 {
@@ -254,7 +260,8 @@ func (tr *trial) startOver(ctx context.Context) (is occupation, err error) {
 	return is, err
 }
 
-// outwait waits until the Message Sequence Timer has ended what blocks the server. It calls nothing that starts the timer again.
+// outwait waits until the Message Sequence Timer has ended what blocks the server. It calls nothing
+// that starts the timer again.
 func (tr *trial) outwait() (is occupation, err error) {
 	limit := tr.BlockedWait
 	switch {
@@ -285,8 +292,8 @@ func (tr *trial) outwait() (is occupation, err error) {
 	}
 }
 
-// lastOfLongTimer reports whether the last call that started the timer is one that starts it with 1800 s. Of one
-// without an answer that is not known.
+// lastOfLongTimer reports whether the last call that started the timer is one that starts it with
+// 1800 s. Of one without an answer that is not known.
 func (tr *trial) lastOfLongTimer() bool {
 	for i := len(tr.calls) - 1; i >= 0; i-- {
 		c := &tr.calls[i]
@@ -315,14 +322,16 @@ func (tr *trial) reset(ctx context.Context) error {
 	return nil
 }
 
-// emptied resets the server, where that can be done, and reports whether there is no copy afterwards.
+// emptied resets the server, where that can be done, and reports whether there is no copy
+// afterwards.
 func (tr *trial) emptied(none func() bool) bool {
 	return tr.Reset != nil && tr.reset(tr.ctx) == nil && none()
 }
 
-// withoutContext brings the server to where no context is set, for a case that is about that. A server that keeps its context after
-// Abort loses it with RecoveryComplete, with a reset, or by its timer. Of one that starts a set after each of these the case
-// finds out what it does without a context.
+// withoutContext brings the server to where no context is set, for a case that is about that. A
+// server that keeps its context after Abort loses it with RecoveryComplete, with a reset, or by its
+// timer. Of one that starts a set after each of these the case finds out what it does without a
+// context.
 func (tr *trial) withoutContext() {
 	if !tr.memory.context || tr.memory.startsAlways {
 		return

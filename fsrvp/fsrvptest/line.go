@@ -11,11 +11,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A Line is a Service that connects when it is called, and connects again for the call after one whose connection broke.
-// It calls nothing twice: the call whose connection broke fails.
+// A Line is a Service that connects when it is called, and connects again for the call after one
+// whose connection broke. It calls nothing twice: the call whose connection broke fails.
 //
-// The cases hang up all Lines of a Target when they end, so that a connection belongs to one case. The methods may be called by
-// several goroutines at once.
+// The cases hang up all Lines of a Target when they end, so that a connection belongs to one case.
+// The methods may be called by several goroutines at once.
 type Line struct {
 	fsrvp.ServiceFunc // the methods
 
@@ -25,7 +25,8 @@ type Line struct {
 	open fsrvp.Service // nil: not connected
 }
 
-// NewLine returns a Line that connects by dial. A Service that is an io.Closer is closed when the Line hangs up.
+// NewLine returns a Line that connects by dial. A Service that is an io.Closer is closed when the
+// Line hangs up.
 func NewLine(dial func(ctx context.Context) (fsrvp.Service, error)) *Line {
 	l := &Line{dial: dial}
 	l.ServiceFunc = l.call
@@ -81,8 +82,8 @@ func (e *dialError) Error() string { return fmt.Sprintf("connecting: %v", e.err)
 
 func (e *dialError) Unwrap() error { return e.err }
 
-// unanswered reports whether an error is neither what a method answered nor a fault: the connection broke, or nobody waited. The
-// method may have done its work.
+// unanswered reports whether an error is neither what a method answered nor a fault: the connection
+// broke, or nobody waited. The method may have done its work.
 func unanswered(err error) bool {
 	var status fsrvp.Status
 	var fault *dcerpc.Fault

@@ -45,8 +45,8 @@ func NewMemory() *Memory {
 	return m
 }
 
-// Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at least d, from the next
-// call on.
+// Delay makes the work of PrepareShadowCopySet, CommitShadowCopySet or ExposeShadowCopySet take at
+// least d, from the next call on.
 func (m *Memory) Delay(op fsrvp.Opnum, d time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

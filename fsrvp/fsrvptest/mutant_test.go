@@ -119,7 +119,8 @@ var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant)
 	},
 }
 
-// TestLateDeletionFails: what a method deletes has to be gone when it answers, and not a little later.
+// TestLateDeletionFails: what a method deletes must be gone when it answers, and not a little
+// later.
 func TestLateDeletionFails(t *testing.T) {
 	whole := direct(t, agent.Config{})
 	for _, c := range fsrvptest.Cases() {
@@ -163,8 +164,9 @@ func (noRights) Mark(context.Context, string, string) error      { return nil }
 func (noRights) Unmark(context.Context, string, string) error    { return nil }
 func (noRights) Marks(context.Context, string) ([]string, error) { return nil, nil }
 
-// TestEveryCaseCanFail runs every case on servers that do one thing wrong, and demands that each case finds one of them. A case about a
-// method that has to succeed has to find the server where it does not.
+// TestEveryCaseCanFail runs every case on servers that do one thing wrong, and demands that each
+// case finds one of them. A case about a method that must succeed must find the server where it
+// does not.
 func TestEveryCaseCanFail(t *testing.T) {
 	const timeout = 180 * time.Second
 	cfg := agent.Config{Timers: agent.Timers{Add: timeout, Prepare: timeout, GetShareMapping: timeout}}
@@ -218,7 +220,7 @@ func finds(t *testing.T, c fsrvptest.Case, whole *fsrvptest.Target) bool {
 	return found
 }
 
-// failsWithout tells whether a case fails on a server where the method that it is named by fails.
+// failsWithout reports whether a case fails on a server where the method that it is named by fails.
 func failsWithout(c fsrvptest.Case, whole *fsrvptest.Target) bool {
 	subject, _, _ := strings.Cut(c.Name, "/")
 	broken := func(op fsrvp.Opnum, err error) error {

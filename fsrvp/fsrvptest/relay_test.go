@@ -30,7 +30,8 @@ const (
 	relayFaults
 )
 
-// A relay stands between a client and a server on TCP, and does something to one in twenty connections.
+// A relay stands between a client and a server on TCP, and does something to one in twenty
+// connections.
 type relay struct {
 	listener net.Listener
 	server   func() net.Addr
@@ -140,9 +141,11 @@ func (r *relay) copy(to io.Writer, from io.Reader, f *fault, both func()) {
 	}
 }
 
-// TestRelay runs all cases through relays that do something to one in twenty connections. No verdict changes but those of the cases that
-// were hit. FSRVP_RELAY_ROUNDS is how often; once without it.
+// TestRelay runs all cases through relays that do something to one in twenty connections. No
+// verdict changes but those of the cases that were hit. FSRVP_RELAY_ROUNDS is how often; once
+// without it.
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	rounds := uint64(1)
 	if v := os.Getenv("FSRVP_RELAY_ROUNDS"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 32)

@@ -6,11 +6,12 @@ import (
 	"testing"
 )
 
-// Run checks the target by [Target.Check], and runs every case as a subtest, named by suite, section and case. Dial is called once,
-// and the target is used by one goroutine; what dial opens it closes by tb.Cleanup.
+// Run checks the target by [Target.Check], and runs every case as a subtest, named by suite,
+// section and case. Dial is called once, and the target is used by one goroutine; what dial opens
+// it closes by tb.Cleanup.
 //
-// What the target lacks is skipped with the reason, and so are its known failures; a known failure that passes fails the
-// test, for the list to be mended.
+// What the target lacks is skipped with the reason, and so are its known failures; a known failure
+// that passes fails the test, for the list to be mended.
 func Run(t *testing.T, dial func(tb testing.TB) Target) { RunCases(t, Cases(), dial) }
 
 // RunCases is Run of some of the cases.
@@ -36,7 +37,8 @@ func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	}
 }
 
-// judge compares a result with what is known of the target: it returns what is wrong, or a note on what is right and did not pass.
+// judge compares a result with what is known of the target: it returns what is wrong, or a note on
+// what is right and did not pass.
 func (t *Target) judge(c *Case, res Result) (problem, note string) {
 	symptom, known := t.Known[c.Name]
 	why, inapplicable := t.Inapplicable[c.Name]

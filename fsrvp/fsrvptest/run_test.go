@@ -53,15 +53,18 @@ func newServer(t testing.TB, cfg *fsrvptest.ServerConfig) *fsrvptest.Server {
 	return s
 }
 
-// TestAgent runs the suite on an agent with backends in memory: called directly, and through DCE/RPC in memory
-// and on TCP, sealed by Kerberos.
+// TestAgent runs the suite on an agent with backends in memory: called directly, and through
+// DCE/RPC in memory and on TCP, sealed by Kerberos.
 func TestAgent(t *testing.T) {
+	t.Parallel()
 	for _, profile := range profiles {
 		t.Run(profile.String()+"/direct", func(t *testing.T) {
+			t.Parallel() // it waits more than it works; so do those below
 			fsrvptest.Run(t, func(tb testing.TB) fsrvptest.Target { return direct(tb, agent.Config{Profile: profile}) })
 		})
 		for name, tcp := range map[string]bool{"memory": false, "tcp": true} {
 			t.Run(profile.String()+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				s := newServer(t, &fsrvptest.ServerConfig{Agent: agent.Config{Profile: profile}, TCP: tcp})
 				fsrvptest.Run(t, func(tb testing.TB) fsrvptest.Target {
 					target, err := s.Target(tb.Context())
@@ -176,8 +179,8 @@ func directAgent(tb testing.TB, cfg agent.Config) (fsrvptest.Target, func() *age
 	return target, func() *agent.Agent { return a }
 }
 
-// TestTimers runs all cases with the Message Sequence Timer's own 180 s, in a bubble where they take no time: called
-// directly, and through DCE/RPC in memory.
+// TestTimers runs all cases with the Message Sequence Timer's own 180 s, in a bubble where they
+// take no time: called directly, and through DCE/RPC in memory.
 func TestTimers(t *testing.T) {
 	const timeout = 180 * time.Second
 	timers := agent.Timers{Add: timeout, Prepare: timeout, GetShareMapping: timeout}

@@ -35,14 +35,16 @@ type ServerConfig struct {
 	// Agent is the agent's Config. Without Snapshots and Shares it gets those of Memory, without
 	// StorePath a temporary file that Close removes, and without Names those of an embedded server.
 	Agent agent.Config
-	// TCP makes the server listen on 127.0.0.1, at a port that the system chooses. False: connections are in memory.
+	// TCP makes the server listen on 127.0.0.1, at a port that the system chooses. False:
+	// connections are in memory.
 	TCP bool
 	// Logger gets what the RPC server and the agent log. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// A Server is an agent with its own Kerberos realm, behind DCE/RPC: for tests of clients, and for demonstrations. Nobody else can be
-// authenticated by it, and whoever holds it can be each of its users.
+// A Server is an agent with its own Kerberos realm, behind DCE/RPC: for tests of clients, and for
+// demonstrations. Nobody else can be authenticated by it, and whoever holds it can be each of its
+// users.
 type Server struct {
 	Realm *Realm
 	// Memory are the backends where the Config had none; nil otherwise.
@@ -131,8 +133,8 @@ func (s *Server) stop() error {
 	return errors.Join(err, s.agent.Close())
 }
 
-// Restart ends the server and starts it again with the same store and backends. Connections end, and the address of
-// a server on TCP changes.
+// Restart ends the server and starts it again with the same store and backends. Connections end,
+// and the address of a server on TCP changes.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.stop(); err != nil {
 		return err
@@ -164,7 +166,8 @@ func (s *Server) Addr() net.Addr {
 	return s.listen.Addr()
 }
 
-// DialRPC connects to the server, whatever name and endpoint it is given. It makes the Server a dcerpc.Dialer.
+// DialRPC connects to the server, whatever name and endpoint it is given. It makes the Server a
+// dcerpc.Dialer.
 func (s *Server) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "") }
 
 // dial connects from an address: one of 127.0.0.0/8 on TCP, any name in memory; "": any address.
@@ -185,7 +188,8 @@ func (s *Server) dial(ctx context.Context, from string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", l.Addr().String())
 }
 
-// ClientConfig returns what fsrvp.Dial needs to call this server as a user of its realm, at packet privacy:
+// ClientConfig returns what fsrvp.Dial needs to call this server as a user of its realm, at packet
+// privacy:
 //
 //	client, err := fsrvp.Dial(ctx, fsrvptest.ServerName, server.ClientConfig(fsrvptest.Operator))
 func (s *Server) ClientConfig(user string) *fsrvp.Config {
@@ -197,8 +201,8 @@ func (s *Server) Dial(ctx context.Context, user string) (*fsrvp.Client, error) {
 	return fsrvp.Dial(ctx, ServerName, s.ClientConfig(user))
 }
 
-// DialFrom is Dial from an address of the client's: one of 127.0.0.0/8 on TCP, any name in memory. The server
-// tells its clients apart by it.
+// DialFrom is Dial from an address of the client's: one of 127.0.0.0/8 on TCP, any name in memory.
+// The server tells its clients apart by it.
 func (s *Server) DialFrom(ctx context.Context, user, from string) (*fsrvp.Client, error) {
 	cfg := s.ClientConfig(user)
 	cfg.Transport = dialerFrom{s, from}
@@ -215,7 +219,8 @@ func (d dialerFrom) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) 
 	return d.server.dial(ctx, d.from)
 }
 
-// Target returns the server as a target of the conformance cases, with all that it has. The cases connect when they call.
+// Target returns the server as a target of the conformance cases, with all that it has. The cases
+// connect when they call.
 func (s *Server) Target(context.Context) (Target, error) {
 	t := Target{Profile: s.cfg.Agent.Profile, Share: `\\fs1\share`, Restart: s.Restart}
 	if s.Memory != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// A poisoner is a server that leaves itself in states in which another case cannot begin, as Samba's agent does.
+// A poisoner is a server that leaves itself in states in which another case cannot begin, as
+// Samba's agent does.
 type poisoner struct {
 	fsrvp.ServiceFunc
 	next   fsrvp.Service
@@ -117,8 +118,9 @@ func poisoned(t *testing.T, p poison) fsrvptest.Target {
 	return target
 }
 
-// TestPoison runs the cases on servers that get in their own way: in the standard's order with a reset after each failure,
-// in another order without, and once more. All verdicts are the same, and the server can be used afterwards.
+// TestPoison runs the cases on servers that get in their own way: in the standard's order with a
+// reset after each failure, in another order without, and once more. All verdicts are the same, and
+// the server can be used afterwards.
 func TestPoison(t *testing.T) {
 	for name, p := range map[string]poison{
 		"right":                        {},
@@ -193,8 +195,8 @@ func usable(t *testing.T, s fsrvp.Service) {
 	require.NoError(t, s.DeleteShareMapping(ctx, set, id, share))
 }
 
-// TestLostAnswer loses the answer of a StartShadowCopySet, so that nobody knows the set's id: of a server that lets its client start
-// over, and of one that is waited for.
+// TestLostAnswer loses the answer of a StartShadowCopySet, so that nobody knows the set's id: of a
+// server that lets its client start over, and of one that is waited for.
 func TestLostAnswer(t *testing.T) {
 	for name, p := range map[string]poison{"starts over": {}, "is waited for": {noStartOver: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -237,7 +239,8 @@ func named(t *testing.T, names ...string) (cases []fsrvptest.Case) {
 	return cases
 }
 
-// TestBlocked has a server that says from some call on that a set is in creation, until it is reset.
+// TestBlocked has a server that says from some call on that a set is in creation, until it is
+// reset.
 func TestBlocked(t *testing.T) {
 	for name, reset := range map[string]bool{"for good": false, "until it is reset": true} {
 		t.Run(name, func(t *testing.T) {
@@ -280,7 +283,8 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// TestHiddenNames is about servers that name the copies of hidden shares without a dollar behind the id in any case.
+// TestHiddenNames is about servers that name the copies of hidden shares without a dollar behind
+// the id in any case.
 func TestHiddenNames(t *testing.T) {
 	for _, profile := range profiles {
 		for plain, want := range map[bool][]fsrvptest.Verdict{

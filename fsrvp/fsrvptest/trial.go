@@ -24,8 +24,8 @@ type trial struct {
 	cleaning bool
 	// What the calls may have left, see witness.note.
 	touched, doubtful bool
-	begun             []*begun
-	contexts          []fsrvp.Service // who has set one
+	left              []*leftover
+	contexts          []fsrvp.Service // the callers that have set one
 	clientIDs         []fsrvp.SetID
 
 	// what the server held before a case of the Message Sequence Timer
@@ -101,7 +101,8 @@ func (tr *trial) ok(err error, what string) {
 	}
 }
 
-// status ends the case where a call did not answer one of the wanted statuses. An error that is no answer ends it, too.
+// status ends the case where a call did not answer one of the wanted statuses. An error that is no
+// answer ends it, too.
 func (tr *trial) status(err error, what string, want ...fsrvp.Status) {
 	var got fsrvp.Status
 	if err != nil && !errors.As(err, &got) {
@@ -207,7 +208,8 @@ func (tr *trial) mapping(m *made, i int) *fsrvp.ShareMapping {
 	return answer
 }
 
-// bare is the bare name of the share that a mapping names: servers give that, though the standard says UNC.
+// bare is the bare name of the share that a mapping names: servers give that, though the standard
+// says UNC.
 func bare(exposed string) string {
 	if name, err := fsrvp.ParseShareName(exposed); err == nil {
 		return name.Share
@@ -254,7 +256,8 @@ func (tr *trial) held() (h holding, known bool) {
 	return holding{snapshots, shares}, true
 }
 
-// leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is left of it.
+// leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is
+// left of it.
 func (tr *trial) leavesNothing(f func()) {
 	before, known := tr.held()
 	f()

@@ -24,7 +24,8 @@ const (
 
 // A Call is one call that a case has made.
 type Call struct {
-	// Caller is who called: "client", "same host", "other client", "unprivileged client", or "client at level 2".
+	// Caller is who called: "client", "same host", "other client", "unprivileged client", or
+	// "client at level 2".
 	Caller string
 	// CleanUp is set for calls that the case made after its verdict, to leave the server as it was.
 	CleanUp bool
@@ -46,8 +47,8 @@ func (c *Call) Outcome() string {
 	}
 }
 
-// A witness stands between a case and one of its callers. It writes down what is called and answered, and which sets there may be
-// after that, whether the case expects them or not.
+// A witness stands between a case and one of its callers. It writes down what is called and
+// answered, and which sets there may be after that, whether the case expects them or not.
 type witness struct {
 	fsrvp.ServiceFunc
 
@@ -69,10 +70,10 @@ func (w *witness) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, 
 	if !w.tr.cleaning && w.name != callerUnprivileged && touches(req.Opnum()) {
 		w.tr.unblock()
 	}
-	begun := time.Now()
+	start := time.Now()
 	resp, err := fsrvp.Serve(ctx, w.service, req)
 	call := Call{Caller: w.name, CleanUp: w.tr.cleaning, Exchange: transcript.Exchange{
-		Time: begun, ResponseTime: begun.Add(time.Since(begun)), Request: clone(req, fsrvp.ParseRequest),
+		Time: start, ResponseTime: start.Add(time.Since(start)), Request: clone(req, fsrvp.ParseRequest),
 	}}
 	e := &call.Exchange
 	var status fsrvp.Status
@@ -90,8 +91,8 @@ func (w *witness) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, 
 	return resp, err
 }
 
-// clone copies a message, which belongs to somebody else after the call: see [fsrvp.ServiceFunc]. One that cannot be
-// expressed on the wire it returns as it is.
+// clone copies a message, which belongs to somebody else after the call: see [fsrvp.ServiceFunc].
+// One that cannot be expressed on the wire it returns as it is.
 func clone(m fsrvp.Message, parse func(fsrvp.Opnum, ndr.Syntax, []byte) (fsrvp.Message, error)) fsrvp.Message {
 	stub, err := m.Append(nil, ndr.NDR20)
 	if err != nil {
@@ -113,14 +114,14 @@ func touches(op fsrvp.Opnum) bool {
 	return true
 }
 
-// A begun is a set that the server may hold because of this case.
-type begun struct {
+// A leftover is a set that the server may hold because of this case.
+type leftover struct {
 	id     fsrvp.SetID
 	by     fsrvp.Service
-	shares []begunShare
+	shares []leftShare
 }
 
-type begunShare struct {
+type leftShare struct {
 	copy fsrvp.CopyID
 	unc  string
 }
@@ -162,23 +163,24 @@ func (tr *trial) note(by *witness, req fsrvp.Message, resp fsrvp.Response, err e
 	}
 }
 
-func (tr *trial) noteSet(id fsrvp.SetID, by fsrvp.Service) *begun {
-	for _, b := range tr.begun {
+func (tr *trial) noteSet(id fsrvp.SetID, by fsrvp.Service) *leftover {
+	for _, b := range tr.left {
 		if b.id == id {
 			return b
 		}
 	}
-	b := &begun{id: id, by: by}
+	b := &leftover{id: id, by: by}
 	if id != (fsrvp.SetID{}) {
-		tr.begun = append(tr.begun, b)
+		tr.left = append(tr.left, b)
 	}
 	return b
 }
 
-// noteShare notes a share of a set. That the set was never started changes nothing: the server says that it has it.
+// noteShare notes a share of a set. That the set was never started changes nothing: the server says
+// that it has it.
 func (tr *trial) noteShare(set fsrvp.SetID, copy fsrvp.CopyID, unc string, by fsrvp.Service) {
 	b := tr.noteSet(set, by)
-	s := begunShare{copy, unc}
+	s := leftShare{copy, unc}
 	if copy != (fsrvp.CopyID{}) && unc != "" && !slices.Contains(b.shares, s) {
 		b.shares = append(b.shares, s)
 	}

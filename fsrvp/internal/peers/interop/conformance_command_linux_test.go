@@ -24,9 +24,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// TestConformanceCommand has fsrvp-conformance, on the client's host, check Samba's own agent as somebody would who has only the command:
-// without a reset, in two other orders than the standard's, on a server on which the first run has been. Each verdict is that of
-// TestConformanceOfSamba, which resets the server after each failure; and the server can be used afterwards.
+// TestConformanceCommand has fsrvp-conformance, on the client's host, check Samba's own agent as
+// somebody would who has only the command: without a reset, in two other orders than the
+// standard's, on a server on which the first run has been. Each verdict is that of
+// TestConformanceOfSamba, which resets the server after each failure; and the server can be used
+// afterwards.
 //
 // It runs the cases that leave most behind. FSRVP_CONFORMANCE=all in the environment runs all.
 func TestConformanceCommand(t *testing.T) {
@@ -107,10 +109,11 @@ func namesOf(cases []fsrvptest.Case) string {
 	return "/(" + strings.Join(names, "|") + ")$"
 }
 
-// runConformance runs the command, which must find nothing that is not known, and returns its verdicts.
+// runConformance runs the command, which must find nothing that is not known, and returns its
+// verdicts.
 func runConformance(t *testing.T, cl *peers.Host, exe string, args []string) map[string]string {
 	t.Helper()
-	begun := time.Now()
+	start := time.Now()
 	cmd := cl.Command(t.Context(), exe, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -125,7 +128,7 @@ func runConformance(t *testing.T, cl *peers.Host, exe string, args []string) map
 		}
 	}
 	require.NoError(t, err, stderr.String())
-	t.Logf("%d cases in %v: %s", len(verdicts), time.Since(begun).Round(time.Second), stderr.String())
+	t.Logf("%d cases in %v: %s", len(verdicts), time.Since(start).Round(time.Second), stderr.String())
 	return verdicts
 }
 
@@ -148,8 +151,9 @@ func requireUsable(t *testing.T, s fsrvp.Service, share string) {
 	}
 }
 
-// hookVariable has the path of a socket on which a test does what the commands of fsrvp-conformance ask for: what an administrator's scripts would do
-// on the server's host. The commands are this program, see TestMain.
+// hookVariable has the path of a socket on which a test does what the commands of fsrvp-conformance
+// ask for: what an administrator's scripts would do on the server's host. The commands are this
+// program, see TestMain.
 const hookVariable = "FSRVP_INTEROP_TEST_HOOKS"
 
 // A hookAnswer is what a hook prints, and how it exits.

@@ -26,8 +26,9 @@ func (d *delay) end() {
 	}
 }
 
-// delayOf holds up what a method does on the server: CommitShadowCopySet by freezing the file system, ExposeShadowCopySet by locking
-// the registry that shares are made in. Nothing can hold up PrepareShadowCopySet: where nothing is written, writing back ends at once.
+// delayOf holds up what a method does on the server: CommitShadowCopySet by freezing the file
+// system, ExposeShadowCopySet by locking the registry that shares are made in. Nothing can hold up
+// PrepareShadowCopySet: where nothing is written, writing back ends at once.
 func (s *conformanceServer) delayOf(op fsrvp.Opnum, d time.Duration) error {
 	s.delay.end()
 	if d == 0 {
@@ -53,7 +54,8 @@ func (s *conformanceServer) delayOf(op fsrvp.Opnum, d time.Duration) error {
 	return nil
 }
 
-// freeze freezes the server's btrfs. It is thawed by a program that waits for the end of its input, so also when this process dies.
+// freeze freezes the server's btrfs. It is thawed by a program that waits for the end of its input,
+// so also when this process dies.
 func (s *conformanceServer) freeze() (thaw func(), err error) {
 	cmd := s.host.Command(context.Background(), "sh", "-c", `fsfreeze --freeze "$0" && echo frozen && cat; fsfreeze --unfreeze "$0"`, "/srv/btrfs")
 	stdin, err1 := cmd.StdinPipe()

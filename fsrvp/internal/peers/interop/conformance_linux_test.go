@@ -25,8 +25,8 @@ func conformanceCases(timed bool) (cases []fsrvptest.Case) {
 	return cases
 }
 
-// TestConformanceBehindSamba runs the whole suite against our agent behind a real smbd: first with the timer's values of the standard,
-// then the cases that wait for it with a short one.
+// TestConformanceBehindSamba runs the whole suite against our agent behind a real smbd: first with
+// the timer's values of the standard, then the cases that wait for it with a short one.
 func TestConformanceBehindSamba(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)

@@ -12,8 +12,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// hostRights changes and shows the security descriptors of a file server's shares. The suite's marks are UUIDs; a mark is an ACE for the
-// account whose SID, S-1-5-21-a-b-c-d, has the UUID's 128 bits.
+// hostRights changes and shows the security descriptors of a file server's shares. The suite's
+// marks are UUIDs; a mark is an ACE for the account whose SID, S-1-5-21-a-b-c-d, has the UUID's 128
+// bits.
 type hostRights struct{ host *peers.Host }
 
 // Mark adds an ACE.

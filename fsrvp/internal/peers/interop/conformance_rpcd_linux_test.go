@@ -21,8 +21,8 @@ import (
 
 var updateKnown = flag.Bool("update-known", false, "write the list of what Samba's rpcd_fsrvp fails, in testdata, for the version that is installed")
 
-// TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what is in testdata, in a list for each
-// version of Samba that somebody has run it with.
+// TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what
+// is in testdata, in a list for each version of Samba that somebody has run it with.
 func TestConformanceOfSamba(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
@@ -57,7 +57,8 @@ func TestConformanceOfSamba(t *testing.T) {
 	}
 }
 
-// knownFailures returns the list for a version of Samba, or for want of one that for the nearest version.
+// knownFailures returns the list for a version of Samba, or for want of one that for the nearest
+// version.
 func knownFailures(t *testing.T, version string) (file string, known map[string]string) {
 	t.Helper()
 	name := func(version string) string { return filepath.Join("testdata", "rpcd_fsrvp-"+version+".txt") }
@@ -105,7 +106,8 @@ var versionNumber = regexp.MustCompile(`\d+\.\d+`)
 
 var uuids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// failuresOf runs cases and returns lines for the list of those that fail: of each reason the longest part without a UUID.
+// failuresOf runs cases and returns lines for the list of those that fail: of each reason the
+// longest part without a UUID.
 func failuresOf(t *testing.T, cases []fsrvptest.Case, target fsrvptest.Target) (lines []string) {
 	t.Helper()
 	for _, c := range cases {
@@ -151,7 +153,8 @@ func sambaAgent(t *testing.T, n *peers.Network, server *peers.Host) fsrvptest.Ta
 }
 
 const (
-	// endRPCD ends rpcd_fsrvp, which starts again on demand, and waits until samba-dcerpcd knows of it.
+	// endRPCD ends rpcd_fsrvp, which starts again on demand, and waits until samba-dcerpcd knows of
+	// it.
 	endRPCD = `
 if p=$(pgrep -x rpcd_fsrvp); then
   kill -KILL $p
@@ -173,8 +176,9 @@ done
 `
 )
 
-// oneASecond waits before it adds a share until no snapshot has the name of this second: Samba gives a snapshot a name of one
-// second's resolution when its share is added, and then cannot take it where there is one of that name.
+// oneASecond waits before it adds a share until no snapshot has the name of this second: Samba
+// gives a snapshot a name of one second's resolution when its share is added, and then cannot take
+// it where there is one of that name.
 type oneASecond struct {
 	fsrvp.Service
 	server *peers.Host
@@ -195,7 +199,7 @@ func (o *oneASecond) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID
 	}
 }
 
-// taken tells whether a snapshot has the name of one of these seconds.
+// taken reports whether a snapshot has the name of one of these seconds.
 func (o *oneASecond) taken(seconds ...time.Time) (bool, error) {
 	for _, second := range seconds {
 		found, err := filepath.Glob(o.server.Path("/srv/btrfs/*/" + second.UTC().Format("@GMT-2006.01.02-15.04.05")))

@@ -26,7 +26,8 @@ var inapplicable = map[string]string{
 	"FileServer/BVT_VSSOperateShadowCopySet_ClusterSharePath_NonOwnerNode": "no share of another machine: that takes a cluster",
 }
 
-// A conformanceServer is a file server of the network as a target of the conformance suite, over SMB.
+// A conformanceServer is a file server of the network as a target of the conformance suite, over
+// SMB.
 type conformanceServer struct {
 	n    *peers.Network
 	host *peers.Host
@@ -93,7 +94,8 @@ func (s *conformanceServer) target(tb testing.TB, share string) fsrvptest.Target
 	return t
 }
 
-// byAddress are UNC paths of a share as those of a cluster's roles would be: by another name than the server's own.
+// byAddress are UNC paths of a share as those of a cluster's roles would be: by another name than
+// the server's own.
 func (s *conformanceServer) byAddress(share string) (clustered, scaleOut string) {
 	unc := `\\` + s.host.Addr.String() + `\` + share
 	return unc, unc
@@ -117,7 +119,8 @@ func (s *conformanceServer) addShare(tb testing.TB, name, path string, params ..
 	return s.unc(name)
 }
 
-// addDir makes a directory that everybody may write to, beside the others on the server's btrfs or in one of them.
+// addDir makes a directory that everybody may write to, beside the others on the server's btrfs or
+// in one of them.
 func (s *conformanceServer) addDir(tb testing.TB, path string) string {
 	tb.Helper()
 	require.NoError(tb, os.Mkdir(s.host.Path(path), 0o755))
@@ -139,7 +142,8 @@ func (s *conformanceServer) addOddShares(tb testing.TB, t *fsrvptest.Target, par
 	t.Mounted, t.Unsupported = s.addShare(tb, "mounted", volume, params...), s.addShare(tb, "plain", plain)
 }
 
-// held counts the subvolumes that are neither a share nor made by this test, and the registry shares that expose a copy.
+// held counts the subvolumes that are neither a share nor made by this test, and the registry
+// shares that expose a copy.
 func (s *conformanceServer) held(ctx context.Context) (snapshots, shares int, err error) {
 	list, err1 := s.run(ctx, "btrfs", "subvolume", "list", "/srv/btrfs")
 	for line := range strings.Lines(list) {
@@ -153,7 +157,8 @@ func (s *conformanceServer) held(ctx context.Context) (snapshots, shares int, er
 	return snapshots, strings.Count(names, "@{"), errors.Join(err1, err2)
 }
 
-// previousVersions counts the tokens that smbclient shows of the file that every share has when the suite runs.
+// previousVersions counts the tokens that smbclient shows of the file that every share has when the
+// suite runs.
 func (s *conformanceServer) previousVersions(ctx context.Context, share string) (int, error) {
 	out, err := s.run(ctx, "smbclient", "//localhost/"+share, "-U", peers.Domain+`\Administrator%`+s.n.User("Administrator").Password, "-c", "allinfo versions")
 	if !strings.Contains(out, "create_time") {
