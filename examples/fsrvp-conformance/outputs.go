@@ -19,7 +19,7 @@ import (
 type outputs struct {
 	junit, transcript *os.File // nil: not asked for
 	server            string
-	started             time.Time
+	started           time.Time
 	err               error
 }
 
