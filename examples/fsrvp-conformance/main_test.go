@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/replay"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
@@ -288,6 +290,25 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, err)
 	_, err = run(t.Context(), s.flags("backup"), &stdout, new(bytes.Buffer))
 	require.ErrorContains(t, err, busyServer+": ")
+}
+
+// TestPace adds shares of two sets.
+func TestPace(t *testing.T) {
+	const pace = 300 * time.Millisecond
+	p := &pacer{least: pace}
+	first, second := fsrvp.NewSetID(), fsrvp.NewSetID()
+	start := time.Now()
+	require.NoError(t, p.wait(t.Context(), second), "none was added")
+	require.NoError(t, p.wait(t.Context(), first))
+	p.added(first)
+	require.NoError(t, p.wait(t.Context(), first))
+	require.Less(t, time.Since(start), pace, "shares of one set")
+	require.NoError(t, p.wait(t.Context(), second))
+	require.GreaterOrEqual(t, time.Since(start), pace)
+	p.added(second)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, p.wait(ctx, first), context.Canceled)
 }
 
 // TestDemo checks the server within the program, the timer's cases too.

@@ -98,7 +98,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 
 	flags.DurationVar(&t.SequenceTimeout, "sequence-timeout", 0, "the server's Message Sequence Timer, if it is short enough to wait for")
 	flags.DurationVar(&t.BlockedWait, "blocked-wait", 0, "how long a server that stays blocked is waited for (default: as long as its Message Sequence Timer, up to 30m; negative: not at all)")
-	flags.DurationVar(&o.pace, "pace", 0, "the least time from one added share to the next, for servers that name snapshots by the second (Samba: 1s)")
+	flags.DurationVar(&o.pace, "pace", 0, "the least time from a share that is added to one of another set, for servers that name snapshots by the second (Samba: 1s)")
 	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "how long each call waits for its answer, besides what it tells the server to wait (default 180s)")
 	flags.DurationVar(&t.CaseTimeout, "case-timeout", 0, "how long each case may take (default 5m)")
 	flags.StringVar(&o.profile, "profile", "windows", "expect the answers of Windows, or those of the standard's text: windows, strict")

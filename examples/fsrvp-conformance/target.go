@@ -144,27 +144,35 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// A pacer keeps shares from being added too soon after each other.
+// A pacer keeps the shares of one set from being added too soon after those of another: servers name
+// the snapshots of a volume by the time at which a share is added.
 type pacer struct {
 	least time.Duration
 
 	mu   sync.Mutex
+	set  fsrvp.SetID // of the last share
 	last time.Time
 }
 
-// wait waits until a share may be added.
-func (p *pacer) wait(ctx context.Context) error {
+// wait waits until a share may be added to a set.
+func (p *pacer) wait(ctx context.Context, set fsrvp.SetID) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if d := time.Until(p.last.Add(p.least)); d > 0 {
+	if d := time.Until(p.last.Add(p.least)); d > 0 && set != p.set {
 		select {
 		case <-time.After(d):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	p.last = time.Now()
 	return nil
+}
+
+// added notes that a share was added to a set.
+func (p *pacer) added(set fsrvp.SetID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set, p.last = set, time.Now()
 }
 
 // paced is a Client whose shares are added at a pace.
@@ -173,12 +181,14 @@ type paced struct {
 	pace *pacer
 }
 
-// AddToShadowCopySet waits before it calls.
+// AddToShadowCopySet waits before it calls. A share that is refused has no snapshot.
 func (p paced) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
-	if p.pace.least > 0 {
-		if err := p.pace.wait(ctx); err != nil {
-			return fsrvp.CopyID{}, err
-		}
+	if err := p.pace.wait(ctx, set); err != nil {
+		return fsrvp.CopyID{}, err
 	}
-	return p.Client.AddToShadowCopySet(ctx, client, set, share)
+	id, err := p.Client.AddToShadowCopySet(ctx, client, set, share)
+	if err == nil {
+		p.pace.added(set)
+	}
+	return id, err
 }

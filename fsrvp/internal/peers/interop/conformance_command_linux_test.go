@@ -35,7 +35,7 @@ func TestConformanceCommand(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server, cl := n.Host("fs"), n.Host("cl")
-	version := sambaVersion(t, server)
+	version := smbdVersion(t, server)
 	exe := filepath.Join(t.TempDir(), "fsrvp-conformance")
 	built, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-conformance").CombinedOutput()
 	require.NoError(t, err, string(built))
@@ -95,7 +95,7 @@ func TestConformanceCommand(t *testing.T) {
 	}
 }
 
-func sambaVersion(t *testing.T, h *peers.Host) string {
+func smbdVersion(t *testing.T, h *peers.Host) string {
 	t.Helper()
 	return versionNumber.FindString(h.Output(t, "smbd", "--version"))
 }

@@ -27,7 +27,7 @@ func TestConformanceOfSamba(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server := n.Host("fs")
-	version := sambaVersion(t, server)
+	version := smbdVersion(t, server)
 	file, known := knownFailures(t, version)
 	server.Claim(t)
 	var failures []string
