@@ -22,6 +22,9 @@ type InitiatorConfig struct {
 	Etypes []Etype
 	// InsecureRC4 allows RC4-HMAC besides, for domains that know nothing better.
 	InsecureRC4 bool
+	// TicketLife is how long tickets for services last at most, from when they are asked for; the KDC may give less. Zero
+	// means as long as the ticket-granting ticket. What a cache has already is taken as it is.
+	TicketLife time.Duration
 	// KDCTimeout bounds the wait for one KDC, before the next one is asked. Zero means 5 seconds.
 	KDCTimeout time.Duration
 	// Resolver finds KDCs in the DNS. Nil means net.DefaultResolver.

@@ -25,8 +25,9 @@ type kdcSource struct {
 	dialer     kdcDialer
 	client     Principal
 	etypes     []Etype
-	credential credential // nil where a cache has the ticket-granting ticket
-	ccache     string     // its path
+	life       time.Duration // of tickets for services; 0: as long as can be
+	credential credential    // nil where a cache has the ticket-granting ticket
+	ccache     string        // its path
 
 	turn chan struct{}      // has room for one, whose turn it is to use tgts
 	tgts map[string]*Ticket // ticket-granting tickets by realm
@@ -161,6 +162,10 @@ func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal) (*messa
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
 	}
+	till := tgt.EndTime
+	if end := time.Now().Add(s.life); s.life > 0 && service.Name[0] != "krbtgt" && end.Before(till) {
+		till = end
+	}
 	req := &messages.TGSReq{KDCReqFields: messages.KDCReqFields{
 		PVNO:    iana.PVNO,
 		MsgType: msgtype.KRB_TGS_REQ,
@@ -168,7 +173,7 @@ func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal) (*messa
 			KDCOptions: types.NewKrbFlags(),
 			Realm:      realm,
 			SName:      service.wire(),
-			Till:       tgt.EndTime.UTC(),
+			Till:       till.UTC(),
 			Nonce:      int(binary.BigEndian.Uint32(nonce[:]) & 0x7FFFFFFF),
 			EType:      etypeNumbers(s.etypes),
 		},

@@ -64,6 +64,7 @@ func newKDCSource(cfg *InitiatorConfig) (*kdcSource, error) {
 	s := &kdcSource{
 		dialer: kdcDialer{cfg: cfg.Config, timeout: cfg.KDCTimeout, dial: cfg.Dial, resolver: cfg.Resolver},
 		etypes: cfg.etypes(),
+		life:   cfg.TicketLife,
 		turn:   make(chan struct{}, 1),
 		tgts:   make(map[string]*Ticket),
 	}
