@@ -172,12 +172,25 @@ func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File
 	if err != nil || s != smb2.StatusSuccess {
 		return nil, &smb2.Error{Op: smb2.OpOpenPipe, Path: path, Status: s, Err: err}
 	}
+	if err := messageMode(h); err != nil {
+		_ = windows.CloseHandle(h)
+		return nil, &smb2.Error{Op: smb2.OpOpenPipe, Path: path, Err: err}
+	}
+	// An *os.File on a handle for overlapped operations has deadlines, and cancels what is pending by CancelIoEx.
+	return os.NewFile(uintptr(h), path), nil
+}
+
+// messageMode prepares a pipe. What the system takes for a file, an *os.File would not read and write at once.
+func messageMode(h windows.Handle) error {
+	kind, err := windows.GetFileType(h)
+	if err != nil || kind != windows.FILE_TYPE_PIPE {
+		return fmt.Errorf("the system does not take it for a pipe (type %d, %v)", kind, err)
+	}
 	mode := uint32(windows.PIPE_READMODE_MESSAGE)
 	if err := windows.SetNamedPipeHandleState(h, &mode, nil, nil); err != nil {
-		_ = windows.CloseHandle(h)
-		return nil, &smb2.Error{Op: smb2.OpOpenPipe, Path: path, Err: fmt.Errorf("message mode: %w", err)}
+		return fmt.Errorf("message mode: %w", err)
 	}
-	return os.NewFile(uintptr(h), path), nil
+	return nil
 }
 
 // cancellable runs a call that opens something, and cancels it when the context ends.

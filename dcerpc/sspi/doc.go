@@ -21,7 +21,8 @@
 //
 // # Wine
 //
-// Wine has Kerberos by MIT's libraries, without header signing (set NoHeaderSigning in the Config of fsrvp or dcerpc) and with
-// the tickets of KRB5CCNAME as the log-on. Its Negotiate is no SPNEGO, and it does not tell an acceptor who the client is,
-// so that an [Acceptor] refuses every client there.
+// Wine 10 has Kerberos by MIT's libraries, with the tickets of KRB5CCNAME as the log-on. It does not sign headers: set
+// NoHeaderSigning in the Config of fsrvp or dcerpc. Its Negotiate makes no tokens of SPNEGO. Its NTLM, which needs Samba's ntlm_auth,
+// does not say what it has granted, so that an [Initiator] refuses it with [ErrWeak]. It does not tell an [Acceptor] who the
+// client is, which refuses every client with [ErrNobody].
 package sspi
