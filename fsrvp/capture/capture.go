@@ -105,13 +105,20 @@ func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkT
 	d.summary.Packets++
 	d.summary.Bytes += uint64(len(data))
 	d.now = moment{ci.Timestamp, d.now.packet + 1}
-	p, err := d.links.decode(data, link, d.now)
+	if p, err := d.links.decode(data, link, d.now); err == nil {
+		d.summary.TCP++
+		d.streams.segment(p, &d.links.tcp, ci)
+	} else {
+		d.noSegment(err, ci, link)
+	}
+	d.expire()
+}
+
+// noSegment counts a packet without TCP in it, and says why it is none.
+func (d *decoder) noSegment(err error, ci gopacket.CaptureInfo, link layers.LinkType) {
 	none := netip.AddrPort{}
 	var kind other
 	switch {
-	case err == nil:
-		d.summary.TCP++
-		d.streams.segment(p, &d.links.tcp, ci)
 	case errors.Is(err, errWaits):
 	case errors.As(err, &kind):
 		d.summary.other(string(kind))
@@ -124,7 +131,6 @@ func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkT
 	default:
 		d.problem(ErrPacket, "", none, none)
 	}
-	d.expire()
 }
 
 // Expiry is looked at every so much time of the capture's clock, but not after every packet where that
@@ -149,6 +155,7 @@ func (d *decoder) expire() {
 	if d.streams.count >= d.cfg.MaxConnections {
 		silence = min(silence, crowdedTimeout)
 	}
+	d.streams.expire(d.now.time.Add(-silence))
 	d.streams.assembler.FlushWithOptions(reassembly.FlushOptions{
 		T:  d.now.time.Add(-segmentTimeout),
 		TC: d.now.time.Add(-silence),
@@ -158,6 +165,7 @@ func (d *decoder) expire() {
 // close ends all connections.
 func (d *decoder) close() {
 	d.links.fragments.close()
+	d.streams.endAll(func(*flow) bool { return true })
 	d.streams.assembler.FlushAll()
 }
 

@@ -17,5 +17,10 @@
 // the Summary. None of it ends the sequence: only a file that cannot be read on does, with the error
 // that comes last.
 //
-// Memory does not depend on the size of the file: Config has the limits.
+// TCP is found in Ethernet, wireless frames, cooked, loopback and raw captures, in IPv4 and IPv6, in fragments, and in whatever a
+// mirror port or a cloud wraps packets in: VLANs, MPLS, PPPoE, GRE, ERSPAN, VXLAN, GENEVE, L2TP, GTP, IP in IP and others. Packets without
+// TCP are counted by their kinds (Summary.Others).
+//
+// Memory does not depend on the size of the file: Config has the limits. What files' READs and WRITEs carry is passed over
+// without being collected, unless the key is known that checks its signatures.
 package capture

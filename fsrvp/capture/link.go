@@ -81,6 +81,22 @@ const (
 	tzsp
 	nflog
 	pktap
+	wifi
+	wifiPadded
+	wifiSwapped
+	radiotap
+	prism
+	avs
+	ppi
+	pbb
+	vnTag
+	ciscoMeta
+	trill
+	hsr
+	macsec
+	lisp
+	teredo
+	capwap
 )
 
 // A layer is the next header of a packet and the bytes from it on.
@@ -120,6 +136,8 @@ const (
 	linkCHDLC     layers.LinkType = 104 // LINKTYPE_C_HDLC
 	linkNFLOG     layers.LinkType = 239
 	linkPktap     layers.LinkType = 258
+	linkAVS       layers.LinkType = 163
+	linkPPI       layers.LinkType = 192
 	rawBSD        layers.LinkType = 12 // under which BSD systems write raw IP
 	rawOpenBSD    layers.LinkType = 14
 )
@@ -150,6 +168,16 @@ func firstHeader(link layers.LinkType) header {
 		return nflog
 	case linkPktap:
 		return pktap
+	case layers.LinkTypeIEEE802_11:
+		return wifi
+	case layers.LinkTypeIEEE80211Radio:
+		return radiotap
+	case layers.LinkTypePrismHeader:
+		return prism
+	case linkAVS:
+		return avs
+	case linkPPI:
+		return ppi
 	}
 	return nothing
 }
@@ -180,7 +208,17 @@ func ofEtherType(t uint16) (header, error) {
 	case 0x8863:
 		return nothing, other("PPPoE discovery")
 	case 0x88E5:
-		return nothing, other("MACsec")
+		return macsec, nil
+	case 0x88E7:
+		return pbb, nil
+	case 0x8926:
+		return vnTag, nil
+	case 0x8909:
+		return ciscoMeta, nil
+	case 0x22F3:
+		return trill, nil
+	case 0x892F:
+		return hsr, nil
 	}
 	return nothing, other(fmt.Sprintf("Ethernet type 0x%04X", t))
 }
@@ -233,6 +271,14 @@ func ofUDPPorts(src, dst uint16) (header, error) {
 		return gtp, nil
 	case 37008:
 		return tzsp, nil
+	case 4341:
+		return lisp, nil
+	}
+	if src == 3544 || dst == 3544 {
+		return teredo, nil
+	}
+	if src == 5247 || dst == 5247 {
+		return capwap, nil
 	}
 	if src == 1701 || dst == 1701 {
 		return l2tp, nil

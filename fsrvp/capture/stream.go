@@ -15,10 +15,17 @@ const maxWaiting = 128
 // pageSize is what gopacket takes for a waiting segment, with its description.
 const pageSize = 2200
 
-// streams puts the segments of all TCP connections in order, by gopacket's reassembly.
+// streams puts the segments of all TCP connections in order: those that come in order by flows, which is cheap, others by
+// gopacket's reassembly.
 type streams struct {
 	d         *decoder
 	assembler *reassembly.Assembler
+	flows     map[flowKey]*flow
+	last      *flow   // that of the segment before
+	made      uint64  // flows
+	adopt     *stream // that New gives to the assembler
+	resumes   bool    // the assembler is being brought to where a flow is
+	allSlow   bool    // for tests: the assembler takes all segments
 	count     int
 	spare     *segment // for the next packet
 	kept      bool     // the assembler keeps the current one
@@ -27,6 +34,7 @@ type streams struct {
 
 func (s *streams) init(d *decoder) {
 	s.d = d
+	s.flows = make(map[flowKey]*flow)
 	s.spare = newSegment()
 	s.assembler = reassembly.NewAssembler(reassembly.NewStreamPool(s))
 	s.assembler.MaxBufferedPagesPerConnection = maxWaiting
@@ -65,15 +73,31 @@ func (s *streams) segment(p packet, tcp *layers.TCP, ci gopacket.CaptureInfo) {
 	g := s.spare
 	*g = segment{info: ci, self: g.self, at: s.d.now, seq: tcp.Seq, ack: tcp.Ack, size: len(tcp.Payload), cut: p.cut}
 	g.info.AncillaryData = g.self[:]
+	f, dir := s.flow(p, tcp, ci.Timestamp)
+	if f == nil {
+		return
+	}
+	if !f.slow {
+		if !s.allSlow && f.inOrder(dir, tcp, g) {
+			return
+		}
+		s.giveUp(f, p.flow, tcp, dir)
+	}
 	s.kept = false
 	s.assembler.AssembleWithContext(p.flow, tcp, g)
+	s.adopt = nil
 	if s.kept {
 		s.spare = newSegment()
 	}
 }
 
-// New implements reassembly.StreamFactory.
-func (s *streams) New(network, _ gopacket.Flow, tcp *layers.TCP, _ reassembly.AssemblerContext) reassembly.Stream {
+// New implements reassembly.StreamFactory: the assembler takes a flow over.
+func (s *streams) New(gopacket.Flow, gopacket.Flow, *layers.TCP, reassembly.AssemblerContext) reassembly.Stream {
+	return s.adopt
+}
+
+// newStream returns the stream of a new connection, by its first segment; nil where there are too many.
+func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 	if s.count >= s.d.cfg.MaxConnections {
 		s.d.problem(ErrLimit, "MaxConnections", netip.AddrPort{}, netip.AddrPort{})
 		return nil
@@ -101,6 +125,7 @@ func (s *streams) New(network, _ gopacket.Flow, tcp *layers.TCP, _ reassembly.As
 // given up.
 type stream struct {
 	d        *decoder
+	flow     *flow
 	ends     [2]netip.AddrPort // by direction: who sends in it
 	client   int               // the direction in which the client sends
 	oriented bool              // client is certain
@@ -144,9 +169,7 @@ type chunk struct {
 // Accept implements reassembly.Stream.
 func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection,
 	next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext) bool {
-	if got := &s.halves[1-side(dir)]; tcp.ACK && (!got.heard || int32(tcp.Ack-got.acked) > 0) {
-		got.acked, got.heard = tcp.Ack, true
-	}
+	s.heard(side(dir), tcp)
 	switch {
 	case s.ignored && !tcp.FIN && !tcp.RST:
 		return false
@@ -166,18 +189,43 @@ func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.
 	return true
 }
 
+// heard notes what a segment acknowledges.
+func (s *stream) heard(dir int, tcp *layers.TCP) {
+	if got := &s.halves[1-dir]; tcp.ACK && (!got.heard || int32(tcp.Ack-got.acked) > 0) {
+		got.acked, got.heard = tcp.Ack, true
+	}
+}
+
+// begin notes the sequence number of the first byte of a direction.
+func (s *stream) begin(dir int, seq uint32) {
+	h := &s.halves[dir]
+	h.known, h.in, h.out = true, seq, seq
+}
+
+// segment takes one segment that comes in its turn.
+func (s *stream) segment(dir int, data []byte, g *segment) {
+	h := &s.halves[dir]
+	if !h.known {
+		s.begin(dir, g.seq)
+	}
+	intact := max(len(data)-g.cut, 0)
+	s.put(dir, chunk{data: data[:intact], missing: len(data) - intact, why: ErrCut, ack: g.ack, at: g.at})
+	h.in += uint32(len(data))
+}
+
 // ReassembledSG implements reassembly.Stream.
 func (s *stream) ReassembledSG(sg reassembly.ScatterGather, ac reassembly.AssemblerContext) {
 	dir, start, end, skip := sg.Info()
 	i := side(dir)
 	h := &s.halves[i]
+	if s.d.streams.resumes && (start || end) {
+		return // the assembler is brought to where the flow is
+	}
 	total, _ := sg.Lengths()
 	if !s.ignored {
 		switch {
 		case start:
-			h.known = true
-			h.in = ac.(*segment).seq + 1
-			h.out = h.in
+			s.begin(i, ac.(*segment).seq+1)
 		case skip > 0 && h.known:
 			s.put(i, chunk{missing: skip, why: ErrLost, at: s.d.now})
 			h.in += uint32(skip)
@@ -364,6 +412,7 @@ func (s *stream) ReassemblyComplete(reassembly.AssemblerContext) bool {
 	}
 	s.ignore()
 	s.d.streams.count--
+	s.d.streams.remove(s.flow)
 	return true
 }
 

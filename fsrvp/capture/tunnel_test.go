@@ -184,6 +184,49 @@ var encapsulations = []encapsulation{
 	{"NFLOG", 239, one(func(_, ip []byte) []byte {
 		return be(2, 0, 0, 0, 8, 0, 1, 0, 8, 0, 0, 0, byteLen(4+len(ip)), 9, 0, ip)
 	}), true},
+	{"802.11", 105, one(func(_, ip []byte) []byte { return be(8, 1, make([]byte, 22), snap(ip)) }), true},
+	{"802.11 with QoS", 105, one(func(_, ip []byte) []byte { return be(0x88, 2, make([]byte, 24), snap(ip)) }), true},
+	{"802.11 between access points", 105, one(func(_, ip []byte) []byte { return be(8, 3, make([]byte, 28), snap(ip)) }), true},
+	{"radiotap", 127, one(func(_, ip []byte) []byte {
+		return be(0, 0, 17, 0, 3, 0, 0, 0, make([]byte, 8), 0, 8, 1, make([]byte, 22), snap(ip))
+	}), true},
+	{"radiotap with padding", 127, one(func(_, ip []byte) []byte {
+		return be(0, 0, 9, 0, 2, 0, 0, 0, 0x20, 0x88, 1, make([]byte, 24), 0, 0, snap(ip))
+	}), true},
+	{"radiotap with two bit maps", 127, one(func(_, ip []byte) []byte {
+		return be(0, 0, 13, 0, 2, 0, 0, 0x80, 0, 0, 0, 0, 0, 8, 1, make([]byte, 22), snap(ip))
+	}), true},
+	{"PPI", 192, one(func(_, ip []byte) []byte { return be(0, 0, 8, 0, 105, 0, 0, 0, 8, 1, make([]byte, 22), snap(ip)) }), true},
+	{"PPI of Ethernet", 192, one(func(e, _ []byte) []byte { return be(0, 0, 8, 0, 1, 0, 0, 0, e) }), true},
+	{"Prism", 119, one(func(_, ip []byte) []byte {
+		return be(0x44, 0, 0, 0, 144, 0, 0, 0, make([]byte, 136), 8, 1, make([]byte, 22), snap(ip))
+	}), true},
+	{"AVS", 163, one(func(_, ip []byte) []byte {
+		return be(uint32(0x80211001), uint32(64), make([]byte, 56), 8, 1, make([]byte, 22), snap(ip))
+	}), true},
+	{"802.1ah", 1, one(func(e, _ []byte) []byte { return inEthernet(0x88E7, be(uint32(0x00001234), e)) }), true},
+	{"VN-Tag", 1, one(func(_, ip []byte) []byte { return inEthernet(0x8926, be(uint32(0), uint16(0x0800), ip)) }), true},
+	{"Cisco MetaData", 1, one(func(_, ip []byte) []byte {
+		return inEthernet(0x8909, be(1, 1, uint16(1), uint16(7), uint16(0x0800), ip))
+	}), true},
+	{"TRILL", 1, one(func(e, _ []byte) []byte { return inEthernet(0x22F3, be(uint16(0x0001), uint16(1), uint16(2), e)) }), true},
+	{"HSR", 1, one(func(_, ip []byte) []byte {
+		return inEthernet(0x892F, be(uint16(6+len(ip))&0xFFF, uint16(1), uint16(0x0800), ip))
+	}), true},
+	{"MACsec without encryption", 1, one(func(_, ip []byte) []byte {
+		return inEthernet(0x88E5, be(0x20, 0, uint32(1), uint32(2), uint32(3), uint16(0x0800), ip, make([]byte, 16)))
+	}), true},
+	{"LISP", 1, one(func(_, ip []byte) []byte { return ip4UDP(4341, be(0x80, 0, 0, 1, uint32(0), ip)) }), true},
+	{"Teredo", 1, one(func(_, ip []byte) []byte {
+		return ip4UDP(3544, be(0, 1, 0, 0, make([]byte, 9), uint16(0), uint16(1), uint32(2), inIP6(4, ip)))
+	}), true},
+	{"CAPWAP", 1, one(func(e, _ []byte) []byte { return ip4UDP(5247, be(0, 0x10, 0, 0, uint32(0), e)) }), true},
+	{"CAPWAP of 802.11", 1, one(func(_, ip []byte) []byte {
+		return ip4UDP(5247, be(0, 0x10, 0x43, 0, uint32(0), 8, 1, make([]byte, 22), snap(ip)))
+	}), false},
+	{"CAPWAP of 802.11, as Cisco's", 1, one(func(_, ip []byte) []byte {
+		return ip4UDP(5247, be(0, 0x10, 0x43, 0, uint32(0), 1, 8, make([]byte, 22), snap(ip)))
+	}), true},
 	{"IP fragments", 1, func(_, ip []byte) [][]byte { return ethernets(0x0800, fragments4(ip, 64)) }, true},
 	{"IP fragments backwards", 1, func(_, ip []byte) [][]byte {
 		f := ethernets(0x0800, fragments4(ip, 48))
@@ -199,6 +242,9 @@ var encapsulations = []encapsulation{
 		return ethernets(0x0800, fragments4(inIP4(17, inUDP(4789, be(8, 0, 0, 0, 0, 0, 100, 0, e))), 128))
 	}, true},
 }
+
+// snap is LLC's header with the type of IPv4.
+func snap(ip []byte) []byte { return be(0xAA, 0xAA, 3, 0, 0, 0, uint16(0x0800), ip) }
 
 func byteLen(n int) []byte { return binary.LittleEndian.AppendUint16(nil, uint16(n)) }
 

@@ -158,6 +158,41 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 		if next = firstHeader(layers.LinkType(min(binary.LittleEndian.Uint32(b[8:]), 255))); next == nothing {
 			return 0, nothing, errLinkType
 		}
+	case wifi, wifiPadded:
+		n, next, err = wifiHeader(b, h == wifiPadded)
+	case wifiSwapped:
+		n, next, err = wifiFrame(b[1], b[0], b, false)
+	case radiotap:
+		n, next, err = radiotapHeader(b)
+	case prism: // the length at 4, in the byte order of whoever captured
+		if n, next = int(binary.LittleEndian.Uint32(b[4:])&0xFFFF), wifi; n == 0 {
+			n = int(be32(b[4:]) & 0xFFFF)
+		}
+	case avs:
+		n, next = int(be32(b[4:])&0xFFFF), wifi
+	case ppi: // the length at 2, the link type at 4
+		n = int(binary.LittleEndian.Uint16(b[2:]))
+		if next = firstHeader(layers.LinkType(min(binary.LittleEndian.Uint32(b[4:]), 255))); next == nothing {
+			return 0, nothing, errLinkType
+		}
+	case pbb: // IEEE 802.1ah: the instance, 4 bytes
+		n, next = 4, ethernet
+	case vnTag: // IEEE 802.1BR: 4 bytes
+		n, next, err = typed(6, be16(b[4:]))
+	case ciscoMeta: // a length in units of 4 bytes, with the type of what follows at its end
+		n, next, err = typed(8, be16(b[6:]))
+	case trill: // RFC 6325 3: options in units of 4 bytes, two nicknames
+		n, next = 6+int((be16(b)>>6)&0x1F)*4, ethernet
+	case hsr: // IEC 62439-3: path and size 2, sequence number 2
+		n, next, err = typed(6, be16(b[4:]))
+	case macsec:
+		n, next, err = macsecHeader(b)
+	case lisp: // RFC 9300 5.1
+		n, next = 8, rawIP
+	case teredo:
+		n, next, err = teredoHeader(b)
+	case capwap:
+		n, next, err = capwapHeader(b)
 	default:
 		return 0, nothing, errHeaders
 	}
@@ -171,7 +206,8 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 var leastLength = [...]int{
 	ethernet: 14, llc: 8, vlan: 4, cooked: 16, cooked2: 20, nullBSD: 4, rawIP: 1, udp: 8, gre: 4, erspan2: 8, erspan3: 12,
 	vxlan: 8, vxlanGPE: 8, geneve: 8, mpls: 4, pseudowire: 1, pppoe: 6, ppp: 4, cHDLC: 4, l2tp: 8, l2tp3IP: 4,
-	l2tp3: 1, etherIP: 2, nsh: 8, gtp: 8, tzsp: 5, nflog: 4, pktap: 12,
+	l2tp3: 1, etherIP: 2, nsh: 8, gtp: 8, tzsp: 5, nflog: 4, pktap: 12, wifi: 24, wifiPadded: 24, wifiSwapped: 24, radiotap: 8, prism: 8, avs: 8,
+	ppi: 8, pbb: 4, vnTag: 6, ciscoMeta: 8, trill: 6, hsr: 6, macsec: 8, lisp: 8, teredo: 40, capwap: 8,
 }
 
 // typed is a header of n bytes with an Ethernet type.
