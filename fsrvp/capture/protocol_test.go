@@ -9,6 +9,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
@@ -469,4 +470,52 @@ func TestSummaryOfSeveral(t *testing.T) {
 		}
 	}
 	require.Equal(t, Summary{Packets: 24, Bytes: 2 * 1068, TCP: 24, Connections: 2, Associations: 2, Calls: 2}, sum)
+}
+
+// TestAlterContext adds the interface to an association of another one, in both syntaxes, and makes calls of all three contexts. Those
+// of the other interface are passed over.
+func TestAlterContext(t *testing.T) {
+	s := newScript(t)
+	c := s.connect(40000, 49152)
+	flags := pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}
+	other := pdu.SyntaxID{UUID: uuid.MustParse("4b324fc8-1670-01d3-1278-5a47bf6ee188"), Major: 3} // srvsvc
+	bind := pdu.Bind{Header: flags, MaxXmit: 4280, MaxRecv: 4280,
+		Contexts: []pdu.ContextElement{{Abstract: other, Transfer: []pdu.SyntaxID{pdu.NDR20()}}}}
+	alter := pdu.AlterContext{Header: flags, MaxXmit: 4280, MaxRecv: 4280, Contexts: []pdu.ContextElement{
+		{ID: 5, Abstract: fsrvp.Interface(), Transfer: []pdu.SyntaxID{pdu.NDR20()}},
+		{ID: 6, Abstract: fsrvp.Interface(), Transfer: []pdu.SyntaxID{pdu.NDR64()}},
+	}}
+	alter.CallID = 2
+	resp := pdu.AlterContextResp{Header: flags, MaxXmit: 4280, MaxRecv: 4280, Results: []pdu.ContextResult{{Transfer: pdu.NDR20()}, {Transfer: pdu.NDR64()}}}
+	resp.CallID = 2
+	c.send(0, must(bind.AppendBinary(nil)), ofNothing, false)
+	c.send(1, genBindAck(1), ofNothing, true)
+	c.send(0, must(alter.AppendBinary(nil)), ofNothing, false)
+	c.send(1, must(resp.AppendBinary(nil)), ofNothing, true)
+	syntaxes := map[uint16]ndr.Syntax{0: ndr.NDR20, 5: ndr.NDR20, 6: ndr.NDR64}
+	want := 0
+	for i := range 9 {
+		id := []uint16{0, 5, 6}[i%3]
+		req, answer := genMessages(i)
+		for dir, p := range []pdu.Fragmenter{
+			{Type: pdu.TypeRequest, CallID: uint32(i + 3), ContextID: id, Opnum: uint16(req.Opnum()), MaxXmit: 4280, Stub: must(req.Append(nil, syntaxes[id]))},
+			{Type: pdu.TypeResponse, CallID: uint32(i + 3), ContextID: id, MaxXmit: 4280, Stub: must(answer.Append(nil, syntaxes[id]))},
+		} {
+			f, err := p.Next(nil)
+			require.NoError(t, err)
+			c.send(dir, f.PDU, ofNothing, dir == 1)
+		}
+		if id != 0 {
+			want++
+		}
+	}
+	calls, sum := s.decode(nil)
+	require.Empty(t, sum.Problems)
+	require.Len(t, calls, want)
+	for _, call := range calls {
+		req, answer := genMessages(int(call.CallID) - 3)
+		require.Equal(t, req, call.Request)
+		require.Equal(t, answer, call.Response)
+		require.Equal(t, syntaxes[call.ContextID], call.Syntax)
+	}
 }
