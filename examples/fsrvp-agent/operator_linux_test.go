@@ -196,6 +196,14 @@ while new=$(pgrep -x fsrvp-agent || true); [ -z "$new" ] || [ "$new" = "$old" ] 
 	m.shell(t, "rc-service fsrvp-agent stop; ! pgrep -x fsrvp-agent; rc-update del fsrvp-agent default; rm /etc/init.d/fsrvp-agent")
 	require.Empty(t, manual, "blocks of the manual that nobody has followed")
 
+	// The demonstration of the container.
+	demo, err := os.ReadFile("packaging/demo.sh")
+	require.NoError(t, err)
+	require.Contains(t, m.shell(t, "cat >/root/demo.sh <<'DEMO'\n"+string(demo)+"DEMO\nFSRVP_DEMO=/srv/demo sh /root/demo.sh backup"), " hello\n")
+	m.shell(t, `FSRVP_DEMO=/srv/demo sh /root/demo.sh agent & agent=$!
+until `+healthy+`; do sleep 0.1; kill -0 $agent; done
+kill $agent; wait $agent`)
+
 	// The package goes; the table stays.
 	m.shell(t, "apt-get remove -y fsrvp-agent; [ ! -e /usr/bin/fsrvp-agent ]; [ -e /var/lib/fsrvp/agent.db ]")
 }

@@ -145,3 +145,27 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 }
+
+// TestManualOfLog: README.md says what each line of the log means that this program writes.
+func TestManualOfLog(t *testing.T) {
+	manual, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	line := regexp.MustCompile(`\blog\.(?:Info|Warn|Error)\("([^"]+)"`)
+	n := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range line.FindAllSubmatch(b, -1) {
+			n++
+			msg := string(m[1])
+			if strings.HasPrefix(msg, "SIGHUP: ") {
+				msg = "SIGHUP: "
+			}
+			msg, _, _ = strings.Cut(msg, "; run ") // the remedy stands in the table's last column
+			require.Contains(t, string(manual), "`"+msg, "%s: nobody says what %q means", file, msg)
+		}
+	}
+	require.Greater(t, n, 10)
+}
