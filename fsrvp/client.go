@@ -26,10 +26,10 @@ type Config struct {
 	Auth dcerpc.Initiator
 	// Level is how calls are protected. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
-	// NoHeaderSigning leaves the headers of PDUs out of what is signed. Somebody on the way could then change what a
-	// header says, within what the verification trailers of requests leave him. It is for a side that cannot do better: a
-	// security package without read-only buffers, as Wine's Kerberos is, and servers that agree to it and do not do it. Such a pair
-	// fails with the first call, by a bad signature.
+	// NoHeaderSigning leaves the headers of PDUs out of what is signed; verification trailers then
+	// protect the most of those of requests. It is for a side that cannot sign headers: a security
+	// package without read-only buffers, as Wine's Kerberos is, or a server that agrees to header
+	// signing and does not do it. Otherwise the first call of such a pair fails by a bad signature.
 	NoHeaderSigning bool
 	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's
 	// name as it was given to Dial.

@@ -22,7 +22,8 @@ const (
 	maxRead = 8 << 20
 	// maxRanges bounds the allocated ranges of a file.
 	maxRanges = 4 << 20
-	// cancelInterval is how long a call that is to be cancelled is waited for, before it is cancelled again: it may not have begun.
+	// cancelInterval is how long a call that is to be cancelled is waited for, before it is
+	// cancelled again: it may not have begun.
 	cancelInterval = 10 * time.Millisecond
 )
 
@@ -68,7 +69,8 @@ func (h *handle) unuse() {
 	}
 }
 
-// close closes the handle, or cancels what uses it, and leaves the closing to that. It reports whether the handle was open.
+// close closes the handle, or cancels what uses it, and leaves the closing to that. It reports
+// whether the handle was open.
 func (h *handle) close() bool {
 	h.mu.Lock()
 	was, users := h.closed, h.users
@@ -163,7 +165,8 @@ func (f *File) Close() error {
 // CloseLater is Close.
 func (f *File) CloseLater() error { return f.Close() }
 
-// query asks for information of a class, of which 64 KiB are enough, or more where the class is a list.
+// query asks for information of a class, of which 64 KiB are enough, or more where the class is a
+// list.
 func (f *File) query(ctx context.Context, class uint32, size int) ([]byte, error) {
 	for {
 		out, n := make([]byte, size), 0
@@ -211,8 +214,8 @@ func (f *File) Stat(ctx context.Context) (smb2.FileInfo, error) {
 	return info, nil
 }
 
-// statParts asks for the parts of FileNetworkOpenInformation: FileBasicInformation has times and attributes,
-// FileStandardInformation sizes.
+// statParts asks for the parts of FileNetworkOpenInformation: FileBasicInformation has times and
+// attributes, FileStandardInformation sizes.
 func (f *File) statParts(ctx context.Context) (smb2.FileInfo, error) {
 	basic, err := f.query(ctx, classBasic, 40)
 	if err != nil {
@@ -232,7 +235,8 @@ func (f *File) statParts(ctx context.Context) (smb2.FileInfo, error) {
 	}, nil
 }
 
-// ReparseTag returns the tag of a reparse point that was opened with smb2.OptionReparsePoint; zero for what is none.
+// ReparseTag returns the tag of a reparse point that was opened with smb2.OptionReparsePoint; zero
+// for what is none.
 func (f *File) ReparseTag(ctx context.Context) (uint32, error) {
 	out, err := f.query(ctx, classAttributeTag, 8)
 	if err != nil {
@@ -247,7 +251,8 @@ func (f *File) ReparseTag(ctx context.Context) (uint32, error) {
 	return binary.LittleEndian.Uint32(out[4:]), nil
 }
 
-// Streams returns the streams of data of the file, its own among them; none where the system or the server has no streams.
+// Streams returns the streams of data of the file, its own among them; none where the system or the
+// server has no streams.
 func (f *File) Streams(ctx context.Context) ([]smb2.Stream, error) {
 	out, err := f.query(ctx, classStream, outputSize)
 	if lacks(err) {
@@ -263,7 +268,8 @@ func (f *File) Streams(ctx context.Context) ([]smb2.Stream, error) {
 	return list, nil
 }
 
-// List returns the next piece of a directory's listing, in the server's order; restart begins anew. The end is io.EOF.
+// List returns the next piece of a directory's listing, in the server's order; restart begins anew.
+// The end is io.EOF.
 func (f *File) List(ctx context.Context, restart bool) ([]smb2.DirEntry, error) {
 	out, n := make([]byte, outputSize), 0
 	status, err := f.call(ctx, smb2.OpList, func() (s smb2.Status) {
@@ -283,7 +289,8 @@ func (f *File) List(ctx context.Context, restart bool) ([]smb2.DirEntry, error) 
 	return list, nil
 }
 
-// Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner, in its self-relative form.
+// Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner, in its
+// self-relative form.
 func (f *File) Descriptor(ctx context.Context, parts uint32) ([]byte, error) {
 	for size := 4 << 10; ; {
 		out, n := make([]byte, size), 0
@@ -313,14 +320,16 @@ func (f *File) control(ctx context.Context, code uint32, in, out []byte) ([]byte
 	return out[:min(n, len(out))], status, err
 }
 
-// ReparsePoint returns the data of a reparse point that was opened with smb2.OptionReparsePoint (MS-FSCC 2.1.2).
+// ReparsePoint returns the data of a reparse point that was opened with smb2.OptionReparsePoint
+// (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint(ctx context.Context) ([]byte, error) {
 	out, _, err := f.control(ctx, smb2.FSCTLGetReparsePoint, nil, make([]byte, outputSize)) // 16 KiB at most
 	return out, err
 }
 
-// AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in order; the rest reads as
-// zeros. A system that does not know returns StatusInvalidDeviceRequest, StatusNotSupported or the like.
+// AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in
+// order; the rest reads as zeros. A system that does not know returns StatusInvalidDeviceRequest,
+// StatusNotSupported or the like.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb2.Range, error) {
 	var all []smb2.Range
 	for end := offset + length; offset < end; {
@@ -351,7 +360,8 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb
 	return all, nil
 }
 
-// ReadAt reads into b from off on. As that of an io.ReaderAt, it returns less than len(b) with an error only: io.EOF at the end.
+// ReadAt reads into b from off on. As that of an io.ReaderAt, it returns less than len(b) with an
+// error only: io.EOF at the end.
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	for done := 0; ; {
 		if done == len(b) {

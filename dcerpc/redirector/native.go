@@ -2,14 +2,17 @@ package redirector
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 
-// A native is an open file as the system has it: functions of ntdll.dll, one method each. The tests have another one. It is
-// used by several goroutines at once; close is called once, when nothing else is underway.
+// A native is an open file as the system has it: functions of ntdll.dll, one method each. The tests
+// have another one. It is used by several goroutines at once; close is called once, when nothing
+// else is underway.
 type native interface {
-	// queryInformation fills out with information of a class (MS-FSCC 2.4), and returns how many bytes that were.
+	// queryInformation fills out with information of a class (MS-FSCC 2.4), and returns how many
+	// bytes that were.
 	queryInformation(class uint32, out []byte) (int, smb2.Status)
 	// queryDirectory fills out with entries of FileIdBothDirectoryInformation.
 	queryDirectory(restart bool, out []byte) (int, smb2.Status)
-	// querySecurity fills out with parts of the descriptor, and returns how many bytes that are or would be.
+	// querySecurity fills out with parts of the descriptor, and returns how many bytes that are or
+	// would be.
 	querySecurity(parts uint32, out []byte) (int, smb2.Status)
 	// control is a control code of the file system (MS-FSCC 2.3).
 	control(code uint32, in, out []byte) (int, smb2.Status)
@@ -30,6 +33,7 @@ const (
 
 // A system opens what is on servers.
 type system interface {
-	// open opens a file or a directory of a share by the names of its server and of the share, and its own, with backslashes.
+	// open opens a file or a directory of a share by the names of its server and of the share, and
+	// its own, with backslashes.
 	open(server, share, name string, o *smb2.OpenOptions) (native, smb2.Status)
 }

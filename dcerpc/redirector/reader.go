@@ -7,7 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// maxWindow is how many pieces are kept at most. The system reads ahead by itself; a piece is read while the one before is used.
+// maxWindow is how many pieces are kept at most. The system reads ahead by itself; a piece is read
+// while the one before is used.
 const maxWindow = 3
 
 // A Reader reads a part of a file in order, ahead of its user. It is for one goroutine at a time.
@@ -23,8 +24,9 @@ type Reader struct {
 	free  [][]byte
 }
 
-// NewReader reads length bytes from off on; all where length is negative. Chunk is how many bytes it asks for at once, and window
-// how many such pieces it keeps; zero means the defaults of package smb2, and there are never more than three.
+// NewReader reads length bytes from off on; all where length is negative. Chunk is how many bytes
+// it asks for at once, and window how many such pieces it keeps; zero means the defaults of package
+// smb2, and there are never more than three.
 func (f *File) NewReader(off, length int64, chunk, window int) *Reader {
 	if chunk <= 0 {
 		chunk = smb2.DefaultChunk
@@ -63,8 +65,8 @@ func (r *Reader) size(off int64) int {
 	return int(max(0, min(int64(r.chunk), r.end-off)))
 }
 
-// Next returns the next piece, which is valid until the next call of Next or Stop. The end is io.EOF. After an error it
-// begins anew at the same offset.
+// Next returns the next piece, which is valid until the next call of Next or Stop. The end is
+// io.EOF. After an error it begins anew at the same offset.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if r.used != nil {
 		r.free = append(r.free, r.used)
@@ -157,7 +159,8 @@ func (r *Reader) start() {
 	}(r.at)
 }
 
-// Stop gives up what is underway, and returns when it has ended. The Reader goes on from its offset, if Next is called again.
+// Stop gives up what is underway, and returns when it has ended. The Reader goes on from its
+// offset, if Next is called again.
 func (r *Reader) Stop() {
 	if r.ahead == nil {
 		return

@@ -20,7 +20,8 @@ type Share struct {
 	files  map[*File]struct{} // that are open
 }
 
-// OpenShare connects to a share, `\\server\share`. The context bounds that alone. Errors are *smb2.Errors.
+// OpenShare connects to a share, `\\server\share`. The context bounds that alone. Errors are
+// *smb2.Errors.
 func OpenShare(ctx context.Context, unc string) (*Share, error) {
 	sys, err := newSystem()
 	if err != nil {
@@ -48,8 +49,8 @@ func openShare(ctx context.Context, sys system, unc string) (*Share, error) {
 // Path returns `\\server\share`.
 func (s *Share) Path() string { return s.unc }
 
-// Close closes the share and all files that are open in it. What waits, and what comes later, ends with errors
-// that match net.ErrClosed.
+// Close closes the share and all files that are open in it. What waits, and what comes later, ends
+// with errors that match net.ErrClosed.
 func (s *Share) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -87,8 +88,9 @@ func (s *Share) failure(op, name string, err error, status smb2.Status) error {
 	return &smb2.Error{Op: op, Path: path, Err: err, Status: status}
 }
 
-// Open opens a file or directory that exists, by its name below the share, with backslashes; the empty name is that
-// of the share's root. Nil options are how a backup opens it. Errors are *smb2.Errors.
+// Open opens a file or directory that exists, by its name below the share, with backslashes; the
+// empty name is that of the share's root. Nil options are how a backup opens it. Errors are
+// *smb2.Errors.
 func (s *Share) Open(ctx context.Context, name string, o *smb2.OpenOptions) (*File, error) {
 	if o == nil {
 		o = new(smb2.OpenOptions)
@@ -122,7 +124,8 @@ func (s *Share) open(ctx context.Context, op, name string, o *smb2.OpenOptions) 
 	return f, nil
 }
 
-// ReadFile reads a whole file. A file of more than limit bytes is an error; a negative limit is none.
+// ReadFile reads a whole file. A file of more than limit bytes is an error; a negative limit is
+// none.
 func (s *Share) ReadFile(ctx context.Context, name string, o *smb2.OpenOptions, limit int64) ([]byte, error) {
 	f, err := s.Open(ctx, name, o)
 	if err != nil {

@@ -18,9 +18,9 @@ func unsupported() error {
 
 func newSystem() (system, error) { return nil, unsupported() }
 
-// OpenPipe opens a pipe of a server, or of this machine where that is ".", for overlapped operations in message mode. With identify
-// the server may find out who the client is, but not act as it. Errors are *smb2.Errors; StatusPipeNotAvailable
-// means that another try may succeed.
+// OpenPipe opens a pipe of a server, or of this machine where that is ".", for overlapped
+// operations in message mode. With identify the server may find out who the client is, but not act
+// as it. Errors are *smb2.Errors; StatusPipeNotAvailable means that another try may succeed.
 func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File, error) {
 	return nil, unsupported()
 }

@@ -115,29 +115,30 @@ func (f windowsFile) queryDirectory(restart bool, out []byte) (int, smb2.Status)
 	if restart {
 		again = 1
 	}
-	s := call(procNtQueryDirectoryFile, uintptr(f), 0, 0, 0, uintptr(unsafe.Pointer(&block)), uintptr(unsafe.Pointer(unsafe.SliceData(out))),
-		uintptr(len(out)), classIDBothDirectory, 0, 0, again)
+	s := call(procNtQueryDirectoryFile, uintptr(f), 0, 0, 0, uintptr(unsafe.Pointer(&block)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)), classIDBothDirectory, 0, 0, again)
 	return int(block.Information), s
 }
 
 func (f windowsFile) querySecurity(parts uint32, out []byte) (int, smb2.Status) {
 	var needed uint32
-	s := call(procNtQuerySecurityObject, uintptr(f), uintptr(parts), uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)),
-		uintptr(unsafe.Pointer(&needed)))
+	s := call(procNtQuerySecurityObject, uintptr(f), uintptr(parts),
+		uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)), uintptr(unsafe.Pointer(&needed)))
 	return int(needed), s
 }
 
 func (f windowsFile) control(code uint32, in, out []byte) (int, smb2.Status) {
 	var block windows.IO_STATUS_BLOCK
 	s := call(procNtFsControlFile, uintptr(f), 0, 0, 0, uintptr(unsafe.Pointer(&block)), uintptr(code),
-		uintptr(unsafe.Pointer(unsafe.SliceData(in))), uintptr(len(in)), uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)))
+		uintptr(unsafe.Pointer(unsafe.SliceData(in))), uintptr(len(in)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)))
 	return int(block.Information), s
 }
 
 func (f windowsFile) read(off int64, out []byte) (int, smb2.Status) {
 	var block windows.IO_STATUS_BLOCK
-	s := call(procNtReadFile, uintptr(f), 0, 0, 0, uintptr(unsafe.Pointer(&block)), uintptr(unsafe.Pointer(unsafe.SliceData(out))),
-		uintptr(len(out)), uintptr(unsafe.Pointer(&off)), 0)
+	s := call(procNtReadFile, uintptr(f), 0, 0, 0, uintptr(unsafe.Pointer(&block)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)), uintptr(unsafe.Pointer(&off)), 0)
 	return int(block.Information), s
 }
 
@@ -147,9 +148,9 @@ func (f windowsFile) close()  { _ = windows.CloseHandle(f.handle()) }
 // statusInstanceNotAvailable is a pipe whose instances are all in use.
 const statusInstanceNotAvailable smb2.Status = 0xC00000AB
 
-// OpenPipe opens a pipe of a server, or of this machine where that is ".", for overlapped operations in message mode. With identify
-// the server may find out who the client is, but not act as it. Errors are *smb2.Errors; StatusPipeNotAvailable
-// means that another try may succeed.
+// OpenPipe opens a pipe of a server, or of this machine where that is ".", for overlapped
+// operations in message mode. With identify the server may find out who the client is, but not act
+// as it. Errors are *smb2.Errors; StatusPipeNotAvailable means that another try may succeed.
 func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File, error) {
 	path := `\\` + server + `\pipe\` + name
 	nt := `\??\UNC\` + server + `\pipe\` + name
@@ -176,11 +177,13 @@ func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File
 		_ = windows.CloseHandle(h)
 		return nil, &smb2.Error{Op: smb2.OpOpenPipe, Path: path, Err: err}
 	}
-	// An *os.File on a handle for overlapped operations has deadlines, and cancels what is pending by CancelIoEx.
+	// An *os.File on a handle for overlapped operations has deadlines, and cancels what is pending
+	// by CancelIoEx.
 	return os.NewFile(uintptr(h), path), nil
 }
 
-// messageMode prepares a pipe. What the system takes for a file, an *os.File would not read and write at once.
+// messageMode prepares a pipe. What the system takes for a file, an *os.File would not read and
+// write at once.
 func messageMode(h windows.Handle) error {
 	kind, err := windows.GetFileType(h)
 	if err != nil || kind != windows.FILE_TYPE_PIPE {
@@ -208,7 +211,8 @@ func cancellable[T any](ctx context.Context, f func() (T, smb2.Status)) (T, smb2
 	defer runtime.UnlockOSThread()
 	var thread windows.Handle
 	self := windows.CurrentProcess()
-	if err := windows.DuplicateHandle(self, windows.CurrentThread(), self, &thread, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {
+	err := windows.DuplicateHandle(self, windows.CurrentThread(), self, &thread, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	if err != nil {
 		return none, 0, fmt.Errorf("handle of the thread: %w", err)
 	}
 	ended, watched := make(chan struct{}), make(chan struct{})

@@ -17,27 +17,30 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// A SystemDialer opens named pipes, and shares, by the SMB client of Windows itself: with the log-on of the process, or that of the thread
-// where it impersonates somebody, and with whatever the system's administrator has set of SMB. On others than Windows its
-// methods return errors that match [errors.ErrUnsupported]. The zero value is ready for use; its fields must not be changed
+// A SystemDialer opens named pipes, and shares, by the SMB client of Windows itself: with the
+// log-on of the process, or that of the thread where it impersonates somebody, and with whatever
+// the system's administrator has set of SMB. On others than Windows its methods return errors that
+// match [errors.ErrUnsupported]. The zero value is ready for use; its fields must not be changed
 // once it is used, and its methods may be called by several goroutines at once.
 //
-// Sessions with servers are the system's: it makes, shares and ends them. There is nothing to close but pipes and shares.
+// Sessions with servers are the system's: it makes, shares and ends them. There is nothing to close
+// but pipes and shares.
 type SystemDialer struct {
-	// PipeTimeout is how long a pipe whose service is not ready is waited for, see [Dialer]. Zero means until the context's
-	// deadline, or 30 s where it has none.
+	// PipeTimeout is how long a pipe whose service is not ready is waited for, see [Dialer]. Zero
+	// means until the context's deadline, or 30 s where it has none.
 	PipeTimeout time.Duration
-	// Identify lets the server find out who the client is, but not act as it. Otherwise it may do so on its own machine, as
-	// servers of MS-FSRVP on Windows need it.
+	// Identify lets the server find out who the client is, but not act as it. Otherwise it may do
+	// so on its own machine, as servers of MS-FSRVP on Windows need it.
 	Identify bool
 }
 
 var _ dcerpc.Dialer = (*SystemDialer)(nil)
 
-// DialRPC opens a pipe of server, a host name or an address, or "." for this machine. Endpoint is the pipe's name as in
-// [Dialer.DialRPC]. The pipe is read and written in messages: Write takes whole PDUs and parts of them, and sends each PDU as
-// one. A Write that hits a deadline has sent nothing of what it does not count. The context bounds the opening alone: the system's call
-// is cancelled with it.
+// DialRPC opens a pipe of server, a host name or an address, or "." for this machine. Endpoint is
+// the pipe's name as in [Dialer.DialRPC]. The pipe is read and written in messages: Write takes
+// whole PDUs and parts of them, and sends each PDU as one. A Write that hits a deadline has sent
+// nothing of what it does not count. The context bounds the opening alone: the system's call is
+// cancelled with it.
 //
 // Errors are *Errors with the system's NTSTATUS.
 func (d *SystemDialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {

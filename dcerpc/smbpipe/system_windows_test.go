@@ -202,8 +202,8 @@ func fragmentOf(t *testing.T, n int) []byte {
 	return b
 }
 
-// TestSystemPipeMessages: whatever the pieces that are written, each PDU is one message, and whatever the pieces that are
-// read, nothing is lost.
+// TestSystemPipeMessages: whatever the pieces that are written, each PDU is one message, and
+// whatever the pieces that are read, nothing is lost.
 func TestSystemPipeMessages(t *testing.T) {
 	client, server := systemPair(t, new(SystemDialer))
 	a, b := fragmentOf(t, 100), fragmentOf(t, 60000)

@@ -12,16 +12,19 @@ import (
 type AcceptorConfig struct {
 	// Package is the security package. Empty means Negotiate.
 	Package Package
-	// Credentials are the service's account and its password. Nil means the log-on of the process; a service that runs as
-	// LocalSystem or NetworkService accepts what is for the machine's account.
+	// Credentials are the service's account and its password. Nil means the log-on of the process;
+	// a service that runs as LocalSystem or NetworkService accepts what is for the machine's
+	// account.
 	Credentials *Credentials
 }
 
-// An Acceptor starts contexts for a server (dcerpc.Acceptor). It may be used by several goroutines at once.
+// An Acceptor starts contexts for a server (dcerpc.Acceptor). It may be used by several goroutines
+// at once.
 //
-// Clients are who the system says that they are: SIDs are those of the access token that it makes for them, with the groups
-// of this machine, and without those that are for denying alone, as UAC makes them of local administrators. Anonymous
-// clients, and those that the system has no token of, are refused.
+// Clients are who the system says that they are: SIDs are those of the access token that it makes
+// for them, with the groups of this machine, and without those that are for denying alone, as UAC
+// makes them of local administrators. Anonymous clients, and those that the system has no token of,
+// are refused.
 type Acceptor struct {
 	p *provider
 	c *credentials
@@ -29,8 +32,8 @@ type Acceptor struct {
 
 var _ dcerpc.Acceptor = (*Acceptor)(nil)
 
-// NewAcceptor returns an Acceptor. It fails where the system does not have the package, or no such credentials: errors are
-// *Errors. The caller closes it when it is of no use any more.
+// NewAcceptor returns an Acceptor. It fails where the system does not have the package, or no such
+// credentials: errors are *Errors. The caller closes it when it is of no use any more.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	sys, err := newSecur32()
 	if err != nil {
@@ -99,7 +102,8 @@ func (c *credentials) close() bool {
 	return !was
 }
 
-// Close releases the credentials, once the contexts that there are have ended. Later contexts fail with ErrClosed.
+// Close releases the credentials, once the contexts that there are have ended. Later contexts fail
+// with ErrClosed.
 func (a *Acceptor) Close() error {
 	if !a.c.close() {
 		return ErrClosed
@@ -117,7 +121,8 @@ func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	}
 	c := newContext(a.p, level, "")
 	c.h.share(a.c)
-	c.flags = flagMutualAuth | flagUseDCEStyle | flagReplayDetect | flagSequenceDetect | flagConfidentiality | flagAcceptIntegrity
+	c.flags = flagMutualAuth | flagUseDCEStyle | flagReplayDetect | flagSequenceDetect | flagConfidentiality |
+		flagAcceptIntegrity
 	c.acceptor = true
 	c.step = c.accept
 	return c, nil

@@ -107,9 +107,10 @@ func (h *handles) release() {
 
 var errOver = errors.New("sspi: a token after the last one")
 
-// Step takes the peer's token and gives the next one, as dcerpc.Context says. The system may ask a domain controller
-// meanwhile, and cannot be interrupted: where ctx ends first, Step returns its error, the context is of no use any more, and
-// the handles are released when the system's call returns.
+// Step takes the peer's token and gives the next one, as dcerpc.Context says. The system may ask a
+// domain controller meanwhile, and cannot be interrupted: where ctx ends first, Step returns its
+// error, the context is of no use any more, and the handles are released when the system's call
+// returns.
 func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	step := c.step
 	switch {
@@ -133,7 +134,8 @@ func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, e
 		done bool
 		err  error
 	}
-	// The goroutine works on a context of its own, which is taken over if somebody still waits for it.
+	// The goroutine works on a context of its own, which is taken over if somebody still waits for
+	// it.
 	own, finished := *c, make(chan result, 1)
 	in = append([]byte(nil), in...)
 	go func() {
@@ -224,7 +226,8 @@ func (c *Context) establish() error {
 			return c.failure("QueryContextAttributes", s)
 		}
 		if max(sizes.maxSignature, sizes.securityTrailer) > leastToken {
-			return fmt.Errorf("sspi: %s: signatures of %d bytes are too long", c.p.pkg, max(sizes.maxSignature, sizes.securityTrailer))
+			return fmt.Errorf("sspi: %s: signatures of %d bytes are too long", c.p.pkg,
+				max(sizes.maxSignature, sizes.securityTrailer))
 		}
 		c.sizes = sizes
 	}
@@ -252,8 +255,8 @@ func splitName(name string) (account, domain string) {
 	return name, ""
 }
 
-// TokenSize is what the package says of its signatures (cbMaxSignature) and of sealed messages (cbSecurityTrailer). It is
-// zero before the exchange is over, and for levels that protect nothing.
+// TokenSize is what the package says of its signatures (cbMaxSignature) and of sealed messages
+// (cbSecurityTrailer). It is zero before the exchange is over, and for levels that protect nothing.
 func (c *Context) TokenSize(level dcerpc.AuthLevel) int {
 	switch level {
 	case dcerpc.LevelPrivacy:
@@ -264,7 +267,8 @@ func (c *Context) TokenSize(level dcerpc.AuthLevel) int {
 	return 0
 }
 
-// Protection reports, once the exchange is over, whether the system lets messages be signed and sealed.
+// Protection reports, once the exchange is over, whether the system lets messages be signed and
+// sealed.
 func (c *Context) Protection() (sign, seal bool) {
 	integrity := uint32(flagInitIntegrity)
 	if c.acceptor {
@@ -274,12 +278,13 @@ func (c *Context) Protection() (sign, seal bool) {
 	return sign, sign && c.granted&flagConfidentiality != 0
 }
 
-// buffers are what the system is given of a message, in the order of RPC: what is signed alone is read-only, with a
-// checksum.
+// buffers are what the system is given of a message, in the order of RPC: what is signed alone is
+// read-only, with a checksum.
 //
 //	| Header, read-only | Body | Trailer, read-only | token |
 //
-// Without header signing Kerberos gets body and token alone (MS-RPCE 3.3.1.5.2.2); NTLM signs all of it in any case.
+// Without header signing Kerberos gets body and token alone (MS-RPCE 3.3.1.5.2.2); NTLM signs all
+// of it in any case.
 func (c *Context) buffers(m *dcerpc.Message, token []byte) []secBuffer {
 	body := secBuffer{bufferData, m.Body}
 	last := secBuffer{bufferToken, token}
@@ -293,7 +298,8 @@ func (c *Context) buffers(m *dcerpc.Message, token []byte) []secBuffer {
 // A protector is a function of the system for a message.
 type protector func(ctx secHandle, message []secBuffer) Status
 
-// protect signs or seals a message. The token has its final length before: header signing covers it.
+// protect signs or seals a message. The token has its final length before: header signing covers
+// it.
 func (c *Context) protect(function string, f protector, m *dcerpc.Message, token []byte, size int) error {
 	if len(token) != size {
 		return fmt.Errorf("sspi: %d bytes of room for a token of %d", len(token), size)
@@ -303,8 +309,8 @@ func (c *Context) protect(function string, f protector, m *dcerpc.Message, token
 		return err
 	}
 	if n := len(b[len(b)-1].data); n != size {
-		return fmt.Errorf("sspi: %s: %s made a token of %d bytes, and has said that it makes %d; use NTLM or Negotiate in its place, "+
-			"or an encryption type that is AES", c.p.pkg, function, n, size)
+		return fmt.Errorf("sspi: %s: %s made a token of %d bytes, and has said that it makes %d; "+
+			"use NTLM or Negotiate in its place, or an encryption type that is AES", c.p.pkg, function, n, size)
 	}
 	return nil
 }
@@ -359,11 +365,12 @@ func (c *Context) Unseal(m dcerpc.Message, token []byte) error {
 	return err
 }
 
-// Identity is, once the exchange is over, the client on an acceptor; on an initiator with Kerberos the service.
+// Identity is, once the exchange is over, the client on an acceptor; on an initiator with Kerberos
+// the service.
 func (c *Context) Identity() dcerpc.Identity { return c.identity }
 
-// Close releases the handles of the system, when the calls that are underway have returned. It may be called at any time, and again; later
-// calls fail with ErrClosed.
+// Close releases the handles of the system, when the calls that are underway have returned. It may
+// be called at any time, and again; later calls fail with ErrClosed.
 func (c *Context) Close() error {
 	c.h.close()
 	return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
-// A fake is a secur32 that answers as Microsoft's documentation of sspi.h says. Its packages are those of this module, so that the
-// tokens and the signatures are real ones.
+// A fake is a secur32 that answers as Microsoft's documentation of sspi.h says. Its packages are
+// those of this module, so that the tokens and the signatures are real ones.
 //
 // What it holds its caller to:
 //
@@ -225,7 +225,8 @@ func levelOf(flags, integrity uint32) dcerpc.AuthLevel {
 	return dcerpc.LevelInsecureConnect
 }
 
-func (f *fake) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer) (secHandle, uint32, Status) {
+func (f *fake) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer,
+) (secHandle, uint32, Status) {
 	if s, ok := f.fails("InitializeSecurityContext"); ok {
 		return secHandle{}, 0, s
 	}
@@ -250,7 +251,8 @@ func (f *fake) initializeSecurityContext(cred secHandle, ctx *secHandle, target 
 	return f.step(h, ctx, x, flags, in, out)
 }
 
-func (f *fake) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer) (secHandle, uint32, Status) {
+func (f *fake) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer,
+) (secHandle, uint32, Status) {
 	if s, ok := f.fails("AcceptSecurityContext"); ok {
 		return secHandle{}, 0, s
 	}

@@ -8,16 +8,18 @@ import (
 type InitiatorConfig struct {
 	// Package is the security package. Empty means Negotiate.
 	Package Package
-	// Credentials are an account and its password. Nil means the log-on of the process, or of the thread where that
-	// impersonates somebody.
+	// Credentials are an account and its password. Nil means the log-on of the process, or of the
+	// thread where that impersonates somebody.
 	Credentials *Credentials
-	// Identify lets the server find out who the client is, but not act as it (RPC_C_IMP_LEVEL_IDENTIFY): enough for an agent of
-	// this module. Otherwise it may do so on its own machine (RPC_C_IMP_LEVEL_IMPERSONATE), as servers on Windows need.
+	// Identify lets the server find out who the client is, but not act as it
+	// (RPC_C_IMP_LEVEL_IDENTIFY): enough for an agent of this module. Otherwise it may do so on its
+	// own machine (RPC_C_IMP_LEVEL_IMPERSONATE), as servers on Windows need.
 	Identify bool
 }
 
-// An Initiator starts contexts for a client (dcerpc.Initiator). It may be used by several goroutines at once, and holds
-// nothing that has to be closed: every context has handles of its own, and so sees the log-on as it then is.
+// An Initiator starts contexts for a client (dcerpc.Initiator). It may be used by several
+// goroutines at once, and holds nothing that has to be closed: every context has handles of its
+// own, and so sees the log-on as it then is.
 type Initiator struct {
 	p        *provider
 	identify bool
@@ -25,8 +27,8 @@ type Initiator struct {
 
 var _ dcerpc.Initiator = (*Initiator)(nil)
 
-// NewInitiator returns an Initiator. It fails where the system does not have the package, or no such credentials: errors
-// are *Errors.
+// NewInitiator returns an Initiator. It fails where the system does not have the package, or no
+// such credentials: errors are *Errors.
 func NewInitiator(cfg *InitiatorConfig) (*Initiator, error) {
 	sys, err := newSecur32()
 	if err != nil {
@@ -54,8 +56,8 @@ func newInitiator(sys secur32, cfg *InitiatorConfig) (*Initiator, error) {
 // AuthType is RPC_C_AUTHN_GSS_NEGOTIATE, RPC_C_AUTHN_GSS_KERBEROS or RPC_C_AUTHN_WINNT.
 func (i *Initiator) AuthType() dcerpc.AuthType { return i.p.typ }
 
-// NewContext starts a context. Target is the service principal name, "host/fs1.example.com". It returns a *Context, which is
-// to be closed; dcerpc does.
+// NewContext starts a context. Target is the service principal name, "host/fs1.example.com". It
+// returns a *Context, which is to be closed; dcerpc does.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	cred, err := i.p.acquire()
 	if err != nil {

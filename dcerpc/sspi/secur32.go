@@ -2,9 +2,10 @@ package sspi
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc"
 
-// A secur32 is what this package calls of the system: the functions of secur32.dll, one method each, with Go's slices and strings in place of
-// pointers. Their documentation is Microsoft's, of sspi.h. The tests have another one, which answers as that documentation
-// says. It is used by several goroutines at once.
+// A secur32 is what this package calls of the system: the functions of secur32.dll, one method
+// each, with Go's slices and strings in place of pointers. Their documentation is Microsoft's, of
+// sspi.h. The tests have another one, which answers as that documentation says. It is used by
+// several goroutines at once.
 //
 // A method that fills a buffer cuts its data to what was written.
 type secur32 interface {
@@ -14,10 +15,13 @@ type secur32 interface {
 	acquireCredentialsHandle(name string, use uint32, id *Credentials) (secHandle, Status)
 	freeCredentialsHandle(cred secHandle) Status
 
-	// initializeSecurityContext is called first without a context and without a token. It writes the next token to out.
-	initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer) (next secHandle, granted uint32, s Status)
+	// initializeSecurityContext is called first without a context and without a token. It writes
+	// the next token to out.
+	initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer) (
+		next secHandle, granted uint32, s Status)
 	// acceptSecurityContext is called first without a context.
-	acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer) (next secHandle, granted uint32, s Status)
+	acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer) (
+		next secHandle, granted uint32, s Status)
 	completeAuthToken(ctx secHandle, token *secBuffer) Status
 	deleteSecurityContext(ctx secHandle) Status
 
@@ -72,8 +76,8 @@ const (
 	credOutbound = 2 // SECPKG_CRED_OUTBOUND
 )
 
-// Requirements of a context (ISC_REQ_*), and what was granted (ISC_RET_*). Up to and including USE_DCE_STYLE those of
-// acceptors (ASC_REQ_*, ASC_RET_*) are the same.
+// Requirements of a context (ISC_REQ_*), and what was granted (ISC_RET_*). Up to and including
+// USE_DCE_STYLE those of acceptors (ASC_REQ_*, ASC_RET_*) are the same.
 const (
 	flagMutualAuth      = 0x00000002
 	flagReplayDetect    = 0x00000004

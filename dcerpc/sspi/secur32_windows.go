@@ -225,25 +225,27 @@ func (x *exchange) finish(out *secBuffer, s Status) (secHandle, uint32, Status) 
 	return x.next, x.granted, s
 }
 
-func (system) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer) (secHandle, uint32, Status) {
+func (system) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer,
+) (secHandle, uint32, Status) {
 	name, err := windows.UTF16PtrFromString(target)
 	if err != nil {
 		return secHandle{}, 0, StatusInvalidParameter
 	}
 	x := newExchange(ctx, in, out)
-	s := call(procInitializeSecurityContext, uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(x.old)), uintptr(unsafe.Pointer(name)),
-		uintptr(flags), 0, nativeDataRep, uintptr(unsafe.Pointer(x.given)), 0, uintptr(unsafe.Pointer(&x.next)),
+	s := call(procInitializeSecurityContext, uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(x.old)),
+		uintptr(unsafe.Pointer(name)), uintptr(flags), 0, nativeDataRep, uintptr(unsafe.Pointer(x.given)), 0, uintptr(unsafe.Pointer(&x.next)),
 		uintptr(unsafe.Pointer(x.room)), uintptr(unsafe.Pointer(&x.granted)), uintptr(unsafe.Pointer(&x.expiry)))
 	return x.finish(out, s)
 }
 
-func (system) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer) (secHandle, uint32, Status) {
+func (system) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32, in []byte, out *secBuffer,
+) (secHandle, uint32, Status) {
 	x := newExchange(ctx, in, out)
 	if x.given == nil {
 		return secHandle{}, 0, StatusInvalidToken // a client that begins with nothing
 	}
-	s := call(procAcceptSecurityContext, uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(x.old)), uintptr(unsafe.Pointer(x.given)),
-		uintptr(flags), nativeDataRep, uintptr(unsafe.Pointer(&x.next)), uintptr(unsafe.Pointer(x.room)),
+	s := call(procAcceptSecurityContext, uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(x.old)),
+		uintptr(unsafe.Pointer(x.given)), uintptr(flags), nativeDataRep, uintptr(unsafe.Pointer(&x.next)), uintptr(unsafe.Pointer(x.room)),
 		uintptr(unsafe.Pointer(&x.granted)), uintptr(unsafe.Pointer(&x.expiry)))
 	return x.finish(out, s)
 }
@@ -307,7 +309,8 @@ func (system) token(ctx secHandle) (clientToken, Status) {
 	return out, StatusOK
 }
 
-// readToken reads the user, the groups that are enabled, and the privileges that matter to a backup.
+// readToken reads the user, the groups that are enabled, and the privileges that matter to a
+// backup.
 func readToken(t windows.Token) (out clientToken, err error) {
 	user, err := t.GetTokenUser()
 	if err != nil {
@@ -365,7 +368,8 @@ func readPrivileges(t windows.Token) (out dcerpc.Privileges, err error) {
 	}
 }
 
-// protection calls one of the four functions for messages, and cuts the buffers to what it says of them.
+// protection calls one of the four functions for messages, and cuts the buffers to what it says of
+// them.
 func protection(message []secBuffer, f func(desc *rawBufferDesc) Status) Status {
 	desc, raw := describe(message)
 	if s := f(desc); s != StatusOK {
@@ -379,8 +383,8 @@ func protection(message []secBuffer, f func(desc *rawBufferDesc) Status) Status 
 	return StatusOK
 }
 
-// The quality of protection is the default one everywhere, and sequence numbers are the package's own, as the context detects
-// messages out of sequence.
+// The quality of protection is the default one everywhere, and sequence numbers are the package's
+// own, as the context detects messages out of sequence.
 
 func (system) encryptMessage(ctx secHandle, message []secBuffer) Status {
 	return protection(message, func(desc *rawBufferDesc) Status {
@@ -391,7 +395,8 @@ func (system) encryptMessage(ctx secHandle, message []secBuffer) Status {
 func (system) decryptMessage(ctx secHandle, message []secBuffer) Status {
 	return protection(message, func(desc *rawBufferDesc) Status {
 		var quality uint32
-		return call(procDecryptMessage, uintptr(unsafe.Pointer(&ctx)), uintptr(unsafe.Pointer(desc)), 0, uintptr(unsafe.Pointer(&quality)))
+		return call(procDecryptMessage, uintptr(unsafe.Pointer(&ctx)), uintptr(unsafe.Pointer(desc)), 0,
+			uintptr(unsafe.Pointer(&quality)))
 	})
 }
 
@@ -404,6 +409,7 @@ func (system) makeSignature(ctx secHandle, message []secBuffer) Status {
 func (system) verifySignature(ctx secHandle, message []secBuffer) Status {
 	return protection(message, func(desc *rawBufferDesc) Status {
 		var quality uint32
-		return call(procVerifySignature, uintptr(unsafe.Pointer(&ctx)), uintptr(unsafe.Pointer(desc)), 0, uintptr(unsafe.Pointer(&quality)))
+		return call(procVerifySignature, uintptr(unsafe.Pointer(&ctx)), uintptr(unsafe.Pointer(desc)), 0,
+			uintptr(unsafe.Pointer(&quality)))
 	})
 }

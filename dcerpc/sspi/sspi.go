@@ -60,12 +60,13 @@ var (
 
 // Credentials are an account and its password.
 type Credentials struct {
-	// Domain is the account's domain or realm, or the machine that a local account is of; empty with a User that is a
-	// principal name, "backup@example.com".
+	// Domain is the account's domain or realm, or the machine that a local account is of; empty
+	// with a User that is a principal name, "backup@example.com".
 	Domain string
 	// User is the account's name; it may not be empty.
 	User string
-	// Password is the account's password. It is kept for as long as whatever it is given to, as it is.
+	// Password is the account's password. It is kept for as long as whatever it is given to, as it
+	// is.
 	Password string
 }
 

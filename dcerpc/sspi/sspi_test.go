@@ -75,8 +75,8 @@ func (who) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	return err
 }
 
-// TestRPC runs real calls with all packages, at all levels, with header signing and without: both sides by SSPI, and each of
-// them against this module's own mechanism.
+// TestRPC runs real calls with all packages, at all levels, with header signing and without: both
+// sides by SSPI, and each of them against this module's own mechanism.
 func TestRPC(t *testing.T) {
 	for _, p := range []Package{Negotiate, Kerberos, NTLM} {
 		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureConnect, dcerpc.LevelPacket, dcerpc.LevelIntegrity, dcerpc.LevelPrivacy} {
@@ -283,7 +283,8 @@ func TestTampering(t *testing.T) {
 	}
 }
 
-// TestTokenLength: header signing covers the token's length, so that it has to be the one that was said.
+// TestTokenLength: header signing covers the token's length, so that it has to be the one that was
+// said.
 func TestTokenLength(t *testing.T) {
 	f := newFake(t)
 	ic, ac := contexts(t, f, Kerberos, dcerpc.LevelPrivacy)
@@ -381,7 +382,8 @@ func TestNobody(t *testing.T) {
 	require.ErrorIs(t, err, errOver)
 }
 
-// TestStepEnds: the system cannot be interrupted, and Step returns all the same. The handles are released when the system has.
+// TestStepEnds: the system cannot be interrupted, and Step returns all the same. The handles are
+// released when the system has.
 func TestStepEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

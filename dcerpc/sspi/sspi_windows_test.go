@@ -16,8 +16,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// The tests against an agent run where FSRVP_WINDOWS_AGENT is its "HOST:PORT"; the log-on of the process, by Kerberos, is an account
-// that may call it, FSRVP_WINDOWS_USER, whose password is FSRVP_WINDOWS_PASSWORD. In CI the process runs in Wine (.ci/wine).
+// The tests against an agent run where FSRVP_WINDOWS_AGENT is its "HOST:PORT"; the log-on of the
+// process, by Kerberos, is an account that may call it, FSRVP_WINDOWS_USER, whose password is
+// FSRVP_WINDOWS_PASSWORD. In CI the process runs in Wine (.ci/wine).
 
 // inWine reports whether the system is Wine.
 func inWine() bool {
@@ -140,7 +141,8 @@ func TestNegotiateToAgent(t *testing.T) {
 	}
 }
 
-// TestHeaderSigning: Windows signs headers by read-only buffers, and Wine ignores those, so that the agent refuses the first call.
+// TestHeaderSigning: Windows signs headers by read-only buffers, and Wine ignores those, so that
+// the agent refuses the first call.
 func TestHeaderSigning(t *testing.T) {
 	agent(t)
 	auth, err := NewInitiator(&InitiatorConfig{Package: Kerberos})
@@ -186,7 +188,8 @@ func TestGivenCredentials(t *testing.T) {
 	}
 }
 
-// An undemanding initiator takes what it gets. Wine's NTLM does not say what it has granted, so that an Initiator refuses it.
+// An undemanding initiator takes what it gets. Wine's NTLM does not say what it has granted, so
+// that an Initiator refuses it.
 type undemanding struct{ *Initiator }
 
 func (u undemanding) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
@@ -255,7 +258,8 @@ func shakeHands(t *testing.T, initiator, acceptor dcerpc.Context) error {
 	return nil
 }
 
-// TestKerberosPair: initiator and acceptor of the system. Wine has no token of the client, so that the exchange ends there with ErrNobody.
+// TestKerberosPair: initiator and acceptor of the system. Wine has no token of the client, so that
+// the exchange ends there with ErrNobody.
 func TestKerberosPair(t *testing.T) {
 	_, host := agent(t)
 	i, err := NewInitiator(&InitiatorConfig{Package: Kerberos})
@@ -310,8 +314,9 @@ func checkMessages(t *testing.T, a, b *Context, signHeader bool) {
 	require.Error(t, err)
 }
 
-// TestNTLMPair has the system's NTLM on both sides. Wine's acceptor is ntlm_auth with a winbindd that knows the account, as one of the machine
-// FSRVP_WINDOWS_NTLM. It does not say who the client is nor what is granted, and cannot read the client's messages.
+// TestNTLMPair has the system's NTLM on both sides. Wine's acceptor is ntlm_auth with a winbindd
+// that knows the account, as one of the machine FSRVP_WINDOWS_NTLM. It does not say who the client
+// is nor what is granted, and cannot read the client's messages.
 func TestNTLMPair(t *testing.T) {
 	machine := os.Getenv("FSRVP_WINDOWS_NTLM")
 	if inWine() && machine == "" {

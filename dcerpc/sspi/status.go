@@ -2,7 +2,8 @@ package sspi
 
 import "fmt"
 
-// A Status is a SECURITY_STATUS. As an error it says what it is called, what it means and what can be done about it.
+// A Status is a SECURITY_STATUS. As an error it says what it is called, what it means and what can
+// be done about it.
 type Status uint32
 
 // The statuses that something depends on.

@@ -18,7 +18,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// The tests run where FSRVP_WINDOWS_UNC is a share, `\\server\share`, to which files may be written. In CI it is one of Wine's.
+// The tests run where FSRVP_WINDOWS_UNC is a share, `\\server\share`, to which files may be
+// written. In CI it is one of Wine's.
 func systemShareOf(t *testing.T) (*FS, string) {
 	unc := os.Getenv("FSRVP_WINDOWS_UNC")
 	if unc == "" {
