@@ -26,9 +26,9 @@ type framer struct {
 	framing
 	limit   int // bytes of a message to keep
 	buffers *account
-	// wanted reports whether a message is wanted whole, by its first headSize bytes, which are all there. Of others no more
-	// than these are kept, and handed out. Nil means that all are wanted.
-	wanted func(head []byte) bool
+	// wanted reports whether a message of some size is wanted whole, by its first headSize bytes, which are all there. Of others
+	// no more than these are kept, and handed out. Nil means that all are wanted.
+	wanted func(head []byte, size int) bool
 	// message takes a message of which the first good bytes are there, and the rest, where it is not, is zero
 	// because of why. size is what it should have; beyond limit nothing is kept.
 	message func(b []byte, good, size int, why Reason, at moment)
@@ -85,7 +85,7 @@ func (f *framer) whole(b *[]byte, at moment) bool {
 		return true
 	}
 	keep := min(n, f.limit)
-	if f.wanted != nil && keep > headSize && len(*b) >= headSize && !f.wanted((*b)[:headSize]) {
+	if f.wanted != nil && keep > headSize && len(*b) >= headSize && !f.wanted((*b)[:headSize], n) {
 		keep = headSize
 	}
 	if keep > len(*b) {
@@ -117,7 +117,7 @@ func (f *framer) collect(b []byte, at moment) []byte {
 		if len(f.buf) < min(n, f.limit, headSize) {
 			return b
 		}
-		if f.keep = min(n, f.limit); f.wanted != nil && f.keep > headSize && f.good >= headSize && !f.wanted(f.buf[:headSize]) {
+		if f.keep = min(n, f.limit); f.wanted != nil && f.keep > headSize && f.good >= headSize && !f.wanted(f.buf[:headSize], n) {
 			f.keep = headSize
 		}
 	}

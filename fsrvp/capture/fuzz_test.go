@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 )
 
 // FuzzCalls decodes any bytes as a file: no panic, and what is yielded is consistent.
@@ -19,9 +22,18 @@ func FuzzCalls(f *testing.F) {
 	b, err := io.ReadAll(g)
 	require.NoError(f, err)
 	f.Add(b)
+	for _, name := range []string{"smb210-hmac-ntlm", "smb311-gmac-ntlm", "smb311-aes256ccm-ntlm", "smb311-gmac-krb5", "smb311-aes128gcm-krb5"} {
+		b, err := os.ReadFile("testdata/sealed/" + name + ".pcap")
+		require.NoError(f, err)
+		f.Add(b)
+	}
 	kt := find(f, "13").keys(f)
+	tickets, err := krb5.LoadTickets("testdata/sealed/ccache")
+	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		checkAny(t, b, &Config{Keytab: kt, MaxBuffered: 1 << 20, MaxConnections: 64})
+		checkAny(t, b, &Config{
+			Keytab: kt, Tickets: tickets, NTHashes: passwords(backupPassword), MaxBuffered: 1 << 20, MaxConnections: 64,
+		})
 	})
 }
 

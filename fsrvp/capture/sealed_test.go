@@ -341,3 +341,43 @@ func TestKeptSealed(t *testing.T) {
 		}
 	}
 }
+
+// TestFileDataSigned checks the signatures of file data too, where the key is known and the message is not too long.
+func TestFileDataSigned(t *testing.T) {
+	var sum Summary
+	d := newDecoder((&Config{Summary: &sum, MaxMessage: 64 << 10}).withDefaults())
+	s := &stream{d: d}
+	s.buffers.budget = &d.buffers
+	c := newSMBConn(s)
+	ch := new(channel)
+	ch.establish(smb2.NegotiateResponse{Dialect: smb2.Dialect311, Signing: 1}, []byte("0123456789abcdef"), smb2.Preauth{1})
+	c.channels[7] = ch
+	w := smbWriter{session: 7, tree: 1}
+	message := func(size int) []byte {
+		b := w.message(smb2.Read, smb2.FlagResponse, 0, smb2ReadResponse(make([]byte, size)))
+		ch.signer.Sign(b[netbiosHeader:])
+		return b
+	}
+	send := func(b []byte) {
+		for len(b) > 0 {
+			n := min(len(b), 1460)
+			c.data(false, b[:n], moment{})
+			b = b[n:]
+		}
+	}
+	send(message(20000))
+	require.EqualValues(t, 1, sum.Signatures)
+	require.Empty(t, sum.Problems)
+	changed := message(20000)
+	changed[15000] ^= 1
+	send(changed)
+	require.EqualValues(t, 2, sum.Signatures)
+	require.True(t, hasProblem(sum, ErrTampered, "SMB READ response"))
+	send(message(100 << 10))
+	require.EqualValues(t, 2, sum.Signatures, "longer than MaxMessage")
+	d.buffers.left = d.cfg.MaxBuffered / 3
+	send(message(20000))
+	require.EqualValues(t, 2, sum.Signatures, "no room for what is not needed")
+	require.Len(t, sum.Problems, 1)
+	require.Zero(t, s.buffers.held)
+}

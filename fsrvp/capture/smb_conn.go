@@ -55,7 +55,7 @@ func newSMBConn(s *stream) *smbConn {
 			c.message(f == &c.frames[1], b[netbiosHeader:max(good, netbiosHeader)], size-netbiosHeader, why, at)
 		}
 		f.broken = c.broken
-		f.wanted = func(head []byte) bool { return c.wanted(f == &c.frames[1], head[netbiosHeader:]) }
+		f.wanted = func(head []byte, size int) bool { return c.wanted(head[netbiosHeader:], size) }
 	}
 	return c
 }

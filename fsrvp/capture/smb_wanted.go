@@ -6,8 +6,9 @@ import "github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 // files, which is most of what SMB carries, is not collected: of a READ or WRITE about something else than a pipe, of a listing,
 // and of an encrypted message whose key is not known the head says all that matters.
 //
-// Where the key of signatures is known, a signed message is wanted.
-func (c *smbConn) wanted(fromClient bool, head []byte) bool {
+// Where the key of signatures is known, a signed message is wanted that is not longer than Config.MaxMessage, as long as half of what may
+// be buffered is free.
+func (c *smbConn) wanted(head []byte, size int) bool {
 	switch string(head[:4]) {
 	case smb2.Magic:
 	case smb2.MagicTransform:
@@ -22,7 +23,9 @@ func (c *smbConn) wanted(fromClient bool, head []byte) bool {
 		return false
 	}
 	if ch := c.channels[h.SessionID]; h.Flags&smb2.FlagSigned != 0 && ch != nil && ch.signer != nil {
-		return true
+		if cfg := &c.d.cfg; size <= cfg.MaxMessage && c.d.buffers.left > cfg.MaxBuffered/2 {
+			return true
+		}
 	}
 	if h.NextCommand != 0 {
 		return true // of a compound, any part may be about a pipe

@@ -180,7 +180,7 @@ func TestInterleaved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const connections = 10000
-			g := newTraffic(40<<20, connections, 64<<10)
+			g := newTraffic(25<<20, connections, 64<<10)
 			g.bySegment = true
 			prepare(g)
 			var before runtime.MemStats
