@@ -6,8 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -254,4 +258,61 @@ func TestHelperIsClosed(t *testing.T) {
 	require.False(t, f.Helper().Running)
 	require.NoError(t, f.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
 	require.Empty(t, f.state().Registry)
+}
+
+// TestToolsHelperKilled kills and stops the helper on real databases at random moments: what was asked for is done, and nothing is left. FSRVP_SAMBA_ROUNDS is
+// how often.
+func TestToolsHelperKilled(t *testing.T) {
+	rounds := 6
+	if text := os.Getenv("FSRVP_SAMBA_ROUNDS"); text != "" {
+		var err error
+		rounds, err = strconv.Atoi(text)
+		require.NoError(t, err)
+	}
+	base := t.TempDir()
+	o := newOffline(t, byHelper, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n\tread only = no\n")
+	o.Shares = byHelper.new(t, Config{SmbConf: o.conf, CommandTimeout: time.Minute, HelperTimeout: time.Second, restartDelay: time.Millisecond})
+	share := backend.Share{Name: "data", Path: base}
+	hurt := func(do func() error) {
+		t.Helper()
+		require.Eventually(t, func() bool { return o.Helper().Running }, time.Minute, time.Millisecond)
+		p := o.helper.process.Load()
+		if p == nil {
+			return
+		}
+		sig := syscall.SIGKILL
+		if rand.IntN(3) == 0 {
+			sig = syscall.SIGSTOP
+		}
+		timer := time.AfterFunc(rand.N(15*time.Millisecond), func() {
+			select {
+			case <-p.ended:
+			default:
+				_ = syscall.Kill(p.cmd.Process.Pid, sig) // it may just have ended
+			}
+		})
+		defer timer.Stop()
+		require.NoError(t, do())
+	}
+	for range rounds {
+		list := writable(share, 3)
+		hurt(func() error { return o.ExposeShares(t.Context(), list) })
+		own, _, err := o.List(t.Context(), backend.Owner{})
+		require.NoError(t, err)
+		require.Len(t, own, 3)
+		for _, s := range own {
+			require.False(t, s.Partial)
+		}
+		hurt(func() error { return o.SealShares(t.Context(), list) })
+		for _, e := range list {
+			got := o.shown(e.Name)
+			require.Equal(t, "Yes", got["read only"])
+			require.Equal(t, "Yes", got["available"])
+			require.Equal(t, base, got["path"])
+			require.Equal(t, e.Snapshot.ID.String(), got[marker])
+		}
+		hurt(func() error { return o.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)) })
+		require.Empty(t, o.run("net", "conf", "listshares"))
+	}
+	t.Logf("%+v", o.Helper())
 }

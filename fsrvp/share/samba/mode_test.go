@@ -3,9 +3,11 @@
 package samba
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,4 +55,47 @@ func quickDir(t testing.TB) string {
 	}
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir
+}
+
+// A logCounter counts the programs that ran, by the log.
+type logCounter struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (c *logCounter) logger() *slog.Logger { return slog.New(programHandler{slog.DiscardHandler, c}) }
+
+func (c *logCounter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts = nil
+}
+
+func (c *logCounter) of(program string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[program]
+}
+
+// A programHandler hands a logCounter the names of the programs in a log.
+type programHandler struct {
+	slog.Handler
+	counter *logCounter
+}
+
+func (h programHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h programHandler) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "program" {
+			h.counter.mu.Lock()
+			defer h.counter.mu.Unlock()
+			if h.counter.counts == nil {
+				h.counter.counts = map[string]int{}
+			}
+			h.counter.counts[a.Value.String()]++
+		}
+		return true
+	})
+	return nil
 }
