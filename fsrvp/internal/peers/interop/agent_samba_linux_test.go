@@ -45,7 +45,11 @@ var buildAgent = sync.OnceValues(func() (string, error) {
 	return exe, nil
 })
 
-// startAgentBehindSamba starts the program, and has it end with the test.
+// sambaModes are the flags of the two ways in which the agent changes Samba's registry.
+var sambaModes = map[string][]string{"helper": nil, "programs": {"-samba-programs"}}
+
+// startAgentBehindSamba starts the program, and has it end with the test. With FSRVP_SAMBA=programs in the environment it runs
+// Samba's programs for every step.
 func startAgentBehindSamba(t testing.TB, n *peers.Network, args ...string) *agentProcess {
 	t.Helper()
 	p := &agentProcess{host: n.Host("nas"), log: filepath.Join(t.TempDir(), "log")}
@@ -54,6 +58,9 @@ func startAgentBehindSamba(t testing.TB, n *peers.Network, args ...string) *agen
 		"-previous-versions", "/srv/btrfs/previous",
 		"-state", t.TempDir(), "-keytab", n.Keytab("nas"), "-ntlm-winbind", "-v",
 	}, args...)
+	if os.Getenv("FSRVP_SAMBA") == "programs" {
+		p.args = append(p.args, "-samba-programs")
+	}
 	p.start(t)
 	t.Cleanup(func() {
 		p.stop(t)

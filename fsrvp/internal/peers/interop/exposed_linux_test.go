@@ -106,11 +106,20 @@ func rewrite(t *testing.T, path, content string) {
 	require.NoError(t, errors.Join(err, f.Close()))
 }
 
-// TestExposedShares has copies of a share that has much that is its own, through their lives.
+// TestExposedShares has copies of a share that has much that is its own, through their lives, made by the agent's helper and by programs.
 func TestExposedShares(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
+	for mode, flags := range sambaModes {
+		t.Run(mode, func(t *testing.T) {
+			nas.Reset(t, 0)
+			livesOfShares(t, n, nas, flags...)
+		})
+	}
+}
+
+func livesOfShares(t *testing.T, n *peers.Network, nas *peers.Host, flags ...string) {
 	const base, dir = "B\u00fcro & Co", "/srv/btrfs/data/office"
 	nas.Output(t, "mkdir", "-m", "1777", dir)
 	addShare(t, nas, base, dir,
@@ -119,7 +128,7 @@ func TestExposedShares(t *testing.T) {
 		"create mask=0640", "case sensitive=yes", "map archive=no")
 	backup := strings.Fields(nas.Output(t, "wbinfo", "-n", `FSRVP\backup`))[0]
 	nas.Output(t, "sharesec", base, "--setsddl=D:(D;;0x00000002;;;BG)(A;;0x001f01ff;;;"+backup+")(A;;0x001200a9;;;WD)")
-	startAgentBehindSamba(t, n)
+	startAgentBehindSamba(t, n, flags...)
 	c := newBackupClient(t, n)
 	connected := connect(t, n, base)
 	require.Contains(t, connected.tcon(base), "successful")
@@ -264,7 +273,16 @@ func TestPreviousVersions(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
-	startAgentBehindSamba(t, n)
+	for mode, flags := range sambaModes {
+		t.Run(mode, func(t *testing.T) {
+			nas.Reset(t, 0)
+			previousVersions(t, n, nas, flags...)
+		})
+	}
+}
+
+func previousVersions(t *testing.T, n *peers.Network, nas *peers.Host, flags ...string) {
+	startAgentBehindSamba(t, n, flags...)
 	u := n.User("backup")
 	out := n.Host("cl").Output(t, "smbtorture", "//"+nas.FQDN+"/fsrvp_share", "-s", "/etc/samba/smb.conf",
 		"-U", peers.Domain+`\`+u.Name+"%"+u.Password, "smb2.ioctl.shadow_copy")
