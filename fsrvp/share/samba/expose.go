@@ -46,8 +46,12 @@ func (s *Shares) ExposeShares(ctx context.Context, list []backend.Exposure) erro
 		}
 		s.log.WarnContext(ctx, "samba: programs expose what the helper has not", "shares", namesOf(list), "why", err)
 	}
+	c, sddls, err := s.exposeFrom(ctx, list)
+	if err != nil {
+		return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+	}
 	for _, e := range list {
-		is, err := s.expose(ctx, e)
+		is, err := s.expose(ctx, c, sddls[e.Base.Name], e)
 		if err != nil {
 			return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
 		}
@@ -66,18 +70,36 @@ func namesOf(list []backend.Exposure) []string {
 	return names
 }
 
-// expose exposes one by programs, and reports whether it has made the share. After an error nothing of it is left.
-func (s *Shares) expose(ctx context.Context, e backend.Exposure) (made bool, err error) {
-	sddl, sddlErr, viewed := "", error(nil), make(chan struct{})
-	go func() { // beside testparm, not after it
+// A shown is what sharesec shows of a share, or why it does not.
+type shown struct {
+	sddl string
+	err  error
+}
+
+// exposeFrom returns what exposed shares are made of: the configuration, and the descriptors of the base shares.
+func (s *Shares) exposeFrom(ctx context.Context, list []backend.Exposure) (*conf, map[string]shown, error) {
+	sddls := make(map[string]shown)
+	viewed := make(chan struct{})
+	go func() { // while testparm runs, not after it
 		defer close(viewed)
-		sddl, sddlErr = s.descriptor(ctx, e.Base.Name)
+		for _, e := range list {
+			if _, ok := sddls[e.Base.Name]; !ok {
+				sddl, err := s.descriptor(ctx, e.Base.Name)
+				sddls[e.Base.Name] = shown{sddl, err}
+			}
+		}
 	}()
-	c, err := s.conf(ctx)
-	<-viewed
-	if err != nil {
-		return false, err
+	names := namesOf(list)
+	for _, e := range list {
+		names = append(names, e.Base.Name)
 	}
+	c, err := s.confOf(ctx, names...)
+	<-viewed
+	return c, sddls, err
+}
+
+// expose exposes one by programs, and reports whether it has made the share. After an error nothing of it is left.
+func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposure) (made bool, err error) {
 	old := c.share(e.Name)
 	if old != nil {
 		if err := mayTouch(old, e.Mark.Owner); err != nil {
@@ -97,10 +119,10 @@ func (s *Shares) expose(ctx context.Context, e backend.Exposure) (made bool, err
 	if err != nil {
 		return false, err // which says more than sharesec, that does not find the share either
 	}
-	if sddlErr != nil {
-		return false, sddlErr
+	if of.err != nil {
+		return false, of.err
 	}
-	if err := s.install(ctx, c.clone(base, e), sddl); err != nil {
+	if err := s.install(ctx, c.clone(base, e), of.sddl); err != nil {
 		// Also when ctx has ended: every command has a time-out of its own.
 		return false, errors.Join(err, s.remove(context.WithoutCancel(ctx), e.Name, true))
 	}

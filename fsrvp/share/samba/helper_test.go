@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,8 @@ func newFakeHelper(t *testing.T) (*fakeSamba, backend.Share) {
 	t.Helper()
 	f, share := newFake(t, Config{Python: "python3", HelperTimeout: 200 * time.Millisecond, restartDelay: time.Millisecond})
 	require.Equal(t, HelperState{Running: true}, f.Helper())
+	old := time.Now().Add(-time.Hour) // so that what sharesec prints can be kept
+	require.NoError(t, os.Chtimes(filepath.Join(f.home, "share_info.tdb"), old, old))
 	return f, share
 }
 

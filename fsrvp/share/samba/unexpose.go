@@ -38,7 +38,7 @@ func (s *Shares) UnexposeShares(ctx context.Context, owner backend.Owner, names 
 		}
 		s.log.WarnContext(ctx, "samba: programs remove what the helper has not", "shares", names, "why", err)
 	}
-	c, err := s.conf(ctx)
+	c, err := s.confOf(ctx, names...)
 	if err != nil {
 		return err
 	}

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// A view is what testparm printed, and of which files. It is not changed.
+// A view is what testparm printed, and of which files. Only checked is changed in it.
 type view struct {
 	conf *conf
 	at   time.Time // when testparm was asked
@@ -27,6 +29,11 @@ type view struct {
 	// raw has registry shares as they were, by their lower-case names: nil for those that were not there. A change of registry.tdb
 	// that has left them alone has left alone what the view says of them.
 	raw map[string]*section
+	// all says that raw has all shares of the registry: others are not in it.
+	all bool
+
+	mu      sync.Mutex
+	checked map[string]stamp // of the registry, when these shares and [global] were last seen to be in it as in raw
 }
 
 // A stamp is what a file is known by.
@@ -245,21 +252,54 @@ func (s *Shares) currentOf(ctx context.Context, names ...string) (*view, error) 
 	case !v.filesSame():
 	case v.registry.same(s.registryStamp(v.conf)):
 		return v, nil
-	case s.helper != nil && s.sameRaw(ctx, v, names):
-		return v, nil
+	case s.helper == nil && !v.all:
+	default:
+		now := s.registryStamp(v.conf)
+		if v.wasChecked(now, names) {
+			return v, nil
+		}
+		if s.sameRaw(ctx, v, names) {
+			v.check(now, names)
+			return v, nil
+		}
 	}
 	return s.look(ctx)
+}
+
+// wasChecked reports whether some shares were seen to be as they were when the registry had a stamp.
+func (v *view) wasChecked(registry stamp, names []string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return registry.path != "" && !slices.ContainsFunc(names, func(name string) bool { return !v.checked[strings.ToLower(name)].same(registry) })
+}
+
+// check notes that shares are as they were, and [global]; the stamp was taken before they were looked at.
+func (v *view) check(registry stamp, names []string) {
+	const most = 10000 // they may be clients'
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.checked == nil || len(v.checked) > most {
+		v.checked = map[string]stamp{}
+	}
+	for _, name := range names {
+		v.checked[strings.ToLower(name)] = registry
+	}
 }
 
 // sameRaw reports whether shares and [global] are in the registry as they were when testparm was asked.
 func (s *Shares) sameRaw(ctx context.Context, v *view, names []string) bool {
 	names = append(slices.Clone(names), globalName)
 	for _, name := range names {
-		if _, ok := v.raw[strings.ToLower(name)]; !ok {
+		if _, ok := v.raw[strings.ToLower(name)]; !ok && !v.all {
 			return false
 		}
+		if share := v.conf.share(name); share != nil {
+			if _, copied := share.get("copy"); copied {
+				return false
+			}
+		}
 	}
-	now, err := s.helper.get(ctx, names...)
+	now, err := s.get(ctx, names...)
 	if err != nil {
 		return false
 	}
@@ -274,6 +314,9 @@ func (s *Shares) sameRaw(ctx context.Context, v *view, names []string) bool {
 // rememberAll notes how the registry has [global] and each share that testparm shows and that is no exposed one, as far as nothing
 // else counts for them. It reports whether the files of the view's stamps are all that count.
 func (s *Shares) rememberAll(ctx context.Context, v *view) bool {
+	if s.helper == nil && len(v.conf.shares) > manyShares {
+		return s.rememberList(ctx, v)
+	}
 	if s.helper == nil {
 		return !registryIncludes(s.statePath(v.conf, "registry.tdb"))
 	}
@@ -298,6 +341,112 @@ func (s *Shares) rememberAll(ctx context.Context, v *view) bool {
 		}
 	}
 	return true
+}
+
+// manyShares is how many shares make testparm slower than two or three runs of "net conf showshare".
+const manyShares = 100
+
+// rememberList is rememberAll by "net conf list".
+func (s *Shares) rememberList(ctx context.Context, v *view) bool {
+	out, err := s.tools.run(ctx, "net", "conf", "list")
+	if err != nil {
+		return false
+	}
+	for _, share := range parseRaw(out) {
+		if share.includes() {
+			return false
+		}
+		v.raw[strings.ToLower(share.name)] = share
+	}
+	v.all = true
+	return true
+}
+
+// parseRaw reads what "net conf list" and "net conf showshare" print: what is in the registry, to the letter. Lines that are no parameter, which
+// follow a line break in a value, become parameters with no key, so that they differ where the value does.
+func parseRaw(out string) []*section {
+	var list []*section
+	for line := range strings.Lines(out) {
+		line = strings.TrimSuffix(line, "\n")
+		key, value, ok := strings.Cut(line, " = ")
+		switch {
+		case line == "":
+		case line[0] == '[' && line[len(line)-1] == ']':
+			list = append(list, &section{name: line[1 : len(line)-1]})
+		case len(list) == 0:
+		case ok && line[0] == '\t':
+			last := list[len(list)-1]
+			last.params = append(last.params, param{strings.TrimSpace(key), value})
+		default:
+			last := list[len(list)-1]
+			last.params = append(last.params, param{"", line})
+		}
+	}
+	return list
+}
+
+// get returns shares as they are in the registry, nil for those that are not there: by the helper, or by a program for each.
+func (s *Shares) get(ctx context.Context, names ...string) ([]*section, error) {
+	if s.helper != nil {
+		return s.helper.get(ctx, names...)
+	}
+	const most = 4 // at once
+	list := make([]*section, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(most)
+	for i, name := range names {
+		group.Go(func() error {
+			if strings.HasPrefix(name, "-") {
+				return fmt.Errorf("samba: share %q begins with a dash", name)
+			}
+			out, err := s.tools.run(ctx, "net", "conf", "showshare", name)
+			var failed *commandError
+			if errors.As(err, &failed) && strings.Contains(failed.said, "SBC_ERR_NO_SUCH_SERVICE") {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			found := parseRaw(out)
+			if len(found) != 1 {
+				return fmt.Errorf("samba: net shows %d shares for %q", len(found), name)
+			}
+			list[i] = found[0]
+			return nil
+		})
+	}
+	return list, group.Wait()
+}
+
+// confOf returns what testparm says now of some shares, and perhaps what it said before of others.
+func (s *Shares) confOf(ctx context.Context, names ...string) (*conf, error) {
+	const most = 8 // names that are asked for one by one
+	v := s.seen.Load()
+	if s.helper != nil || !v.filesSame() || !v.all || len(names) > most || v.registry.same(s.registryStamp(v.conf)) {
+		return s.conf(ctx)
+	}
+	if slices.ContainsFunc(names, nameless) {
+		return s.conf(ctx)
+	}
+	raw, err := s.get(ctx, append(slices.Clone(names), globalName)...)
+	if err != nil || !raw[len(names)].equal(v.raw[globalName]) {
+		return s.conf(ctx)
+	}
+	c := &conf{global: v.conf.global, shares: slices.Clone(v.conf.shares)}
+	for i, name := range names {
+		old := v.raw[strings.ToLower(name)]
+		if raw[i].equal(old) {
+			continue
+		}
+		if _, exposed := exposedID(name); !exposed || c.share(name) != nil && old == nil {
+			return s.conf(ctx) // a base share has changed, or there may be one of that name in smb.conf
+		}
+		c.shares = slices.DeleteFunc(c.shares, func(share section) bool { return strings.EqualFold(share.name, name) })
+		if raw[i] != nil { // one of ours, which has every parameter as testparm would show it
+			c.shares = append(c.shares, *raw[i])
+		}
+	}
+	return c, nil
 }
 
 // nameless reports whether a name is none that a share of the registry could have.

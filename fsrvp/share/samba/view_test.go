@@ -3,6 +3,7 @@
 package samba
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -248,4 +249,84 @@ func testToolsAskSeldom(t *testing.T, with mode) {
 	require.NoError(t, os.Chtimes(o.conf, old, old))
 	asked(1, 0, lookup)
 	asked(1, 0, lookup) // each client may have another file
+}
+
+// TestToolsManyShares has more shares than testparm is asked for: programs ask for those that matter alone.
+func TestToolsManyShares(t *testing.T) {
+	base, copied, other := t.TempDir(), t.TempDir(), t.TempDir()
+	var text strings.Builder
+	for i := range manyShares {
+		fmt.Fprintf(&text, "[share%d]\n\tpath = %s\n", i, base)
+	}
+	o := newOffline(t, byPrograms, "\tregistry shares = yes", text.String())
+	o.run("net", "conf", "addshare", "data", base, "writeable=y")
+	o.run("sharesec", "data", "--viewsddl")
+	old := time.Now().Add(-time.Hour)
+	for _, f := range []string{o.conf, filepath.Join(o.dir, "state-directory", "share_info.tdb")} {
+		require.NoError(t, os.Chtimes(f, old, old))
+	}
+	count := &logCounter{}
+	o.Shares = byPrograms.new(t, Config{SmbConf: o.conf, CommandTimeout: time.Minute, Logger: count.logger()})
+	asked := func(testparm int, do func()) {
+		t.Helper()
+		o.seen.Load().at = time.Time{} // so that age lets nothing pass
+		count.reset()
+		do()
+		require.Equal(t, testparm, count.of("testparm"))
+	}
+	lookup := func(path string) func() {
+		return func() {
+			share, err := o.Lookup(t.Context(), "DATA")
+			require.NoError(t, err)
+			require.Equal(t, path, share.Path)
+		}
+	}
+	share := backend.Share{Name: "data", Path: base}
+	list := writable(share, 3)
+	asked(0, lookup(base))
+	asked(0, func() { require.NoError(t, o.ExposeShares(t.Context(), list)) })
+	asked(0, lookup(base))
+	e := exposureOf(share, copied)
+	asked(0, func() { require.NoError(t, o.Expose(t.Context(), e)) })
+	asked(0, func() { require.NoError(t, o.Expose(t.Context(), e), "the same") })
+	require.Equal(t, copied, o.shown(e.Name)["path"])
+	e.Path = other
+	asked(0, func() { require.NoError(t, o.Expose(t.Context(), e), "something else") })
+	require.Equal(t, other, o.shown(e.Name)["path"])
+	foreign := backend.NewOwner("elsewhere")
+	o.run("net", "conf", "setparm", e.Name, ownerParam, foreign.String())
+	asked(0, func() {
+		require.ErrorIs(t, o.Unexpose(t.Context(), backend.NewOwner("here"), e.Name), backend.ErrForeign)
+	})
+	asked(0, func() { require.NoError(t, o.Unexpose(t.Context(), foreign, e.Name)) })
+	asked(0, func() { require.NoError(t, o.Unexpose(t.Context(), foreign, e.Name)) })
+	asked(0, func() { require.NoError(t, o.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list))) })
+	require.Equal(t, "data\n", o.run("net", "conf", "listshares"))
+	// The base share is changed, removed, and comes back.
+	o.run("net", "conf", "setparm", "data", "path", other)
+	o.run("net", "conf", "setparm", "data", "valid users", "alice")
+	asked(1, func() { require.NoError(t, o.Expose(t.Context(), e)) })
+	require.Equal(t, "alice", o.shown(e.Name)["valid users"])
+	asked(0, lookup(other))
+	o.run("net", "conf", "setparm", "global", "admin users", "bob")
+	asked(1, lookup(other))
+	o.run("net", "conf", "delshare", "data")
+	asked(1, func() {
+		_, err := o.Lookup(t.Context(), "data")
+		require.ErrorIs(t, err, fsrvp.ErrObjectNotFound)
+	})
+	o.run("net", "conf", "addshare", "data", base)
+	asked(1, lookup(base))
+	o.run("net", "conf", "setincludes", "data", filepath.Join(o.dir, "inc"))
+	asked(1, lookup(base))
+	asked(1, lookup(base)) // it includes a file
+}
+
+func TestParseRaw(t *testing.T) {
+	got := parseRaw("[global]\n\tx = y\n\n[a]b]\n\tpath = /a = b \n\tempty = \n\tcomment = one\ntwo\n\n")
+	require.Equal(t, []*section{
+		{name: "global", params: []param{{"x", "y"}}},
+		{name: "a]b", params: []param{{"path", "/a = b "}, {"empty", ""}, {"comment", "one"}, {"", "two"}}},
+	}, got)
+	require.Empty(t, parseRaw("nothing\n"))
 }
