@@ -33,6 +33,7 @@ type serverCall struct {
 	size      int   // of the stub, kept or not
 	held      int64 // of the stub, as hold has counted it
 	fragments int
+	settled   bool   // it counts for no limit any more
 	response  []byte // room for a short one
 	call      Call
 
@@ -128,7 +129,7 @@ func (c *serverConn) admitCall(call *serverCall) *refusal {
 	switch {
 	case c.draining:
 		return tooBusy("server shutting down")
-	case c.busy >= c.limits.CallsPerConnection || call.share == nil && c.busy >= c.limits.UnauthenticatedCallsPerConnection:
+	case c.limited >= c.limits.CallsPerConnection || call.share == nil && c.limited >= c.limits.UnauthenticatedCallsPerConnection:
 		return tooBusy("too many calls on the connection")
 	case c.inFlight[call.id] != nil:
 		return fatal(pdu.FaultProtocolError, reason("call id in use"))
@@ -142,6 +143,7 @@ func (c *serverConn) admitCall(call *serverCall) *refusal {
 	}
 	c.inFlight[call.id] = call
 	c.busy++
+	c.limited++
 	c.tasks.Add(1)
 	return nil
 }
@@ -186,14 +188,34 @@ func (c *serverConn) run(call *serverCall) {
 	if f.DidNotExecute {
 		flags = pdu.DidNotExecute
 	}
-	_ = c.refuse(call.id, fault(f.Status, flags, err).on(call.contextID))
+	r := fault(f.Status, flags, err).on(call.contextID)
+	r.ends = call
+	_ = c.refuse(call.id, r)
 }
 
-// over ends a call that was answered.
+// settle gives back what a call counts in Limits, before the end of its answer is written: as soon as the client has
+// that it may send the next one, which must not find this one in its way. It is called with the token of sending, so that a
+// client that reads no answers gains one call.
+func (c *serverConn) settle(call *serverCall) {
+	if call.settled {
+		return
+	}
+	call.settled = true
+	c.countOut(call)
+	c.unhold(call)
+	if cap(call.stub) > keptBuffer {
+		call.stub, call.call.Stub = nil, nil
+	}
+	c.mu.Lock()
+	c.limited--
+	c.mu.Unlock()
+}
+
+// over ends a call that was answered, or cannot be.
 func (c *serverConn) over(call *serverCall) {
 	call.cancel()
 	c.server.stats.callsOut.Add(1)
-	c.countOut(call)
+	c.settle(call)
 	c.clock.touch()
 	c.release(call)
 
@@ -255,6 +277,9 @@ func (c *serverConn) respond(call *serverCall) {
 			c.logger().Error("dcerpc: cannot protect a response", "err", logs.Error(err))
 			c.abort(err)
 			return
+		}
+		if !f.More() {
+			c.settle(call)
 		}
 		if !c.write(b) {
 			return

@@ -88,6 +88,7 @@ type serverConn struct {
 	mu        sync.Mutex
 	inFlight  map[uint32]*serverCall // calls that the handler has, by call id
 	busy      int                    // calls that are not answered to the end
+	limited   int                    // those of them that count in Limits
 	draining  bool
 	hungUp    bool
 	ended     bool // no timer is set any more
@@ -326,7 +327,10 @@ func (c *serverConn) receive(h *pdu.Header, b []byte) *refusal {
 }
 
 // send writes one PDU that is not protected.
-func (c *serverConn) send(p pdu.PDU) {
+func (c *serverConn) send(p pdu.PDU) { c.sendEnd(p, nil) }
+
+// sendEnd is send of the end of a call's answer; nil: it is of none.
+func (c *serverConn) sendEnd(p pdu.PDU, call *serverCall) {
 	c.sending.acquire()
 	defer c.sending.release()
 	b, err := p.AppendBinary(c.out.buf[:0])
@@ -336,6 +340,9 @@ func (c *serverConn) send(p pdu.PDU) {
 	}
 	c.out.buf = b
 	c.out.traced(b)
+	if call != nil {
+		c.settle(call)
+	}
 	c.write(b)
 }
 

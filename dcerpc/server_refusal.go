@@ -25,6 +25,7 @@ type refusal struct {
 	mechanism AuthType      // of an exchange that has failed
 	why       error
 	extended  []pdu.ExtendedError // of a bind_nak
+	ends      *serverCall         // the call whose answer it is; nil: none that a handler had
 }
 
 // reason is a why that is the same for all peers.
@@ -124,12 +125,12 @@ func (c *serverConn) refuse(callID uint32, r *refusal) bool {
 	case pdu.TypeFault:
 		// Never signed, whatever the level. The alloc_hint is that of Windows, which counts extended error
 		// information from 32.
-		c.send(&pdu.Fault{
+		c.sendEnd(&pdu.Fault{
 			Header:    pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag | r.flags, CallID: callID},
 			AllocHint: 32,
 			ContextID: r.contextID,
 			Status:    r.status,
-		})
+		}, r.ends)
 	}
 	if !r.lives {
 		c.ends = r
