@@ -76,10 +76,10 @@ func TestOperator(t *testing.T) {
 	require.Contains(t, out, `Status: "0 shadow copy sets with 0 copies, 0 sets in creation"`)
 	require.Contains(t, out, "\nok\n")
 	follow("reload")
-	m.shell(t, "journalctl --no-pager -u fsrvp-agent | grep 'SIGHUP: the configuration was read again'")
+	m.shell(t, "until journalctl --no-pager -u fsrvp-agent | grep 'SIGHUP: the configuration was read again'; do sleep 0.1; done")
 	// A reload of a file with mistakes fails, and says which.
 	out = m.shell(t, `cp /etc/fsrvp/agent.conf /root/good.conf; echo 'snapshotz = btrfs' >>/etc/fsrvp/agent.conf
-! systemctl reload fsrvp-agent; journalctl --no-pager -u fsrvp-agent -n 20; cp /root/good.conf /etc/fsrvp/agent.conf; systemctl reload fsrvp-agent`)
+! systemctl reload fsrvp-agent; journalctl --sync; journalctl --no-pager -u fsrvp-agent -n 20; cp /root/good.conf /etc/fsrvp/agent.conf; systemctl reload fsrvp-agent`)
 	require.Contains(t, out, `"snapshotz" is no setting; write "snapshots"`)
 
 	out = follow("copy")
@@ -134,8 +134,8 @@ while new=$(systemctl show -P MainPID fsrvp-agent); [ "$new" = 0 ] || [ "$new" =
 
 	follow("backup")
 	m.shell(t, "systemctl stop fsrvp-agent; rm /var/lib/fsrvp/*")
-	out = follow("lost")
-	require.Contains(t, out, "state")
+	follow("lost")
+	require.Contains(t, m.shell(t, "journalctl --sync; journalctl --no-pager -u fsrvp-agent -n 20"), "fsrvp-agent state accept")
 	require.Contains(t, exposed(), "data@{", "nothing was deleted")
 	require.Equal(t, "failed\n", m.shell(t, "systemctl is-active fsrvp-agent || true"))
 	follow("import")
