@@ -12,12 +12,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
@@ -290,6 +293,52 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, err)
 	_, err = run(t.Context(), s.flags("backup"), &stdout, new(bytes.Buffer))
 	require.ErrorContains(t, err, busyServer+": ")
+}
+
+// TestReset resets the server after each case that fails: here those that expect the other profile's
+// answers.
+func TestReset(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the command is one of a POSIX shell")
+	}
+	t.Parallel()
+	s := startServer(t, 0)
+	args := s.flags("backup", "-profile", "strict", "-run", "/(UnknownSet|Twice)$", "-reset", s.command(t, "reset"))
+	lines, failed, _ := check(t, args...)
+	require.True(t, failed)
+	bad := 0
+	for _, l := range lines {
+		if l.bad() {
+			bad++
+		}
+	}
+	require.Greater(t, bad, 3)
+	require.Less(t, bad, len(lines))
+	require.EqualValues(t, bad, s.resets.Load())
+}
+
+// TestKinds tells apart what SMB, Kerberos and TCP say of a server.
+func TestKinds(t *testing.T) {
+	pipe := func(s smb2.Status) error { return &smb2.Error{Op: smb2.OpOpenPipe, Status: s} }
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&smb2.Error{Op: smb2.OpLogin, Status: smb2.StatusLogonFailure}, wrongCredentials},
+		{&smb2.Error{Op: smb2.OpLogin, Status: smb2.StatusAccountLockedOut}, wrongCredentials},
+		{&smb2.Error{Op: smb2.OpLogin, Err: krb5.ErrPassword}, wrongCredentials},
+		{krb5.ErrServiceUnknown, wrongCredentials},
+		{pipe(smb2.StatusObjectNameNotFound), noService},
+		{pipe(smb2.StatusConnRefused), noService},
+		{pipe(smb2.StatusAccessDenied), noRights},
+		{&smb2.Error{Op: smb2.OpConnect, Err: syscall.ECONNREFUSED}, unreachable},
+		{syscall.ECONNREFUSED, noService},
+		{krb5.ErrUnreachable, unreachable},
+	} {
+		require.Equal(t, tt.want, kindOf(fmt.Errorf("%w: %w", fsrvptest.ErrUnreachable, tt.err)), "%v", tt.err)
+	}
+	require.Equal(t, strangeAnswers, kindOf(fsrvptest.ErrAnswers))
+	require.Equal(t, wrongCredentials, kindOf(fsrvptest.ErrProtection))
 }
 
 // TestPace adds shares of two sets.

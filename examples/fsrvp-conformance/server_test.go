@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type server struct {
 	port   string // once it listens
 	hooks  net.Listener
 	dir    string
+	resets atomic.Int32
 
 	mu    sync.Mutex
 	agent *agent.Agent
@@ -230,7 +232,10 @@ func (s *server) hook(call hookCall) ([]byte, error) {
 			"prepare": fsrvp.OpPrepareShadowCopySet, "commit": fsrvp.OpCommitShadowCopySet, "expose": fsrvp.OpExposeShadowCopySet,
 		}[arg(1)]
 		return nil, s.memory.Delay(op, time.Duration(ms)*time.Millisecond)
-	case "restart":
+	case "restart", "reset":
+		if arg(0) == "reset" {
+			s.resets.Add(1)
+		}
 		if err := s.stop(); err != nil {
 			return nil, err
 		}
@@ -247,13 +252,17 @@ func (s *server) flags(user string, more ...string) []string {
 	}, more...)
 }
 
-// everything are the flags of all that the server has.
-func (s *server) everything(t *testing.T) []string {
+// command is the command of a hook.
+func (s *server) command(t *testing.T, name string) string {
+	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
-	command := func(name string) string {
-		return hookVariable + "=" + s.hooks.Addr().String() + " '" + exe + "' " + name
-	}
+	return hookVariable + "=" + s.hooks.Addr().String() + " '" + exe + "' " + name
+}
+
+// everything are the flags of all that the server has.
+func (s *server) everything(t *testing.T) []string {
+	command := func(name string) string { return s.command(t, name) }
 	return s.flags("backup",
 		"-same-volume", `\\127.0.0.1\second`, "-other-volume", `\\127.0.0.1\other`, "-hidden", `\\127.0.0.1\hidden$`, "-alias", `\\localhost\share`,
 		"-owner", "127.0.0.1", "-unsupported", `\\127.0.0.1\plain`, "-clustered", `\\role\other`, "-scale-out", `\\role\other`,

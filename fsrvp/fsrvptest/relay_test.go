@@ -192,7 +192,7 @@ func TestRelay(t *testing.T) {
 				dcerpc.LevelInsecureNone: through("127.0.0.4", "", dcerpc.LevelInsecureNone),
 				dcerpc.LevelPacket:       through("127.0.0.4", fsrvptest.Operator, dcerpc.LevelPacket),
 			}
-			target.BlockedWait, target.CaseTimeout = 5*time.Second, 10*time.Second
+			target.BlockedWait, target.CaseTimeout = 5*time.Second, 5*time.Second
 			require.NoError(t, target.Check(t.Context()))
 			n := 0
 			for _, c := range fsrvptest.Cases() {
@@ -208,7 +208,7 @@ func TestRelay(t *testing.T) {
 					t.Errorf("%s was not hit, and its verdict is %v, not %v: %s\n%s", c.Name, res.Verdict, w, res.Reason, res.Did)
 				}
 				if len(faults) > 0 {
-					t.Logf("%s: hit %v, %v %s", c.Name, faults, res.Verdict, res.Reason)
+					t.Logf("%s: hit %v in %v, %v %s", c.Name, faults, res.Took.Round(time.Millisecond), res.Verdict, res.Reason)
 				}
 			}
 			require.Greater(t, n, 3, "hits")
