@@ -422,14 +422,26 @@ func (s *Shares) get(ctx context.Context, names ...string) ([]*section, error) {
 func (s *Shares) confOf(ctx context.Context, names ...string) (*conf, error) {
 	const most = 8 // names that are asked for one by one
 	v := s.seen.Load()
-	if s.helper != nil || !v.filesSame() || !v.all || len(names) > most || v.registry.same(s.registryStamp(v.conf)) {
+	if s.helper != nil || !v.filesSame() || !v.all || len(names) > most {
 		return s.conf(ctx)
+	}
+	now := s.registryStamp(v.conf)
+	if v.registry.same(now) {
+		return v.conf, nil
 	}
 	if slices.ContainsFunc(names, nameless) {
 		return s.conf(ctx)
 	}
-	raw, err := s.get(ctx, append(slices.Clone(names), globalName)...)
-	if err != nil || !raw[len(names)].equal(v.raw[globalName]) {
+	// A base share that Lookup has just seen need not be seen again; [global] matters to base shares alone.
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, exposed := exposedID(name)
+		return !exposed && v.wasChecked(now, []string{name})
+	})
+	if slices.ContainsFunc(names, func(name string) bool { _, exposed := exposedID(name); return !exposed }) {
+		names = append(names, globalName)
+	}
+	raw, err := s.get(ctx, names...)
+	if err != nil {
 		return s.conf(ctx)
 	}
 	c := &conf{global: v.conf.global, shares: slices.Clone(v.conf.shares)}
