@@ -183,7 +183,7 @@ func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out 
 		defer f.Close()
 		in = f
 	}
-	buffered := bufio.NewReaderSize(untilDone(ctx, in), 64<<10)
+	buffered := bufio.NewReaderSize(untilDone(ctx, in), bufferSize)
 	if first, err := buffered.Peek(1); err == nil && first[0] == '{' {
 		return o.readTranscript(name, buffered)
 	}
@@ -202,6 +202,9 @@ func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out 
 		if err := errors.Join(o.print(out, call), out.Flush()); err != nil {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
+	}
+	if ctx.Err() != nil && (errors.Is(last, io.ErrUnexpectedEOF) || errors.Is(last, capture.ErrNotCapture)) {
+		last = nil // Ctrl-C came in the middle of a packet, or before the first
 	}
 	if !errors.Is(last, capture.ErrNotCapture) {
 		printSummary(stderr, name, &sum)

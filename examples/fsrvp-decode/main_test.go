@@ -138,6 +138,30 @@ func TestErrors(t *testing.T) {
 	require.Contains(t, out.String(), "usage: fsrvp-decode")
 }
 
+// TestInterrupted ends in the middle of a packet, of a pipe and of a file, which is no error.
+func TestInterrupted(t *testing.T) {
+	file, err := os.ReadFile("../../testdata/captures/01_rpcclient_np_norpcauth.pcapng")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	in := io.MultiReader(bytes.NewReader(file[:20001]), readerFunc(func([]byte) (int, error) {
+		cancel()
+		<-ctx.Done()
+		return 0, io.EOF
+	}))
+	var out, errs bytes.Buffer
+	require.NoError(t, run(ctx, []string{"-"}, in, &out, &errs))
+	require.NotEmpty(t, out.String())
+	require.Contains(t, errs.String(), " calls: ")
+
+	out.Reset()
+	require.NoError(t, run(ctx, []string{captures + "01_rpcclient_np_norpcauth.pcapng"}, nil, &out, &errs))
+	require.Empty(t, out.String())
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
 // TestLive reads a capture that is still being written: each call is printed when it has ended, and Ctrl-C ends it
 // with whole lines and the summary.
 func TestLive(t *testing.T) {
