@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// TestProtectedBytes checks which bytes of a PDU the server and the client sign and seal at each level
-// (MS-RPCE 3.3.1.5.2).
+// TestProtectedBytes checks which bytes of a PDU the server and the client sign and seal at each
+// level (MS-RPCE 3.3.1.5.2).
 func TestProtectedBytes(t *testing.T) {
 	type seen struct {
 		op                    string
@@ -40,7 +40,8 @@ func TestProtectedBytes(t *testing.T) {
 			s.mech.Observe = func(op string, m dcerpc.Message, token []byte) {
 				mu.Lock()
 				defer mu.Unlock()
-				all = append(all, seen{op, bytes.Clone(m.Header), bytes.Clone(m.Body), bytes.Clone(m.Trailer), len(token), m.SignHeader})
+				all = append(all, seen{op, bytes.Clone(m.Header), bytes.Clone(m.Body), bytes.Clone(m.Trailer),
+					len(token), m.SignHeader})
 			}
 			var wire [][]byte
 			s.server.Trace = func(p dcerpc.TracedPDU) {

@@ -20,8 +20,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
-// TestScripts runs the conversations of package rpctest against our server, in both profiles, and with toy mechanisms as with
-// real ones. Each of them runs at least once.
+// TestScripts runs the conversations of package rpctest against our server, in both profiles, and
+// with toy mechanisms as with real ones. Each of them runs at least once.
 func TestScripts(t *testing.T) {
 	mechanisms := map[string]echoserver.Mechanisms{"toys": echoserver.Toys(), "real": realMechanisms(t)}
 	ran := map[string]bool{}
@@ -81,8 +81,8 @@ func realMechanisms(t *testing.T) echoserver.Mechanisms {
 	}
 }
 
-// TestClientScripts runs the conversations of package rpctest with our client, each in a bubble of its own, so that time
-// passes only while everybody waits.
+// TestClientScripts runs the conversations of package rpctest with our client, each in a bubble of
+// its own, so that time passes only while everybody waits.
 func TestClientScripts(t *testing.T) {
 	for _, s := range rpctest.ClientScripts() {
 		t.Run(s.Name, func(t *testing.T) {

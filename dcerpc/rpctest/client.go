@@ -17,14 +17,15 @@ import (
 
 // A ClientTarget is the client that is tested. Scripts play its server.
 type ClientTarget struct {
-	// Connect binds to Interface on a connection. An error that matches [ErrNotApplicable] means that the client cannot do what
-	// the options ask for. The connection is the client's to close.
+	// Connect binds to Interface on a connection. An error that matches [ErrNotApplicable] means
+	// that the client cannot do what the options ask for. The connection is the client's to close.
 	Connect func(ctx context.Context, conn net.Conn, o ClientOptions) (ClientConn, error)
 	// Outcome says what an error of Connect or of a call means.
 	Outcome func(error) Outcome
 	// Interface is what the client binds to.
 	Interface dcerpc.SyntaxID
-	// Acceptor is the other side of the mechanism with which the client logs in; nil means that it cannot.
+	// Acceptor is the other side of the mechanism with which the client logs in; nil means that it
+	// cannot.
 	Acceptor dcerpc.Acceptor
 	// Pipe makes both ends of a connection; nil means one in memory.
 	Pipe func() (client, server net.Conn, err error)
@@ -41,8 +42,8 @@ var ErrNotApplicable = errors.New("rpctest: the client cannot do this")
 type ClientOptions struct {
 	// Level is the protection level; [dcerpc.LevelInsecureNone] means no security.
 	Level dcerpc.AuthLevel
-	// Syntaxes are the transfer syntaxes to offer: "ndr20", "ndr64", "ndr20be", the last one for NDR 2.0 in big-endian. Nil means
-	// what the client offers by itself.
+	// Syntaxes are the transfer syntaxes to offer: "ndr20", "ndr64", "ndr20be", the last one for
+	// NDR 2.0 in big-endian. Nil means what the client offers by itself.
 	Syntaxes         []string
 	NoMultiplexing   bool   // do not ask for concurrent multiplexing
 	NoFeatures       bool   // do not negotiate features
@@ -55,8 +56,9 @@ type ClientOptions struct {
 type ClientConn interface {
 	// Call makes a call and returns the stub of the response. Several goroutines call at once.
 	Call(ctx context.Context, opnum uint16, stub []byte) (ClientResponse, error)
-	// Property returns something about the connection, or "" if the client does not know: "syntax" is ndr20, ndr64 or ndr20be;
-	// "multiplexed" yes or no; "assoc_group_id" a decimal number; "level" none, connect, packet, integrity or privacy.
+	// Property returns something about the connection, or "" if the client does not know: "syntax"
+	// is ndr20, ndr64 or ndr20be; "multiplexed" yes or no; "assoc_group_id" a decimal number;
+	// "level" none, connect, packet, integrity or privacy.
 	Property(name string) string
 	Close() error
 }
@@ -117,7 +119,8 @@ var (
 	}
 	resultFields = map[string]map[string]fieldSpec{
 		"ok": {
-			"stub": {kind: data, use: inExpected}, "syntax": {kind: word, use: inExpected}, "level": {kind: word, use: inExpected},
+			"stub": {kind: data, use: inExpected}, "syntax": {kind: word, use: inExpected},
+			"level":       {kind: word, use: inExpected},
 			"multiplexed": {kind: word, use: inExpected}, "assoc_group_id": {kind: number, use: inExpected},
 		},
 		"fault": {
@@ -190,7 +193,8 @@ func isWord(s string) bool {
 func (p *scriptParser) result(st *step, words []string) error {
 	st.op = opResult
 	if len(words) < 2 || !p.started[words[0]] {
-		return p.fail("result is followed by a name that was started, and by one of %s", strings.Join(outcomeKinds(), ", "))
+		return p.fail("result is followed by a name that was started, and by one of %s",
+			strings.Join(outcomeKinds(), ", "))
 	}
 	st.name, st.via = words[0], words[1]
 	fields, ok := resultFields[st.via]

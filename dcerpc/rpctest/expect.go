@@ -102,7 +102,8 @@ func (r *runner) expectEnd() error {
 	return r.mismatch("the end of the connection", err.Error(), "orderly")
 }
 
-// expectRefused wants any refusal: a fault, a bind_nak, or the end of the connection, orderly or not.
+// expectRefused wants any refusal: a fault, a bind_nak, or the end of the connection, orderly or
+// not.
 func (r *runner) expectRefused() error {
 	b, err := r.cur.ReceiveBytes()
 	var timeout net.Error
@@ -243,7 +244,8 @@ func (r *runner) whole(first pdu.PDU, auth string) (pdu.PDU, error) {
 	return &sum, nil
 }
 
-// compare compares a PDU with the fields of a line, and where it does not name them with their defaults.
+// compare compares a PDU with the fields of a line, and where it does not name them with their
+// defaults.
 func (r *runner) compare(st *step, p pdu.PDU) error {
 	for i := range st.fields {
 		f := &st.fields[i]
@@ -277,8 +279,8 @@ type defaultField struct {
 	num  uint64
 }
 
-// defaults are what a PDU has in fields that the line does not name: the call id is that of the last PDU that was sent; the
-// rest is checked in the profile windows2022 alone.
+// defaults are what a PDU has in fields that the line does not name: the call id is that of the
+// last PDU that was sent; the rest is checked in the profile windows2022 alone.
 func (r *runner) defaults(st *step, p pdu.PDU) []defaultField {
 	if r.client != nil {
 		return nil // a client may choose
@@ -298,7 +300,8 @@ func (r *runner) defaults(st *step, p pdu.PDU) []defaultField {
 	case *pdu.Response:
 		id := r.cur.contexts[p.CallID] & 0xFF // Windows answers with 8 bits
 		return append(out, []defaultField{
-			{"pfc_flags", uint64(both)}, {"p_cont_id", uint64(id)}, {"alloc_hint", uint64(len(p.Stub))}, {"cancel_count", 0}, {"reserved", 0},
+			{"pfc_flags", uint64(both)}, {"p_cont_id", uint64(id)}, {"alloc_hint", uint64(len(p.Stub))},
+			{"cancel_count", 0}, {"reserved", 0},
 		}...)
 	}
 	return out
@@ -418,7 +421,8 @@ func fieldValue(p pdu.PDU, name string) (value, bool) {
 	h := p.Head()
 	label := h.DataRep.Label()
 	n, ok := map[string]uint64{
-		"rpc_vers": uint64(h.Major), "rpc_vers_minor": uint64(h.Minor), "ptype": uint64(h.Type), "pfc_flags": uint64(h.Flags),
+		"rpc_vers": uint64(h.Major), "rpc_vers_minor": uint64(h.Minor), "ptype": uint64(h.Type),
+		"pfc_flags":   uint64(h.Flags),
 		"packed_drep": uint64(binary.LittleEndian.Uint32(label[:])), "frag_length": uint64(h.FragLength),
 		"auth_length": uint64(h.AuthLength), "call_id": uint64(h.CallID),
 	}[name]

@@ -48,7 +48,8 @@ type expr struct {
 	terms []term
 	// relative makes the value an addition to the default: pfc_flags=+DID_NOT_EXECUTE.
 	relative bool
-	// capture is the variable that takes what the field holds; fresh demands that it has not had this value before.
+	// capture is the variable that takes what the field holds; fresh demands that it has not had
+	// this value before.
 	capture string
 	fresh   bool
 	any     bool
@@ -290,8 +291,8 @@ func (e *expr) uses(f func(name string)) {
 	}
 }
 
-// eval returns the expression's value. vars are the target's and the captured variables; answer is what the target
-// answers to a stub.
+// eval returns the expression's value. vars are the target's and the captured variables; answer is
+// what the target answers to a stub.
 func (e *expr) eval(vars map[string]value, answer func([]byte) value) (value, error) {
 	if e.any || e.capture != "" {
 		return value{kind: e.kind, any: true}, nil

@@ -42,8 +42,10 @@ func namesOf[T ~uint8 | ~uint16](from, to T, name func(T) string) map[string]uin
 func namesOfStatuses() map[string]uint64 {
 	names := map[string]uint64{}
 	for _, s := range []pdu.FaultStatus{
-		pdu.FaultAccessDenied, pdu.FaultInsufficientBuffer, pdu.FaultNoCallActive, pdu.FaultCallFailed, pdu.FaultCallFailedDNE,
-		pdu.FaultUnknownAuthnService, pdu.FaultNDR, pdu.FaultCallCancelled, pdu.FaultSecPkgError, pdu.FaultVersionMismatch,
+		pdu.FaultAccessDenied, pdu.FaultInsufficientBuffer, pdu.FaultNoCallActive, pdu.FaultCallFailed,
+		pdu.FaultCallFailedDNE,
+		pdu.FaultUnknownAuthnService, pdu.FaultNDR, pdu.FaultCallCancelled, pdu.FaultSecPkgError,
+		pdu.FaultVersionMismatch,
 		pdu.FaultUnspecReject, pdu.FaultCancel, pdu.FaultUnspec, pdu.FaultContextMismatch, pdu.FaultRemoteNoMemory,
 		pdu.FaultInvalidPresContextID, pdu.FaultUnsupportedAuthLevel, pdu.FaultOpRange, pdu.FaultUnknownInterface,
 		pdu.FaultProtocolError, pdu.FaultServerTooBusy, pdu.FaultUnsupportedType,
@@ -159,8 +161,9 @@ func fieldOf(ptype, name string) (fieldSpec, bool) {
 	return f, ok
 }
 
-// A syntaxRef names an interface or transfer syntax as a script does: main, other, secure and unknown, which the target
-// defines, ndr20, ndr64, features(N), or a UUID; a version may follow after a slash.
+// A syntaxRef names an interface or transfer syntax as a script does: main, other, secure and
+// unknown, which the target defines, ndr20, ndr64, features(N), or a UUID; a version may follow
+// after a slash.
 type syntaxRef struct {
 	text    string
 	name    string // empty: id
@@ -209,7 +212,8 @@ func parseSyntax(s string) (syntaxRef, error) {
 	default:
 		u, err := uuid.Parse(name)
 		if err != nil || !r.version {
-			return r, fmt.Errorf("%q is no interface or syntax: main, other, secure, unknown, ndr20, ndr64, features(N), UUID/MAJOR.MINOR", s)
+			return r, fmt.Errorf("%q is no interface or syntax: main, other, secure, unknown, "+
+				"ndr20, ndr64, features(N), UUID/MAJOR.MINOR", s)
 		}
 		r.id.UUID = u
 	}
@@ -298,9 +302,11 @@ func contextText(e pdu.ContextElement, interfaces map[string]pdu.SyntaxID) strin
 	return fmt.Sprintf("%d:%s:%s", e.ID, nameOf(e.Abstract, interfaces), strings.Join(transfer, "+"))
 }
 
-// parseResult reads a p_result: "acceptance:ndr20", "provider_rejection:abstract_syntax_not_supported", "negotiate_ack:3".
+// parseResult reads a p_result: "acceptance:ndr20",
+// "provider_rejection:abstract_syntax_not_supported", "negotiate_ack:3".
 func parseResult(s string) (pdu.ContextResult, error) {
-	bad := fmt.Errorf("%q: a result is acceptance:SYNTAX, user_rejection:REASON, provider_rejection:REASON or negotiate_ack:FEATURES", s)
+	bad := fmt.Errorf("%q: a result is acceptance:SYNTAX, user_rejection:REASON, provider_rejection:REASON "+
+		"or negotiate_ack:FEATURES", s)
 	name, rest, ok := strings.Cut(s, ":")
 	if !ok {
 		return pdu.ContextResult{}, bad

@@ -12,7 +12,8 @@ type Profile string
 const (
 	// Windows2022 is what Windows Server 2022 answers, to the field.
 	Windows2022 Profile = "windows2022"
-	// Standard is what C706 and MS-RPCE demand. Where they only say that something is an error, any refusal is right.
+	// Standard is what C706 and MS-RPCE demand. Where they only say that something is an error, any
+	// refusal is right.
 	Standard Profile = "standard"
 )
 

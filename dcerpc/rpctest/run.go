@@ -81,8 +81,8 @@ func hexText(b []byte) string {
 	return fmt.Sprintf("%x", b)
 }
 
-// Run plays the script against a target. The context bounds all of it. The connections that it makes are closed at the end,
-// and nothing else of the target is touched.
+// Run plays the script against a target. The context bounds all of it. The connections that it
+// makes are closed at the end, and nothing else of the target is touched.
 func (s *Script) Run(ctx context.Context, t *Target) Result {
 	switch {
 	case s.side != servers:
@@ -201,7 +201,8 @@ func (r *runner) run(steps []*step) error {
 
 // errorf is an error that is no wrong answer.
 func (r *runner) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s:%d: script %s, %q: %w", r.script.File, r.step.line, r.script.Name, r.step.text, fmt.Errorf(format, args...))
+	return fmt.Errorf("%s:%d: script %s, %q: %w", r.script.File, r.step.line, r.script.Name, r.step.text,
+		fmt.Errorf(format, args...))
 }
 
 func (r *runner) mismatch(what, got, want string) error {
@@ -417,7 +418,8 @@ func protects(level dcerpc.AuthLevel) bool { return level >= dcerpc.LevelPacket 
 func describe(p pdu.PDU) string {
 	switch p := p.(type) {
 	case *pdu.Fault:
-		return fmt.Sprintf("a fault %v (call_id %d, p_cont_id %d, %s)", p.Status, p.CallID, p.ContextID, flagText(uint64(p.Flags)))
+		return fmt.Sprintf("a fault %v (call_id %d, p_cont_id %d, %s)", p.Status, p.CallID, p.ContextID,
+			flagText(uint64(p.Flags)))
 	case *pdu.BindNak:
 		return fmt.Sprintf("a bind_nak %v", p.Reason)
 	case *pdu.BindAck:

@@ -14,7 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Script is one conversation. It is not changed by running it, and may be run by several goroutines at once.
+// A Script is one conversation. It is not changed by running it, and may be run by several
+// goroutines at once.
 type Script struct {
 	// Name is the script's name, unique in its suite: "bind/unknown-group".
 	Name string
@@ -123,8 +124,9 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("%s:%d: script %q: %s; the line is %q", e.File, e.Line, e.Script, e.Reason, e.Text)
 }
 
-// Parse reads the scripts of a txtar archive that test servers: each file of the archive is a script, whose name gets
-// that of the archive, without its extension, as a prefix. Errors are of type *SyntaxError.
+// Parse reads the scripts of a txtar archive that test servers: each file of the archive is a
+// script, whose name gets that of the archive, without its extension, as a prefix. Errors are of
+// type *SyntaxError.
 func Parse(name string, archive []byte) ([]*Script, error) { return parse(name, archive, servers) }
 
 // ParseClient is Parse for scripts that test clients.
@@ -480,9 +482,11 @@ var securityFields = map[string]fieldSpec{
 	"level": {kind: number, names: levelNames, use: inSent},
 	// mechanism is the least that the mechanism must be: an auth type.
 	"mechanism": {kind: number, names: authTypeNames, use: inSent},
-	// legs is how many tokens the exchange has: 3, the client sends the last one in an auth3; 4, the server does.
+	// legs is how many tokens the exchange has: 3, the client sends the last one in an auth3; 4,
+	// the server does.
 	"legs": {kind: number, use: inSent},
-	// ask is the level for which the mechanism is started, where that is not level: it agrees on less.
+	// ask is the level for which the mechanism is started, where that is not level: it agrees on
+	// less.
 	"ask": {kind: number, names: levelNames, use: inSent},
 }
 
@@ -620,7 +624,8 @@ func (p *scriptParser) field(st *step, w string, u use, more map[string]fieldSpe
 	if f.name == "times" {
 		p.need(needStream)
 	}
-	if f.op == "^=" || f.op != "=" && (u != inExpected || spec.kind != number) && !(f.op == "!=" && u == inExpected && spec.kind == data) {
+	compares := u == inExpected && (spec.kind == number && f.op != "^=" || spec.kind == data && f.op == "!=")
+	if f.op != "=" && !compares {
 		return f, p.fail("%s cannot stand after %s here", f.op, f.name)
 	}
 	if strings.HasPrefix(rest, "?") && (u != inExpected || f.op != "=") {
@@ -643,7 +648,7 @@ func firstNonEmpty(a, b string) string {
 func (p *scriptParser) patch(f field, offset, rest string, u use) (field, error) {
 	n, err := strconv.ParseInt(offset, 10, 32)
 	if err != nil || u != inSent || f.op != "=" && f.op != "^=" {
-		return f, p.fail("bytes are changed by @OFFSET=HEX or @OFFSET^=HEX, with an offset from the end where it is negative")
+		return f, p.fail("bytes are changed by @OFFSET=HEX or @OFFSET^=HEX; a negative offset counts from the end")
 	}
 	f.offset = int(n)
 	if f.patch, err = hex.DecodeString(rest); err != nil || len(f.patch) == 0 {

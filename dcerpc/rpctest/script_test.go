@@ -124,7 +124,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{strings.Repeat("> bind\n", 2001), "more than 2000 lines"},
 		{"# nothing", "nothing is sent or expected"},
 	} {
-		_, err := rpctest.Parse("dir/test.txtar", []byte("comment\n-- first --\nrule: r\n> bind\n-- one --\nrule: none\n"+test.line+"\n"))
+		_, err := rpctest.Parse("dir/test.txtar",
+			[]byte("comment\n-- first --\nrule: r\n> bind\n-- one --\nrule: none\n"+test.line+"\n"))
 		var bad *rpctest.SyntaxError
 		require.ErrorAs(t, err, &bad, test.line)
 		require.ErrorContains(t, err, test.want, test.line)
@@ -157,13 +158,16 @@ func TestSyntaxErrors(t *testing.T) {
 	}
 }
 
-// TestMismatch plays scripts that our server does not satisfy. The error names the script, the line, the field, and the PDU.
+// TestMismatch plays scripts that our server does not satisfy. The error names the script, the
+// line, the field, and the PDU.
 func TestMismatch(t *testing.T) {
 	for _, test := range []struct {
 		lines []string
 		want  string
 	}{
-		{[]string{"> bind", "", "< bind_nak"}, `test.txtar:7: script test/one, "< bind_nak": the answer is a bind_ack acceptance:ndr20, want a PDU bind_nak; the PDU is 05000c03`},
+		{[]string{"> bind", "", "< bind_nak"},
+			`test.txtar:7: script test/one, "< bind_nak": the answer is a bind_ack acceptance:ndr20, ` +
+				`want a PDU bind_nak; the PDU is 05000c03`},
 		{[]string{"> bind", "< bind_ack max_recv_frag=1"}, "max_recv_frag is 5840, want 1; the PDU is"},
 		{[]string{"> bind", "< bind_ack max_recv_frag<=9"}, "max_recv_frag is 5840, want <= 9"},
 		{[]string{"> bind", "< bind_ack max_recv_frag>=9999"}, "max_recv_frag is 5840, want >= 9999"},
@@ -171,7 +175,8 @@ func TestMismatch(t *testing.T) {
 		{[]string{"> bind", "< bind_ack call_id=9"}, "call_id is 1, want 9"},
 		{[]string{"> bind", "> bind", "< bind_ack"}, "call_id is 1, want 2, its default"},
 		{[]string{"> bind", "< bind_ack sec_addr=\"x\""}, `sec_addr is "server\x00", want "x"`},
-		{[]string{"> bind", "< bind_ack p_result=acceptance:ndr64"}, "p_result is acceptance:ndr20, want acceptance:ndr64"},
+		{[]string{"> bind", "< bind_ack p_result=acceptance:ndr64"},
+			"p_result is acceptance:ndr20, want acceptance:ndr64"},
 		{[]string{"> bind", "< bind_ack p_result=none"}, "p_result is acceptance:ndr20, want none"},
 		{[]string{"> bind", "< bind_ack pfc_flags=+CONC_MPX"}, "pfc_flags is FIRST|LAST, want FIRST|LAST|CONC_MPX"},
 		{[]string{"> bind", "< end"}, "the answer is a bind_ack acceptance:ndr20, want the end of the connection"},
@@ -182,17 +187,24 @@ func TestMismatch(t *testing.T) {
 		{[]string{"> bind", "< hex 05 .. * 0001"}, "want 05..*0001"},
 		{[]string{"< bind_ack"}, "the answer is silence, want a PDU bind_ack"},
 		{[]string{"> bind ptype=99", "< bind_ack"}, "the answer is the end of the connection, want a PDU bind_ack"},
-		{[]string{"bound", "> request opnum=99", "< response"}, "the answer is a fault nca_s_op_rng_error (call_id 2, p_cont_id 0, FIRST|LAST|DID_NOT_EXECUTE), want a PDU response"},
-		{[]string{"bound", "> request opnum=99", "< fault"}, "pfc_flags is FIRST|LAST|DID_NOT_EXECUTE, want FIRST|LAST, its default"},
-		{[]string{"bound", "> request opnum=99", "< fault pfc_flags=* status=nca_s_unk_if"}, "status is nca_s_op_rng_error (0x1c010002), want nca_s_unk_if (0x1c010003)"},
+		{[]string{"bound", "> request opnum=99", "< response"},
+			"the answer is a fault nca_s_op_rng_error (call_id 2, p_cont_id 0, " +
+				"FIRST|LAST|DID_NOT_EXECUTE), want a PDU response"},
+		{[]string{"bound", "> request opnum=99", "< fault"},
+			"pfc_flags is FIRST|LAST|DID_NOT_EXECUTE, want FIRST|LAST, its default"},
+		{[]string{"bound", "> request opnum=99", "< fault pfc_flags=* status=nca_s_unk_if"},
+			"status is nca_s_op_rng_error (0x1c010002), want nca_s_unk_if (0x1c010003)"},
 		{[]string{"bound", "> request stub=\"abc\"", "< response stub=\"abd\""}, `stub is "abc", want "abd"`},
 		{[]string{"bound", "> request stub=\"abc\"", "< response stub!=\"abc\""}, `stub is "abc", want != "abc"`},
 		{[]string{"bound", "> request stub=hex:01", "< response stub=zeros(100)"}, "stub is hex:01, want"},
-		{[]string{"bound", "for i 1 2", "> request call_id=5", "< response call_id=??id", "done"}, "call_id is 5 again"},
-		{[]string{"bound", "> request auth_type=ntlm auth_level=privacy auth_value=\"x\"", "< response"}, "the answer is a fault ERROR_ACCESS_DENIED"},
+		{[]string{"bound", "for i 1 2", "> request call_id=5", "< response call_id=??id", "done"},
+			"call_id is 5 again"},
+		{[]string{"bound", "> request auth_type=ntlm auth_level=privacy auth_value=\"x\"", "< response"},
+			"the answer is a fault ERROR_ACCESS_DENIED"},
 		{[]string{"secured 1", "> request auth=1", "< response"}, "the auth trailer is there, want none"},
 		{[]string{"secured 1", "> request", "< response auth=1"}, "the auth trailer is not there"},
-		{[]string{"secured 1 level=integrity", "security 2", "> request auth=1", "< response auth=2"}, "auth_level is 5, want 6"},
+		{[]string{"secured 1 level=integrity", "security 2", "> request auth=1", "< response auth=2"},
+			"auth_level is 5, want 6"},
 		{[]string{"secured 1", "> bind auth=1", "> request opnum=$call-1"}, "is negative"},
 		{[]string{"bound", "> request stub=zeros(9999999)"}, "the most is"},
 		{[]string{"bound", "> request p_cont_id=65536"}, "does not fit into 16 bits"},
@@ -224,7 +236,8 @@ func TestNotApplicable(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Close()
 	full := server.Target()
-	bare := &rpctest.Target{Dial: full.Dial, Main: full.Main, Operations: rpctest.Operations{Call: full.Operations.Call}}
+	bare := &rpctest.Target{Dial: full.Dial, Main: full.Main,
+		Operations: rpctest.Operations{Call: full.Operations.Call}}
 	require.Equal(t, rpctest.Passed, script(t, "bound", "alive").Run(t.Context(), bare).Verdict, "any answer will do")
 	for line, want := range map[string]string{
 		"> request opnum=$echo":                       "does not know $echo",
@@ -296,13 +309,15 @@ func TestKnown(t *testing.T) {
 	_, err = rpctest.ParseKnown(name + "\n" + name)
 	require.ErrorContains(t, err, "there twice")
 	for v, text := range map[rpctest.Verdict]string{
-		rpctest.Passed: "pass", rpctest.Failed: "fail", rpctest.NotApplicable: "n/a", rpctest.KnownFailure: "known", 77: "verdict 77",
+		rpctest.Passed: "pass", rpctest.Failed: "fail", rpctest.NotApplicable: "n/a",
+		rpctest.KnownFailure: "known", 77: "verdict 77",
 	} {
 		require.Equal(t, text, v.String())
 	}
 }
 
-// TestMgmt runs what can be run against a server of which nothing is known but that it has the management interface.
+// TestMgmt runs what can be run against a server of which nothing is known but that it has the
+// management interface.
 func TestMgmt(t *testing.T) {
 	srv := &dcerpc.Server{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -323,28 +338,67 @@ func TestMgmt(t *testing.T) {
 // TestClientMismatch plays scripts that our client does not satisfy.
 func TestClientMismatch(t *testing.T) {
 	start := "start connect\n< bind\n> bind_ack\nresult connect ok\n"
-	for lines, want := range map[string]string{
-		"start connect\n< bind pfc_flags=0\n":                                                            "pfc_flags is FIRST|LAST|CONC_MPX, want 0",
-		"start connect\n< bind p_cont_elem=0:main:ndr20\n":                                               "p_cont_elem is 0:main:ndr20 1:main:ndr64 2:main:features(3), want 0:main:ndr20",
-		"start connect\n< bind\n> bind_ack\nresult connect closed\n":                                     "the result is success, want closed",
-		"start connect\n< bind\n> bind_nak\nresult connect ok\n":                                         "the result is bind_nak",
-		"start connect\n< bind\n> bind_nak\nresult connect bind_nak provider_reject_reason=4\n":          "provider_reject_reason is reason_not_specified (0x0), want protocol_version_not_supported (0x4)",
-		"start connect\n< bind\n> bind_ack\nresult connect ok level=privacy\n":                           "level is none, want privacy",
-		"start connect\n< bind\nresult connect ok\n":                                                     "the result is none after",
-		start + "start 1 call stub=\"a\"\n< request\n> response stub=\"b\"\nresult 1 ok stub=\"c\"\n":    `stub is "b", want "c"`,
-		start + "start 1 call\n< request\n> fault status=5\nresult 1 fault status=6\n":                   "status is ERROR_ACCESS_DENIED (0x5), want 0x6",
-		start + "start 1 call\n< request\n> fault status=5\nresult 1 fault pfc_flags=+DID_NOT_EXECUTE\n": "pfc_flags is FIRST|LAST, want FIRST|LAST|DID_NOT_EXECUTE",
-		"start 1 call\n":  "has not connected",
-		"> bind_ack\n":    "there is no connection yet",
-		"start 1 close\n": "has not connected",
+	for _, test := range []struct{ lines, want string }{
+		{
+			"start connect\n< bind pfc_flags=0\n",
+			"pfc_flags is FIRST|LAST|CONC_MPX, want 0",
+		},
+		{
+			"start connect\n< bind p_cont_elem=0:main:ndr20\n",
+			"p_cont_elem is 0:main:ndr20 1:main:ndr64 2:main:features(3), want 0:main:ndr20",
+		},
+		{
+			"start connect\n< bind\n> bind_ack\nresult connect closed\n",
+			"the result is success, want closed",
+		},
+		{
+			"start connect\n< bind\n> bind_nak\nresult connect ok\n",
+			"the result is bind_nak",
+		},
+		{
+			"start connect\n< bind\n> bind_nak\nresult connect bind_nak provider_reject_reason=4\n",
+			"provider_reject_reason is reason_not_specified (0x0), want protocol_version_not_supported (0x4)",
+		},
+		{
+			"start connect\n< bind\n> bind_ack\nresult connect ok level=privacy\n",
+			"level is none, want privacy",
+		},
+		{
+			"start connect\n< bind\nresult connect ok\n",
+			"the result is none after",
+		},
+		{
+			start + "start 1 call stub=\"a\"\n< request\n> response stub=\"b\"\nresult 1 ok stub=\"c\"\n",
+			`stub is "b", want "c"`,
+		},
+		{
+			start + "start 1 call\n< request\n> fault status=5\nresult 1 fault status=6\n",
+			"status is ERROR_ACCESS_DENIED (0x5), want 0x6",
+		},
+		{
+			start + "start 1 call\n< request\n> fault status=5\nresult 1 fault pfc_flags=+DID_NOT_EXECUTE\n",
+			"pfc_flags is FIRST|LAST, want FIRST|LAST|DID_NOT_EXECUTE",
+		},
+		{
+			"start 1 call\n",
+			"has not connected",
+		},
+		{
+			"> bind_ack\n",
+			"there is no connection yet",
+		},
+		{
+			"start 1 close\n",
+			"has not connected",
+		},
 	} {
-		all, err := rpctest.ParseClient("test.txtar", []byte("-- one --\nrule: none\n"+lines))
+		all, err := rpctest.ParseClient("test.txtar", []byte("-- one --\nrule: none\n"+test.lines))
 		require.NoError(t, err)
 		target := echoserver.Client()
 		target.Timeout = 50 * time.Millisecond
 		res := all[0].RunClient(t.Context(), target)
-		require.Equal(t, rpctest.Failed, res.Verdict, lines)
-		require.ErrorContains(t, res.Err, want)
+		require.Equal(t, rpctest.Failed, res.Verdict, test.lines)
+		require.ErrorContains(t, res.Err, test.want)
 	}
 	target := echoserver.Client()
 	target.Acceptor = nil
@@ -359,7 +413,8 @@ func TestEveryRuleIsCited(t *testing.T) {
 	for _, s := range append(rpctest.Scripts(), rpctest.ClientScripts()...) {
 		source, what, ok := strings.Cut(s.Rule, ": ")
 		require.True(t, ok && what != "", "%s: %s", s.Name, s.Rule)
-		require.Regexp(t, `^(C706 (\d+(\.\d+)*|appendix [A-Z])|MS-RPCE \d+(\.\d+)*|Windows.*|go-fsrvp)$`, source, s.Name)
+		require.Regexp(t, `^(C706 (\d+(\.\d+)*|appendix [A-Z])|MS-RPCE \d+(\.\d+)*|Windows.*|go-fsrvp)$`,
+			source, s.Name)
 		key := s.Name
 		if s.Client() {
 			key = "client " + key
@@ -409,9 +464,11 @@ func FuzzParse(f *testing.F) {
 // FuzzRun plays random scripts against our server. Neither side may panic or hang.
 func FuzzRun(f *testing.F) {
 	for _, s := range []string{
-		"bound\nalive\n", "> bind\n< bind_ack assoc_group_id=?g\n> request opnum=$echo stub=zeros(9)+u32($g)\n< response fragments=any\n",
+		"bound\nalive\n",
+		"> bind\n< bind_ack assoc_group_id=?g\n> request opnum=$echo stub=zeros(9)+u32($g)\n< response fragments=any\n",
 		"secured 1 level=privacy\n> request auth=1 @-1^=01\n< refused\n", "> hex 05000b03\nclose\n< end\n",
-		"security 1 legs=4\n> bind auth=1 p_cont_elem=none\n< refused\n", "for i 1 3\nbound p_cont_elem=1:other:features(3)+ndr64\ndone\n",
+		"security 1 legs=4\n> bind auth=1 p_cont_elem=none\n< refused\n",
+		"for i 1 3\nbound p_cont_elem=1:other:features(3)+ndr64\ndone\n",
 		"connect 2 via=endpoint\nuse 1\nreset\n> bind\n", "> raw ptype=3 body=hex:00\n> again\n< hex .. *\n",
 	} {
 		f.Add(s)

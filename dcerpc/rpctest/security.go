@@ -7,7 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A security is one security context of a script: the client's side of it, or in a script for a client the server's.
+// A security is one security context of a script: the client's side of it, or in a script for a
+// client the server's.
 type security struct {
 	dcerpc.Context
 	id    uint32
@@ -111,8 +112,8 @@ func (r *runner) protect(s *security, b []byte) error {
 	return nil
 }
 
-// opened checks the trailer of a PDU against what the line wants, unseals it in place, and returns it parsed. Auth is the
-// name of a context; "" and "none" mean no trailer, "*" means any.
+// opened checks the trailer of a PDU against what the line wants, unseals it in place, and returns
+// it parsed. Auth is the name of a context; "" and "none" mean no trailer, "*" means any.
 func (r *runner) opened(b []byte, auth string) (pdu.PDU, error) {
 	p, err := pdu.Parse(b)
 	if err != nil {
@@ -204,7 +205,8 @@ func authOf(p pdu.PDU) *pdu.Auth {
 	return nil
 }
 
-// secured binds, or alters, with a new security context, and goes through the whole exchange, however many legs it has.
+// secured binds, or alters, with a new security context, and goes through the whole exchange,
+// however many legs it has.
 func (r *runner) secured(st *step) error {
 	if err := r.newSecurity(st); err != nil {
 		return err
@@ -243,7 +245,8 @@ func (r *runner) secured(st *step) error {
 	return nil
 }
 
-// contextsOf are the contexts that a bind has offered, but those of features, for the alter_contexts after it.
+// contextsOf are the contexts that a bind has offered, but those of features, for the
+// alter_contexts after it.
 func contextsOf(st *step) []field {
 	var out []field
 	for _, f := range st.fields {

@@ -208,7 +208,8 @@ func (r *runner) build(st *step, v *values, s *security) (pdu.PDU, error) {
 
 func (r *runner) buildRequest(st *step, v *values, h pdu.Header, a pdu.Auth) (pdu.PDU, error) {
 	p := &pdu.Request{
-		Header: h, ContextID: uint16(v.num("p_cont_id", 0, 16)), Opnum: uint16(v.num("opnum", 0, 16)), Stub: v.bytes("stub", nil), Auth: a,
+		Header: h, ContextID: uint16(v.num("p_cont_id", 0, 16)), Opnum: uint16(v.num("opnum", 0, 16)),
+		Stub: v.bytes("stub", nil), Auth: a,
 	}
 	if object := v.bytes("object", nil); object != nil {
 		p.Flags |= pdu.ObjectUUID
@@ -256,7 +257,8 @@ func (r *runner) buildAnswer(st *step, v *values, h pdu.Header, a pdu.Auth) (pdu
 	case "response":
 		return &pdu.Response{
 			Header: h, AllocHint: uint32(v.num("alloc_hint", uint64(len(stub)), 32)), ContextID: contextID,
-			CancelCount: uint8(v.num("cancel_count", 0, 8)), Reserved: uint8(v.num("reserved", 0, 8)), Stub: stub, Auth: a,
+			CancelCount: uint8(v.num("cancel_count", 0, 8)), Reserved: uint8(v.num("reserved", 0, 8)),
+			Stub: stub, Auth: a,
 		}, nil
 	case "fault":
 		return &pdu.Fault{
@@ -278,8 +280,9 @@ func (r *runner) mpx() pdu.Flags {
 	return 0
 }
 
-// callID is the default of call_id: an answer has that of the PDU that it answers; further fragments, and what ends an
-// exchange or a call, have that of what they belong to; everything else has a new one.
+// callID is the default of call_id: an answer has that of the PDU that it answers; further
+// fragments, and what ends an exchange or a call, have that of what they belong to; everything else
+// has a new one.
 func (r *runner) callID(st *step, v *values) uint32 {
 	c := r.cur
 	switch {
@@ -327,7 +330,8 @@ func (r *runner) auth(st *step, v *values, s *security) pdu.Auth {
 	return a
 }
 
-// contexts are the presentation contexts of a line; without any, context 0 of the interface main in NDR 2.0.
+// contexts are the presentation contexts of a line; without any, context 0 of the interface main in
+// NDR 2.0.
 func (r *runner) contexts(st *step) []pdu.ContextElement {
 	out := []pdu.ContextElement{}
 	for i := range st.fields {
@@ -346,8 +350,8 @@ func (r *runner) contexts(st *step) []pdu.ContextElement {
 	return out
 }
 
-// results are the results of a line; without any, the first context that offers NDR 2.0 is accepted, features are granted,
-// and the others are rejected.
+// results are the results of a line; without any, the first context that offers NDR 2.0 is
+// accepted, features are granted, and the others are rejected.
 func (r *runner) results(st *step) []pdu.ContextResult {
 	var out []pdu.ContextResult
 	for _, f := range st.fields {

@@ -17,8 +17,8 @@ import (
 //go:embed scripts/server/*.txtar scripts/client/*.txtar
 var scripts embed.FS
 
-// Scripts returns the conversations that test servers, in the order of their files. The scripts are shared: they must not be
-// changed.
+// Scripts returns the conversations that test servers, in the order of their files. The scripts are
+// shared: they must not be changed.
 func Scripts() []*Script { return serverScripts() }
 
 // ClientScripts returns the conversations that test clients.
@@ -50,9 +50,9 @@ func load(dir string, side side) []*Script {
 	return all
 }
 
-// RunAll runs scripts against a target, up to parallel of them at once, and yields their results in the order of the scripts,
-// each as soon as it is there. If the caller breaks off, or the context ends, scripts that have begun are interrupted, and all have
-// ended when the iteration returns.
+// RunAll runs scripts against a target, up to parallel of them at once, and yields their results in
+// the order of the scripts, each as soon as it is there. If the caller breaks off, or the context
+// ends, scripts that have begun are interrupted, and all have ended when the iteration returns.
 func RunAll(ctx context.Context, scripts []*Script, target *Target, parallel int) iter.Seq2[*Script, Result] {
 	return func(yield func(*Script, Result) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -79,8 +79,9 @@ func RunAll(ctx context.Context, scripts []*Script, target *Target, parallel int
 	}
 }
 
-// Run runs all scripts for servers, up to parallel of them at once, and reports them as subtests. Known failures are those of
-// known; see [ParseKnown]. It returns how many scripts passed, failed as known, and were not applicable.
+// Run runs all scripts for servers, up to parallel of them at once, and reports them as subtests.
+// Known failures are those of known; see [ParseKnown]. It returns how many scripts passed, failed
+// as known, and were not applicable.
 func Run(t *testing.T, target *Target, known Known, parallel int) (passed, failed, notApplicable int) {
 	t.Helper()
 	for s, res := range RunAll(t.Context(), Scripts(), target, parallel) {
@@ -105,11 +106,12 @@ func Run(t *testing.T, target *Target, known Known, parallel int) (passed, faile
 	return passed, failed, notApplicable
 }
 
-// Known are the scripts that a target is known to fail, by name: each with a part of the reason, which may be empty.
+// Known are the scripts that a target is known to fail, by name: each with a part of the reason,
+// which may be empty.
 type Known map[string]string
 
-// Judge returns the verdict with what is known: a script that fails as known gets [KnownFailure]; one that is known to fail and
-// passes has failed, since the list is then wrong.
+// Judge returns the verdict with what is known: a script that fails as known gets [KnownFailure];
+// one that is known to fail and passes has failed, since the list is then wrong.
 func (k Known) Judge(s *Script, res Result) (Verdict, string) {
 	part, listed := k[s.Name]
 	switch {
@@ -123,8 +125,9 @@ func (k Known) Judge(s *Script, res Result) (Verdict, string) {
 	return KnownFailure, res.Reason
 }
 
-// ParseKnown reads a list of known failures: lines with the name of a script, a tab, and a part of the reason or nothing; and
-// lines that begin with #, and empty ones, which are ignored. It fails if a name is none of a script, or is there twice.
+// ParseKnown reads a list of known failures: lines with the name of a script, a tab, and a part of
+// the reason or nothing; and lines that begin with #, and empty ones, which are ignored. It fails
+// if a name is none of a script, or is there twice.
 func ParseKnown(text string) (Known, error) {
 	names := map[string]bool{}
 	for _, s := range append(Scripts(), ClientScripts()...) {

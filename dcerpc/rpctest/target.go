@@ -13,23 +13,25 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Target is the server that is tested, as a client sees it. Only Dial, Main and Operations.Call are needed; scripts that
-// need what is not there are not applicable. A Target must not be changed while scripts run.
+// A Target is the server that is tested, as a client sees it. Only Dial, Main and Operations.Call
+// are needed; scripts that need what is not there are not applicable. A Target must not be changed
+// while scripts run.
 type Target struct {
 	// Dial makes a connection to the server's endpoint.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Dialers make connections that are special, by name: "elsewhere" comes from another client host, "endpoint" goes to
-	// another endpoint of the same server.
+	// Dialers make connections that are special, by name: "elsewhere" comes from another client
+	// host, "endpoint" goes to another endpoint of the same server.
 	Dialers map[string]func(ctx context.Context) (net.Conn, error)
 	// Profile is what the server should do; empty means Windows2022.
 	Profile Profile
 
 	// Main is the interface that is called. It must take calls without security.
 	Main dcerpc.SyntaxID
-	// Other is a second interface at the same endpoint; the zero value means that there is none that is known. Every server
-	// has the management interface, Mgmt.
+	// Other is a second interface at the same endpoint; the zero value means that there is none
+	// that is known. Every server has the management interface, Mgmt.
 	Other dcerpc.SyntaxID
-	// Secure is an interface that answers calls below the integrity level with access denied; it may be Other.
+	// Secure is an interface that answers calls below the integrity level with access denied; it
+	// may be Other.
 	Secure dcerpc.SyntaxID
 	// Operations say what the operations of Main do.
 	Operations Operations
@@ -38,15 +40,17 @@ type Target struct {
 	Mechanisms []Mechanism
 	// MaxFragment is the transport's largest fragment in bytes: 0 means 5840, that of TCP.
 	MaxFragment int
-	// Messages means that the transport carries messages, as a named pipe does: several PDUs cannot be sent at once.
+	// Messages means that the transport carries messages, as a named pipe does: several PDUs cannot
+	// be sent at once.
 	Messages bool
-	// SecondaryAddress is the server's own endpoint, as in a bind_ack but without the NUL; empty means unknown.
+	// SecondaryAddress is the server's own endpoint, as in a bind_ack but without the NUL; empty
+	// means unknown.
 	SecondaryAddress string
-	// FaultAllocHint is the alloc_hint of the server's faults, if it is known to be another than Windows's 32. It does not
-	// matter on the wire.
+	// FaultAllocHint is the alloc_hint of the server's faults, if it is known to be another than
+	// Windows's 32. It does not matter on the wire.
 	FaultAllocHint uint32
-	// Settings are how the server is set, by the names that the scripts use. A script runs if the server has its settings
-	// and no others. Servers that cannot be set leave it nil.
+	// Settings are how the server is set, by the names that the scripts use. A script runs if the
+	// server has its settings and no others. Servers that cannot be set leave it nil.
 	Settings map[string]string
 	// Timeout bounds the wait for one PDU; zero means 10 s.
 	Timeout time.Duration
@@ -69,21 +73,25 @@ type Operations struct {
 	Answer func(stub []byte) []byte
 	// Echo is an operation that answers with the stub that it got.
 	Echo Opnum
-	// Count is how many operations there are: calls from this opnum on are answered with nca_s_op_rng_error. Zero means unknown.
+	// Count is how many operations there are: calls from this opnum on are answered with
+	// nca_s_op_rng_error. Zero means unknown.
 	Count int
 	// NDR reads an unsigned long and answers with it.
 	NDR Opnum
 	// Short fails with RPC_X_BAD_STUB_DATA for a stub of three bytes.
 	Short Opnum
-	// Fault answers any stub with a fault of FaultStatus, and with DID_NOT_EXECUTE if FaultFlags says so.
+	// Fault answers any stub with a fault of FaultStatus, and with DID_NOT_EXECUTE if FaultFlags
+	// says so.
 	Fault       Opnum
 	FaultStatus pdu.FaultStatus
 	FaultFlags  pdu.Flags
-	// Error fails with nca_s_fault_unspec, and Panic does so by a crash of its handler that the server survives.
+	// Error fails with nca_s_fault_unspec, and Panic does so by a crash of its handler that the
+	// server survives.
 	Error, Panic Opnum
 	// Wait does not answer before it is cancelled; then it answers with nca_s_fault_cancel.
 	Wait Opnum
-	// Hold does not answer before Release is called; Waiting answers how many calls of Wait there are, as an unsigned long.
+	// Hold does not answer before Release is called; Waiting answers how many calls of Wait there
+	// are, as an unsigned long.
 	Hold, Release, Waiting Opnum
 	// Peer answers with the text "ACCOUNT type TYPE level LEVEL" of who called.
 	Peer Opnum
@@ -98,8 +106,8 @@ type Mechanism struct {
 	Account string
 	// Legs is how many tokens both sides exchange: 3 for NTLM and for Kerberos, 4 for SPNEGO.
 	Legs int
-	// Asks means that a context for a lower level does not ask the server for the protection of a higher one, as those of
-	// real mechanisms do not.
+	// Asks means that a context for a lower level does not ask the server for the protection of a
+	// higher one, as those of real mechanisms do not.
 	Asks bool
 }
 
@@ -108,7 +116,8 @@ func Mgmt() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("afa8bd80-7d8a-11c9-bef4-08002b102989"), Major: 1}
 }
 
-// MgmtOperations are those of Mgmt: a server whose own interfaces are not known can be tested by it.
+// MgmtOperations are those of Mgmt: a server whose own interfaces are not known can be tested by
+// it.
 func MgmtOperations() Operations {
 	const isServerListening, count = 2, 5
 	return Operations{
@@ -155,8 +164,10 @@ func (t *Target) vars() map[string]value {
 	vars := map[string]value{"max_frag": numberOf(uint64(t.maxFragment()))}
 	for name, o := range map[string]Opnum{
 		"call": t.Operations.Call, "echo": t.Operations.Echo, "ndr": t.Operations.NDR, "short": t.Operations.Short,
-		"fault": t.Operations.Fault, "error": t.Operations.Error, "panic": t.Operations.Panic, "wait": t.Operations.Wait,
-		"hold": t.Operations.Hold, "release": t.Operations.Release, "waiting": t.Operations.Waiting, "peer": t.Operations.Peer,
+		"fault": t.Operations.Fault, "error": t.Operations.Error, "panic": t.Operations.Panic,
+		"wait": t.Operations.Wait,
+		"hold": t.Operations.Hold, "release": t.Operations.Release, "waiting": t.Operations.Waiting,
+		"peer": t.Operations.Peer,
 	} {
 		if o.Is {
 			vars[name] = numberOf(uint64(o.N))

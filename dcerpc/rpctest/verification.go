@@ -3,14 +3,16 @@ package rpctest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A verificationCommand is one command of a verification trailer as a script writes it: "bitmask1:0", "pcontext:main:ndr20",
-// "header2", "header2:5" (with another opnum), "command:9", "must:9".
+// A verificationCommand is one command of a verification trailer as a script writes it:
+// "bitmask1:0", "pcontext:main:ndr20", "header2", "header2:5" (with another opnum), "command:9",
+// "must:9".
 type verificationCommand struct {
 	kind     string
 	num      uint64
@@ -31,11 +33,12 @@ func parseVerification(s string) ([]verificationCommand, error) {
 				c.transfer, err = parseSyntax(parts[2])
 			}
 		case c.kind == "header2" && len(parts) == 1:
-		case (c.kind == "bitmask1" || c.kind == "header2" || c.kind == "command" || c.kind == "must") && len(parts) == 2:
+		case slices.Contains([]string{"bitmask1", "header2", "command", "must"}, c.kind) && len(parts) == 2:
 			c.given = true
 			c.num, err = strconv.ParseUint(parts[1], 0, 14)
 		default:
-			err = fmt.Errorf("%q is none of bitmask1:BITS, pcontext:INTERFACE:SYNTAX, header2, header2:OPNUM, command:ID, must:ID", item)
+			err = fmt.Errorf("%q is none of bitmask1:BITS, pcontext:INTERFACE:SYNTAX, header2, "+
+				"header2:OPNUM, command:ID, must:ID", item)
 		}
 		if err != nil {
 			return nil, err
@@ -57,7 +60,8 @@ func appendVerification(req *pdu.Request, commands []verificationCommand, interf
 		all := pdu.NewVerificationTrailer(&of, c.abstract.resolve(interfaces), c.transfer.resolve(interfaces), false)
 		switch c.kind {
 		case "bitmask1":
-			v = append(v, pdu.VerificationCommand{ID: pdu.VerifyBitmask1, Value: binary.LittleEndian.AppendUint32(nil, uint32(c.num))})
+			v = append(v, pdu.VerificationCommand{ID: pdu.VerifyBitmask1,
+				Value: binary.LittleEndian.AppendUint32(nil, uint32(c.num))})
 		case "pcontext":
 			v = append(v, all[1])
 		case "header2":

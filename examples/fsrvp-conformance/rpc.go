@@ -28,12 +28,14 @@ import (
 )
 
 // rpcUsage is how the program is called with -rpc as its first argument.
-const rpcUsage = `usage: fsrvp-conformance -rpc -server HOST [-pipe NAME | -transport tcp:PORT] [-profile windows2022|standard] ` + credentials.Usage + `
-                   [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...] [-run RE] [-known FILE] [-json] [-junit FILE] [-compare OLD.json] [-v]
+const rpcUsage = `usage: fsrvp-conformance -rpc -server HOST [-pipe NAME | -transport tcp:PORT]
+                   ` + credentials.Usage + `
+                   [-profile windows2022|standard] [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...]
+                   [-run RE] [-known FILE] [-json] [-junit FILE] [-compare OLD.json] [-v]
        fsrvp-conformance -rpc -list
 
-It tests the server's DCE/RPC by conversations in single PDUs, and changes nothing on the server. Without an account only
-what needs no security is tested, which -transport tcp:PORT allows.
+It tests the server's DCE/RPC by conversations in single PDUs, and changes nothing on the server.
+Without an account, which -transport tcp:PORT allows, only what needs no security is tested.
 
 `
 
@@ -56,18 +58,24 @@ func parseRPC(args []string, stdout io.Writer) (*rpcOptions, error) {
 	flags.Usage = func() { fmt.Fprint(stdout, rpcUsage); flags.PrintDefaults() }
 	flags.StringVar(&o.server, "server", "", "the `host` to test")
 	flags.StringVar(&o.pipe, "pipe", fsrvp.Endpoint, "the `name` of the pipe, with -transport smb")
-	flags.StringVar(&o.profile, "profile", string(rpctest.Windows2022), "expect what Windows Server 2022 does, or what the standards demand: windows2022, standard")
-	flags.StringVar(&o.iface, "interface", "mgmt", "the `interface` that is called: mgmt, which every server has, fsrvp, or UUID/MAJOR.MINOR with -call")
-	flags.StringVar(&o.other, "other", "fsrvp", "another `interface` of the endpoint: mgmt, fsrvp, epm, UUID/MAJOR.MINOR, or none")
+	flags.StringVar(&o.profile, "profile", string(rpctest.Windows2022),
+		"expect what Windows Server 2022 does, or what the standards demand: windows2022, standard")
+	flags.StringVar(&o.iface, "interface", "mgmt",
+		"the `interface` that is called: mgmt, which every server has, fsrvp, or UUID/MAJOR.MINOR with -call")
+	flags.StringVar(&o.other, "other", "fsrvp",
+		"another `interface` of the endpoint: mgmt, fsrvp, epm, UUID/MAJOR.MINOR, or none")
 	flags.IntVar(&o.call, "call", -1, "an `opnum` of -interface UUID that takes any stub and answers")
 	flags.IntVar(&o.echo, "echo", -1, "an `opnum` of -interface UUID that answers with the stub that it got")
 	flags.IntVar(&o.opnums, "opnums", 0, "how many operations -interface UUID has; 0: unknown")
 	flags.UintVar(&o.hint, "fault-alloc-hint", 32, "the alloc_hint of the server's faults: Windows has 32, Samba 24")
-	flags.StringVar(&o.known, "known", "", "`file` of known failures: lines of a script's name, tab, a part of the reason that is printed, or nothing")
-	flags.StringVar(&o.scripts, "scripts", "", "run the scripts of this `file`, a txtar archive, in place of those of the program")
+	flags.StringVar(&o.known, "known", "", "`file` of known failures: lines of a script's name, tab, "+
+		"a part of the reason that is printed, or nothing")
+	flags.StringVar(&o.scripts, "scripts", "",
+		"run the scripts of this `file`, a txtar archive, in place of those of the program")
 	flags.StringVar(&o.run, "run", "", "run the scripts whose name matches this `regexp` alone")
 	flags.StringVar(&o.junit, "junit", "", "write the verdicts to this `file` too, in JUnit's XML")
-	flags.StringVar(&o.compare, "compare", "", "compare the verdicts with this `file`, an earlier output of -json; only what is worse fails")
+	flags.StringVar(&o.compare, "compare", "",
+		"compare the verdicts with this `file`, an earlier output of -json; only what is worse fails")
 	flags.IntVar(&o.parallel, "parallel", 1, "run so many scripts at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long each answer is waited for")
 	flags.BoolVar(&o.list, "list", false, "list the scripts and their rules, and end")
@@ -282,7 +290,8 @@ func (o *rpcOptions) connections(t *rpctest.Target) (func() error, error) {
 	if cfg.Auth.AuthType() == dcerpc.AuthSPNEGO {
 		legs = 4
 	}
-	t.Mechanisms = []rpctest.Mechanism{{Initiator: cfg.Auth, Target: "host/" + o.server, Account: o.cred.User, Legs: legs, Asks: true}}
+	t.Mechanisms = []rpctest.Mechanism{{Initiator: cfg.Auth, Target: "host/" + o.server, Account: o.cred.User,
+		Legs: legs, Asks: true}}
 	t.Dial = func(ctx context.Context) (net.Conn, error) { return cfg.Transport.DialRPC(ctx, o.server, o.pipe) }
 	if !isTCP {
 		t.MaxFragment, t.Messages = 4280, true

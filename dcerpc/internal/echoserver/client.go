@@ -13,7 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// Client returns our own client as a target of scripts. Its mechanism has two legs, so that a bind_ack ends the exchange.
+// Client returns our own client as a target of scripts. Its mechanism has two legs, so that a
+// bind_ack ends the exchange.
 func Client() *rpctest.ClientTarget {
 	toy := &dcerpctest.Mechanism{Legs: 2, Account: "backup"}
 	return &rpctest.ClientTarget{
@@ -22,8 +23,9 @@ func Client() *rpctest.ClientTarget {
 		Outcome:   outcome,
 		Connect: func(ctx context.Context, conn net.Conn, o rpctest.ClientOptions) (rpctest.ClientConn, error) {
 			cfg := &dcerpc.Config{
-				Level: o.Level, NoMultiplexing: o.NoMultiplexing, NoFeatures: o.NoFeatures, AssociationGroup: o.AssociationGroup,
-				MaxFragment: o.MaxFragment, MaxResponse: o.MaxResponse,
+				Level: o.Level, NoMultiplexing: o.NoMultiplexing, NoFeatures: o.NoFeatures,
+				AssociationGroup: o.AssociationGroup,
+				MaxFragment:      o.MaxFragment, MaxResponse: o.MaxResponse,
 			}
 			if o.Level != dcerpc.LevelInsecureNone {
 				cfg.Auth, cfg.Target = toy.Initiator(), "host/fs"

@@ -1,4 +1,5 @@
-// Package echoserver serves an interface that echoes, for the conversations of package rpctest: our own server as a target.
+// Package echoserver serves an interface that echoes, for the conversations of package rpctest: our
+// own server as a target.
 package echoserver
 
 import (
@@ -107,7 +108,8 @@ type Mechanisms struct {
 	Toys       bool // they are those of Toys
 }
 
-// Toys returns mechanisms of three, four and five legs, in the clothes of NTLM, SPNEGO and Kerberos.
+// Toys returns mechanisms of three, four and five legs, in the clothes of NTLM, SPNEGO and
+// Kerberos.
 func Toys() Mechanisms {
 	m := Mechanisms{Toys: true}
 	for _, toy := range []*dcerpctest.Mechanism{
@@ -116,7 +118,8 @@ func Toys() Mechanisms {
 		{Type: dcerpc.AuthKerberos, Legs: 5, Account: "backup"},
 	} {
 		m.Acceptors = append(m.Acceptors, toy.Acceptor())
-		m.Initiators = append(m.Initiators, rpctest.Mechanism{Initiator: toy.Initiator(), Account: "backup", Legs: toy.Legs})
+		m.Initiators = append(m.Initiators, rpctest.Mechanism{Initiator: toy.Initiator(), Account: "backup",
+			Legs: toy.Legs})
 	}
 	return m
 }
@@ -225,8 +228,9 @@ func (s *Server) Target() *rpctest.Target {
 			Count: opCount, NDR: rpctest.Op(opNDR), Short: rpctest.Op(opNDR),
 			Fault: rpctest.Op(opFault), FaultStatus: pdu.FaultContextMismatch,
 			Error: rpctest.Op(opError), Panic: rpctest.Op(opPanic),
-			Wait: rpctest.Op(opWait), Hold: rpctest.Op(opHold), Release: rpctest.Op(opRelease), Waiting: rpctest.Op(opWaiting),
-			Peer: rpctest.Op(opPeer),
+			Wait: rpctest.Op(opWait), Hold: rpctest.Op(opHold), Release: rpctest.Op(opRelease),
+			Waiting: rpctest.Op(opWaiting),
+			Peer:    rpctest.Op(opPeer),
 		},
 		Mechanisms:       s.mechanisms.Initiators,
 		SecondaryAddress: "server",
@@ -263,7 +267,8 @@ func (c sessionConn) LocalAddr() net.Addr  { return dcerpctest.Addr("server") }
 
 func (c sessionConn) Session() dcerpc.Session { return c.session }
 
-// Run runs a script against a server of its own. The error says that no server has the script's settings.
+// Run runs a script against a server of its own. The error says that no server has the script's
+// settings.
 func Run(ctx context.Context, script *rpctest.Script, m Mechanisms, profile rpctest.Profile) (rpctest.Result, error) {
 	s, err := Start(script.Settings, m)
 	if err != nil {

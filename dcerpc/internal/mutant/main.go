@@ -1,5 +1,6 @@
-// Command mutant runs the conversations of package rpctest against our server and says which of them fail. It is built with
-// one rule of the server broken, to see that a conversation notices; see TestMutants of package dcerpc.
+// Command mutant runs the conversations of package rpctest against our server and says which of
+// them fail. It is built with one rule of the server broken, to see that a conversation notices;
+// see TestMutants of package dcerpc.
 package main
 
 import (
@@ -77,7 +78,8 @@ func ntlmAlone(dir string) (echoserver.Mechanisms, error) {
 	var m echoserver.Mechanisms
 	hash := ntlm.NTHash("secret")
 	file := filepath.Join(dir, "hashes")
-	if err := os.WriteFile(file, slices.Concat([]byte("D\\backup\t"), []byte(hex.EncodeToString(hash[:])), []byte("\n")), 0o600); err != nil {
+	if err := os.WriteFile(file, slices.Concat([]byte("D\\backup\t"), []byte(hex.EncodeToString(hash[:])),
+		[]byte("\n")), 0o600); err != nil {
 		return m, err
 	}
 	accounts, err := ntlm.OpenHashFile(file)

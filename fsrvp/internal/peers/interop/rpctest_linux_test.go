@@ -45,7 +45,8 @@ func pipeTarget(t *testing.T, n *peers.Network, host *peers.Host) *rpctest.Targe
 		Dial: func(ctx context.Context) (net.Conn, error) { return pipes.DialRPC(ctx, host.FQDN, fsrvp.Endpoint) },
 		Main: fsrvp.Interface(), Other: rpctest.Mgmt(),
 		Operations: rpctest.Operations{
-			Call: rpctest.Op(uint16(fsrvp.OpGetSupportedVersion)), Answer: func([]byte) []byte { return supportedVersion },
+			Call:   rpctest.Op(uint16(fsrvp.OpGetSupportedVersion)),
+			Answer: func([]byte) []byte { return supportedVersion },
 			// SetContext wants an unsigned long.
 			Short: rpctest.Op(uint16(fsrvp.OpSetContext)), Count: operations,
 			Fault: rpctest.Op(operations), FaultStatus: pdu.FaultOpRange, FaultFlags: pdu.DidNotExecute,
@@ -55,8 +56,8 @@ func pipeTarget(t *testing.T, n *peers.Network, host *peers.Host) *rpctest.Targe
 	}
 }
 
-// sambaTargets are Samba's RPC servers: that of the domain controller over TCP, by its management interface, and the agent of
-// a file server over its pipe.
+// sambaTargets are Samba's RPC servers: that of the domain controller over TCP, by its management
+// interface, and the agent of a file server over its pipe.
 func sambaTargets(t *testing.T, n *peers.Network) map[string]*rpctest.Target {
 	dc := n.Host("dc")
 	tcp := func(from string) func(context.Context) (net.Conn, error) {
@@ -76,18 +77,21 @@ func sambaTargets(t *testing.T, n *peers.Network) map[string]*rpctest.Target {
 	}
 }
 
-// TestRPCScriptsOnSamba runs the conversations of package rpctest against Samba's server. What it is known to do otherwise is
-// listed in testdata, for each transport and profile; a listed failure that passes fails the test, too.
+// TestRPCScriptsOnSamba runs the conversations of package rpctest against Samba's server. What it
+// is known to do otherwise is listed in testdata, for each release, transport and profile; a listed
+// failure that passes fails the test, too.
 func TestRPCScriptsOnSamba(t *testing.T) {
 	n := peers.Start(t)
 	n.Host("fs").Claim(t)
+	hosts := map[string]string{"tcp": "dc", "pipe": "fs"}
 	for name, target := range sambaTargets(t, n) {
 		for _, profile := range rpctest.Profiles() {
 			t.Run(name+"/"+string(profile), func(t *testing.T) {
 				target := *target
 				target.Profile = profile
-				text, err := os.ReadFile(filepath.Join("testdata", "rpctest-"+sambaVersion(t, n)+"-"+name+"-"+string(profile)+".txt"))
-				require.NoError(t, err)
+				list := "rpctest-" + sambaVersion(t, n.Host(hosts[name])) + "-" + name + "-" + string(profile) + ".txt"
+				text, err := os.ReadFile(filepath.Join("testdata", list))
+				require.NoError(t, err, "a new release of Samba needs a list of what it does otherwise")
 				known, err := rpctest.ParseKnown(string(text))
 				require.NoError(t, err)
 				passed, failed, na := rpctest.Run(t, &target, known, 24)
@@ -98,17 +102,22 @@ func TestRPCScriptsOnSamba(t *testing.T) {
 	}
 }
 
-// sambaVersion is the release, "4.17".
-func sambaVersion(t *testing.T, n *peers.Network) string {
+// sambaVersion is the release of Samba on a host, "4.17".
+func sambaVersion(t *testing.T, host *peers.Host) string {
 	t.Helper()
-	out := n.Host("fs").Output(t, "smbd", "--version")
+	program := "smbd"
+	if host.Name == "dc" {
+		program = "samba"
+	}
+	out := host.Output(t, program, "--version")
 	version := strings.TrimPrefix(strings.TrimSpace(out), "Version ")
 	parts := strings.SplitN(version, ".", 3)
 	require.Len(t, parts, 3, out)
 	return parts[0] + "." + parts[1]
 }
 
-// TestRPCScriptsBehindSamba runs them against our own server behind the smbd of a file server. All that apply pass.
+// TestRPCScriptsBehindSamba runs them against our own server behind the smbd of a file server. All
+// that apply pass.
 func TestRPCScriptsBehindSamba(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
