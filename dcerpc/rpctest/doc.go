@@ -47,6 +47,8 @@
 //	< nothing 50ms              silence for so long
 //	< refused                   a fault, a bind_nak or the end of the connection, orderly or not
 //
+// The setting rules=go-fsrvp is for rules that neither the standards nor Windows are known to have.
+//
 // # Fields
 //
 // Fields have the names of the standard:
@@ -113,6 +115,7 @@
 //	                            a bind and the whole exchange of a security context, of
 //	                            however many legs
 //	secured 2 alter_context     the same by alter_context
+//	exchange 1                  what is left of the exchange of a security context
 //	alive auth=1                a call of the operation call, and its answer
 //	connect 2 via=elsewhere     another connection, which is used from then on; see
 //	                            Target.Dialers

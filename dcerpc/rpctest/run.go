@@ -260,6 +260,12 @@ func (r *runner) do(st *step) error {
 		return errors.Join(r.send(st), r.expectAck("bind_ack", nil))
 	case opSecured:
 		return r.secured(st)
+	case opExchange:
+		s, err := r.securityOf(fmt.Sprint(st.id))
+		if err != nil {
+			return err
+		}
+		return r.exchange(st, s)
 	case opAlive:
 		return r.alive(st)
 	default:

@@ -59,6 +59,7 @@ const (
 	opExpectRefused
 	opSecurity
 	opSecured
+	opExchange
 	opBound
 	opAlive
 	opConnect
@@ -354,6 +355,13 @@ func (p *scriptParser) verb(st *step, verb string, words []string) error {
 			return p.fields(st, words, inSent, nil)
 		case "secured":
 			return p.secured(st, words)
+		case "exchange":
+			st.op = opExchange
+			words, err := p.securityID(st, words)
+			if err == nil && len(words) > 0 {
+				err = p.fail("exchange is followed by an auth_context_id alone")
+			}
+			return err
 		case "alive":
 			st.op, st.ptype = opAlive, "request"
 			return p.fields(st, words, inSent, nil)

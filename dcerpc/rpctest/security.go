@@ -223,6 +223,12 @@ func (r *runner) secured(st *step) error {
 	if err := r.expectAck(ack, &name); err != nil {
 		return err
 	}
+	return r.exchange(st, s)
+}
+
+// exchange goes through what is left of the exchange of a security context.
+func (r *runner) exchange(st *step, s *security) error {
+	name := fmt.Sprint(s.id)
 	const most = 10
 	for leg := 0; len(s.token) > 0; leg++ {
 		if leg == most {

@@ -171,6 +171,8 @@ func (s *Server) set(name, v string) error {
 	case "refuse":
 		s.session.Refuse = errors.New("no token")
 		return nil
+	case "rules":
+		return nil
 	case "seal_token":
 		if !s.mechanisms.Toys {
 			return errors.ErrUnsupported

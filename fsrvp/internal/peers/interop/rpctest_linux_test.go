@@ -89,7 +89,11 @@ func TestRPCScriptsOnSamba(t *testing.T) {
 			t.Run(name+"/"+string(profile), func(t *testing.T) {
 				target := *target
 				target.Profile = profile
-				list := "rpctest-" + sambaVersion(t, n.Host(hosts[name])) + "-" + name + "-" + string(profile) + ".txt"
+				version := sambaVersion(t, n.Host(hosts[name]))
+				if name == "pipe" && version != "4.17" {
+					target.MaxFragment = 4280 // as on Windows
+				}
+				list := "rpctest-" + version + "-" + name + "-" + string(profile) + ".txt"
 				text, err := os.ReadFile(filepath.Join("testdata", list))
 				require.NoError(t, err, "a new release of Samba needs a list of what it does otherwise")
 				known, err := rpctest.ParseKnown(string(text))
