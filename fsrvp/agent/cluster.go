@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
@@ -52,6 +53,8 @@ type cluster struct {
 	nodes   map[string]Node
 	lost    map[uint64]*leftover
 	changes chan struct{} // closed and replaced when the table changes
+
+	names atomic.Pointer[map[string]bool] // of all nodes, as Node.Names has them
 
 	heard  map[string]heard // of busy nodes; the member's goroutine alone has it, as what follows
 	beaten time.Time        // the last beat
@@ -256,6 +259,7 @@ func (a turn) adoptLocked(now *table, gone []fsrvp.SetID) {
 }
 
 func (c *cluster) changedLocked() {
+	c.learnNamesLocked()
 	close(c.changes)
 	c.changes = make(chan struct{})
 }
@@ -309,14 +313,19 @@ func (a *Agent) hasName(share fsrvp.ShareName) bool {
 	if addr, ok := share.Addr(); ok {
 		host = addr.WithZone("").String()
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, n := range a.cluster.nodes {
-		if slices.Contains(n.Names, host) {
-			return true
+	names := a.cluster.names.Load() // Agent.mu may be held
+	return names != nil && (*names)[host]
+}
+
+// learnNamesLocked notes the names of all nodes.
+func (c *cluster) learnNamesLocked() {
+	names := map[string]bool{}
+	for _, n := range c.nodes {
+		for _, name := range n.Names {
+			names[name] = true
 		}
 	}
-	return false
+	c.names.Store(&names)
 }
 
 // shared returns the names as a Node has them.

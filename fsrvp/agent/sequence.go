@@ -73,16 +73,16 @@ func (a *Agent) beginStage(ctx context.Context, set fsrvp.SetID, s stage) (g sta
 			return err
 		}
 		g.entry = e
-		if t.mustWait(e) {
-			g.elsewhere = a.tableChanged()
-			return nil
-		}
 		moved := t.moved() && a.inCreation(e.set)
 		ended := e.work != nil && e.work.collected && e.work.step == s.step
 		if answered := moved && s.done != "" && e.set.Status == s.done; !answered && !ended {
 			if _, err := t.findWith(set, s.in...); err != nil {
 				return err
 			}
+		}
+		if t.mustWait(e) {
+			g.elsewhere = a.tableChanged()
+			return nil
 		}
 		if a.inCreation(e.set) {
 			if err := t.own(); err != nil {

@@ -231,10 +231,13 @@ func (c *cluster) startAgent(i int) {
 	c.agents[i] = cmd
 }
 
-// signal sends a signal to the agent of a node. nsenter hands none on.
+// signal sends a signal to the agent of a node. nsenter hands none on; when its child stops it stops itself, too.
 func (c *cluster) signal(i int, s string) {
 	c.Helper()
 	c.on(i, "sh", "-c", fmt.Sprintf("kill -%s $(pgrep -x agent)", s))
+	if s == "CONT" {
+		require.NoError(c, c.agents[i].Process.Signal(syscall.SIGCONT))
+	}
 }
 
 func (c *cluster) killAgent(i int) {
