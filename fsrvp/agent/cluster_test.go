@@ -181,18 +181,27 @@ func (c *testCluster) start(t testing.TB, node string, s *stopper) *rig {
 
 // A stop is a way in which a node stops.
 type stop struct {
-	name string
-	life state.Life // as the cluster then says
-	dead bool
-	// early stops end before the client goes on at another node, and not when it has come to its end.
-	early bool
+	name  string
+	life  state.Life // as the cluster then says
+	dead  bool
+	wakes moment
 }
 
+// A moment is when a paused node goes on.
+type moment int
+
+const (
+	atTheEnd     moment = iota // when the client has come to its end at another node
+	atOnce                     // before the client goes on there
+	whenFinished               // when its set is Recovered there
+)
+
 var stops = []stop{
-	{"killed", state.Gone, true, false},
-	{"paused and lost", state.Lost, false, false},
-	{"paused and lost for a moment", state.Lost, false, true},
-	{"paused and not noticed", state.Present, false, false},
+	{"killed", state.Gone, true, atTheEnd},
+	{"paused and lost", state.Lost, false, atTheEnd},
+	{"paused and lost for a moment", state.Lost, false, atOnce},
+	{"paused and lost until its set is finished", state.Lost, false, whenFinished},
+	{"paused and not noticed", state.Present, false, atTheEnd},
 }
 
 // TestNodeStops stops a node at moments of every life, in each way. Its client goes on at another node. It takes one moment of four,
@@ -285,7 +294,7 @@ func stopAt(t *testing.T, scenes []scene, how stop, k int) bool {
 		time.Sleep(2 * time.Minute)
 	}
 	synctest.Wait()
-	if how.early {
+	if how.wakes == atOnce {
 		wake()
 	}
 
@@ -300,9 +309,16 @@ func stopAt(t *testing.T, scenes []scene, how stop, k int) bool {
 	}
 	t.Log(msg)
 	b.requireInvariant(t)
+	if how.wakes == whenFinished {
+		b.finishSet(t)
+		before := b.outcome(t)
+		wake()
+		require.Equal(t, before, b.outcome(t))
+		b.requireInvariant(t)
+	}
 	b.finish(t)
 	b.empty(t)
-	if !how.early {
+	if how.wakes == atTheEnd {
 		wake()
 	}
 	b.empty(t)
@@ -320,6 +336,24 @@ func stopAt(t *testing.T, scenes []scene, how stop, k int) bool {
 	b.empty(t)
 	require.NotContains(t, fmt.Sprint(keys(c.table.Records())), "lost/", msg)
 	return true
+}
+
+// finishSet goes on with the set as its client would, until it is Recovered.
+func (r *rig) finishSet(t *testing.T) {
+	for len(r.Table()) > 0 && r.Table()[0].Status != agent.Recovered {
+		var err error
+		switch set := r.Table()[0]; set.Status {
+		case agent.Started:
+			_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), set.ID, vms)
+		case agent.Added:
+			err = r.CommitShadowCopySet(client1, set.ID, wait)
+		case agent.Committed:
+			err = r.ExposeShadowCopySet(client1, set.ID, wait)
+		case agent.Exposed:
+			err = r.RecoveryCompleteShadowCopySet(client1, set.ID)
+		}
+		require.NoError(t, err)
+	}
 }
 
 func keys(m map[string][]byte) (list []string) {

@@ -110,6 +110,7 @@ func inside(t *testing.T) {
 	for i := range rounds {
 		c.randomRound(i)
 	}
+	c.stoppedNode()
 	c.killedNode()
 }
 
@@ -235,9 +236,11 @@ func (c *cluster) startAgent(i int) {
 func (c *cluster) signal(i int, s string) {
 	c.Helper()
 	c.on(i, "sh", "-c", fmt.Sprintf("kill -%s $(pgrep -x agent)", s))
-	if s == "CONT" {
-		require.NoError(c, c.agents[i].Process.Signal(syscall.SIGCONT))
-	}
+}
+
+// wake lets a stopped agent go on.
+func (c *cluster) wake(i int) error {
+	return errors.Join(c.try(i, "", "sh", "-c", "kill -CONT $(pgrep -x agent)"), c.agents[i].Process.Signal(syscall.SIGCONT))
 }
 
 func (c *cluster) killAgent(i int) {
@@ -434,7 +437,7 @@ func (c *cluster) stoppedAgent() {
 	c.Logf("an agent was stopped: the next call at another node took %v", took.Round(time.Millisecond))
 	c.advance(2, l, 6, len(stages))
 	time.Sleep(10*time.Second - time.Since(begun))
-	c.signal(1, "CONT")
+	require.NoError(c, c.wake(1))
 	c.requireRead(1, l, "one")
 	c.delete(1, l)
 	c.requireEmpty(1)
@@ -492,12 +495,14 @@ func (c *cluster) randomRound(k int) {
 	}()
 	time.Sleep(after)
 	c.signal(i, map[string]string{"killed": "KILL", "stopped": "STOP"}[how])
-	begun := time.Now()
+	awake := make(chan error, 1)
+	if how == "stopped" {
+		time.AfterFunc(10*time.Second, func() { awake <- c.wake(i) })
+	}
 	answered := <-ended == nil
 	c.goOn(other, l, stage, answered)
 	if how == "stopped" {
-		time.Sleep(10*time.Second - time.Since(begun))
-		c.signal(i, "CONT")
+		require.NoError(c, <-awake)
 	} else {
 		_ = c.agents[i].Wait()
 		c.startAgent(i)
@@ -524,7 +529,7 @@ func (c *cluster) goOn(i int, l *life, stage int, answered bool) {
 	}
 	for ; stage < len(stages); stage++ {
 		err := errors.New("not called")
-		for time.Since(begun) < 20*time.Second {
+		for time.Since(begun) < time.Minute {
 			err = c.call(i, func(ctx context.Context, s fsrvp.Service) error { return stages[stage].call(ctx, s, i, l) })
 			if err == nil || errors.Is(err, fsrvp.ErrBadState) && stages[stage].name == "RecoveryComplete" { // its answer was missed
 				err = nil
@@ -545,6 +550,32 @@ func (c *cluster) goOn(i int, l *life, stage int, answered bool) {
 	}
 	c.requireRead(i, l, "one")
 	c.delete(i, l)
+}
+
+// stoppedNode stops all processes of a node for 10 s, so that CTDB goes on without it. It comes back, and takes nothing away.
+func (c *cluster) stoppedNode() {
+	l, kept := &life{}, &life{}
+	c.advance(2, kept, 0, len(stages))
+	c.advance(2, l, 0, 5)
+	_ = c.try(2, "", "sh", "-c", "kill -STOP -1") // the shell itself is spared
+	begun := time.Now()
+	c.survivor(1, l, 5)
+	c.Logf("a node was stopped: the next call at another node had succeeded after %v", time.Since(begun).Round(time.Millisecond))
+	c.advance(1, l, 6, len(stages))
+	c.requireRead(3, l, "one")
+	time.Sleep(10*time.Second - time.Since(begun))
+	require.NoError(c, c.try(2, "", "sh", "-c", "kill -CONT -1"))
+	require.NoError(c, c.agents[2].Process.Signal(syscall.SIGCONT))
+	c.within(time.Minute, "the node is back", func() error {
+		return c.call(2, func(ctx context.Context, s fsrvp.Service) error {
+			_, err := s.GetShareMapping(ctx, kept.copy, kept.set, share(2), 1)
+			return err
+		})
+	})
+	c.requireRead(1, kept, "one")
+	c.delete(2, l)
+	c.delete(3, kept)
+	c.requireEmpty(1)
 }
 
 // killedNode kills a whole node between Commit and Expose.
