@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,10 +76,18 @@ func TestRunAgainstSamba(t *testing.T) {
 		if testing.Short() {
 			t.Skip("takes as long as the recording, 18 s")
 		}
-		server.Reset(t, 2*time.Second)
 		recording := read(t, "smbtorture.jsonl")
-		report, err := Run(t.Context(), recording, &Config{Dial: dial, Speed: 1})
-		require.NoError(t, err)
+		var report *Report
+		for range 3 {
+			server.Reset(t, 2*time.Second)
+			var err error
+			report, err = Run(t.Context(), recording, &Config{Dial: dial, Speed: 1})
+			require.NoError(t, err)
+			// Samba names snapshots by the second. Two that were one apart may not be where the machine is busy: Commit fails.
+			if all := lines(report.Differences); len(all) == 0 || !strings.Contains(all[0], "CommitShadowCopySet: Return: recorded 0x00000000 ZERO, now 0x80004005") {
+				break
+			}
+		}
 		require.Empty(t, lines(report.Differences))
 		require.Equal(t, len(recording), report.Same)
 		require.NotContains(t, server.Output(t, "net", "conf", "listshares"), "@{")
