@@ -23,7 +23,7 @@ type securityContext struct {
 	level AuthLevel
 }
 
-// protects tells whether PDUs are signed.
+// protects reports whether PDUs are signed.
 func (s *securityContext) protects() bool { return s != nil && s.level >= LevelInsecureCall }
 
 // strength is the level by which PDUs are protected.

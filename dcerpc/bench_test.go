@@ -44,8 +44,8 @@ func benchClient(b *testing.B, mech *dcerpctest.Mechanism) *dcerpc.ClientConn {
 	return cc
 }
 
-// bareEcho returns a function that sends msg over loopback TCP and waits until it has come back: what the transport itself
-// costs.
+// bareEcho returns a function that sends msg over loopback TCP and waits until it has come back:
+// what the transport itself costs.
 func bareEcho(b *testing.B) func(msg []byte) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
@@ -83,8 +83,8 @@ func bareEcho(b *testing.B) func(msg []byte) error {
 	}
 }
 
-// BenchmarkBesideEcho makes an unauthenticated call and a bare echo of the same bytes in turn, so that
-// both see the same machine, and compares their medians.
+// BenchmarkBesideEcho makes an unauthenticated call and a bare echo of the same bytes in turn, so
+// that both see the same machine, and compares their medians.
 func BenchmarkBesideEcho(b *testing.B) {
 	echo, cc := bareEcho(b), benchClient(b, nil)
 	msg := make([]byte, 24+benchStub)

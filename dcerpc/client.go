@@ -22,7 +22,7 @@ const (
 // Config says how a ClientConn talks. It may be shared and must not be changed
 // while it is used.
 type Config struct {
-	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone.
+	// Auth is the security mechanism. Without one, Level must be LevelInsecureNone.
 	Auth Initiator
 	// Level is what is protected. Zero means LevelPrivacy.
 	Level AuthLevel
@@ -46,8 +46,8 @@ type Config struct {
 	// MaxFragment is the largest fragment that is offered for either direction, in bytes, from 1432
 	// to 65535. Zero means 5840.
 	MaxFragment int
-	// MaxResponse is the largest stub of a response that is taken, in bytes; zero means 4 MiB. A larger
-	// one ends the connection.
+	// MaxResponse is the largest stub of a response that is taken, in bytes; zero means 4 MiB. A
+	// larger one ends the connection.
 	MaxResponse int
 
 	// Logger gets what is otherwise silent, at debug level. Nil means none.
@@ -56,9 +56,10 @@ type Config struct {
 	Trace Trace
 }
 
-// A ClientConn calls the operations of one interface, in one security context, over a connection that other
-// ClientConns may share (Alter). All methods may be called by several goroutines at once: where the server supports
-// multiplexing, their calls run at once on the one connection, otherwise one after the other.
+// A ClientConn calls the operations of one interface, in one security context, over a connection
+// that other ClientConns may share (Alter). All methods may be called by several goroutines at
+// once: where the server supports multiplexing, their calls run at once on the one connection,
+// otherwise one after the other.
 type ClientConn struct {
 	link      *link
 	iface     SyntaxID
@@ -70,9 +71,9 @@ type ClientConn struct {
 	verified atomic.Bool
 }
 
-// NewClientConn binds to an interface over conn, which is a connection to an RPC endpoint that nobody has used
-// yet. The context bounds the bind alone. From the call on, the connection belongs to
-// the ClientConn; where the bind fails it is closed.
+// NewClientConn binds to an interface over conn, which is a connection to an RPC endpoint that
+// nobody has used yet. The context bounds the bind alone. From the call on, the connection belongs
+// to the ClientConn; where the bind fails it is closed.
 //
 // Beside transport errors and those of Config.Auth there are *BindError, *RejectedError and
 // ErrBadPeer. A nil cfg fails, since no security must be asked for.
@@ -99,14 +100,15 @@ func newClientConn(ctx context.Context, conn net.Conn, iface SyntaxID, cfg *Conf
 	return cc, nil
 }
 
-// Alter negotiates a further interface on the same connection and returns a ClientConn for it (alter_context,
-// MS-RPCE 3.3.1.5.6); iface may also be the interface of cc itself. With a nil cfg the result has the security context
-// of cc; otherwise it gets a context of its own by Auth, Level and Target. Of the other fields only
-// Syntaxes is used.
+// Alter negotiates a further interface on the same connection and returns a ClientConn for it
+// (alter_context, MS-RPCE 3.3.1.5.6); iface may also be the interface of cc itself. With a nil cfg
+// the result has the security context of cc; otherwise it gets a context of its own by Auth, Level
+// and Target. Of the other fields only Syntaxes is used.
 //
-// Where the server only rejects the interface (*RejectedError), or the context ends, the connection lives on, unless
-// a security context was being negotiated: servers do not take calls beside half an exchange. After
-// other errors most servers drop the connection. The context bounds the negotiation alone.
+// Where the server only rejects the interface (*RejectedError), or the context ends, the connection
+// lives on, unless a security context was being negotiated: servers do not take calls beside half
+// an exchange. After other errors most servers drop the connection. The context bounds the
+// negotiation alone.
 func (cc *ClientConn) Alter(ctx context.Context, iface SyntaxID, cfg *Config) (*ClientConn, error) {
 	next, err := cc.alter(ctx, iface, cfg)
 	if err != nil {
@@ -135,13 +137,13 @@ func (cc *ClientConn) alter(ctx context.Context, iface SyntaxID, cfg *Config) (*
 	return next, err
 }
 
-// Call sends call.Stub as a request of call.Opnum, waits for the response, and appends its stub to call.Response;
-// call.ResponseSyntax is then its syntax. call.Syntax has to be Syntax(). The stub is only read, and until
-// Call returns.
+// Call sends call.Stub as a request of call.Opnum, waits for the response, and appends its stub to
+// call.Response; call.ResponseSyntax is then its syntax. call.Syntax must be Syntax(). The stub is
+// only read, and until Call returns.
 //
 // A *Fault is what the server answered in place of a response. When the context ends, Call returns
-// at once with its error, and the server is told; the connection and its other calls live on. After Close
-// errors match net.ErrClosed, and where the server has gone, io.ErrUnexpectedEOF.
+// at once with its error, and the server is told; the connection and its other calls live on. After
+// Close errors match net.ErrClosed, and where the server has gone, io.ErrUnexpectedEOF.
 func (cc *ClientConn) Call(ctx context.Context, call *Call) error {
 	if call.Syntax != cc.syntax {
 		return fmt.Errorf("dcerpc: stub in %v on a connection that speaks %v", call.Syntax, cc.syntax)
@@ -157,8 +159,8 @@ func (cc *ClientConn) Call(ctx context.Context, call *Call) error {
 	return nil
 }
 
-// Close ends the connection, and with it every ClientConn that shares it. Calls that wait
-// return at once. It returns after the connection's goroutines have ended; a second Close does nothing.
+// Close ends the connection, and with it every ClientConn that shares it. Calls that wait return at
+// once. It returns after the connection's goroutines have ended; a second Close does nothing.
 func (cc *ClientConn) Close() error {
 	cc.link.close(net.ErrClosed)
 	return nil
@@ -167,7 +169,7 @@ func (cc *ClientConn) Close() error {
 // Interface returns the interface that is called.
 func (cc *ClientConn) Interface() SyntaxID { return cc.iface }
 
-// Syntax returns what stubs have to be encoded in.
+// Syntax returns what stubs must be encoded in.
 func (cc *ClientConn) Syntax() ndr.Syntax { return cc.syntax }
 
 // Level returns how calls are protected: LevelInsecureNone where there is no security context.
@@ -190,15 +192,16 @@ func (cc *ClientConn) Identity() Identity {
 // Config.AssociationGroup of another connection.
 func (cc *ClientConn) AssociationGroup() uint32 { return cc.link.group }
 
-// Multiplexed tells whether calls run at once on the connection, or one after the other.
+// Multiplexed reports whether calls run at once on the connection, or one after the other.
 func (cc *ClientConn) Multiplexed() bool { return cc.link.turn == nil }
 
 // RemoteAddr returns the server's address.
 func (cc *ClientConn) RemoteAddr() net.Addr { return cc.link.out.conn.RemoteAddr() }
 
-// verificationTrailer returns what is appended to the stub of a request so that the server notices changes to
-// what nothing else protects: the bind's flags and contexts until a call has succeeded, and, without header
-// signing, the request's header (MS-RPCE 2.2.2.13). Without a signature there is nothing to append.
+// verificationTrailer returns what is appended to the stub of a request so that the server notices
+// changes to what nothing else protects: the bind's flags and contexts until a call has succeeded,
+// and, without header signing, the request's header (MS-RPCE 2.2.2.13). Without a signature there
+// is nothing to append.
 func (cc *ClientConn) verificationTrailer(f *pdu.Fragmenter) pdu.VerificationTrailer {
 	if !cc.sec.protects() {
 		return nil

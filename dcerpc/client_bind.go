@@ -12,8 +12,8 @@ import (
 // maxLegs is more than any mechanism needs; it ends exchanges with servers that never do.
 const maxLegs = 16
 
-// A negotiation agrees with the server on a presentation context and, where there
-// is an initiator, on a security context: a bind or alter_context, as many further alter_contexts as the mechanism
+// A negotiation agrees with the server on a presentation context and, where there is an initiator,
+// on a security context: a bind or alter_context, as many further alter_contexts as the mechanism
 // needs, and an auth3 where the last token is the client's and nothing has to answer it.
 type negotiation struct {
 	iface    SyntaxID

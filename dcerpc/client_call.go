@@ -70,9 +70,9 @@ func (l *link) wait(ctx context.Context, p *pending, call *Call) error {
 
 // send writes the fragments of a request. It holds the right to send, and gives it back.
 //
-// A request that was begun has to be sent to its end: its sequence numbers are used, and servers keep waiting
-// for the rest whatever else they are told. Where the context ends meanwhile, a goroutine does that, and
-// then cancels the call.
+// A request that was begun must be sent to its end: its sequence numbers are used, and servers keep
+// waiting for the rest whatever else they are told. Where the context ends meanwhile, a goroutine
+// does that, and then cancels the call.
 func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 	sec := p.cc.sec
 	f := pdu.Fragmenter{
@@ -117,8 +117,8 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 	return nil
 }
 
-// describe sets the trailer of a request. At the connect level there is none, as the server takes the only context for
-// the default one, unless there are several to choose from.
+// describe sets the trailer of a request. At the connect level there is none, as the server takes
+// the only context for the default one, unless there are several to choose from.
 func (l *link) describe(sec *securityContext, f *pdu.Fragmenter) {
 	sec.describe(f)
 	if sec == nil || sec.protects() {
@@ -147,8 +147,8 @@ func (l *link) appendVerification(cc *ClientConn, f *pdu.Fragmenter) error {
 	return err
 }
 
-// finishLater writes the rest of a fragment and of its request in a goroutine, which keeps the right to send until
-// then, and cancels the call.
+// finishLater writes the rest of a fragment and of its request in a goroutine, which keeps the
+// right to send until then, and cancels the call.
 func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
 	f.Stub = bytes.Clone(f.Stub) // the caller's
 	id, sec := p.id, p.cc.sec
@@ -182,9 +182,9 @@ func (l *link) finish(f *pdu.Fragmenter, sec *securityContext, rest []byte) erro
 	}
 }
 
-// cancel tells the server that nobody waits for a call (C706 9.3, 12.6.4.6, 12.6.4.8): co_cancel asks it to stop, and
-// orphaned says that no answer is needed. Without multiplexing the answer is needed, as it tells that the
-// connection is free again.
+// cancel tells the server that nobody waits for a call (C706 9.3, 12.6.4.6, 12.6.4.8): co_cancel
+// asks it to stop, and orphaned says that no answer is needed. Without multiplexing the answer is
+// needed, as it tells that the connection is free again.
 func (l *link) cancel(id uint32, begun bool) {
 	select {
 	case <-l.sending:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// An interruption makes the Writes of a connection return when a context ends, by a deadline in the past. It is used
-// by one goroutine at a time, again and again.
+// An interruption makes the Writes of a connection return when a context ends, by a deadline in the
+// past. It is used by one goroutine at a time, again and again.
 type interruption struct {
 	conn  net.Conn
 	fire  func()
@@ -25,7 +25,8 @@ func newInterruption(conn net.Conn) *interruption {
 	return i
 }
 
-// watch begins to watch the context. The function that it returns ends that, and takes the deadline away again.
+// watch begins to watch the context. The function that it returns ends that, and takes the deadline
+// away again.
 func (i *interruption) watch(ctx context.Context) (stop func()) {
 	if ctx.Done() == nil {
 		return func() {}
@@ -39,7 +40,8 @@ func (i *interruption) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-// interrupted tells whether err is what a Write that was watched returns at the end of the context.
+// interrupted reports whether err is what a Write that was watched returns at the end of the
+// context.
 func interrupted(ctx context.Context, err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil
 }

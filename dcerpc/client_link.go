@@ -55,8 +55,8 @@ type link struct {
 	workers sync.WaitGroup // the reader, and whatever finishes abandoned calls
 }
 
-// A pending is a call, or an alter_context, that waits for its answer. The link's mutex guards it while it
-// is registered.
+// A pending is a call, or an alter_context, that waits for its answer. The link's mutex guards it
+// while it is registered.
 type pending struct {
 	ready     chan struct{} // gets one value when the answer is complete
 	interrupt *interruption // of its Writes
@@ -144,8 +144,8 @@ func (l *link) addSecurity(s *securityContext) {
 	l.security[s.id] = s
 }
 
-// offerSigning tells whether an alter_context has to offer header signing: the bind, which had no security, did
-// not.
+// offerSigning reports whether an alter_context has to offer header signing: the bind, which had no
+// security, did not.
 func (l *link) offerSigning() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +193,8 @@ func (l *link) reason() error {
 	return l.err
 }
 
-// register makes a pending with a call id of its own. With cc it is a call, whose response is appended to response.
+// register makes a pending with a call id of its own. With cc it is a call, whose response is
+// appended to response.
 func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -253,8 +254,8 @@ func (l *link) recycleLocked(p *pending) {
 	}
 }
 
-// abandon takes p from who waits for it, unless its answer is there already. begun tells whether a part of the
-// answer has come.
+// abandon takes p from who waits for it, unless its answer is there already. begun reports whether
+// a part of the answer has come.
 func (l *link) abandon(p *pending) (begun, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -324,8 +325,8 @@ func (l *link) spawn(f func()) bool {
 	return true
 }
 
-// writeFailed takes the error of a Write. A server that has refused a fragment and hung up may have said so first: for
-// a little while there is still reading, which then ends the link.
+// writeFailed takes the error of a Write. A server that has refused a fragment and hung up may have
+// said so first: for a little while there is still reading, which then ends the link.
 func (l *link) writeFailed(err error) {
 	l.mu.Lock()
 	if l.unsound == nil {
@@ -389,8 +390,8 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	return answer, err
 }
 
-// post writes one PDU that is no request. Where the context ends while it is being written, the link ends, as a part
-// of it is on its way.
+// post writes one PDU that is no request. Where the context ends while it is being written, the
+// link ends, as a part of it is on its way.
 func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	b, err := p.AppendBinary(nil)
 	if err != nil {

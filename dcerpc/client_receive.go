@@ -78,8 +78,8 @@ func (l *link) answer(p pdu.PDU) error {
 	return nil
 }
 
-// lateLocked says what to make of an answer that nobody waits for: it is dropped where the id was given to
-// a call that was abandoned since.
+// lateLocked says what to make of an answer that nobody waits for: it is dropped where the id was
+// given to a call that was abandoned since.
 func (l *link) lateLocked(h *pdu.Header) error {
 	if h.CallID == 0 || h.CallID > l.topID {
 		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
@@ -163,7 +163,8 @@ func (l *link) receiveFault(b []byte) error {
 	return nil
 }
 
-// unprotect checks or unseals a response or fault with the security context that its trailer names, and traces it.
+// unprotect checks or unseals a response or fault with the security context that its trailer names,
+// and traces it.
 func (l *link) unprotect(b []byte, trailer *pdu.Auth) (*securityContext, error) {
 	if !trailer.Present() {
 		l.traced(b, false)

@@ -83,8 +83,8 @@ func TestStubInAnotherSyntax(t *testing.T) {
 	require.ErrorContains(t, cc.Call(t.Context(), &dcerpc.Call{Syntax: ndr.NDR20}), "ndr20 on a connection that speaks ndr64")
 }
 
-// TestLongCall makes a call of 15 s under a context of 60 s: there are no hidden time-outs, and the end of the context that was
-// given to NewClientConn does not matter.
+// TestLongCall makes a call of 15 s under a context of 60 s: there are no hidden time-outs, and the
+// end of the context that was given to NewClientConn does not matter.
 func TestLongCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := echoServer(nil, &echo{wait: func(ctx context.Context) error {
@@ -181,8 +181,8 @@ func TestServerDies(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
-// TestCancelWhileWriting cancels calls while the server does not read: the one that is being written, one that waits to be
-// written. When the server reads again, the connection still works.
+// TestCancelWhileWriting cancels calls while the server does not read: the one that is being
+// written, one that waits to be written. When the server reads again, the connection still works.
 func TestCancelWhileWriting(t *testing.T) {
 	for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureNone, dcerpc.LevelPrivacy} {
 		t.Run(fmt.Sprint("level ", level), func(t *testing.T) {
@@ -411,8 +411,9 @@ func TestRefusedTokens(t *testing.T) {
 	})
 }
 
-// TestVerificationTrailer looks at the stubs that the client sends: what the bind negotiated is verified until a call has
-// succeeded, the header of each request where nothing signs it (MS-RPCE 2.2.2.13).
+// TestVerificationTrailer looks at the stubs that the client sends: what the bind negotiated is
+// verified until a call has succeeded, the header of each request where nothing signs it (MS-RPCE
+// 2.2.2.13).
 func TestVerificationTrailer(t *testing.T) {
 	for _, noSigning := range []bool{false, true} {
 		t.Run(fmt.Sprintf("noSigning %v", noSigning), func(t *testing.T) {
@@ -620,7 +621,8 @@ func TestFaultyTransport(t *testing.T) {
 	})
 }
 
-// TestBrokenOffExchange ends the connection where half a security exchange would stay behind, and only there.
+// TestBrokenOffExchange ends the connection where half a security exchange would stay behind, and
+// only there.
 func TestBrokenOffExchange(t *testing.T) {
 	mech := &dcerpctest.Mechanism{}
 	cc := dial(t, serve(t, echoServer(mech, &echo{})), insecure())
@@ -638,8 +640,8 @@ func TestBrokenOffExchange(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
-// TestFaultDuringRequest has the server fault a request and hang up while the client is still writing it, in memory and over
-// TCP: the fault is what the call returns.
+// TestFaultDuringRequest has the server fault a request and hang up while the client is still
+// writing it, in memory and over TCP: the fault is what the call returns.
 func TestFaultDuringRequest(t *testing.T) {
 	srv := echoServer(nil, &echo{})
 	srv.Limits.RequestBytes = 100

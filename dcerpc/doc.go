@@ -1,5 +1,5 @@
-// Package dcerpc is a runtime for connection-oriented DCE/RPC version 5.0 (C706, MS-RPCE): a client and a
-// server over any net.Conn.
+// Package dcerpc is a runtime for connection-oriented DCE/RPC version 5.0 (C706, MS-RPCE): a client
+// and a server over any net.Conn.
 //
 // A ClientConn calls one interface on one connection:
 //
@@ -13,9 +13,9 @@
 //	srv.Handle(iface, handler, nil)
 //	err := srv.Serve(listener)
 //
-// Security comes in through the interfaces Initiator and Acceptor alone; packages krb5, ntlm and spnego
-// implement them. A client without one has to say LevelInsecureNone, and a server takes calls
-// that are not signed only for interfaces that allow it.
+// Security comes in through the interfaces Initiator and Acceptor alone; packages krb5, ntlm and
+// spnego implement them. A client without one has to say LevelInsecureNone, and a server takes
+// calls that are not signed only for interfaces that allow it.
 //
 // Stubs are encoded with package ndr; package pdu has the PDUs by themselves.
 package dcerpc

@@ -20,8 +20,8 @@ func badPeer(format string, args ...any) error {
 // A BindError says that a server refused to open an association (bind_nak, C706 12.6.4.5).
 type BindError struct {
 	Reason pdu.NakReason
-	// Extended is what the server says of the reason (MS-RPCE 2.2.2.9, MS-EERR), the outermost error first, or nil. Nothing
-	// protects it: it is for people to read.
+	// Extended is what the server says of the reason (MS-RPCE 2.2.2.9, MS-EERR), the outermost
+	// error first, or nil. Nothing protects it: it is for people to read.
 	Extended []pdu.ExtendedError
 }
 
@@ -40,8 +40,9 @@ func (e *BindError) Error() string {
 	return text
 }
 
-// A SecurityError is an error of a [Context] of an [Acceptor] of which the peer is told: the server appends it to the
-// bind_nak as extended error information. It is for what the peer may know: that its clock is wrong or its ticket has expired.
+// A SecurityError is an error of a [Context] of an [Acceptor] of which the peer is told: the server
+// appends it to the bind_nak as extended error information. It is for what the peer may know: that
+// its clock is wrong or its ticket has expired.
 type SecurityError struct {
 	Status uint32 // a SECURITY_STATUS (MS-ERREF 2.1), such as SEC_E_TIME_SKEW, 0x80090324
 	Text   string // for people

@@ -4,8 +4,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Fault is what a server answers in place of a response (C706 12.6.4.7). On a client, errors.As finds it
-// in the error of a call; on a server, a Handler that returns one has it sent as it is.
+// A Fault is what a server answers in place of a response (C706 12.6.4.7). On a client, errors.As
+// finds it in the error of a call; on a server, a Handler that returns one has it sent as it is.
 type Fault struct {
 	Status pdu.FaultStatus
 	// DidNotExecute tells that the call was not begun, so that it is safe to repeat
@@ -34,13 +34,13 @@ func (f *Fault) Error() string {
 	return "dcerpc: fault: " + f.Status.String()
 }
 
-// Is tells whether target is a Fault with the same Status.
+// Is reports whether target is a Fault with the same Status.
 func (f *Fault) Is(target error) bool {
 	t, ok := target.(*Fault)
 	return ok && t.Status == f.Status
 }
 
-// sendable tells whether a server may send the fault: success and the codes of processor
+// sendable reports whether a server may send the fault: success and the codes of processor
 // exceptions have a special meaning for clients (MS-RPCE 3.3.3.5.1).
 func (f *Fault) sendable() bool {
 	switch f.Status {

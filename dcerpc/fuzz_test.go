@@ -36,8 +36,8 @@ func (p *program) bytes(n int) []byte {
 	return b
 }
 
-// allowance is what one run may allocate, on both sides together: many times what its input is, far less
-// than what its input can announce.
+// allowance is what one run may allocate, on both sides together: many times what its input is, far
+// less than what its input can announce.
 const allowance = 64 << 20
 
 // measured runs f and fails where it allocates too much.
@@ -51,9 +51,9 @@ func measured(t *testing.T, f func()) {
 	}
 }
 
-// FuzzServer lets a program talk to a server: binds, requests and tokens with changes, and any bytes. Whatever it
-// says, the server has to answer with PDUs that can be read, end when the connection ends, and leave nothing
-// behind, which the bubble checks.
+// FuzzServer lets a program talk to a server: binds, requests and tokens with changes, and any
+// bytes. Whatever it says, the server has to answer with PDUs that can be read, end when the
+// connection ends, and leave nothing behind, which the bubble checks.
 //
 // The seeds are whole conversations, in the instructions of serverProgram.
 func FuzzServer(f *testing.F) {
@@ -144,7 +144,7 @@ func (c *fuzzClient) token(token []byte) {
 	}
 }
 
-// instruction runs one instruction and tells whether the connection still takes PDUs.
+// instruction runs one instruction and reports whether the connection still takes PDUs.
 func (c *fuzzClient) instruction(p *program) bool {
 	switch p.byte() % 10 {
 	case 0:
@@ -181,8 +181,8 @@ func (c *fuzzClient) instruction(p *program) bool {
 	return c.write(c.last)
 }
 
-// bind has options in one byte: 1 security, 2 header signing, 4 features, 8 privacy, 16 multiplexing, 32 big-endian, 64 two
-// contexts, 128 NDR64.
+// bind has options in one byte: 1 security, 2 header signing, 4 features, 8 privacy, 16
+// multiplexing, 32 big-endian, 64 two contexts, 128 NDR64.
 func (c *fuzzClient) bind(p *program) bool {
 	opts := p.byte()
 	e := element(uint16(p.byte()), echoInterface())
@@ -303,8 +303,8 @@ func (c *fuzzClient) write(b []byte) bool {
 	return err == nil
 }
 
-// FuzzClient lets a program be the server of a client that binds, calls, alters and cancels. Whatever it says, every call has to
-// end, and nothing may be left behind.
+// FuzzClient lets a program be the server of a client that binds, calls, alters and cancels.
+// Whatever it says, every call has to end, and nothing may be left behind.
 func FuzzClient(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 1, 2, 0, 0, 4, 'p', 'o', 'n', 'g', 1, 3, 0, 0, 0, 2, 4, 5})           // bind_ack, responses, a fault
 	f.Add([]byte{1, 0, 0, 0, 1, 2, 0, 0, 4, 'p', 'o', 'n', 'g'})                                   // with security

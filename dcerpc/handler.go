@@ -27,7 +27,7 @@ type Call struct {
 	// Stub is the request's stub data without verification trailer. It belongs to the
 	// server and is valid until ServeRPC returns.
 	Stub []byte
-	// ResponseSyntax is what the response has to be written in: little-endian always.
+	// ResponseSyntax is what the response must be written in: little-endian always.
 	ResponseSyntax ndr.Syntax
 	// Response is the response's stub. ServeRPC appends to it; the server
 	// gives it with room for a short response.

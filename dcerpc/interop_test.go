@@ -19,8 +19,8 @@ import (
 	mapper "github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 )
 
-// TestMSRPC lets the client of another library, go-msrpc, call our server over TCP: mgmt and the endpoint mapper, in NDR 2.0
-// and NDR64.
+// TestMSRPC lets the client of another library, go-msrpc, call our server over TCP: mgmt and the
+// endpoint mapper, in NDR 2.0 and NDR64.
 func TestMSRPC(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

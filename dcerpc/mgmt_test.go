@@ -52,7 +52,8 @@ func mgmtClient(t *testing.T, srv *dcerpc.Server, syntax ndr.Syntax) *dcerpc.Cli
 	return cc
 }
 
-// TestMgmtVectors checks mgmt against bytes of other marshallers, on a server that asks for integrity otherwise.
+// TestMgmtVectors checks mgmt against bytes of other marshallers, on a server that asks for
+// integrity otherwise.
 func TestMgmtVectors(t *testing.T) {
 	vectors := mgmtVectors(t)
 	mech := &dcerpctest.Mechanism{}
@@ -69,7 +70,8 @@ func TestMgmtVectors(t *testing.T) {
 			require.NoError(t, err)
 			want := vectors["mgmt."+test.name+".resp ndr20"]
 			if test.name == "inq_princ_name" {
-				// Hand-made, it has three bytes of padding more before the status than NDR asks for.
+				// Hand-made, it has three bytes of padding more before the status than NDR asks
+				// for.
 				want = append(append([]byte{}, want[:25]...), zeros(3+4)...)
 			}
 			require.Equal(t, want, got)

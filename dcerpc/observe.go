@@ -2,14 +2,14 @@ package dcerpc
 
 import "net"
 
-// A RefusalReason is the kind of reason for which a Server refuses a peer. There are few, so that they can be labels of
-// a metric; later versions may add some.
+// A RefusalReason is the kind of reason for which a Server refuses a peer. There are few, so that
+// they can be labels of a metric; later versions may add some.
 type RefusalReason string
 
 // The reasons.
 const (
-	// RefusedLimit: a limit of the Server, see Limits: a connection that was not taken or made room for another, a call
-	// beyond what may be in flight.
+	// RefusedLimit: a limit of the Server, see Limits: a connection that was not taken or made room
+	// for another, a call beyond what may be in flight.
 	RefusedLimit RefusalReason = "limit"
 	// RefusedSession: the session under the transport does not let the peer in.
 	RefusedSession RefusalReason = "session"
@@ -39,8 +39,8 @@ func (s *Server) observeRefusal(r Refusal) {
 	}
 }
 
-// observe tells Server.Refused of a refusal of a peer: one that an administrator may want to know of, one for want of room, or one
-// that ends the connection.
+// observe tells Server.Refused of a refusal of a peer: one that an administrator may want to know
+// of, one for want of room, or one that ends the connection.
 func (c *serverConn) observe(r *refusal) {
 	kind := r.kind
 	switch {

@@ -18,7 +18,8 @@ type Peer struct {
 	Level    AuthLevel
 	// Session tells that a session under the transport has authenticated the peer, as SMB does.
 	Session bool
-	// SessionIdentity is who that session belongs to, whatever the call's own security context says.
+	// SessionIdentity is who that session belongs to, whatever the call's own security context
+	// says.
 	SessionIdentity Identity
 	// SessionEncrypted tells that the session under the transport encrypts its traffic.
 	SessionEncrypted bool

@@ -249,8 +249,8 @@ func (r *raw) securely(level dcerpc.AuthLevel, change ...func(*pdu.Bind)) *rawSe
 	return sec
 }
 
-// protected returns the bytes of a request, protected by s, with the given auth padding (negative: as
-// much as is usual). edit changes the PDU before it is signed.
+// protected returns the bytes of a request, protected by s, with the given auth padding (negative:
+// as much as is usual). edit changes the PDU before it is signed.
 func (r *raw) protected(s *rawSecurity, req *pdu.Request, edit ...func(*pdu.Request)) []byte {
 	r.t.Helper()
 	req.Auth = s.auth(make([]byte, s.TokenSize(s.level)))

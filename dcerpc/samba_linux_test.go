@@ -18,11 +18,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/epm"
 )
 
-// inNamespace is the environment variable that tells a test that it runs again, in a network of its own.
+// inNamespace is the environment variable that tells a test that it runs again, in a network of its
+// own.
 const inNamespace = "DCERPC_TEST_IN_NAMESPACE"
 
-// isolated runs the test again in a network namespace, where the endpoint mapper's port is free, and tells whether this
-// is that run. Without Samba's programs, or the right to make namespaces, it skips the test, or fails it where FSRVP_PEERS=require.
+// isolated runs the test again in a network namespace, where the endpoint mapper's port is free,
+// and reports whether this is that run. Without Samba's programs, or the right to make namespaces,
+// it skips the test, or fails it where FSRVP_PEERS=require.
 func isolated(t *testing.T, programs ...string) bool {
 	missing := func(why string) {
 		if os.Getenv("FSRVP_PEERS") == "require" {
@@ -80,7 +82,8 @@ func (versionHandler) ServeRPC(_ context.Context, call *dcerpc.Call) error {
 	return nil
 }
 
-// TestSamba lets Samba's clients find our server through our endpoint mapper, call it, and test mgmt.
+// TestSamba lets Samba's clients find our server through our endpoint mapper, call it, and test
+// mgmt.
 func TestSamba(t *testing.T) {
 	if !isolated(t, "rpcclient", "smbtorture") {
 		return

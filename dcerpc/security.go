@@ -39,8 +39,9 @@ type Initiator interface {
 	NewContext(target string, level AuthLevel) (Context, error)
 }
 
-// An Acceptor starts security contexts for a server. It may be used by several goroutines at once. The context.Context of
-// their steps carries a Peer with the client's address, and ends before the client's time for its bind does.
+// An Acceptor starts security contexts for a server. It may be used by several goroutines at once.
+// The context.Context of their steps carries a Peer with the client's address, and ends before the
+// client's time for its bind does.
 type Acceptor interface {
 	AuthType() AuthType
 	NewContext(level AuthLevel) (Context, error)
@@ -53,11 +54,12 @@ type Acceptor interface {
 // protected. After that one goroutine may protect (Sign, Seal) while another checks
 // (Verify, Unseal).
 //
-// A Context that is an io.Closer holds something that is not memory alone. Its Close is called once, when the exchange has failed or the
-// connection has ended, and possibly while other methods are underway; those, and later ones, then return an error.
+// A Context that is an io.Closer holds something that is not memory alone. Its Close is called
+// once, when the exchange has failed or the connection has ended, and possibly while other methods
+// are underway; those, and later ones, then return an error.
 type Context interface {
 	// Step takes the peer's token (nil for an initiator's first leg) and gives the
-	// next one to send; an empty token with done set means that nothing more has to be
+	// next one to send; an empty token with done set means that nothing more must be
 	// sent. An error ends the context. The token that came in is not kept; the
 	// one that is returned is the caller's.
 	Step(ctx context.Context, in []byte) (out []byte, done bool, err error)
@@ -82,12 +84,13 @@ type Context interface {
 	Identity() Identity
 }
 
-// A PartialContext is a Context whose exchange may succeed with less protection than its level needs, because the peer
-// did not ask for more. A Server refuses such a context as Windows does: not the exchange, but its end at the
-// privacy level, and the calls at the others.
+// A PartialContext is a Context whose exchange may succeed with less protection than its level
+// needs, because the peer did not ask for more. A Server refuses such a context as Windows does:
+// not the exchange, but its end at the privacy level, and the calls at the others.
 type PartialContext interface {
 	Context
-	// Protection reports, once Step has said done, whether the peers have agreed to sign and to seal.
+	// Protection reports, once Step has said done, whether the peers have agreed to sign and to
+	// seal.
 	Protection() (sign, seal bool)
 }
 
@@ -102,7 +105,7 @@ type Message struct {
 	Header  []byte // signed where SignHeader is set, never encrypted
 	Body    []byte // signed; encrypted at LevelPrivacy
 	Trailer []byte // signed where SignHeader is set, never encrypted
-	// SignHeader tells whether header signing was negotiated (MS-RPCE 3.3.1.5.2.2).
+	// SignHeader reports whether header signing was negotiated (MS-RPCE 3.3.1.5.2.2).
 	// Without it Kerberos protects the body alone; NTLM signs all three in any case.
 	SignHeader bool
 }
@@ -129,7 +132,7 @@ const (
 	PrivilegeRestore Privileges = 0x400
 )
 
-// HasSID tells whether the peer's token holds sid.
+// HasSID reports whether the peer's token holds sid.
 func (id *Identity) HasSID(sid SID) bool {
 	for _, s := range id.SIDs {
 		if s == sid {

@@ -25,7 +25,8 @@ func (s *sender) write(b []byte) error {
 	return err
 }
 
-// next builds the next fragment of f, protected by sec, which may be nil. It is valid until the next call.
+// next builds the next fragment of f, protected by sec, which may be nil. It is valid until the
+// next call.
 func (s *sender) next(f *pdu.Fragmenter, sec *securityContext) ([]byte, error) {
 	parts, err := f.Next(s.buf[:0])
 	if err != nil {
@@ -55,8 +56,8 @@ func (s *sender) traced(b []byte) {
 	}
 }
 
-// A token is a right that one goroutine has at a time. A goroutine may wait for it long, and for other events
-// besides, which a mutex is not made for.
+// A token is a right that one goroutine has at a time. A goroutine may wait for it long, and for
+// other events besides, which a mutex is not made for.
 type token chan struct{}
 
 func newToken() token {

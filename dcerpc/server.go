@@ -36,8 +36,8 @@ type Server struct {
 	Logger *slog.Logger
 	// Trace sees every PDU. Nil means none.
 	Trace Trace
-	// Refused is called for whatever is refused, for metrics: by several goroutines at once. It must return at once. Nil means
-	// none.
+	// Refused is called for whatever is refused, for metrics: by several goroutines at once. It
+	// must return at once. Nil means none.
 	Refused func(Refusal)
 
 	mu         sync.Mutex
@@ -84,8 +84,9 @@ type InterfaceOptions struct {
 	MinLevel AuthLevel
 }
 
-// Handle registers the handler of an interface; nil options mean their zero value. Connections that are bound
-// already do not see it. It panics where the interface is registered, or is mgmt, which the server has itself.
+// Handle registers the handler of an interface; nil options mean their zero value. Connections that
+// are bound already do not see it. It panics where the interface is registered, or is mgmt, which
+// the server has itself.
 func (s *Server) Handle(iface SyntaxID, h Handler, opts *InterfaceOptions) {
 	if opts == nil {
 		opts = &InterfaceOptions{}
@@ -167,9 +168,9 @@ func (s *Server) minLevel(i *serverInterface) AuthLevel {
 	return LevelIntegrity
 }
 
-// Serve accepts connections until the listener fails or the server is closed, and serves each in a goroutine of
-// its own. It returns ErrServerClosed after Shutdown or Close, which close the listener; otherwise it
-// leaves it open. An accept that fails for want of resources is tried again.
+// Serve accepts connections until the listener fails or the server is closed, and serves each in a
+// goroutine of its own. It returns ErrServerClosed after Shutdown or Close, which close the
+// listener; otherwise it leaves it open. An accept that fails for want of resources is tried again.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.beginLocked()
@@ -206,7 +207,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// isTemporary tells whether an accept may succeed later: descriptors or memory were short, or the
+// isTemporary reports whether an accept may succeed later: descriptors or memory were short, or the
 // peer was gone already.
 func isTemporary(err error) bool {
 	var t interface{ Temporary() bool }
@@ -226,10 +227,10 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// Shutdown closes the listeners, lets the calls in flight come to their end and closes each connection
-// then; connections without a call are closed at once, and further requests on the others are answered
-// nca_s_server_too_busy. When the context ends first, it closes what is left, without waiting
-// for it, and returns the context's error.
+// Shutdown closes the listeners, lets the calls in flight come to their end and closes each
+// connection then; connections without a call are closed at once, and further requests on the
+// others are answered nca_s_server_too_busy. When the context ends first, it closes what is left,
+// without waiting for it, and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		c.drain()
@@ -252,8 +253,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes listeners and connections and cancels the contexts of the calls in flight. It returns when all
-// handlers have returned; Shutdown with an ended context does not wait for them.
+// Close closes listeners and connections and cancels the contexts of the calls in flight. It
+// returns when all handlers have returned; Shutdown with an ended context does not wait for them.
 func (s *Server) Close() error {
 	for _, c := range s.stop() {
 		c.abort(reason("server closed"))

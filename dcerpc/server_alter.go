@@ -7,8 +7,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// receiveAlter answers an alter_context (C706 12.6.4.1, MS-RPCE 3.3.1.5.4 and 3.3.1.5.6). All of its faults name context 0, say
-// that nothing was executed, and end the connection. The order of the checks is that of Windows 2022.
+// receiveAlter answers an alter_context (C706 12.6.4.1, MS-RPCE 3.3.1.5.4 and 3.3.1.5.6). All of
+// its faults name context 0, say that nothing was executed, and end the connection. The order of
+// the checks is that of Windows 2022.
 func (c *serverConn) receiveAlter(h *pdu.Header, b []byte) *refusal {
 	r := c.answerAlter(h, b)
 	if r != nil && r.answer == pdu.TypeFault {
@@ -139,9 +140,10 @@ func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refus
 	return sec, nil
 }
 
-// receiveAuth3 takes the last token of an exchange, which nothing answers (MS-RPCE 3.3.1.5.4). Where the mechanism refuses
-// it, or would answer it, the next request learns that. All of its faults name context 0, say that nothing was
-// executed, and end the connection, as those of Windows 2022.
+// receiveAuth3 takes the last token of an exchange, which nothing answers (MS-RPCE 3.3.1.5.4).
+// Where the mechanism refuses it, or would answer it, the next request learns that. All of its
+// faults name context 0, say that nothing was executed, and end the connection, as those of Windows
+// 2022.
 func (c *serverConn) receiveAuth3(h *pdu.Header, b []byte) *refusal {
 	r := c.takeAuth3(h, b)
 	if r != nil && r.answer == pdu.TypeFault {

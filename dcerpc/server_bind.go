@@ -68,8 +68,8 @@ func (c *serverConn) receiveBind(h *pdu.Header, b []byte) *refusal {
 	return nil
 }
 
-// fragmentSize is what a bind_ack says in both directions: what both of the client's numbers allow, but within what
-// Windows uses at least and the transport carries at most, as a multiple of 8.
+// fragmentSize is what a bind_ack says in both directions: what both of the client's numbers allow,
+// but within what Windows uses at least and the transport carries at most, as a multiple of 8.
 func (c *serverConn) fragmentSize(bind *pdu.Bind) int {
 	size := max(int(min(bind.MaxXmit, bind.MaxRecv)), leastNegotiated)
 	return min(size, c.session.MaxFragment, pdu.MaxFragment) &^ 7
@@ -138,7 +138,8 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	return sec, token, nil
 }
 
-// A contextProblem, as an error, is why an offer of presentation contexts cannot be answered context by context.
+// A contextProblem, as an error, is why an offer of presentation contexts cannot be answered
+// context by context.
 type contextProblem int
 
 const (
@@ -154,8 +155,9 @@ func (p contextProblem) Error() string {
 	return "presentation context changes its interface or syntax"
 }
 
-// negotiate answers each of the contexts that a bind or alter_context offers, and keeps the one that it
-// accepts: at most one, with NDR64 before NDR 2.0 wherever in the list it stands (MS-RPCE 3.3.1.5.6, Windows).
+// negotiate answers each of the contexts that a bind or alter_context offers, and keeps the one
+// that it accepts: at most one, with NDR64 before NDR 2.0 wherever in the list it stands (MS-RPCE
+// 3.3.1.5.6, Windows).
 func (c *serverConn) negotiate(offered []pdu.ContextElement, alter bool) ([]pdu.ContextResult, contextProblem) {
 	results := make([]pdu.ContextResult, len(offered))
 	ifaces := make([]*serverInterface, len(offered)) // nil: not to be accepted

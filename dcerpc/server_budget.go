@@ -9,13 +9,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
-// A stranger is a connection of which nobody has said yet who is behind it: neither a session under the transport nor a
-// finished security context. Strangers have budgets of their own; where one is used up, the oldest stranger of the
-// address that uses most of it goes, so that a newcomer always finds room.
+// A stranger is a connection of which nobody has said yet who is behind it: neither a session under
+// the transport nor a finished security context. Strangers have budgets of their own; where one is
+// used up, the oldest stranger of the address that uses most of it goes, so that a newcomer always
+// finds room.
 
-// What a stranger may hold without counting it against the budget that all strangers share, the steps in which the rest
-// counts, rounded up, so that not every call takes the server's lock, and the part of that budget that one of them
-// may use.
+// What a stranger may hold without counting it against the budget that all strangers share, the
+// steps in which the rest counts, rounded up, so that not every call takes the server's lock, and
+// the part of that budget that one of them may use.
 const (
 	strangerBase  = 4 << 10
 	strangerStep  = 16 << 10
@@ -39,7 +40,8 @@ type share struct {
 	held, calls atomic.Int64 // bytes of large stubs; calls in flight
 }
 
-// admit makes a serverConn of a connection. Where there are too many, an old stranger goes, or, where there is none, conn.
+// admit makes a serverConn of a connection. Where there are too many, an old stranger goes, or,
+// where there is none, conn.
 func (s *Server) admit(conn net.Conn) *serverConn {
 	c := newServerConn(s, conn)
 	s.mu.Lock()
@@ -66,7 +68,8 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	return c
 }
 
-// makeRoomLocked evicts strangers until there is room for c. It returns why there is none, "" where there is.
+// makeRoomLocked evicts strangers until there is room for c. It returns why there is none, "" where
+// there is.
 func (s *Server) makeRoomLocked(c *serverConn) (evicted []*serverConn, why reason) {
 	if s.closing {
 		return nil, "the server is closing"
@@ -110,7 +113,8 @@ func (s *Server) crowdedLocked() (most *block) {
 	return most
 }
 
-// greedyLocked returns the oldest stranger that holds bytes of the pool, of the block that holds most of it, or nil.
+// greedyLocked returns the oldest stranger that holds bytes of the pool, of the block that holds
+// most of it, or nil.
 func (s *Server) greedyLocked() *serverConn {
 	var most *block
 	for _, b := range s.blocks {
@@ -218,8 +222,8 @@ func (s *Server) shareLocked(id *Identity) *share {
 
 const errOverBudget = reason("the peer holds too many bytes without having authenticated")
 
-// charge counts n bytes more, or less, that a stranger makes the server hold, and returns an error where they are too
-// many. The caller gives them back in any case.
+// charge counts n bytes more, or less, that a stranger makes the server hold, and returns an error
+// where they are too many. The caller gives them back in any case.
 func (c *serverConn) charge(n int) error {
 	over := func(held int64) int64 {
 		return (max(0, held-strangerBase) + strangerStep - 1) / strangerStep * strangerStep
@@ -234,8 +238,8 @@ func (c *serverConn) charge(n int) error {
 	return nil
 }
 
-// pool counts bytes of a stranger in the budget that all strangers share. Where that is used up, the oldest ones of the
-// address that holds most of it go; it reports whether c is not among them.
+// pool counts bytes of a stranger in the budget that all strangers share. Where that is used up,
+// the oldest ones of the address that holds most of it go; it reports whether c is not among them.
 func (s *Server) pool(c *serverConn, n int64) bool {
 	var evicted []*serverConn
 	s.mu.Lock()

@@ -25,8 +25,9 @@ func holdRequest(p *dcerpctest.Peer, size int) error {
 	return nil
 }
 
-// TestHeldBytes has peers without security that hold requests of 4 MiB each, of an interface that takes such calls and of mgmt, which
-// every server has. A caller that authenticates notices nothing, and nothing of the requests is kept.
+// TestHeldBytes has peers without security that hold requests of 4 MiB each, of an interface that
+// takes such calls and of mgmt, which every server has. A caller that authenticates notices
+// nothing, and nothing of the requests is kept.
 func TestHeldBytes(t *testing.T) {
 	for name, iface := range map[string]dcerpc.SyntaxID{"own": echoInterface(), "mgmt": mgmtInterface()} {
 		t.Run(name, func(t *testing.T) {
@@ -59,8 +60,8 @@ func TestHeldBytes(t *testing.T) {
 	}
 }
 
-// TestPoolOfStrangers has peers whose unfinished PDUs and requests use up what all strangers share: those of the address that
-// holds most go, and the others stay.
+// TestPoolOfStrangers has peers whose unfinished PDUs and requests use up what all strangers share:
+// those of the address that holds most go, and the others stay.
 func TestPoolOfStrangers(t *testing.T) {
 	srv := echoServer(nil, &echo{})
 	srv.Limits.UnauthenticatedBytes = 1 << 20

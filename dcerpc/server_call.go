@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A larger stub's buffer is not kept for later calls. The response begins with room for a short one, which alone is
-// kept: what a handler made of it may belong to the handler.
+// A larger stub's buffer is not kept for later calls. The response begins with room for a short
+// one, which alone is kept: what a handler made of it may belong to the handler.
 const (
 	keptBuffer    = 64 << 10
 	responseStart = 1 << 10
@@ -41,8 +41,8 @@ type serverCall struct {
 	cancel context.CancelFunc
 }
 
-// newCall begins a call. Whether it is refused for its level is decided here, so that the stubs of peers
-// that may not call are not kept.
+// newCall begins a call. Whether it is refused for its level is decided here, so that the stubs of
+// peers that may not call are not kept.
 func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSecurity, peer context.Context) *serverCall {
 	call := c.server.calls.Get().(*serverCall)
 	*call = serverCall{
@@ -155,8 +155,8 @@ func (c *serverConn) isBusy() bool {
 	return len(c.inFlight) > 0
 }
 
-// cancelCall ends the context of a call that the client cancels or orphans. A request that is not complete stays:
-// Windows ignores both PDUs.
+// cancelCall ends the context of a call that the client cancels or orphans. A request that is not
+// complete stays: Windows ignores both PDUs.
 func (c *serverConn) cancelCall(id uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,9 +193,9 @@ func (c *serverConn) run(call *serverCall) {
 	_ = c.refuse(call.id, r)
 }
 
-// settle gives back what a call counts in Limits, before the end of its answer is written: as soon as the client has
-// that it may send the next one, which must not find this one in its way. It is called with the token of sending, so that a
-// client that reads no answers gains one call.
+// settle gives back what a call counts in Limits, before the end of its answer is written: as soon
+// as the client has that it may send the next one, which must not find this one in its way. It is
+// called with the token of sending, so that a client that reads no answers gains one call.
 func (c *serverConn) settle(call *serverCall) {
 	if call.settled {
 		return

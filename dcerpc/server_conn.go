@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// Limits of fragments: what a transport carries at most, and the least that is negotiated (both as on
-// Windows).
+// Limits of fragments: what a transport carries at most, and the least that is negotiated (both as
+// on Windows).
 const (
 	tcpFragment       = 5840
 	leastNegotiated   = 2048
@@ -26,22 +26,22 @@ const (
 	largestNTLMToken  = 2888
 )
 
-// A read buffer larger than largeBuffer, which only a bind or alter_context can need, is not kept, nor for a stranger
-// one larger than smallBuffer, with which every connection begins.
+// A read buffer larger than largeBuffer, which only a bind or alter_context can need, is not kept,
+// nor for a stranger one larger than smallBuffer, with which every connection begins.
 const (
 	largeBuffer = 8 << 10
 	smallBuffer = 1 << 10
 )
 
-// How long, and over how many bytes, a connection is read after its last PDU was sent, so that the peer
-// sees the end and no reset.
+// How long, and over how many bytes, a connection is read after its last PDU was sent, so that the
+// peer sees the end and no reset.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 4 << 20 // the rest of a request that was refused: less would reset the connection, and the fault be lost
 )
 
-// A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines of their own and
-// write with the token of sending.
+// A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines of their
+// own and write with the token of sending.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
@@ -235,7 +235,8 @@ func (c *serverConn) finish() {
 	c.server.dismiss(c)
 }
 
-// readFailed ends a connection that cannot be read. A header whose length makes no sense is not answered.
+// readFailed ends a connection that cannot be read. A header whose length makes no sense is not
+// answered.
 func (c *serverConn) readFailed(err error) {
 	var netErr net.Error
 	switch {
@@ -248,8 +249,8 @@ func (c *serverConn) readFailed(err error) {
 	}
 }
 
-// hangUp ends the server's direction, so that the peer reads what was sent, then EOF. A connection that cannot be
-// closed by halves is closed.
+// hangUp ends the server's direction, so that the peer reads what was sent, then EOF. A connection
+// that cannot be closed by halves is closed.
 func (c *serverConn) hangUp() {
 	c.mu.Lock()
 	hungUp := c.hungUp
@@ -346,7 +347,8 @@ func (c *serverConn) sendEnd(p pdu.PDU, call *serverCall) {
 	c.write(b)
 }
 
-// write writes one PDU, which the peer has WriteTime to read, and reports whether it did. It is called with the token of sending.
+// write writes one PDU, which the peer has WriteTime to read, and reports whether it did. It is
+// called with the token of sending.
 func (c *serverConn) write(b []byte) bool {
 	if limit := c.limits.WriteTime; limit > 0 {
 		// Most writes find a deadline that is far enough away.

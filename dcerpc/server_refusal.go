@@ -10,8 +10,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A refusal is why the server does not take a PDU or a call: what goes on the wire, and whether the connection
-// goes on. Every receive step returns one, or nil; [serverConn.refuse] alone writes and logs it.
+// A refusal is why the server does not take a PDU or a call: what goes on the wire, and whether the
+// connection goes on. Every receive step returns one, or nil; [serverConn.refuse] alone writes and
+// logs it.
 type refusal struct {
 	answer    pdu.Type // TypeFault, TypeBindNak, or TypeShutdown for no answer at all
 	reason    pdu.NakReason
@@ -102,8 +103,8 @@ func (r *refusal) unauthenticated(mechanism AuthType) *refusal {
 	return r.noted(RefusedAuthentication)
 }
 
-// refuse writes and logs a refusal of a PDU of the given call, and reports whether the connection goes on. It is
-// the only place that does.
+// refuse writes and logs a refusal of a PDU of the given call, and reports whether the connection
+// goes on. It is the only place that does.
 func (c *serverConn) refuse(callID uint32, r *refusal) bool {
 	if r.callID != 0 {
 		callID = r.callID
@@ -123,8 +124,8 @@ func (c *serverConn) refuse(callID uint32, r *refusal) bool {
 		}
 		c.send(&p)
 	case pdu.TypeFault:
-		// Never signed, whatever the level. The alloc_hint is that of Windows, which counts extended error
-		// information from 32.
+		// Never signed, whatever the level. The alloc_hint is that of Windows, which counts
+		// extended error information from 32.
 		c.sendEnd(&pdu.Fault{
 			Header:    pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag | r.flags, CallID: callID},
 			AllocHint: 32,

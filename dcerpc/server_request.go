@@ -138,8 +138,9 @@ func (c *serverConn) resolve(req *pdu.Request) (*serverSecurity, context.Context
 	}
 	only := c.only()
 	if !req.Auth.Present() {
-		// The identity of the connection itself, even where it has security contexts. Only a context of the
-		// connect level, which protects nothing, speaks for all requests, as long as it is alone.
+		// The identity of the connection itself, even where it has security contexts. Only a
+		// context of the connect level, which protects nothing, speaks for all requests, as long as
+		// it is alone.
 		switch {
 		case only != nil && !only.done:
 			return unfinished()
@@ -184,7 +185,8 @@ func (c *serverConn) unprotect(sec *serverSecurity, b []byte) *refusal {
 	return nil
 }
 
-// unprotectNext is unprotect for a later fragment, whose auth fields but the context's id are ignored.
+// unprotectNext is unprotect for a later fragment, whose auth fields but the context's id are
+// ignored.
 func (c *serverConn) unprotectNext(cur *serverCall, req *pdu.Request, b []byte) *refusal {
 	switch {
 	case cur.sec == nil && req.Auth.Present():

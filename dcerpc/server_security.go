@@ -74,7 +74,8 @@ func (c *serverConn) step(sec *serverSecurity, token []byte) ([]byte, error) {
 	return out, nil
 }
 
-// stepTime is how long a mechanism may take for a token: less than BindTime, so that the peer gets an answer.
+// stepTime is how long a mechanism may take for a token: less than BindTime, so that the peer gets
+// an answer.
 func (c *serverConn) stepTime() time.Duration {
 	if c.limits.BindTime <= 0 {
 		return time.Hour

@@ -14,8 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A lateConn delivers what is written at once, and returns from Write of a last fragment when it is let: as where the peer
-// is faster than the goroutine that answers it.
+// A lateConn delivers what is written at once, and returns from Write of a last fragment when it is
+// let: as where the peer is faster than the goroutine that answers it.
 type lateConn struct {
 	net.Conn
 	mu   sync.Mutex
@@ -46,8 +46,9 @@ func (c *lateConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestAnsweredCallsCountForNothing has a client send its next call as soon as it has the answer to the last one. Whatever the limit, the
-// last one is not in its way, however late the server returns from writing the answer.
+// TestAnsweredCallsCountForNothing has a client send its next call as soon as it has the answer to
+// the last one. Whatever the limit, the last one is not in its way, however late the server returns
+// from writing the answer.
 func TestAnsweredCallsCountForNothing(t *testing.T) {
 	for name, limits := range map[string]dcerpc.Limits{
 		"calls of a connection": {CallsPerConnection: 1},

@@ -22,7 +22,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// TestShutdown lets calls in flight end, refuses new ones on their connections, and closes the others at once.
+// TestShutdown lets calls in flight end, refuses new ones on their connections, and closes the
+// others at once.
 func TestShutdown(t *testing.T) {
 	h := &echo{waiting: make(chan struct{}, 16)}
 	end := make(chan struct{})
@@ -72,8 +73,8 @@ func TestShutdownGivesUp(t *testing.T) {
 	require.ErrorIs(t, <-answered, io.ErrUnexpectedEOF)
 }
 
-// TestShutdownUnderLoad shuts down while calls come in: what is answered is answered right, and what is not ends
-// with the fault or the end of the connection.
+// TestShutdownUnderLoad shuts down while calls come in: what is answered is answered right, and
+// what is not ends with the fault or the end of the connection.
 func TestShutdownUnderLoad(t *testing.T) {
 	srv := echoServer(nil, &echo{})
 	l := serve(t, srv)
@@ -358,7 +359,8 @@ func TestTimeLimits(t *testing.T) {
 	})
 }
 
-// TestPanickingMechanism ends the connection of the peer that met the panic, and says so in the log.
+// TestPanickingMechanism ends the connection of the peer that met the panic, and says so in the
+// log.
 func TestPanickingMechanism(t *testing.T) {
 	var log bytes.Buffer
 	srv := echoServer(nil, &echo{})
@@ -424,8 +426,8 @@ func TestHandlerLog(t *testing.T) {
 	require.Contains(t, log.String(), `handler failed" peer=client-1 opnum=6 err="as asked"`)
 }
 
-// TestForbiddenStatuses checks that a handler cannot have the statuses sent that clients take for their own
-// (MS-RPCE 3.3.3.5.1).
+// TestForbiddenStatuses checks that a handler cannot have the statuses sent that clients take for
+// their own (MS-RPCE 3.3.3.5.1).
 func TestForbiddenStatuses(t *testing.T) {
 	h := &echo{}
 	srv := echoServer(nil, h)
@@ -613,8 +615,8 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestRounds connects, calls and closes 100,000 times, in memory and partly over loopback TCP; fewer times under the race
-// detector. TestMain looks for goroutines that are left.
+// TestRounds connects, calls and closes 100,000 times, in memory and partly over loopback TCP;
+// fewer times under the race detector. TestMain looks for goroutines that are left.
 func TestRounds(t *testing.T) {
 	rounds := 100_000
 	switch {

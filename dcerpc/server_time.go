@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A clock says when a connection ends because its peer does too little, in times since the connection's start. One
-// timer serves all limits; it is set earlier when a limit begins to count that ends earlier than what it waits for, and
-// never later.
+// A clock says when a connection ends because its peer does too little, in times since the
+// connection's start. One timer serves all limits; it is set earlier when a limit begins to count
+// that ends earlier than what it waits for, and never later.
 type clock struct {
 	begin    time.Time
 	active   atomic.Int64 // when something was there last

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// What a message of N bytes may allocate: its strings in UTF-8 take at most 3 bytes for 2 of the stub; the
-// message itself and an error are of a fixed size.
+// What a message of N bytes may allocate: its strings in UTF-8 take at most 3 bytes for 2 of the
+// stub; the message itself and an error are of a fixed size.
 func allocationLimit(n int) uint64 { return uint64(n)*3/2 + 2048 }
 
 // allocations returns the bytes that f allocates on average.
@@ -27,8 +27,8 @@ func allocations(f func()) uint64 {
 	return (after.TotalAlloc - before.TotalAlloc) / runs
 }
 
-// Every vector, with each aligned 32-bit word of it replaced by hostile counts, and with 64 KiB after it that
-// such a count could claim.
+// Every vector, with each aligned 32-bit word of it replaced by hostile counts, and with 64 KiB
+// after it that such a count could claim.
 func TestParseAllocation(t *testing.T) {
 	for _, v := range vectors(t) {
 		s := v.syntax(t)
@@ -70,8 +70,8 @@ func TestParseAllocationLongStrings(t *testing.T) {
 	}
 }
 
-// Encoding into a buffer that is large enough allocates nothing; decoding the fullest messages at most 3
-// times.
+// Encoding into a buffer that is large enough allocates nothing; decoding the fullest messages at
+// most 3 times.
 func TestMessageAllocs(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	for _, v := range vectors(t) {

@@ -14,14 +14,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// The benchmarks encode and decode two messages with this package and with the generated marshaller of
-// go-msrpc v1.5.2, in the same run and from the same values:
+// The benchmarks encode and decode two messages with this package and with the generated marshaller
+// of go-msrpc v1.5.2, in the same run and from the same values:
 //
 //	go test -run '^$' -bench . -benchmem ./fsrvp
 //
-// The messages are an AddToShadowCopySet request, two ids and a share name, and a GetShareMapping response
-// with a filled mapping, the largest there is. Ours is to be at least 20 times as fast, with no allocation
-// to encode and at most 3 to decode (TestMessageAllocs holds the latter).
+// The messages are an AddToShadowCopySet request, two ids and a share name, and a GetShareMapping
+// response with a filled mapping, the largest there is. Ours is to be at least 20 times as fast,
+// with no allocation to encode and at most 3 to decode (TestMessageAllocs holds the latter).
 
 var (
 	benchSet  = uuid.MustParse("a0a1a2a3-b0b1-c0c1-d0d1-d2d3d4d5d6d7")

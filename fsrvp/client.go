@@ -11,18 +11,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else (MS-FSRVP
-// 3.2.2).
+// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else
+// (MS-FSRVP 3.2.2).
 const DefaultCallTimeout = 180 * time.Second
 
 // Config says how Dial connects and how a Client calls. It may be shared and must not be changed
 // while it is used.
 type Config struct {
-	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the standard, or, on Windows,
-	// an *smbpipe.SystemDialer; a *dcerpc.TCPDialer for servers that listen on TCP. Dial needs one.
+	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the
+	// standard, or, on Windows, an *smbpipe.SystemDialer; a *dcerpc.TCPDialer for servers that
+	// listen on TCP. Dial needs one.
 	Transport dcerpc.Dialer
-	// Auth is the security mechanism. Without one, Level has to be LevelInsecureNone, which servers that
-	// follow the standard answer with ErrAccessDenied.
+	// Auth is the security mechanism. Without one, Level must be LevelInsecureNone, which servers
+	// that follow the standard answer with ErrAccessDenied.
 	Auth dcerpc.Initiator
 	// Level is how calls are protected. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
@@ -31,8 +32,8 @@ type Config struct {
 	// package without read-only buffers, as Wine's Kerberos is, or a server that agrees to header
 	// signing and does not do it. Otherwise the first call of such a pair fails by a bad signature.
 	NoHeaderSigning bool
-	// Target is the service principal name that Auth authenticates. Empty means "host/" and the server's
-	// name as it was given to Dial.
+	// Target is the service principal name that Auth authenticates. Empty means "host/" and the
+	// server's name as it was given to Dial.
 	Target string
 	// Syntaxes are the transfer syntaxes that are offered. Nil means NDR20 and NDR64.
 	Syntaxes []ndr.Syntax
@@ -48,13 +49,14 @@ type Config struct {
 	Trace dcerpc.Trace
 }
 
-// A Client calls a server. It implements Service; all methods may be called by several goroutines at once.
+// A Client calls a server. It implements Service; all methods may be called by several goroutines
+// at once.
 //
-// Errors are of three kinds. An *Error is what the server answered, and wraps its Status; results then hold
-// what came along with it. A *dcerpc.Fault says that the call did not reach the method, or did not return
-// from it. Any other error is the connection's or the context's; one that wraps dcerpc.ErrBadPeer says that
-// the answer made no sense. After the context of a call has ended the method may still be at work on the
-// server.
+// Errors are of three kinds. An *Error is what the server answered, and wraps its Status; results
+// then hold what came along with it. A *dcerpc.Fault says that the call did not reach the method,
+// or did not return from it. Any other error is the connection's or the context's; one that wraps
+// dcerpc.ErrBadPeer says that the answer made no sense. After the context of a call has ended the
+// method may still be at work on the server.
 //
 // When no answer comes within Config.CallTimeout, the error wraps context.DeadlineExceeded and the
 // connection is closed (MS-FSRVP 3.2.5); what the server holds is reached by dialling again.
@@ -68,8 +70,8 @@ type Client struct {
 
 var _ Service = (*Client)(nil)
 
-// Dial connects to the file server, a host name or an address, binds to the interface and authenticates. The
-// context bounds that alone.
+// Dial connects to the file server, a host name or an address, binds to the interface and
+// authenticates. The context bounds that alone.
 func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
 	if cfg == nil || cfg.Transport == nil {
 		return nil, errors.New("fsrvp: Dial needs a Config with a Transport")
@@ -94,8 +96,8 @@ func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
 	return c, nil
 }
 
-// NewClient returns a Client on a connection that is bound to Interface, and that belongs to the Client
-// from now on. Of cfg, which may be nil, it uses CallTimeout and Logger.
+// NewClient returns a Client on a connection that is bound to Interface, and that belongs to the
+// Client from now on. Of cfg, which may be nil, it uses CallTimeout and Logger.
 func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
 	if cfg == nil {
 		cfg = &Config{}
@@ -111,8 +113,8 @@ func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
 	return c
 }
 
-// Close ends the connection. Calls that wait return at once, later ones fail; both match net.ErrClosed. The
-// server keeps its shadow copy sets.
+// Close ends the connection. Calls that wait return at once, later ones fail; both match
+// net.ErrClosed. The server keeps its shadow copy sets.
 func (c *Client) Close() error { return c.cc.Close() }
 
 // Conn returns the connection, for further interfaces on it (Alter) and for what was negotiated.

@@ -50,7 +50,8 @@ func dial(t testing.TB, cfg *Config) *Client {
 
 var quiet = &HandlerConfig{Logger: slog.New(slog.DiscardHandler)}
 
-// A method of a Service: how it is called, what the other side has to see of it, and what it has to return.
+// A method of a Service: how it is called, what the other side has to see of it, and what it has to
+// return.
 type methodCase struct {
 	op   Opnum
 	call func(ctx context.Context, s Service) (any, error)
@@ -113,8 +114,8 @@ func newFake() *fakeService {
 	}
 }
 
-// Every method, in every syntax, from a Client through a Server to a Service and back: what is asked and
-// answered arrives, with success and with a status, and then with results beside it.
+// Every method, in every syntax, from a Client through a Server to a Service and back: what is
+// asked and answered arrives, with success and with a status, and then with results beside it.
 func TestClientServer(t *testing.T) {
 	for _, s := range syntaxes {
 		t.Run(s.String(), func(t *testing.T) {
@@ -281,7 +282,8 @@ func TestClientCancel(t *testing.T) {
 	require.NoError(t, c.SetContext(t.Context(), 0))
 }
 
-// A server that does not answer is given up after CallTimeout, and the wait that it was told in addition.
+// A server that does not answer is given up after CallTimeout, and the wait that it was told in
+// addition.
 func TestClientCallTimeout(t *testing.T) {
 	for _, tt := range []struct {
 		timeout, wait, want time.Duration

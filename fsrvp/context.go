@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A ContextValue says what kind of shadow copies a set has: one of the four contexts (MS-FSRVP 2.2.2.2),
-// which may carry one of the two recovery attributes. It is a mask of attributes.
+// A ContextValue says what kind of shadow copies a set has: one of the four contexts (MS-FSRVP
+// 2.2.2.2), which may carry one of the two recovery attributes. It is a mask of attributes.
 type ContextValue uint32
 
 // The attributes of shadow copies (MS-FSRVP 2.2.2.1).
@@ -29,7 +29,7 @@ const (
 // Base returns the context without the recovery attributes.
 func (c ContextValue) Base() ContextValue { return c &^ (AttrAutoRecovery | AttrNoAutoRecovery) }
 
-// Valid tells whether c is one of the four contexts with at most one of the recovery attributes.
+// Valid reports whether c is one of the four contexts with at most one of the recovery attributes.
 // SetContext with another value fails with ErrUnsupportedContext.
 func (c ContextValue) Valid() bool {
 	if c.AutoRecovery() && c.NoAutoRecovery() {
@@ -42,23 +42,23 @@ func (c ContextValue) Valid() bool {
 	return false
 }
 
-// Persistent tells whether the copies stay over restarts of the server.
+// Persistent reports whether the copies stay over restarts of the server.
 func (c ContextValue) Persistent() bool { return c&AttrPersistent != 0 }
 
-// NoAutoRecovery tells whether the copies were asked for as read-only.
+// NoAutoRecovery reports whether the copies were asked for as read-only.
 func (c ContextValue) NoAutoRecovery() bool { return c&AttrNoAutoRecovery != 0 }
 
-// NoAutoRelease tells whether the copies stay when nobody uses them any more.
+// NoAutoRelease reports whether the copies stay when nobody uses them any more.
 func (c ContextValue) NoAutoRelease() bool { return c&AttrNoAutoRelease != 0 }
 
-// NoWriters tells whether the copies are made without the applications taking part.
+// NoWriters reports whether the copies are made without the applications taking part.
 func (c ContextValue) NoWriters() bool { return c&AttrNoWriters != 0 }
 
-// AutoRecovery tells whether the client may write to the copies until RecoveryComplete.
+// AutoRecovery reports whether the client may write to the copies until RecoveryComplete.
 func (c ContextValue) AutoRecovery() bool { return c&AttrAutoRecovery != 0 }
 
-// String returns the context and its recovery attribute, "NAS_ROLLBACK|AUTO_RECOVERY"; for a value that
-// is not valid the attributes and what is left of it, "PERSISTENT|0x100".
+// String returns the context and its recovery attribute, "NAS_ROLLBACK|AUTO_RECOVERY"; for a value
+// that is not valid the attributes and what is left of it, "PERSISTENT|0x100".
 func (c ContextValue) String() string {
 	var parts []string
 	if c.Valid() {

@@ -32,8 +32,8 @@ func TestContextValue(t *testing.T) {
 		require.Equal(t, tt.valid, c.Valid(), "%#x", tt.value)
 		require.Equal(t, tt.text, c.String())
 	}
-	// Of all combinations of the attributes, the four contexts with none or one of the recovery attributes
-	// are valid.
+	// Of all combinations of the attributes, the four contexts with none or one of the recovery
+	// attributes are valid.
 	valid := 0
 	for mask := range 1 << 5 {
 		var c ContextValue

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocuments looks up what the documents name in `code`: packages, files, exported identifiers, tests. Links between documents lead to files.
+// TestDocuments looks up what the documents name in `code`: packages, files, exported identifiers,
+// tests. Links between documents lead to files.
 func TestDocuments(t *testing.T) {
 	root := ".."
 	names := declared(t, root)

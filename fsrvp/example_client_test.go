@@ -19,7 +19,8 @@ func ExampleClient_IsPathSupported() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	// With a real server: fsrvp.Dial(ctx, "fs1.example.com", &fsrvp.Config{Transport: &smbpipe.Dialer{Auth: auth}, Auth: auth})
+	// With a real server: fsrvp.Dial(ctx, "fs1.example.com", &fsrvp.Config{Transport:
+	// &smbpipe.Dialer{Auth: auth}, Auth: auth})
 	client, err := server.Dial(context.Background(), fsrvptest.Operator)
 	if err != nil {
 		log.Fatal(err)
@@ -35,7 +36,8 @@ func ExampleClient_IsPathSupported() {
 	// true
 }
 
-// Take a shadow copy of one share, use it, and delete it. Package provider does this for many, with everything that can go wrong.
+// Take a shadow copy of one share, use it, and delete it. Package provider does this for many, with
+// everything that can go wrong.
 func ExampleClient() {
 	server, err := fsrvptest.NewServer(nil)
 	if err != nil {

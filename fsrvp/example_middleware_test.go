@@ -30,7 +30,8 @@ func logged(next fsrvp.Service) fsrvp.Service {
 	})
 }
 
-// A middleware is a function of a few lines between two Services: any client, agent, recorder or fake.
+// A middleware is a function of a few lines between two Services: any client, agent, recorder or
+// fake.
 func ExampleServiceFunc() {
 	server := fsrvp.ServiceFunc(func(_ context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 		return fsrvp.NewResponse(req.Opnum()), nil // of a server that answers everything with success

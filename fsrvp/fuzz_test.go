@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// fuzzMethod feeds any stub to the request and the response of a method. What parses must append, and parse
-// to the same from that; what does not must say so with an *ndr.Error inside the stub.
+// fuzzMethod feeds any stub to the request and the response of a method. What parses must append,
+// and parse to the same from that; what does not must say so with an *ndr.Error inside the stub.
 func fuzzMethod(f *testing.F, op Opnum) {
 	for _, v := range vectors(f) {
 		if v.Opnum == op {

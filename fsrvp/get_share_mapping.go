@@ -60,8 +60,8 @@ type ShareMapping1 struct {
 	CreationTimestamp   Filetime       `json:"CreationTimestamp"`
 }
 
-// mappingAlign is the alignment of the union's arm in NDR64, a pointer, and of the structure in every
-// syntax, which has a hyper.
+// mappingAlign is the alignment of the union's arm in NDR64, a pointer, and of the structure in
+// every syntax, which has a hyper.
 const mappingAlign = 8
 
 // Opnum returns OpGetShareMapping.

@@ -11,30 +11,30 @@ import (
 
 // HandlerConfig says whose calls a Handler lets through to its Service, and where it logs.
 type HandlerConfig struct {
-	// MinLevel is the least protection that a call needs; others are answered with ErrAccessDenied by every
-	// method (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as the standard has it.
+	// MinLevel is the least protection that a call needs; others are answered with ErrAccessDenied
+	// by every method (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as the standard has it.
 	MinLevel dcerpc.AuthLevel
 	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the caller was
-	// authenticated by the session under the pipe (dcerpc.Peer.Session). Samba's server does so, and its
-	// rpcclient needs it by default. Without SMB signing or encryption such calls can be altered on their
-	// way.
+	// authenticated by the session under the pipe (dcerpc.Peer.Session). Samba's server does so,
+	// and its rpcclient needs it by default. Without SMB signing or encryption such calls can be
+	// altered on their way.
 	AllowSMBSessionAlone bool
-	// Refused is called for each call that is answered with ErrAccessDenied for want of protection, for metrics; by
-	// several goroutines at once. Nil means none.
+	// Refused is called for each call that is answered with ErrAccessDenied for want of protection,
+	// for metrics; by several goroutines at once. Nil means none.
 	Refused func(op Opnum, peer *dcerpc.Peer)
 	// Logger gets calls that are refused, and errors of the Service that have no Status. Nil means
 	// slog.Default.
 	Logger *slog.Logger
 }
 
-// NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and encodes
-// what it returned, results included where it failed. The answer to an error is the Status that it wraps; or, if it is a *dcerpc.Fault and
-// not only wraps one, that fault; or ErrFail. A nil cfg means its zero value. Most callers want
-// Register.
+// NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and
+// encodes what it returned, results included where it failed. The answer to an error is the Status
+// that it wraps; or, if it is a *dcerpc.Fault and not only wraps one, that fault; or ErrFail. A nil
+// cfg means its zero value. Most callers want Register.
 //
-// Who may call is the business of the Service, beside what cfg says of the call's protection. A stub that
-// cannot be decoded is returned as an error that wraps ndr.ErrBadStub, an unknown opnum as
-// dcerpc.ErrOpnumRange. A panic of the Service is left to the dcerpc.Server.
+// Who may call is the business of the Service, beside what cfg says of the call's protection. A
+// stub that cannot be decoded is returned as an error that wraps ndr.ErrBadStub, an unknown opnum
+// as dcerpc.ErrOpnumRange. A panic of the Service is left to the dcerpc.Server.
 func NewHandler(s Service, cfg *HandlerConfig) dcerpc.Handler {
 	h := &handler{service: s}
 	if cfg != nil {
@@ -108,7 +108,7 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	return nil
 }
 
-// admits tells whether a call is protected as it has to be.
+// admits reports whether a call is protected as it must be.
 func (h *handler) admits(p *dcerpc.Peer) bool {
 	if p.Level >= h.cfg.MinLevel {
 		return true

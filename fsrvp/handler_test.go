@@ -41,8 +41,8 @@ func signed(t *testing.T) context.Context {
 	return withLevel(t, dcerpc.AuthKerberos, dcerpc.LevelIntegrity, false)
 }
 
-// Who is let through: every method answers E_ACCESSDENIED to the others, with a whole response, and the
-// Service is not asked.
+// Who is let through: every method answers E_ACCESSDENIED to the others, with a whole response, and
+// the Service is not asked.
 func TestHandlerAccess(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -105,7 +105,8 @@ func TestHandlerNoPeer(t *testing.T) {
 	require.Nil(t, fake.last())
 }
 
-// A status inside of whatever error is answered as it is; an error without one as E_FAIL, and logged.
+// A status inside of whatever error is answered as it is; an error without one as E_FAIL, and
+// logged.
 func TestHandlerErrors(t *testing.T) {
 	for _, tt := range []struct {
 		err    error

@@ -28,13 +28,14 @@ var layers = map[string][]string{
 	"fsrvp/replay":     {"ndr", "dcerpc/pdu", "dcerpc", "fsrvp", "fsrvp/transcript"},
 }
 
-// leaves are what the layers above may not pull in, however indirectly: who embeds ndr, dcerpc or fsrvp
-// compiles none of them.
+// leaves are what the layers above may not pull in, however indirectly: who embeds ndr, dcerpc or
+// fsrvp compiles none of them.
 var leaves = []string{
 	"github.com/jcmturner/", "github.com/oiweiwei/", "github.com/gopacket/", "go.etcd.io/", "github.com/schollz/", "github.com/stretchr/",
 }
 
-// backends are the packages that an agent gets its snapshots and shares from. None pulls in the agent or a database.
+// backends are the packages that an agent gets its snapshots and shares from. None pulls in the
+// agent or a database.
 var backends = []string{"fsrvp/snapshot", "fsrvp/share/"}
 
 // soleImporters are the only packages that may import a dependency themselves.

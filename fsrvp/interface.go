@@ -16,9 +16,9 @@ const (
 	Version1 = 1
 )
 
-// Interface returns the interface FileServerVssAgent, a8e0653c-2744-4389-a61d-7373df8b2292 version 1.0.
-// That is the version of the IDL (MS-FSRVP 6) and the one on the wire; the 3.0 of section 2.1 is nowhere
-// used.
+// Interface returns the interface FileServerVssAgent, a8e0653c-2744-4389-a61d-7373df8b2292 version
+// 1.0. That is the version of the IDL (MS-FSRVP 6) and the one on the wire; the 3.0 of section 2.1
+// is nowhere used.
 func Interface() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{
 		UUID: uuid.UUID{

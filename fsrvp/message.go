@@ -6,18 +6,20 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A Message is the request or the response of one method: a pointer to one of the structs XxxRequest and
-// XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form, under the IDL's names,
-// holds all of it and does not change: ids as strings, numbers as numbers, NULL as null.
+// A Message is the request or the response of one method: a pointer to one of the structs
+// XxxRequest and XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form,
+// under the IDL's names, holds all of it and does not change: ids as strings, numbers as numbers,
+// NULL as null.
 type Message interface {
 	// Opnum returns the method.
 	Opnum() Opnum
-	// Parse reads the message from a stub, and keeps nothing of it. Bytes after the message are ignored, as
-	// servers do. An error is an *ndr.Error that wraps ndr.ErrBadStub; the message is then not to be used.
+	// Parse reads the message from a stub, and keeps nothing of it. Bytes after the message are
+	// ignored, as servers do. An error is an *ndr.Error that wraps ndr.ErrBadStub; the message is
+	// then not to be used.
 	Parse(s ndr.Syntax, stub []byte) error
-	// Append writes the message's stub to the end of dst. The stub starts there: offsets and alignment
-	// count from the end of dst. An error is an *ndr.Error that wraps ndr.ErrBadValue (a string that
-	// has no encoding), and dst comes back as it was.
+	// Append writes the message's stub to the end of dst. The stub starts there: offsets and
+	// alignment count from the end of dst. An error is an *ndr.Error that wraps ndr.ErrBadValue (a
+	// string that has no encoding), and dst comes back as it was.
 	Append(dst []byte, s ndr.Syntax) ([]byte, error)
 }
 
@@ -30,8 +32,8 @@ type Response interface {
 	SetStatus(Status)
 }
 
-// A StatusResponse is the whole response of the methods that return nothing but a status. It is embedded in the
-// structs of their responses.
+// A StatusResponse is the whole response of the methods that return nothing but a status. It is
+// embedded in the structs of their responses.
 type StatusResponse struct {
 	Return Status `json:"Return"`
 }

@@ -37,15 +37,16 @@ func (id *CopyID) UnmarshalText(b []byte) error { return (*uuid.UUID)(id).Unmars
 // NewHandler turns any Service into what a dcerpc.Server serves.
 //
 // All methods may be called by several goroutines at once. A method whose status on the wire was
-// not zero returns an error that wraps that Status, so that errors.Is(err,
-// fsrvp.ErrBadState) tells them apart; on the side of a server, an error that wraps no Status becomes
-// E_FAIL on the wire and is logged. Who calls is in the context: dcerpc.PeerFromContext.
+// not zero returns an error that wraps that Status, so that errors.Is(err, fsrvp.ErrBadState) tells
+// them apart; on the side of a server, an error that wraps no Status becomes E_FAIL on the wire and
+// is logged. Who calls is in the context: dcerpc.PeerFromContext.
 type Service interface {
 	// GetSupportedVersion returns the range of protocol versions that the server supports.
 	GetSupportedVersion(ctx context.Context) (Versions, error)
 	// SetContext says what kind of shadow copies the next set has.
 	SetContext(ctx context.Context, c ContextValue) error
-	// StartShadowCopySet begins a set. The client's id is for its own use; the server's is returned.
+	// StartShadowCopySet begins a set. The client's id is for its own use; the server's is
+	// returned.
 	StartShadowCopySet(ctx context.Context, client SetID) (SetID, error)
 	// AddToShadowCopySet adds a share to the set.
 	AddToShadowCopySet(ctx context.Context, client CopyID, set SetID, share string) (CopyID, error)
@@ -58,16 +59,18 @@ type Service interface {
 	RecoveryCompleteShadowCopySet(ctx context.Context, set SetID) error
 	// AbortShadowCopySet deletes the set and whatever was made for it.
 	AbortShadowCopySet(ctx context.Context, set SetID) error
-	// IsPathSupported tells whether shadow copies of the share can be taken, and by which machine.
+	// IsPathSupported reports whether shadow copies of the share can be taken, and by which
+	// machine.
 	IsPathSupported(ctx context.Context, share string) (PathSupport, error)
-	// IsPathShadowCopied tells whether the share's volume has shadow copies.
+	// IsPathShadowCopied reports whether the share's volume has shadow copies.
 	IsPathShadowCopied(ctx context.Context, share string) (PathShadowCopied, error)
 	// GetShareMapping returns what a share of the set was exposed as. Level 1 is the only one; the
 	// mapping is nil where the server gave none.
 	GetShareMapping(ctx context.Context, copy CopyID, set SetID, share string, level uint32) (*ShareMapping, error)
 	// DeleteShareMapping ends one exposed share, and with the last one of a shadow copy the copy.
 	DeleteShareMapping(ctx context.Context, set SetID, copy CopyID, share string) error
-	// PrepareShadowCopySet gets the file server ready for a commit, and waits for it at most for wait.
+	// PrepareShadowCopySet gets the file server ready for a commit, and waits for it at most for
+	// wait.
 	PrepareShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error
 }
 

@@ -22,7 +22,8 @@ func callAll(ctx context.Context, s Service) (map[Opnum]Response, map[Opnum]erro
 	return responses, errs
 }
 
-// TestServiceFunc puts Serve behind a ServiceFunc: what comes out is what went in, results, statuses and errors.
+// TestServiceFunc puts Serve behind a ServiceFunc: what comes out is what went in, results,
+// statuses and errors.
 func TestServiceFunc(t *testing.T) {
 	lost := errors.New("lost")
 	for name, fail := range map[string]error{"success": nil, "status": ErrBadState, "no status": lost} {
@@ -46,7 +47,8 @@ func TestServiceFunc(t *testing.T) {
 	}
 }
 
-// TestServiceFuncAnswers is about functions that answer as none should, or by the status in the response alone.
+// TestServiceFuncAnswers is about functions that answer as none should, or by the status in the
+// response alone.
 func TestServiceFuncAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(req Message) (Response, error)

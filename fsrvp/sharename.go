@@ -10,15 +10,15 @@ import (
 
 // A ShareName is a UNC path taken apart: \\Host\Share\Rest (MS-DTYP 2.2.57).
 type ShareName struct {
-	// Host is the server as the path spells it, without the dot that may end a full name: a name, an
-	// IPv4 address, or an IPv6 address, which may be bare, in brackets, or a name below
+	// Host is the server as the path spells it, without the dot that may end a full name: a name,
+	// an IPv4 address, or an IPv6 address, which may be bare, in brackets, or a name below
 	// ipv6-literal.net. See Addr.
 	Host string
 	// Share is the bare name of the share.
 	Share string
 	// Rest is the path below the share, without the backslashes around it. It is usually empty: the
-	// protocol is about shares, and a longer path names the share that it is in. It is not checked for
-	// anything but characters that no path may have; do not open it.
+	// protocol is about shares, and a longer path names the share that it is in. It is not checked
+	// for anything but characters that no path may have; do not open it.
 	Rest string
 }
 
@@ -45,14 +45,14 @@ func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 // maxUNC is how many bytes of UTF-8 a UNC path may have: as many as a path has on Linux.
 const maxUNC = 4096
 
-// ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has it, or
-// with a path below the share. Spelling is kept, but for the dot at the end of a full name
+// ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has
+// it, or with a path below the share. Spelling is kept, but for the dot at the end of a full name
 // (\\fs1.example.com.\vms), which names the same host to a resolver and no host to Kerberos.
 //
-// It fails with a *ShareNameError for paths of more than 4096 bytes, device paths (\\.\ and \\?\, \\?\UNC\ too), an empty or overlong host
-// or share (255 and 80 UTF-16 code units), characters that they must not have (for a share control
-// characters and any of "\/[]:|<>+=;,*?), slashes for backslashes, and what is not UTF-8, lone surrogates
-// included.
+// It fails with a *ShareNameError for paths of more than 4096 bytes, device paths (\\.\ and \\?\,
+// \\?\UNC\ too), an empty or overlong host or share (255 and 80 UTF-16 code units), characters that
+// they must not have (for a share control characters and any of "\/[]:|<>+=;,*?), slashes for
+// backslashes, and what is not UTF-8, lone surrogates included.
 func ParseShareName(unc string) (ShareName, error) {
 	fail := func(reason string) (ShareName, error) {
 		return ShareName{}, &ShareNameError{Name: unc, Reason: reason}
@@ -143,9 +143,9 @@ func (n ShareName) String() string {
 	return n.UNC() + `\` + n.Rest
 }
 
-// Equal tells whether both name the same share of the same host: without regard to case (Unicode's simple
-// folding), to how an address is written, and to the path below the share. Whether two names are names of
-// one server only that server knows.
+// Equal reports whether both name the same share of the same host: without regard to case
+// (Unicode's simple folding), to how an address is written, and to the path below the share.
+// Whether two names are names of one server only that server knows.
 func (n ShareName) Equal(o ShareName) bool {
 	if !strings.EqualFold(n.Share, o.Share) {
 		return false

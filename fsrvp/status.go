@@ -70,8 +70,8 @@ func (s Status) describe() (name, text string) {
 	return "", ""
 }
 
-// Name returns the standard's name, such as "FSRVP_E_BAD_STATE", or the number for a status without one.
-// FSRVP_E_BAD_ID and FSRVP_E_NOT_EXPOSED are not the standard's.
+// Name returns the standard's name, such as "FSRVP_E_BAD_STATE", or the number for a status without
+// one. FSRVP_E_BAD_ID and FSRVP_E_NOT_EXPOSED are not the standard's.
 func (s Status) Name() string {
 	if name, _ := s.describe(); name != "" {
 		return name
@@ -88,9 +88,10 @@ func (s Status) Error() string {
 	return fmt.Sprintf("%s (%s, 0x%08X)", text, name, uint32(s))
 }
 
-// IsSuccess tells whether the status is zero. The standard also lets a server say success by another
-// HRESULT without the error bit (MS-FSRVP 3), but defines none; the one status without that bit,
-// ErrWaitTimeout, is a failure. So whatever is not zero is an error, which reaches the caller unchanged.
+// IsSuccess reports whether the status is zero. The standard also lets a server say success by
+// another HRESULT without the error bit (MS-FSRVP 3), but defines none; the one status without that
+// bit, ErrWaitTimeout, is a failure. So whatever is not zero is an error, which reaches the caller
+// unchanged.
 func (s Status) IsSuccess() bool { return s == 0 }
 
 // Err returns nil for success, else s.
@@ -101,8 +102,8 @@ func (s Status) Err() error {
 	return s
 }
 
-// StatusOf returns the status that a server answers for what a Service returned: zero for nil, the Status
-// that err wraps, else ErrFail.
+// StatusOf returns the status that a server answers for what a Service returned: zero for nil, the
+// Status that err wraps, else ErrFail.
 func StatusOf(err error) Status {
 	if err == nil {
 		return 0

@@ -73,8 +73,8 @@ func (v vector) parse(t testing.TB) Message {
 	return m
 }
 
-// Every vector decodes to its stated values, and encodes to its stated bytes both from what was decoded and
-// from the values.
+// Every vector decodes to its stated values, and encodes to its stated bytes both from what was
+// decoded and from the values.
 func TestVectors(t *testing.T) {
 	methods := make(map[string]int)
 	for _, v := range vectors(t) {
@@ -105,8 +105,8 @@ func TestVectors(t *testing.T) {
 	require.Len(t, methods, 13*2*3, "every method, both directions, every syntax")
 }
 
-// A stub that ends early fails, at whatever byte, with an error that says where; bytes after the message
-// are ignored.
+// A stub that ends early fails, at whatever byte, with an error that says where; bytes after the
+// message are ignored.
 func TestVectorsTruncated(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.ID+"/"+v.Syntax, func(t *testing.T) {

@@ -38,8 +38,8 @@ func (d *Decoder) Remaining() int {
 // Syntax returns what the Decoder reads.
 func (d *Decoder) Syntax() Syntax { return d.syntax }
 
-// Fail makes reason the Decoder's error, an ErrBadStub, unless there is one already. It is for rules of
-// the protocol: two counts that have to agree, a discriminant that is not known.
+// Fail makes reason the Decoder's error, an ErrBadStub, unless there is one already. It is for
+// rules of the protocol: two counts that have to agree, a discriminant that is not known.
 func (d *Decoder) Fail(op, reason string) {
 	if d.err == nil {
 		d.err = &Error{Offset: d.off, Op: op, Reason: reason, Err: ErrBadStub}
@@ -137,8 +137,8 @@ func (d *Decoder) Uint3264() uint64 {
 	return uint64(d.Uint32())
 }
 
-// Count reads the number of elements of what follows, of which each takes at least size bytes
-// (1 or more), and fails where the bytes that remain cannot hold them. What it returns may be allocated.
+// Count reads the number of elements of what follows, of which each takes at least size bytes (1 or
+// more), and fails where the bytes that remain cannot hold them. What it returns may be allocated.
 func (d *Decoder) Count(size int) int {
 	start := d.off
 	n := d.Uint3264()
@@ -156,9 +156,9 @@ func (d *Decoder) failAt(off int, op, reason string) {
 	}
 }
 
-// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.4), of which each
-// takes at least size bytes. It fails where the offset is not zero, as no peer's ever is, where the number
-// is larger than limit, and where the bytes that remain cannot hold it.
+// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.4), of which
+// each takes at least size bytes. It fails where the offset is not zero, as no peer's ever is,
+// where the number is larger than limit, and where the bytes that remain cannot hold it.
 func (d *Decoder) Variance(limit uint64, size int) int {
 	start := d.off
 	if off := d.Uint3264(); off != 0 {
@@ -188,12 +188,13 @@ func (d *Decoder) GUID() (g [16]byte) {
 	return g
 }
 
-// Pointer reads the referent of a unique pointer and tells whether it is not NULL. What it points to is
-// read by the caller, after the structure or array that the pointer is in.
+// Pointer reads the referent of a unique pointer and reports whether it is not NULL. What it points
+// to is read by the caller, after the structure or array that the pointer is in.
 func (d *Decoder) Pointer() bool { return d.Uint3264() != 0 }
 
-// Discriminant reads a union's 32-bit discriminant, and in NDR64 the padding to the union's alignment:
-// armAlign is the largest alignment among the arms, 8 where one is a pointer (MS-RPCE 2.2.5.3.4.4).
+// Discriminant reads a union's 32-bit discriminant, and in NDR64 the padding to the union's
+// alignment: armAlign is the largest alignment among the arms, 8 where one is a pointer (MS-RPCE
+// 2.2.5.3.4.4).
 func (d *Decoder) Discriminant(armAlign int) uint32 {
 	v := d.Uint32()
 	if d.syntax == NDR64 {

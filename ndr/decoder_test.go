@@ -195,8 +195,8 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A string of N bytes makes the decoder allocate its UTF-8 form and little else, at most 3 bytes for 2;
-// hostile counts nothing but the error.
+// A string of N bytes makes the decoder allocate its UTF-8 form and little else, at most 3 bytes
+// for 2; hostile counts nothing but the error.
 func TestDecoderAllocation(t *testing.T) {
 	const n = 1 << 20
 	for name, unit := range map[string]string{"ASCII": "6100", "three bytes": "aa30", "lone surrogates": "00d8", "pairs": "3dd8bedc"} {

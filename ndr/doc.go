@@ -1,10 +1,10 @@
 // Package ndr encodes and decodes Network Data Representation, the layout of parameters in DCE/RPC
 // calls: NDR 2.0 in both byte orders (C706 chapter 14, MS-RPCE 2.2.4) and NDR64 (MS-RPCE 2.2.5).
 //
-// An Encoder and a Decoder offer the primitives: integers, GUIDs, counts, conformant-varying strings,
-// pointers, discriminants of unions. There is no description of types and no reflection; a codec is written
-// by hand, in the order of the wire. Where the three syntaxes differ, the primitives know it, and one codec
-// serves all:
+// An Encoder and a Decoder offer the primitives: integers, GUIDs, counts, conformant-varying
+// strings, pointers, discriminants of unions. There is no description of types and no reflection; a
+// codec is written by hand, in the order of the wire. Where the three syntaxes differ, the
+// primitives know it, and one codec serves all:
 //
 //	primitive                NDR20, NDR20BE     NDR64
 //	Uint8 ... Uint64, GUID   naturally aligned  the same
@@ -15,8 +15,8 @@
 //
 // Two rules stay with the codec's author:
 //
-// Deferral (C706 14.3.12.3): a structure holds the referents of its pointers, and what they point to follows
-// the outermost structure or array, in the order of the pointers:
+// Deferral (C706 14.3.12.3): a structure holds the referents of its pointers, and what they point
+// to follows the outermost structure or array, in the order of the pointers:
 //
 //	e.Pointer(name.Valid)
 //	e.Uint64(size)
@@ -26,8 +26,8 @@
 //
 // A top-level [ref] pointer, such as [in, string] LPWSTR, has no referent at all.
 //
-// Hoisted conformance (C706 14.3.7.1): where a structure ends with a conformant array, max_count stands
-// before the structure. Read it with Count, and compare it with the count in the structure.
+// Hoisted conformance (C706 14.3.7.1): where a structure ends with a conformant array, max_count
+// stands before the structure. Read it with Count, and compare it with the count in the structure.
 //
 // Decoders take hostile input: see Decoder for what that means.
 package ndr

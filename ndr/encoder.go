@@ -129,8 +129,8 @@ func (e *Encoder) GUID(g [16]byte) {
 }
 
 // Pointer appends the referent of a unique pointer: zero for NULL, else 0x00020000 and 4 more for
-// every pointer after the first (C706 14.3.10, the values that MIDL and Samba use). What it points to is
-// appended by the caller, after the structure or array that the pointer is in.
+// every pointer after the first (C706 14.3.10, the values that MIDL and Samba use). What it points
+// to is appended by the caller, after the structure or array that the pointer is in.
 func (e *Encoder) Pointer(present bool) {
 	if !present {
 		e.Uint3264(0)
@@ -140,9 +140,9 @@ func (e *Encoder) Pointer(present bool) {
 	e.refs++
 }
 
-// Discriminant appends a union's 32-bit discriminant. In NDR64 padding to the union's alignment follows,
-// whatever the arm: armAlign is the largest alignment among the arms, 8 where one is a pointer (MS-RPCE
-// 2.2.5.3.4.4).
+// Discriminant appends a union's 32-bit discriminant. In NDR64 padding to the union's alignment
+// follows, whatever the arm: armAlign is the largest alignment among the arms, 8 where one is a
+// pointer (MS-RPCE 2.2.5.3.4.4).
 func (e *Encoder) Discriminant(v uint32, armAlign int) {
 	e.Uint32(v)
 	if e.syntax == NDR64 {

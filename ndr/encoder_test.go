@@ -204,7 +204,8 @@ func TestWStringLengths(t *testing.T) {
 	}
 }
 
-// Strings of random code units, lone surrogates among them, survive the round trip from the wire and back.
+// Strings of random code units, lone surrogates among them, survive the round trip from the wire
+// and back.
 func TestWStringRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.SampledFrom(syntaxes).Draw(t, "syntax")

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// A program is bytes that tell which primitives to call, and with what: one byte for the primitive, then
-// its value.
+// A program is bytes that tell which primitives to call, and with what: one byte for the primitive,
+// then its value.
 type program []byte
 
 func (p *program) byte() byte {
@@ -35,8 +35,8 @@ func (p *program) text() string {
 
 const primitives = 16
 
-// FuzzEncodeDecode runs a program on an Encoder, and the same one on a Decoder of what came out: the same
-// values must come back.
+// FuzzEncodeDecode runs a program on an Encoder, and the same one on a Decoder of what came out:
+// the same values must come back.
 func FuzzEncodeDecode(f *testing.F) {
 	f.Add(byte(NDR20), []byte("\x00\x01\x01\x01\x02\x02\x03\x01\x02\x03\x07\x05hello\x04\x01\x06\x05\x01"))
 	f.Add(byte(NDR64), []byte("\x00\x01\x07\x04\xf0\x9f\x92\xbe\x08\x03abc\x0a\x01\x0b\x09\x0c"))
@@ -145,8 +145,8 @@ func FuzzEncodeDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecode runs a program on a Decoder of any bytes: no panic, no reading past the end, and strings that
-// an Encoder takes.
+// FuzzDecode runs a program on a Decoder of any bytes: no panic, no reading past the end, and
+// strings that an Encoder takes.
 func FuzzDecode(f *testing.F) {
 	f.Add(byte(NDR20), []byte{7, 4, 2}, []byte("\x02\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00a\x00\x00\x00\x00\x00\x02\x00\x01\x00\x00\x00"))
 	f.Add(byte(NDR64), []byte{5, 6, 8, 12, 15}, bytes.Repeat([]byte{1, 0, 0, 0, 0, 0, 0, 0}, 8))

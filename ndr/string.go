@@ -16,9 +16,9 @@ import (
 //
 //	| max_count | offset 0 | actual_count = max_count | UTF-16 code units, then NUL |
 //
-// Counts are code units with the NUL. S is WTF-8: UTF-8, in which a lone surrogate stands as the three
-// bytes that UTF-8 would have for it. A NUL in s, other bytes, and a surrogate pair that is written as two
-// surrogates fail.
+// Counts are code units with the NUL. S is WTF-8: UTF-8, in which a lone surrogate stands as the
+// three bytes that UTF-8 would have for it. A NUL in s, other bytes, and a surrogate pair that is
+// written as two surrogates fail.
 func (e *Encoder) WString(s string) {
 	units, ok := utf16Len(s)
 	if !ok {
@@ -71,7 +71,7 @@ func (e *Encoder) CString(s string) {
 	e.buf = append(append(e.buf, s...), 0)
 }
 
-// utf16Len counts the code units of WTF-8 s, and tells whether it is that and free of NUL.
+// utf16Len counts the code units of WTF-8 s, and reports whether it is that and free of NUL.
 func utf16Len(s string) (units int, ok bool) {
 	for units < len(s) && s[units]-1 < utf8.RuneSelf-1 { // ASCII, and not NUL
 		units++
@@ -96,13 +96,13 @@ func utf16Len(s string) (units int, ok bool) {
 	return units, true
 }
 
-// WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first NUL. Lone
-// surrogates are kept (see Encoder.WString), so that the name reaches whoever judges names unchanged; Samba
-// refuses them here.
+// WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first
+// NUL. Lone surrogates are kept (see Encoder.WString), so that the name reaches whoever judges
+// names unchanged; Samba refuses them here.
 //
-// As Windows and Samba do, it fails where the offset is not zero, actual_count is zero or larger than
-// max_count, the last unit is not NUL, or the bytes are missing; a max_count above actual_count is
-// accepted.
+// As Windows and Samba do, it fails where the offset is not zero, actual_count is zero or larger
+// than max_count, the last unit is not NUL, or the bytes are missing; a max_count above
+// actual_count is accepted.
 func (d *Decoder) WString() string {
 	b := d.stringBytes("wide string", 2)
 	if b == nil {
@@ -121,8 +121,8 @@ func (d *Decoder) WString() string {
 	return decodeUTF16(b, binary.LittleEndian.Uint16)
 }
 
-// shortASCII converts little-endian units up to the first NUL, where there are few and all are ASCII, as
-// in nearly every string. B ends with a NUL.
+// shortASCII converts little-endian units up to the first NUL, where there are few and all are
+// ASCII, as in nearly every string. B ends with a NUL.
 func shortASCII(b []byte) (string, bool) {
 	var out [128]byte
 	for i := range min(len(out), len(b)/2) {
@@ -171,8 +171,8 @@ func decodeUTF16(b []byte, unit func([]byte) uint16) string {
 	return out.String()
 }
 
-// CString reads a conformant-varying string of single bytes and returns it, cut at its first NUL. It
-// fails as WString does.
+// CString reads a conformant-varying string of single bytes and returns it, cut at its first NUL.
+// It fails as WString does.
 func (d *Decoder) CString() string {
 	b := d.stringBytes("string", 1)
 	if b == nil {

@@ -1,7 +1,7 @@
 package ndr
 
-// A Syntax is one way of laying out data on the wire: the transfer syntax and, for NDR 2.0, the byte
-// order (the integer representation of the data representation label, C706 14.1). NDR64 is
+// A Syntax is one way of laying out data on the wire: the transfer syntax and, for NDR 2.0, the
+// byte order (the integer representation of the data representation label, C706 14.1). NDR64 is
 // little-endian always (MS-RPCE 2.2.5).
 //
 // The zero value is NDR20, which every peer knows.

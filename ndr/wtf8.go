@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// WTF8 is a string of UTF-16 code units as Encoder.WString takes and Decoder.WString gives it: UTF-8, in
-// which a surrogate without its other half stands as the three bytes that UTF-8 would have for it. Its JSON
-// form keeps those.
+// WTF8 is a string of UTF-16 code units as Encoder.WString takes and Decoder.WString gives it:
+// UTF-8, in which a surrogate without its other half stands as the three bytes that UTF-8 would
+// have for it. Its JSON form keeps those.
 type WTF8 string
 
 // A NullString is what a unique pointer to a string says: a string, or NULL, which is not

@@ -201,7 +201,7 @@ func (s *stream) closeLocal() error {
 	return nil
 }
 
-// closeRead tells whether data was left unread.
+// closeRead reports whether data was left unread.
 func (s *stream) closeRead() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Peer is one end of a conversation in PDUs, legal ones or not: what a test lets a server or a client
-// talk to. It may be used by one goroutine at a time.
+// A Peer is one end of a conversation in PDUs, legal ones or not: what a test lets a server or a
+// client talk to. It may be used by one goroutine at a time.
 type Peer struct {
 	Conn net.Conn
 	// Timeout bounds each Send and Receive; zero means 10 s.
@@ -107,8 +107,8 @@ func (p *Peer) ReceiveNothing(d time.Duration) error {
 // Close closes the connection.
 func (p *Peer) Close() error { return p.Conn.Close() }
 
-// A Script is a conversation as one side sees it: the Peer sends and receives in the order of its steps
-// until one fails.
+// A Script is a conversation as one side sees it: the Peer sends and receives in the order of its
+// steps until one fails.
 type Script []Step
 
 // A Step is one step of a Script.

@@ -1,5 +1,5 @@
-// Package epm serves the endpoint mapper (ept, C706 appendix O, MS-RPCE 2.2.1.2): clients that know an
-// interface, but not the TCP port that it is served on, ask it at a well-known port.
+// Package epm serves the endpoint mapper (ept, C706 appendix O, MS-RPCE 2.2.1.2): clients that know
+// an interface, but not the TCP port that it is served on, ask it at a well-known port.
 package epm
 
 import (
@@ -22,13 +22,14 @@ func Interface() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("e1af8308-5d1f-11c9-91a4-08002b14a0fa"), Major: 3}
 }
 
-// A Mapper says which TCP port an interface has. It is the [dcerpc.Handler] of [Interface], usually on a
-// listener of its own at [Port], and must be registered with LevelInsecureNone, since clients ask without
-// security:
+// A Mapper says which TCP port an interface has. It is the [dcerpc.Handler] of [Interface], usually
+// on a listener of its own at [Port], and must be registered with LevelInsecureNone, since clients
+// ask without security:
 //
 //	srv.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 //
-// It answers ept_map, ept_lookup and ept_lookup_handle_free from a fixed list; nobody can register by ept_insert.
+// It answers ept_map, ept_lookup and ept_lookup_handle_free from a fixed list; nobody can register
+// by ept_insert.
 type Mapper struct {
 	// Entries must not be changed while the mapper serves.
 	Entries []Entry
@@ -271,7 +272,8 @@ func (en *Entry) versionMatches(q *mapperQuery) bool {
 	return false
 }
 
-// matchesTower tells whether the entry is what ept_map asks for: the interface in a compatible version, for this object or any.
+// matchesTower reports whether the entry is what ept_map asks for: the interface in a compatible
+// version, for this object or any.
 func (en *Entry) matchesTower(want *tower, object uuid.UUID) bool {
 	id := &en.Interface
 	return id.UUID == want.iface.UUID && id.Major == want.iface.Major && id.Minor >= want.iface.Minor &&

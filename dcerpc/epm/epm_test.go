@@ -75,7 +75,8 @@ func unhex(t *testing.T, s string) []byte {
 }
 
 // What Samba 4.17.12's rpcclient asks for FSRVP before it connects over TCP
-// (testdata/captures/11_rpcclient_tcp_epm_norpcauth_dummy.pcapng), without and with the port and address.
+// (testdata/captures/11_rpcclient_tcp_epm_norpcauth_dummy.pcapng), without and with the port and
+// address.
 const (
 	sambaMapRequest = `
 		00000000 01000000 4b000000 4b000000 0500
@@ -158,8 +159,8 @@ func lookupStub(s ndr.Syntax, inquiry, versions uint32, iface dcerpc.SyntaxID, n
 	return b
 }
 
-// TestMapperLookup lists entries in pages of one, in both syntaxes, until there are no more, which a call of its
-// own tells.
+// TestMapperLookup lists entries in pages of one, in both syntaxes, until there are no more, which
+// a call of its own tells.
 func TestMapperLookup(t *testing.T) {
 	for _, syntax := range []ndr.Syntax{ndr.NDR20, ndr.NDR64} {
 		t.Run(syntax.String(), func(t *testing.T) {
@@ -199,7 +200,8 @@ func TestMapperLookup(t *testing.T) {
 	}
 }
 
-// TestMapperInquiries counts what the inquiry types and version options of ept_lookup find (C706 appendix O).
+// TestMapperInquiries counts what the inquiry types and version options of ept_lookup find (C706
+// appendix O).
 func TestMapperInquiries(t *testing.T) {
 	version := func(major, minor uint16) dcerpc.SyntaxID {
 		id := otherInterface()
@@ -246,8 +248,8 @@ func TestMapperFreesHandles(t *testing.T) {
 	require.Equal(t, make([]byte, 24), got)
 }
 
-// FuzzMapper gives any stub to the endpoint mapper, in all syntaxes. What it answers must not depend on numbers that the
-// stub only announces.
+// FuzzMapper gives any stub to the endpoint mapper, in all syntaxes. What it answers must not
+// depend on numbers that the stub only announces.
 func FuzzMapper(f *testing.F) {
 	request, err := hex.DecodeString(strings.Join(strings.Fields(sambaMapRequest), ""))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 )
 
 // A tower names an interface at an endpoint, as the endpoint mapper's protocol does (C706 appendix
-// L). Only towers of ncacn_ip_tcp are known here. On the wire, each floor has two sides with their lengths, all of
-// it little-endian but the port:
+// L). Only towers of ncacn_ip_tcp are known here. On the wire, each floor has two sides with their
+// lengths, all of it little-endian but the port:
 //
 //	floors, 2 bytes = 5
 //	19 | 0d, interface UUID, major 2 | 2 | minor 2
@@ -108,7 +108,8 @@ func littleEndianUUID(u [16]byte) [16]byte {
 	return u
 }
 
-// ipv4 returns the four bytes of an address; zeros, which clients take for the address they asked, for one of IPv6.
+// ipv4 returns the four bytes of an address; zeros, which clients take for the address they asked,
+// for one of IPv6.
 func ipv4(a netip.Addr) [4]byte {
 	if a = a.Unmap(); a.Is4() {
 		return a.As4()

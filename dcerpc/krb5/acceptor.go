@@ -17,38 +17,44 @@ import (
 
 // An AcceptorConfig says whose tickets an Acceptor takes.
 type AcceptorConfig struct {
-	// KeytabFile is the path of the service's keytab. It is read again when the file has changed: every
-	// accepted context asks the file system for it. Empty means that Keytab is given.
+	// KeytabFile is the path of the service's keytab. It is read again when the file has changed:
+	// every accepted context asks the file system for it. Empty means that Keytab is given.
 	KeytabFile string
 	// Keytab holds the service's keys where KeytabFile is empty.
 	Keytab *Keytab
-	// Principals are the entries of the keytab that may be used, "host/fs1.example.com" or with "@REALM". Empty means all. Note
-	// that what a ticket says to be for is not protected: the key is what tells services apart, and in Active
-	// Directory all services of one account share theirs.
+	// Principals are the entries of the keytab that may be used, "host/fs1.example.com" or with
+	// "@REALM". Empty means all. Note that what a ticket says to be for is not protected: the key
+	// is what tells services apart, and in Active Directory all services of one account share
+	// theirs.
 	Principals []string
-	// Etypes are the encryption types that a ticket, its session key and subkeys may have. Nil means AES with SHA-1 or SHA-2.
+	// Etypes are the encryption types that a ticket, its session key and subkeys may have. Nil
+	// means AES with SHA-1 or SHA-2.
 	Etypes []Etype
 	// InsecureRC4 allows RC4-HMAC besides, for domains that know nothing better.
 	InsecureRC4 bool
-	// RequirePAC refuses tickets that say nothing of the client's SIDs, as those of MIT's KDC; in an Active Directory all have
-	// them, but for accounts that are marked otherwise.
+	// RequirePAC refuses tickets that say nothing of the client's SIDs, as those of MIT's KDC; in
+	// an Active Directory all have them, but for accounts that are marked otherwise.
 	RequirePAC bool
-	// InsecureLocalSIDs takes SIDs of a PAC that mean something on one host alone, such as BUILTIN\Administrators.
-	// Otherwise they are dropped: the domain's controllers, and those of every domain that they trust, have no say
-	// in who belongs to this host's own groups. It is for tests.
+	// InsecureLocalSIDs takes SIDs of a PAC that mean something on one host alone, such as
+	// BUILTIN\Administrators. Otherwise they are dropped: the domain's controllers, and those of
+	// every domain that they trust, have no say in who belongs to this host's own groups. It is for
+	// tests.
 	InsecureLocalSIDs bool
-	// ClockSkew is how far the client's clock may be off, and how long a ticket is taken after its end. Zero means 5 minutes.
+	// ClockSkew is how far the client's clock may be off, and how long a ticket is taken after its
+	// end. Zero means 5 minutes.
 	ClockSkew time.Duration
-	// ReplayCacheSize is how many AP-REQs are remembered for twice the ClockSkew, to refuse them when they come again;
-	// beyond it the oldest are forgotten. Zero means 65536, some 10 MB at the most.
+	// ReplayCacheSize is how many AP-REQs are remembered for twice the ClockSkew, to refuse them
+	// when they come again; beyond it the oldest are forgotten. Zero means 65536, some 10 MB at the
+	// most.
 	ReplayCacheSize int
 }
 
-// An Acceptor is the server's side. It may be used by several goroutines at once, and holds nothing that has
-// to be closed.
+// An Acceptor is the server's side. It may be used by several goroutines at once, and holds nothing
+// that has to be closed.
 //
-// Whether the client's realm may come by way of others is left to the KDC (RFC 4120 section 2.7), as Windows and
-// Samba do. Addresses in a ticket, channel bindings and delegated credentials are ignored.
+// Whether the client's realm may come by way of others is left to the KDC (RFC 4120 section 2.7),
+// as Windows and Samba do. Addresses in a ticket, channel bindings and delegated credentials are
+// ignored.
 type Acceptor struct {
 	allowed []Etype
 	only    func(Principal) bool
@@ -64,8 +70,8 @@ type Acceptor struct {
 
 var _ dcerpc.Acceptor = (*Acceptor)(nil)
 
-// NewAcceptor returns an Acceptor. It fails, with ErrConfig, where the keytab cannot be read and where it lacks a
-// principal that the configuration names.
+// NewAcceptor returns an Acceptor. It fails, with ErrConfig, where the keytab cannot be read and
+// where it lacks a principal that the configuration names.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	if cfg == nil || (cfg.KeytabFile == "") == (cfg.Keytab == nil) {
 		return nil, fmt.Errorf("krb5: %w: an acceptor needs a keytab file or a keytab, one of both", ErrConfig)
@@ -148,8 +154,8 @@ func onlyPrincipals(names []string, kt *Keytab) (func(Principal) bool, error) {
 	}, nil
 }
 
-// keytab returns the keys as the file has them now. While the file cannot be read the keys of before stay in
-// use; it may be in the middle of being replaced.
+// keytab returns the keys as the file has them now. While the file cannot be read the keys of
+// before stay in use; it may be in the middle of being replaced.
 func (a *Acceptor) keytab() (*Keytab, error) {
 	if a.file == "" {
 		return a.kt, nil
@@ -183,10 +189,11 @@ func (a *Acceptor) AuthType() dcerpc.AuthType { return dcerpc.AuthKerberos }
 // OID is the mechanism's object identifier for SPNEGO, 1.2.840.113554.1.2.2.
 func (a *Acceptor) OID() asn1.ObjectIdentifier { return mechOID() }
 
-// NewContext starts a context. It returns a *Context. The exchange has three legs where the client asks for DCE style, as RPC's
-// do, and two where not; a client that does not want mutual authentication is refused. Errors of the first
-// Step match ErrNoKey, ErrKeyVersion, ErrWrongKey, ErrExpired, ErrNotYetValid, ErrSkew, ErrReplay, ErrEtype, ErrPAC,
-// ErrToken; of the second one, ErrMutual.
+// NewContext starts a context. It returns a *Context. The exchange has three legs where the client
+// asks for DCE style, as RPC's do, and two where not; a client that does not want mutual
+// authentication is refused. Errors of the first Step match ErrNoKey, ErrKeyVersion, ErrWrongKey,
+// ErrExpired, ErrNotYetValid, ErrSkew, ErrReplay, ErrEtype, ErrPAC, ErrToken; of the second one,
+// ErrMutual.
 func (a *Acceptor) NewContext(dcerpc.AuthLevel) (dcerpc.Context, error) {
 	x := &acceptance{acceptor: a, c: &Context{}}
 	x.c.step = x.accept
@@ -199,7 +206,8 @@ type acceptance struct {
 	c        *Context
 }
 
-// accept takes the AP-REQ and answers with an AP-REP. The peer is told why its ticket is refused, if it has a right to know.
+// accept takes the AP-REQ and answers with an AP-REP. The peer is told why its ticket is refused,
+// if it has a right to know.
 func (x *acceptance) accept(_ context.Context, in []byte) ([]byte, bool, error) {
 	out, done, err := x.acceptRequest(in)
 	return out, done, forPeer(err)
@@ -212,8 +220,8 @@ const (
 	secELogonDenied    = 0x8009030C
 )
 
-// forPeer makes an error that the peer is told of where its ticket could be read, so that it is known to be a client of the realm,
-// and the error is one that its user can mend.
+// forPeer makes an error that the peer is told of where its ticket could be read, so that it is
+// known to be a client of the realm, and the error is one that its user can mend.
 func forPeer(err error) error {
 	for _, e := range []struct {
 		err    error
@@ -282,8 +290,8 @@ func (x *acceptance) reply(o *openedAPReq) ([]byte, bool, error) {
 	base, _ := a.key()
 	var err error
 	if Etype(base.KeyType) == RC4HMAC {
-		// Some clients ignore an acceptor's subkey with RC4 (MIT without DCE style), others cannot do without one
-		// (go-msrpc): what they would use otherwise is right for all of them.
+		// Some clients ignore an acceptor's subkey with RC4 (MIT without DCE style), others cannot
+		// do without one (go-msrpc): what they would use otherwise is right for all of them.
 		a.acceptorSubkey = base
 	} else if a.acceptorSubkey, err = randomKey(Etype(base.KeyType)); err != nil {
 		return nil, false, err

@@ -45,7 +45,8 @@ func parseAPReq(token []byte) (*receivedAPReq, error) {
 	return r, nil
 }
 
-// An openedAPReq is an AP-REQ whose ticket and authenticator were decrypted, and agree with each other.
+// An openedAPReq is an AP-REQ whose ticket and authenticator were decrypted, and agree with each
+// other.
 type openedAPReq struct {
 	ticket     messages.EncTicketPart
 	auth       types.Authenticator
@@ -68,8 +69,8 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	if len(client.Name) == 0 || client.Realm == "" {
 		return nil, fmt.Errorf("krb5: %w: a ticket for nobody", ErrToken)
 	}
-	// A name of another type, such as an e-mail address or the well-known anonymous one, is not the account that is
-	// spelt likewise (RFC 4120 section 6.2).
+	// A name of another type, such as an e-mail address or the well-known anonymous one, is not the
+	// account that is spelt likewise (RFC 4120 section 6.2).
 	switch t := o.ticket.CName.NameType; t {
 	case nametype.KRB_NT_UNKNOWN, nametype.KRB_NT_PRINCIPAL, nametype.KRB_NT_SRV_INST, nametype.KRB_NT_SRV_HST:
 	default:
@@ -152,9 +153,9 @@ func (o *openedAPReq) clientIdentity() dcerpc.Identity {
 	}
 }
 
-// openTicket finds the key that opens a ticket. The name in a ticket is not protected, and the services of one account share its
-// key in Active Directory under whatever name the client knows; so any key of the ticket's type may be the one, those of
-// the ticket's name and version first.
+// openTicket finds the key that opens a ticket. The name in a ticket is not protected, and the
+// services of one account share its key in Active Directory under whatever name the client knows;
+// so any key of the ticket's type may be the one, those of the ticket's name and version first.
 func (k *Keytab) openTicket(t *messages.Ticket, only func(Principal) bool, allowed []Etype) ([]byte, Key, error) {
 	service := Principal{t.SName.NameString, t.Realm}
 	etype := Etype(t.EncPart.EType)

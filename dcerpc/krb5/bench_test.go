@@ -19,7 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 )
 
-// msrpcCipher is go-msrpc's protection of one direction with the same key: the initiator's messages, or the acceptor's.
+// msrpcCipher is go-msrpc's protection of one direction with the same key: the initiator's
+// messages, or the acceptor's.
 func msrpcCipher(t testing.TB, etype krb5.Etype, key []byte, fromInitiator bool) msrpc.Cipher {
 	t.Helper()
 	et, err := gokrb5crypto.GetEtype(int32(etype))
@@ -42,8 +43,8 @@ func benchMessage(size int) dcerpc.Message {
 	return dcerpc.Message{Header: make([]byte, 24), Body: make([]byte, size), Trailer: make([]byte, 8), SignHeader: true}
 }
 
-// BenchmarkSeal is the cost of one sealed message to its sender, BenchmarkUnseal to its receiver, beside that
-// of go-msrpc for the same bytes and key.
+// BenchmarkSeal is the cost of one sealed message to its sender, BenchmarkUnseal to its receiver,
+// beside that of go-msrpc for the same bytes and key.
 func BenchmarkSeal(b *testing.B) {
 	for _, etype := range allEtypes {
 		p := newPair(b, etype)
@@ -79,8 +80,8 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
-// BenchmarkPrimitives is the least that any sealed message costs with AES256 and SHA-1: its HMAC and its encryption, or its
-// decryption, by the standard library.
+// BenchmarkPrimitives is the least that any sealed message costs with AES256 and SHA-1: its HMAC
+// and its encryption, or its decryption, by the standard library.
 func BenchmarkPrimitives(b *testing.B) {
 	for _, size := range benchSizes {
 		n := (size + 32 + 16 + 16 + 15) &^ 15 // with header, trailer, confounder, filler

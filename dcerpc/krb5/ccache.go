@@ -11,13 +11,15 @@ import (
 	"time"
 )
 
-// A ccache is a parsed credential cache file (MIT's format, versions 3 and 4; those before are of the last century).
+// A ccache is a parsed credential cache file (MIT's format, versions 3 and 4; those before are of
+// the last century).
 type ccache struct {
 	client  Principal
 	tickets []*Ticket
 }
 
-// ccacheFile returns the file of a cache's name. In a directory that is the one that "primary" names (kswitch writes it).
+// ccacheFile returns the file of a cache's name. In a directory that is the one that "primary"
+// names (kswitch writes it).
 func ccacheFile(name string) (string, error) {
 	kind, rest, ok := strings.Cut(name, ":")
 	if !ok || len(kind) == 1 { // a drive
@@ -62,8 +64,8 @@ func loadCCacheFile(name string) (*ccache, error) {
 	return c, nil
 }
 
-// LoadTickets reads the tickets of a credential cache: a file, or a name of the types FILE and DIR. It is for an
-// [Observer]; [NewInitiatorFromCCache] uses a cache itself.
+// LoadTickets reads the tickets of a credential cache: a file, or a name of the types FILE and DIR.
+// It is for an [Observer]; [NewInitiatorFromCCache] uses a cache itself.
 func LoadTickets(name string) ([]*Ticket, error) {
 	c, err := loadCCacheFile(name)
 	if err != nil {
@@ -113,7 +115,8 @@ func (c *ccache) find(service Principal) *Ticket {
 	return nil
 }
 
-// A ccacheReader takes values from the front of b. The first one that is not there makes it bad, and what follows empty.
+// A ccacheReader takes values from the front of b. The first one that is not there makes it bad,
+// and what follows empty.
 type ccacheReader struct {
 	b   []byte
 	bad bool
@@ -159,7 +162,8 @@ func (r *ccacheReader) principal() Principal {
 
 func (r *ccacheReader) time() time.Time { return time.Unix(int64(r.uint32()), 0).UTC() }
 
-// credential returns nil for an entry that is no ticket but a setting of MIT's, and for one that is bad.
+// credential returns nil for an entry that is no ticket but a setting of MIT's, and for one that is
+// bad.
 func (r *ccacheReader) credential(v3 bool) *Ticket {
 	t := &Ticket{Client: r.principal(), Service: r.principal()}
 	t.SessionKey.Etype = Etype(r.uint16())
@@ -188,8 +192,8 @@ func (r *ccacheReader) credential(v3 bool) *Ticket {
 	return t
 }
 
-// loadCCache reads the file once more, since kinit or a renewal may have changed it, and returns the ticket for
-// the service where the cache has it itself.
+// loadCCache reads the file again, since kinit or a renewal may have changed it, and returns the
+// ticket for the service where the cache has it itself.
 func (s *kdcSource) loadCCache(service Principal) (*Ticket, error) {
 	c, err := loadCCacheFile(s.ccache)
 	if err != nil {

@@ -19,13 +19,15 @@ import (
 //
 //	E(confounder 16 | body | filler, EC bytes | header with RRC 0) | tag
 //
-// rotated to the right, so that everything but the body stands before it and makes the token of the auth trailer:
+// rotated to the right, so that everything but the body stands before it and makes the token of the
+// auth trailer:
 //
 //	| header 16 | E(filler) EC | E(header) 16 | tag | E(confounder) 16 |    and    | E(body) |
 //
-// DCE style has EC = 16 and rotates by EC + RRC instead of the RRC of RFC 4121 section 4.2.5; that is what Windows does,
-// and others with it. A tag of SHA-1 types covers the plain text, one of SHA-2 types a zero block
-// and the cipher text; header and trailer of the PDU, where they are signed, stand around the body in both.
+// DCE style has EC = 16 and rotates by EC + RRC instead of the RRC of RFC 4121 section 4.2.5; that
+// is what Windows does, and others with it. A tag of SHA-1 types covers the plain text, one of
+// SHA-2 types a zero block and the cipher text; header and trailer of the PDU, where they are
+// signed, stand around the body in both.
 type cfxTokens struct {
 	profile
 	origin
@@ -141,8 +143,9 @@ func (t *cfxTokens) compareHeaders(got, want []byte) error {
 	return fmt.Errorf("krb5: %w: header %x", ErrToken, got)
 }
 
-// tag returns the integrity tag of a sealed message: over plain text for the types with SHA-1, over cipher text
-// for the others. text is confounder | body | filler | header. It is valid until the next call.
+// tag returns the integrity tag of a sealed message: over plain text for the types with SHA-1, over
+// cipher text for the others. text is confounder | body | filler | header. It is valid until the
+// next call.
 func (t *cfxTokens) tag(m dcerpc.Message, text []byte) []byte {
 	t.integrity.Reset()
 	if t.macOverCipher {
@@ -156,7 +159,8 @@ func (t *cfxTokens) tag(m dcerpc.Message, text []byte) []byte {
 	return t.sum[:t.macSize]
 }
 
-// text returns scratch memory of n bytes with room for the last block of ciphertext stealing and for a tag.
+// text returns scratch memory of n bytes with room for the last block of ciphertext stealing and
+// for a tag.
 func (t *cfxTokens) text(n int) []byte {
 	if need := n + 16 + t.macSize; cap(t.scratch) < need {
 		t.scratch = make([]byte, need+need/4)
@@ -222,7 +226,8 @@ func (t *cfxTokens) unseal(m dcerpc.Message, token []byte) (uint64, error) {
 	}
 	rotated := token[cfxHeaderSize:]
 	total := len(rotated) + len(m.Body)
-	// A rotation by the whole length would be none: the RRC is not signed, so only one value of it may be right.
+	// A rotation by the whole length would be none: the RRC is not signed, so only one value of it
+	// may be right.
 	if rotation >= total {
 		return 0, fmt.Errorf("krb5: %w: RRC %d", ErrToken, rrc)
 	}

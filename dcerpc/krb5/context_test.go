@@ -151,8 +151,8 @@ func TestProtect(t *testing.T) {
 	})
 }
 
-// TestMICWithNumberZero takes a mechListMIC that was made with sequence number 0, as Windows may make it; messages go on with the
-// numbers that were agreed on, and no message may have number 0.
+// TestMICWithNumberZero takes a mechListMIC that was made with sequence number 0, as Windows may
+// make it; messages go on with the numbers that were agreed on, and no message may have number 0.
 func TestMICWithNumberZero(t *testing.T) {
 	t.Parallel()
 	for _, etype := range []krb5.Etype{0, krb5.RC4HMAC} {
@@ -183,7 +183,8 @@ func TestMICWithNumberZero(t *testing.T) {
 	}
 }
 
-// TestTicketTooLarge has a ticket with the SIDs of thousands of groups: the error speaks of its size.
+// TestTicketTooLarge has a ticket with the SIDs of thousands of groups: the error speaks of its
+// size.
 func TestTicketTooLarge(t *testing.T) {
 	t.Parallel()
 	r := newRealm(0)

@@ -15,7 +15,8 @@ import (
 type credential interface {
 	// etypes cuts a list down to those that the credential has keys of.
 	etypes(list []Etype) []Etype
-	// key returns the key of one type. Salt and parameters are what the KDC said; they may be empty.
+	// key returns the key of one type. Salt and parameters are what the KDC said; they may be
+	// empty.
 	key(e Etype, salt string, params []byte) (Key, error)
 }
 
@@ -25,7 +26,8 @@ type passwordCredential struct {
 	password string
 }
 
-// maxIterations bounds the work that a KDC's answer, which nobody has signed yet, can ask for: a second or two.
+// maxIterations bounds the work that a KDC's answer, which nobody has signed yet, can ask for: a
+// second or two.
 const maxIterations = 1 << 22
 
 func (p *passwordCredential) etypes(list []Etype) []Etype { return list }

@@ -6,12 +6,13 @@ import (
 	"crypto/subtle"
 )
 
-// cts is AES in CBC mode with ciphertext stealing and a zero initial vector (RFC 3962 section 5, RFC 8009 section 5): the last
-// two blocks change places and the second of them is cut to the length of the plain text.
+// cts is AES in CBC mode with ciphertext stealing and a zero initial vector (RFC 3962 section 5,
+// RFC 8009 section 5): the last two blocks change places and the second of them is cut to the
+// length of the plain text.
 //
 // A cipher.BlockMode goes on from the last block of the message before, and cannot be told
-// otherwise. Instead of making one for every message, the block it goes on from is added to the first
-// block once more, which leaves zero.
+// otherwise. Instead of making one for every message, the block it goes on from is added to the
+// first block again, which leaves zero.
 type cts struct {
 	block     cipher.Block
 	enc, dec  cipher.BlockMode
@@ -51,7 +52,8 @@ func (c *cts) decrypt(b []byte) {
 	padded := (n + aes.BlockSize - 1) &^ (aes.BlockSize - 1)
 	b = b[:padded]
 	if n < padded {
-		// What was cut off of the last block but one is in the last one's plain text: zero padding XOR just that.
+		// What was cut off of the last block but one is in the last one's plain text: zero padding
+		// XOR just that.
 		c.block.Decrypt(c.last[:], b[padded-2*aes.BlockSize:padded-aes.BlockSize])
 		copy(b[n:], c.last[n-(padded-aes.BlockSize):])
 	}

@@ -2,7 +2,8 @@ package krb5
 
 import "errors"
 
-// Errors of getting tickets, for an initiator. An error that matches one of them names the principal and says what to do.
+// Errors of getting tickets, for an initiator. An error that matches one of them names the
+// principal and says what to do.
 var (
 	ErrPassword       = errors.New("wrong password or key")
 	ErrPasswordAge    = errors.New("password expired")
@@ -27,7 +28,8 @@ var (
 // Errors of the exchange of tokens.
 var (
 	ErrToken = errors.New("malformed token")
-	// ErrTooLarge is a ticket that RPC cannot carry, usually for want of room for the account's many groups.
+	// ErrTooLarge is a ticket that RPC cannot carry, usually for want of room for the account's
+	// many groups.
 	ErrTooLarge = errors.New("ticket too large for RPC")
 	ErrReplay   = errors.New("replayed AP-REQ")
 	ErrMutual   = errors.New("the service did not prove its identity")

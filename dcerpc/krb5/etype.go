@@ -26,8 +26,8 @@ const (
 	RC4HMAC    Etype = 23 // rc4-hmac, RFC 4757: only with InsecureRC4
 )
 
-// defaultEtypes returns what an initiator asks for and an acceptor takes where nothing else is configured, best
-// known first: every KDC has the types with SHA-1, few have those with SHA-2.
+// defaultEtypes returns what an initiator asks for and an acceptor takes where nothing else is
+// configured, best known first: every KDC has the types with SHA-1, few have those with SHA-2.
 func defaultEtypes() []Etype { return []Etype{AES256SHA1, AES128SHA1, AES256SHA2, AES128SHA2} }
 
 // String returns the name that krb5.conf uses.
@@ -45,7 +45,8 @@ type profile struct {
 	macSize    int // of a checksum or an integrity tag, after truncation
 	confounder int
 	hash       func() hash.Hash
-	// macOverCipher tells that the tag is made over the cipher text (RFC 8009), not over the plain text.
+	// macOverCipher tells that the tag is made over the cipher text (RFC 8009), not over the plain
+	// text.
 	macOverCipher bool
 	cksumType     int32 // of the type's keyed checksum
 }
@@ -66,7 +67,7 @@ func profileOf(e Etype) (profile, bool) {
 	return profile{}, false
 }
 
-// checkEtype tells whether a type may be used.
+// checkEtype reports whether a type may be used.
 func checkEtype(e Etype, allowed []Etype) error {
 	if _, ok := profileOf(e); !ok || !slices.Contains(allowed, e) {
 		return fmt.Errorf("krb5: %w: %v", ErrEtype, e)
@@ -74,7 +75,7 @@ func checkEtype(e Etype, allowed []Etype) error {
 	return nil
 }
 
-// checkKey tells whether a key that came in a message can be used at all.
+// checkKey reports whether a key that came in a message can be used at all.
 func checkKey(key types.EncryptionKey, allowed []Etype) error {
 	e := Etype(key.KeyType)
 	if err := checkEtype(e, allowed); err != nil {
@@ -86,8 +87,8 @@ func checkKey(key types.EncryptionKey, allowed []Etype) error {
 	return nil
 }
 
-// decrypt opens an EncryptedData of RFC 4120. It checks what gokrb5 takes for granted: that key and data are of one
-// type, and that the cipher text is long enough to be cut up.
+// decrypt opens an EncryptedData of RFC 4120. It checks what gokrb5 takes for granted: that key and
+// data are of one type, and that the cipher text is long enough to be cut up.
 func decrypt(ed types.EncryptedData, key types.EncryptionKey, usage uint32) ([]byte, error) {
 	p, ok := profileOf(Etype(key.KeyType))
 	switch {
@@ -103,12 +104,14 @@ func decrypt(ed types.EncryptedData, key types.EncryptionKey, usage uint32) ([]b
 	return crypto.DecryptEncPart(ed, key, usage)
 }
 
-// encrypt makes an EncryptedData of RFC 4120, with the number of the key's version where that is not zero.
+// encrypt makes an EncryptedData of RFC 4120, with the number of the key's version where that is
+// not zero.
 func encrypt(plain []byte, key types.EncryptionKey, usage uint32, kvno int) (types.EncryptedData, error) {
 	return crypto.GetEncryptedData(plain, key, usage, kvno)
 }
 
-// deriveKey derives the key for a usage: kind is 0x99 for Kc, 0xAA for Ke, 0x55 for Ki (RFC 3961 section 5.3).
+// deriveKey derives the key for a usage: kind is 0x99 for Kc, 0xAA for Ke, 0x55 for Ki (RFC 3961
+// section 5.3).
 func deriveKey(key types.EncryptionKey, usage uint32, kind byte) ([]byte, error) {
 	et, err := crypto.GetEtype(key.KeyType)
 	if err != nil {

@@ -65,7 +65,8 @@ func EncryptAPRepPart(plain []byte, key Key) ([]byte, error) {
 // LoadKrb5Conf reads a configuration.
 var LoadKrb5Conf = loadKrb5Conf
 
-// SetSendSequence has the next token of c bear a number, and returns that of the token that would have come.
+// SetSendSequence has the next token of c bear a number, and returns that of the token that would
+// have come.
 func SetSendSequence(c *Context, n uint64) (was uint64) {
 	was, c.sendSeq = c.sendSeq, n
 	return was

@@ -65,7 +65,8 @@ func FuzzInitiator(f *testing.F) {
 	})
 }
 
-// FuzzMessage gives a message of three parts and its token to a context of every encryption type. None can be right.
+// FuzzMessage gives a message of three parts and its token to a context of every encryption type.
+// None can be right.
 func FuzzMessage(f *testing.F) {
 	var pairs []pair
 	for _, etype := range allEtypes {
@@ -87,7 +88,8 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// FuzzAuthenticator encrypts an authenticator of the fuzzer's with the session key, which every client has.
+// FuzzAuthenticator encrypts an authenticator of the fuzzer's with the session key, which every
+// client has.
 func FuzzAuthenticator(f *testing.F) {
 	r := newRealm(krb5.AES256SHA1)
 	ticket, err := r.Ticket(testUser, testService, nil)

@@ -31,8 +31,8 @@ type TicketSource interface {
 	Ticket(ctx context.Context, service string) (*Ticket, error)
 }
 
-// An Initiator is the client's side. It may be used by several goroutines at once, and holds nothing that
-// has to be closed.
+// An Initiator is the client's side. It may be used by several goroutines at once, and holds
+// nothing that must be closed.
 type Initiator struct {
 	source  TicketSource
 	allowed []Etype
@@ -40,8 +40,8 @@ type Initiator struct {
 
 var _ dcerpc.Initiator = (*Initiator)(nil)
 
-// NewInitiator returns an Initiator with tickets of its caller's. It uses of the configuration Etypes and
-// InsecureRC4 alone; nil means the defaults.
+// NewInitiator returns an Initiator with tickets of its caller's. It uses of the configuration
+// Etypes and InsecureRC4 alone; nil means the defaults.
 func NewInitiator(source TicketSource, cfg *InitiatorConfig) *Initiator {
 	return &Initiator{source: source, allowed: cfg.etypes()}
 }
@@ -52,11 +52,13 @@ func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthKerberos }
 // OID is the mechanism's object identifier for SPNEGO, 1.2.840.113554.1.2.2.
 func (i *Initiator) OID() asn1.ObjectIdentifier { return mechOID() }
 
-// NewContext starts a context for RPC: the DCE-style exchange of three legs with mutual authentication. Target is a
-// service principal name, "host/fs1.example.com", of the client's realm, of the one that the krb5.conf gives to the host, or of the
-// one named after an "@". It returns a *Context.
+// NewContext starts a context for RPC: the DCE-style exchange of three legs with mutual
+// authentication. Target is a service principal name, "host/fs1.example.com", of the client's
+// realm, of the one that the krb5.conf gives to the host, or of the one named after an "@". It
+// returns a *Context.
 //
-// The first Step asks for the ticket. Its errors match this package's ErrPassword, ErrServiceUnknown and the like.
+// The first Step asks for the ticket. Its errors match this package's ErrPassword,
+// ErrServiceUnknown and the like.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	flags := uint32(flagMutual | flagReplay | flagSequence | flagInteg | flagDCEStyle)
 	if level == dcerpc.LevelPrivacy {
@@ -65,8 +67,8 @@ func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Co
 	return i.newContext(target, flags)
 }
 
-// NewSMBContext starts a context as SMB and other users of GSS-API want it: two legs with GSS frames, mutual
-// authentication, then SessionKey, GetMIC and VerifyMIC.
+// NewSMBContext starts a context as SMB and other users of GSS-API want it: two legs with GSS
+// frames, mutual authentication, then SessionKey, GetMIC and VerifyMIC.
 func (i *Initiator) NewSMBContext(target string) (*Context, error) {
 	return i.newContext(target, flagMutual|flagReplay|flagSequence|flagConf|flagInteg)
 }
@@ -82,7 +84,8 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 	return c, nil
 }
 
-// maxAPReq is the most that fits into a bind of 65535 bytes besides its contexts, and into SPNEGO's frame.
+// maxAPReq is the most that fits into a bind of 65535 bytes besides its contexts, and into SPNEGO's
+// frame.
 const maxAPReq = 65535 - 512
 
 // An initiation is the exchange as its initiator sees it.

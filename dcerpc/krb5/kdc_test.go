@@ -22,7 +22,8 @@ import (
 
 const password = "correct horse 1, batt\u00e9rie staple"
 
-// A mitKDC is a KDC of MIT's in a directory and on a port of its own, of the realms EXAMPLE.TEST and OTHER.TEST.
+// A mitKDC is a KDC of MIT's in a directory and on a port of its own, of the realms EXAMPLE.TEST
+// and OTHER.TEST.
 type mitKDC struct {
 	dir     string
 	env     []string

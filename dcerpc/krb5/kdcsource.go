@@ -19,8 +19,9 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// A kdcSource gets tickets from KDCs for one client. It keeps ticket-granting tickets until they end, but asks for every service
-// ticket anew: one round trip, and no context fails for hours because the service has got a new key. It asks for one at a time.
+// A kdcSource gets tickets from KDCs for one client. It keeps ticket-granting tickets until they
+// end, but asks for every service ticket anew: one round trip, and no context fails for hours
+// because the service has got a new key. It asks for one at a time.
 type kdcSource struct {
 	dialer     kdcDialer
 	client     Principal
@@ -36,11 +37,11 @@ type kdcSource struct {
 	refusedAt time.Time
 }
 
-// refusal is how long a credential that the KDC has refused is not sent again: whoever asks for one ticket after the
-// other, or for many at once, must not lock the account.
+// refusal is how long a credential that the KDC has refused is not sent again: whoever asks for one
+// ticket after the other, or for many at once, must not lock the account.
 const refusal = time.Minute
 
-// spare is how long a ticket must last to be used once more, where a new one can be had.
+// spare is how long a ticket must last to be used again, where a new one can be had.
 const spare = time.Minute
 
 func (t *Ticket) lasts(d time.Duration) bool { return t != nil && time.Until(t.EndTime) > d }
@@ -80,7 +81,8 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	return s.grant(ctx, tgt, realm, Principal{Name: service.Name})
 }
 
-// tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for a neighbour's.
+// tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for
+// a neighbour's.
 func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 	home := s.tgts[s.client.Realm]
 	switch {
@@ -119,8 +121,8 @@ func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 	return t, nil
 }
 
-// grant gets a ticket for a service of a realm with that realm's ticket-granting ticket (RFC 4120 section 3.3). It follows
-// the KDC's referrals to other realms (RFC 6806 section 8).
+// grant gets a ticket for a service of a realm with that realm's ticket-granting ticket (RFC 4120
+// section 3.3). It follows the KDC's referrals to other realms (RFC 6806 section 8).
 func (s *kdcSource) grant(ctx context.Context, tgt *Ticket, realm string, service Principal) (*Ticket, error) {
 	const maxReferrals = 8
 	for range maxReferrals {

@@ -8,7 +8,8 @@ import (
 	"github.com/jcmturner/gokrb5/v8/keytab"
 )
 
-// A Keytab holds long-term keys of principals. It does not change, and may be used by several goroutines at once.
+// A Keytab holds long-term keys of principals. It does not change, and may be used by several
+// goroutines at once.
 type Keytab struct {
 	entries []keytabEntry
 }
@@ -73,9 +74,9 @@ func (k *Keytab) Principals() []Principal {
 	return out
 }
 
-// sameVersion tells whether a keytab's key may be of the version that a ticket names. Zero in either
-// means unknown, and old keytabs hold no more than eight bits. A read-only domain controller puts its own number in the
-// upper 16 bits of a ticket's (MS-KILE 3.1.5.8).
+// sameVersion reports whether a keytab's key may be of the version that a ticket names. Zero in
+// either means unknown, and old keytabs hold no more than eight bits. A read-only domain controller
+// puts its own number in the upper 16 bits of a ticket's (MS-KILE 3.1.5.8).
 func (e *keytabEntry) sameVersion(kvno int) bool {
 	n := uint32(kvno)
 	return n == 0 || e.kvno == 0 || e.kvno == n || e.kvno == n&0xFF || e.kvno == n&0xFFFF
@@ -99,7 +100,8 @@ func (k *Keytab) clientKeys(p Principal) map[Etype]keytabEntry {
 //
 //	05 02 | entries: size 4 | names 2 | realm | names | type 4 | time 4 | version 1 | etype 2 | key | version 4 |
 //
-// Strings and the key stand after their length in 2 bytes; the time is zero. Whoever reads the file has the keys.
+// Strings and the key stand after their length in 2 bytes; the time is zero. Whoever reads the file
+// has the keys.
 func (k *Keytab) AppendBinary(dst []byte) ([]byte, error) {
 	dst = append(dst, 5, 2)
 	for _, e := range k.entries {

@@ -28,8 +28,9 @@ const (
 // defaultKrb5Conf is where systems have the configuration.
 const defaultKrb5Conf = "/etc/krb5.conf"
 
-// loadKrb5Conf reads the files of a configuration, as the field Krb5Conf names them. gokrb5's own reader knows no
-// includes, needs the brace behind the equals sign, and panics at some lines that are none.
+// loadKrb5Conf reads the files of a configuration, as the field Krb5Conf names them. gokrb5's own
+// reader knows no includes, needs the brace behind the equals sign, and panics at some lines that
+// are none.
 func loadKrb5Conf(paths string) (*config.Config, error) {
 	p := &confParser{root: new(confNode)}
 	if paths == "" {
@@ -65,7 +66,8 @@ func confError(at, format string, args ...any) error {
 	return fmt.Errorf("krb5: %w: %s: %w", ErrConfig, at, fmt.Errorf(format, args...))
 }
 
-// file reads one file. Its sections are its own: those of the file that includes it go on afterwards.
+// file reads one file. Its sections are its own: those of the file that includes it go on
+// afterwards.
 func (p *confParser) file(path string, depth int) error {
 	if p.files++; p.files > maxConfFiles || depth > maxConfDepth {
 		return confError(path, "more than %d files, or %d deep: it includes itself", maxConfFiles, maxConfDepth)
@@ -214,8 +216,8 @@ func confValue(s string) string {
 	return b.String()
 }
 
-// dir reads the files of a directory that have a name for it: letters, digits, dashes and underscores
-// alone, or an end in ".conf". A directory that is not there holds nothing.
+// dir reads the files of a directory that have a name for it: letters, digits, dashes and
+// underscores alone, or an end in ".conf". A directory that is not there holds nothing.
 func (p *confParser) dir(path string, depth int) error {
 	entries, err := os.ReadDir(path) // in the order of their names
 	if errors.Is(err, fs.ErrNotExist) {

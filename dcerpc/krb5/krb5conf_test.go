@@ -118,7 +118,8 @@ func TestKrb5ConfErrors(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestMITReadsItToo logs in by configurations as machines have them, with kinit and with this package.
+// TestMITReadsItToo logs in by configurations as machines have them, with kinit and with this
+// package.
 func TestMITReadsItToo(t *testing.T) {
 	t.Parallel()
 	k := startKDC(t)
@@ -261,7 +262,8 @@ func dnsAnswer(q []byte, name string, port uint16) []byte {
 	return append(a, target...)
 }
 
-// TestRefusedCredentialIsNotSentAgain has many ask for tickets with a wrong password: an account must not be locked by that.
+// TestRefusedCredentialIsNotSentAgain has many ask for tickets with a wrong password: an account
+// must not be locked by that.
 func TestRefusedCredentialIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32

@@ -15,8 +15,9 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// login gets a ticket-granting ticket with a password or a key (RFC 4120 section 3.1): first without a proof, which tells how
-// the key is made, then, where the KDC wants it, with an encrypted time stamp.
+// login gets a ticket-granting ticket with a password or a key (RFC 4120 section 3.1): first
+// without a proof, which tells how the key is made, then, where the KDC wants it, with an encrypted
+// time stamp.
 func (s *kdcSource) login(ctx context.Context) (*Ticket, error) {
 	realm := s.client.Realm
 	etypes := s.credential.etypes(s.etypes)
@@ -82,7 +83,7 @@ func (s *kdcSource) exchangeAS(ctx context.Context, realm string, req *messages.
 	return &rep, nil
 }
 
-// exchangeProof asks once more, with an encrypted time stamp.
+// exchangeProof asks again, with an encrypted time stamp.
 func (s *kdcSource) exchangeProof(ctx context.Context, realm string, req *messages.ASReq, hints keyHints) (*messages.ASRep, error) {
 	etypes := s.credential.etypes(s.etypes)
 	// A KDC that knows a key of a type with a salt says so (RFC 4120 section 3.1.3).
@@ -139,11 +140,12 @@ func (s *kdcSource) received(rep *messages.KDCRepFields, plain []byte, nonce int
 	return t, nil
 }
 
-// keyHints are a KDC's ETYPE-INFO2: the salts and parameters of a client's keys, in the KDC's order.
+// keyHints are a KDC's ETYPE-INFO2: the salts and parameters of a client's keys, in the KDC's
+// order.
 type keyHints types.ETypeInfo2
 
-// parseKeyHints reads them from the METHOD-DATA of KDC_ERR_PREAUTH_REQUIRED (RFC 4120 section 5.2.7.5). Without
-// any the types' defaults hold.
+// parseKeyHints reads them from the METHOD-DATA of KDC_ERR_PREAUTH_REQUIRED (RFC 4120 section
+// 5.2.7.5). Without any the types' defaults hold.
 func parseKeyHints(methodData []byte) (keyHints, error) {
 	var data types.PADataSequence
 	if err := data.Unmarshal(methodData); err != nil {
@@ -169,7 +171,8 @@ func (h keyHints) haveAny(list []Etype) bool {
 	return slices.ContainsFunc(h, func(x types.ETypeInfo2Entry) bool { return slices.Contains(list, Etype(x.EType)) })
 }
 
-// choose returns the KDC's first type that is in the list, which is not empty, with its salt and parameters; or the list's first.
+// choose returns the KDC's first type that is in the list, which is not empty, with its salt and
+// parameters; or the list's first.
 func (h keyHints) choose(list []Etype) (e Etype, salt string, params []byte) {
 	for _, x := range h {
 		if slices.Contains(list, Etype(x.EType)) {

@@ -18,9 +18,9 @@ const (
 	groupUseDenyOnly = 0x10
 )
 
-// parseLogonInfo returns the SIDs of a KERB_VALIDATION_INFO (MS-PAC 2.5), type-serialized in NDR 2.0 (MS-RPCE 2.2.6): the user's first,
-// then the groups of the domain, extra SIDs, and resource groups. Groups that are not enabled, and those that
-// serve for refusal alone, are left out.
+// parseLogonInfo returns the SIDs of a KERB_VALIDATION_INFO (MS-PAC 2.5), type-serialized in NDR
+// 2.0 (MS-RPCE 2.2.6): the user's first, then the groups of the domain, extra SIDs, and resource
+// groups. Groups that are not enabled, and those that serve for refusal alone, are left out.
 //
 //	01 10 08 00 CC CC CC CC | length 4 | 4 | referent 4 | structure | what its pointers point to
 func parseLogonInfo(b []byte) ([]dcerpc.SID, error) {
@@ -136,7 +136,7 @@ type group struct {
 
 func (g *group) enabled() bool { return g.attributes&(groupEnabled|groupUseDenyOnly) == groupEnabled }
 
-// unicodeString reads an RPC_UNICODE_STRING and tells whether its buffer follows.
+// unicodeString reads an RPC_UNICODE_STRING and reports whether its buffer follows.
 func unicodeString(d *ndr.Decoder) bool {
 	d.Align3264()
 	d.Uint16()

@@ -16,7 +16,8 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// Flags of a context, in the authenticator's checksum (RFC 4121 section 4.1.1.1, RFC 4757 section 7.1).
+// Flags of a context, in the authenticator's checksum (RFC 4121 section 4.1.1.1, RFC 4757 section
+// 7.1).
 const (
 	flagMutual   = 0x02
 	flagReplay   = 0x04
@@ -29,7 +30,8 @@ const (
 // gssChecksumType marks the checksum of an authenticator that holds flags and channel bindings.
 const gssChecksumType = 0x8003
 
-// Bits of the ap-options and of a ticket's flags, counted from the left (RFC 4120 sections 5.5.1 and 5.3).
+// Bits of the ap-options and of a ticket's flags, counted from the left (RFC 4120 sections 5.5.1
+// and 5.3).
 const (
 	optionUseSessionKey  = 1
 	optionMutualRequired = 2
@@ -39,7 +41,8 @@ const (
 // bit reads one that may lie outside of what the peer sent.
 func bit(b asn1.BitString, n int) bool { return b.At(n) == 1 }
 
-// gssChecksum is | 16, 4 bytes | channel bindings, 16 bytes, none | flags, 4 bytes |, little-endian.
+// gssChecksum is | 16, 4 bytes | channel bindings, 16 bytes, none | flags, 4 bytes |,
+// little-endian.
 func gssChecksum(flags uint32) types.Checksum {
 	b := make([]byte, 24)
 	binary.LittleEndian.PutUint32(b, 16)
@@ -55,7 +58,8 @@ func parseGSSChecksum(c types.Checksum) (flags uint32, err error) {
 	return binary.LittleEndian.Uint32(c.Checksum[20:]), nil
 }
 
-// randomSequence returns a first sequence number. It has 30 bits, as everybody's: some peers read it as signed.
+// randomSequence returns a first sequence number. It has 30 bits, as everybody's: some peers read
+// it as signed.
 func randomSequence() (int64, error) {
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {
@@ -134,8 +138,8 @@ func marshalAPRep(part messages.EncAPRepPart, sessionKey types.EncryptionKey) ([
 	return asn1tools.AddASNAppTag(b, asnAppTag.APREP), nil
 }
 
-// parseAPRep reads a token that holds an AP-REP, framed or not, and opens it. A KRB-ERROR becomes an error
-// that holds it.
+// parseAPRep reads a token that holds an AP-REP, framed or not, and opens it. A KRB-ERROR becomes
+// an error that holds it.
 func parseAPRep(token []byte, sessionKey types.EncryptionKey) (messages.EncAPRepPart, error) {
 	var part messages.EncAPRepPart
 	msg, id, err := unframe(token)
@@ -166,7 +170,8 @@ func parseAPRep(token []byte, sessionKey types.EncryptionKey) (messages.EncAPRep
 	return part, nil
 }
 
-// agreement is what both sides know when the exchange is over, and an observer with the service's key.
+// agreement is what both sides know when the exchange is over, and an observer with the service's
+// key.
 type agreement struct {
 	dceStyle        bool
 	flags           uint32              // of the initiator
@@ -194,5 +199,6 @@ func (a *agreement) protector(byAcceptor, seals bool) (protector, error) {
 	return newProtector(key, origin{acceptor: byAcceptor, acceptorSubkey: acceptors, dceStyle: a.dceStyle}, seals)
 }
 
-// wireSequence reads a sequence number, which is 32 bits wide and which some peers send as a signed number.
+// wireSequence reads a sequence number, which is 32 bits wide and which some peers send as a signed
+// number.
 func wireSequence(n int64) uint64 { return uint64(uint32(n)) }

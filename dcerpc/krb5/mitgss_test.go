@@ -71,8 +71,8 @@ func (p *gssPeer) do(m gssMessage) gssMessage {
 	return reply
 }
 
-// testMITGSS runs the exchange with MIT's GSS-API on the other side, as acceptor and as initiator, in DCE style and not, and
-// then messages in both directions.
+// testMITGSS runs the exchange with MIT's GSS-API on the other side, as acceptor and as initiator,
+// in DCE style and not, and then messages in both directions.
 func testMITGSS(t *testing.T, k *mitKDC, etype krb5.Etype, user, service string, i *krb5.Initiator, a *krb5.Acceptor) {
 	t.Run("MIT accepts", func(t *testing.T) {
 		for _, dceStyle := range []bool{true, false} {

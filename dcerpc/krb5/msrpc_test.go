@@ -19,7 +19,8 @@ import (
 
 var msrpcEtypes = []krb5.Etype{krb5.AES128SHA1, krb5.AES256SHA1, krb5.RC4HMAC}
 
-// Tokens of ours and go-msrpc's are the same, in both directions, signed and sealed, with header signing and without.
+// Tokens of ours and go-msrpc's are the same, in both directions, signed and sealed, with header
+// signing and without.
 func TestTokensOfGoMSRPC(t *testing.T) {
 	t.Parallel()
 	for _, etype := range msrpcEtypes {

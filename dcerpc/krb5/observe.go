@@ -20,9 +20,9 @@ const (
 	FromAcceptor                   // server to client
 )
 
-// An Observer is a security context seen from outside: with the service's keytab, or the client's tickets, and the
-// tokens of the exchange as they were on the wire it unseals and verifies the messages of both directions. It is for
-// decoding captures; it checks neither times nor replays.
+// An Observer is a security context seen from outside: with the service's keytab, or the client's
+// tickets, and the tokens of the exchange as they were on the wire it unseals and verifies the
+// messages of both directions. It is for decoding captures; it checks neither times nor replays.
 //
 // Its methods may not be called at once.
 type Observer struct {
@@ -33,16 +33,17 @@ type Observer struct {
 	protectors [2]protector // by Direction; nil before APRep
 }
 
-// NewObserver returns an Observer for one security context. RC4 is read too. The keytab may be nil. The tickets
-// are those that clients had ([LoadTickets]): one that the client presented gives its session key where the
-// keytab has no key, and then the Identity has no SIDs.
+// NewObserver returns an Observer for one security context. RC4 is read too. The keytab may be nil.
+// The tickets are those that clients had ([LoadTickets]): one that the client presented gives its
+// session key where the keytab has no key, and then the Identity has no SIDs.
 func NewObserver(kt *Keytab, tickets ...*Ticket) *Observer {
 	return &Observer{keytab: kt, tickets: tickets}
 }
 
-// APReq takes the initiator's first token: a raw AP-REQ (auth type 16), one with GSS framing, or either inside a
-// SPNEGO NegTokenInit or NegTokenResp. It decrypts the ticket with the keytab. Errors match ErrNoKey, ErrKeyVersion,
-// ErrWrongKey, ErrEtype, ErrPAC, ErrToken. With ErrPAC all else works: the Identity has no SIDs.
+// APReq takes the initiator's first token: a raw AP-REQ (auth type 16), one with GSS framing, or
+// either inside a SPNEGO NegTokenInit or NegTokenResp. It decrypts the ticket with the keytab.
+// Errors match ErrNoKey, ErrKeyVersion, ErrWrongKey, ErrEtype, ErrPAC, ErrToken. With ErrPAC all
+// else works: the Identity has no SIDs.
 func (o *Observer) APReq(token []byte) error {
 	token, err := mechToken(token)
 	if err != nil {
@@ -110,8 +111,8 @@ func (o *Observer) APRep(token []byte) error {
 	return nil
 }
 
-// ThirdLeg takes the initiator's last token of the DCE-style exchange and checks it. A capture that lacks
-// it loses nothing.
+// ThirdLeg takes the initiator's last token of the DCE-style exchange and checks it. A capture that
+// lacks it loses nothing.
 func (o *Observer) ThirdLeg(token []byte) error {
 	if o.protectors[0] == nil {
 		return errors.New("krb5: a third leg before the AP-REP")
@@ -142,8 +143,8 @@ func (o *Observer) TokenSize(level dcerpc.AuthLevel) int {
 	return tokenSize(o.protectors[0], level)
 }
 
-// Verify checks the signature of a message and returns its sequence number. A capture may lack messages, so
-// any number is taken. Errors match ErrSignature and ErrToken.
+// Verify checks the signature of a message and returns its sequence number. A capture may lack
+// messages, so any number is taken. Errors match ErrSignature and ErrToken.
 func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	if d > FromAcceptor || o.protectors[d] == nil {
 		return 0, errNotEstablished
@@ -177,16 +178,17 @@ func (o *Observer) FirstSequence(d Direction) uint64 {
 	return o.agreement.initiatorSeq
 }
 
-// SessionKey is the key that a protocol above derives its own from (SMB2: MS-SMB2 3.2.5.3): the acceptor's subkey,
-// else the initiator's, else the ticket's session key. It is whole; SMB uses its first 16 bytes. It is nil before APReq;
-// after it, and without an AP-REP, that of an exchange without mutual authentication. The caller gets a copy.
+// SessionKey is the key that a protocol above derives its own from (SMB2: MS-SMB2 3.2.5.3): the
+// acceptor's subkey, else the initiator's, else the ticket's session key. It is whole; SMB uses its
+// first 16 bytes. It is nil before APReq; after it, and without an AP-REP, that of an exchange
+// without mutual authentication. The caller gets a copy.
 func (o *Observer) SessionKey() []byte {
 	key, _ := o.agreement.key()
 	return bytes.Clone(key.KeyValue)
 }
 
-// mechToken returns the Kerberos token inside SPNEGO's messages (RFC 4178 section 4.2), or the token itself where
-// it is none of them:
+// mechToken returns the Kerberos token inside SPNEGO's messages (RFC 4178 section 4.2), or the
+// token itself where it is none of them:
 //
 //	NegTokenInit  60 | 06 06 2B 06 01 05 05 02 | A0 | SEQUENCE | ... [2] mechToken OCTET STRING ...
 //	NegTokenResp  A1 | SEQUENCE | ... [2] responseToken OCTET STRING ...

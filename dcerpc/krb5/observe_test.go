@@ -14,7 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 )
 
-// A capturedPDU is one PDU of testdata/samba_*.txt: real traffic between Samba's rpcclient and its server (4.17.12, Heimdal).
+// A capturedPDU is one PDU of testdata/samba_*.txt: real traffic between Samba's rpcclient and its
+// server (4.17.12, Heimdal).
 type capturedPDU struct {
 	fromClient bool
 	b          []byte
@@ -106,7 +107,8 @@ func TestObserverReadsSamba(t *testing.T) {
 	}
 }
 
-// With the client's ticket the service's keytab is not needed, and with another ticket nothing is read.
+// With the client's ticket the service's keytab is not needed, and with another ticket nothing is
+// read.
 func TestObserverWithTickets(t *testing.T) {
 	t.Parallel()
 	for _, etype := range []krb5.Etype{krb5.AES256SHA1, krb5.AES256SHA2} {

@@ -33,8 +33,9 @@ type pacRules struct {
 	local   bool // SIDs that mean something on one host alone are taken
 }
 
-// ticketSIDs returns the SIDs of the ticket's PAC: the user's first, then the groups. Without a PAC, and with one that has no
-// logon information as those of MIT's KDC, there are none. A PAC that is not right is an error that matches ErrPAC.
+// ticketSIDs returns the SIDs of the ticket's PAC: the user's first, then the groups. Without a
+// PAC, and with one that has no logon information as those of MIT's KDC, there are none. A PAC that
+// is not right is an error that matches ErrPAC.
 func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey, rules pacRules) ([]dcerpc.SID, error) {
 	missing := func() error {
 		if rules.require {
@@ -73,9 +74,10 @@ func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey, rules pacRul
 	return slices.DeleteFunc(sids, isLocal), nil
 }
 
-// isLocal reports whether a SID means something on one host alone, or to its security authority, so that no KDC has a say in who
-// holds it: BUILTIN's groups, SYSTEM, Samba's Unix accounts, and all others but those of domains (S-1-5-21) and
-// what a KDC says of the way in which a user has logged on (S-1-18, MS-DTYP 2.4.2.4).
+// isLocal reports whether a SID means something on one host alone, or to its security authority, so
+// that no KDC has a say in who holds it: BUILTIN's groups, SYSTEM, Samba's Unix accounts, and all
+// others but those of domains (S-1-5-21) and what a KDC says of the way in which a user has logged
+// on (S-1-18, MS-DTYP 2.4.2.4).
 func isLocal(sid dcerpc.SID) bool {
 	return !strings.HasPrefix(string(sid), "S-1-5-21-") && !strings.HasPrefix(string(sid), "S-1-18-")
 }
@@ -146,7 +148,8 @@ func (p *pac) buffer(kind uint32) ([]byte, bool) {
 	return nil, false
 }
 
-// A pacSignature is a PAC_SIGNATURE_DATA (MS-PAC 2.8): | type 4 | signature | and, of a read-only controller, 2 bytes |.
+// A pacSignature is a PAC_SIGNATURE_DATA (MS-PAC 2.8): | type 4 | signature | and, of a read-only
+// controller, 2 bytes |.
 type pacSignature struct {
 	cksumType int32
 	start     int // of the signature in the PAC
@@ -175,8 +178,8 @@ func (p *pac) signature(kind uint32) (s pacSignature, found bool, err error) {
 	return s, false, nil
 }
 
-// verify checks the server's signature: a keyed checksum, with the service's key, over the whole PAC with the bytes of both
-// signatures zero (MS-PAC 2.8.1).
+// verify checks the server's signature: a keyed checksum, with the service's key, over the whole
+// PAC with the bytes of both signatures zero (MS-PAC 2.8.1).
 func (p *pac) verify(key types.EncryptionKey) error {
 	server, ok, err := p.signature(pacServerSignature)
 	if err != nil {
@@ -212,7 +215,8 @@ func (p *pac) verify(key types.EncryptionKey) error {
 	return nil
 }
 
-// checkClient compares PAC_CLIENT_INFO with the ticket, so that a PAC from another ticket is not taken (MS-PAC 2.7):
+// checkClient compares PAC_CLIENT_INFO with the ticket, so that a PAC from another ticket is not
+// taken (MS-PAC 2.7):
 //
 //	| FILETIME of the first authentication, 8 bytes | size of the name, 2 bytes | name, UTF-16 |
 func (p *pac) checkClient(t *messages.EncTicketPart) error {

@@ -11,13 +11,16 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// What peers that nobody knows yet can make an acceptor do has to be cheap: an AP-REQ costs what its length in names
-// costs before its ticket is decrypted, and the ticket costs its length for every key that is tried.
+// What peers that nobody knows yet can make an acceptor do must be cheap: an AP-REQ costs what its
+// length in names costs before its ticket is decrypted, and the ticket costs its length for every
+// key that is tried.
 
-// maxTicketNames is how many bytes a ticket may have around its encrypted part: realm and names of a service.
+// maxTicketNames is how many bytes a ticket may have around its encrypted part: realm and names of
+// a service.
 const maxTicketNames = 2 << 10
 
-// checkAPReqSizes looks at the lengths in an AP-REQ before anything in it is read (RFC 4120 section 5.5.1):
+// checkAPReqSizes looks at the lengths in an AP-REQ before anything in it is read (RFC 4120 section
+// 5.5.1):
 //
 //	AP-REQ ::= [APPLICATION 14] SEQUENCE { pvno [0], msg-type [1], ap-options [2], ticket [3], authenticator [4] }
 //	Ticket ::= [APPLICATION 1] SEQUENCE { tkt-vno [0], realm [1], sname [2], enc-part [3] }
@@ -44,9 +47,9 @@ func checkAPReqSizes(msg []byte) error {
 	return nil
 }
 
-// mayOpen reports whether a key may be the one of a ticket's encrypted part, by the first bytes of what it would decrypt: those of
-// EncTicketPart, [APPLICATION 3] with a length that fits. A key that it refuses cannot be the right one; that it does not
-// refuse one means nothing.
+// mayOpen reports whether a key may be the one of a ticket's encrypted part, by the first bytes of
+// what it would decrypt: those of EncTicketPart, [APPLICATION 3] with a length that fits. A key
+// that it refuses cannot be the right one; that it does not refuse one means nothing.
 //
 //	| confounder, 16 | 63, length in DER | ... | MAC |
 func mayOpen(text []byte, key Key) bool {

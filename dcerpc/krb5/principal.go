@@ -15,8 +15,9 @@ type Principal struct {
 	Realm string   // in capitals, by convention; may be empty where a default is known
 }
 
-// ParsePrincipal reads "backup@EXAMPLE.COM" or "host/fs1.example.com"; without an "@" the realm is empty. A backslash makes the
-// character after it part of a name, as with MIT's tools. Errors match ErrConfig.
+// ParsePrincipal reads "backup@EXAMPLE.COM" or "host/fs1.example.com"; without an "@" the realm is
+// empty. A backslash makes the character after it part of a name, as with MIT's tools. Errors match
+// ErrConfig.
 func ParsePrincipal(s string) (Principal, error) {
 	var p Principal
 	var part strings.Builder
@@ -69,8 +70,8 @@ func unescapePrincipal(c byte) byte {
 	return c
 }
 
-// principalEscapes keeps a name with an "@" in it from passing for a name in another realm. It is MIT's way
-// of writing them.
+// principalEscapes keeps a name with an "@" in it from passing for a name in another realm. It is
+// MIT's way of writing them.
 func principalEscapes() *strings.Replacer {
 	return strings.NewReplacer(`\`, `\\`, `/`, `\/`, `@`, `\@`, "\t", `\t`, "\n", `\n`, "\b", `\b`, "\x00", `\0`)
 }
@@ -94,8 +95,8 @@ func (p Principal) name() string {
 	return strings.Join(parts, "/")
 }
 
-// equalFold compares without regard to the case of ASCII's letters. Other letters have none here: by Unicode's rules the
-// Kelvin sign would be a k.
+// equalFold compares without regard to the case of ASCII's letters. Other letters have none here:
+// by Unicode's rules the Kelvin sign would be a k.
 func (p Principal) equalFold(q Principal) bool {
 	return equalFoldASCII(p.Realm, q.Realm) && slices.EqualFunc(p.Name, q.Name, equalFoldASCII)
 }

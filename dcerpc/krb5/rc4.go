@@ -12,13 +12,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// rc4Tokens makes or checks the tokens of RFC 4757 section 7 for one direction, framed as RFC 1964 says:
+// rc4Tokens makes or checks the tokens of RFC 4757 section 7 for one direction, framed as RFC 1964
+// says:
 //
 //	MIC:  | 60 23 06 09 OID | 01 01 | 11 00 | FF FF FF FF   | seq 8 | checksum 8 |
 //	Wrap: | 60 2B 06 09 OID | 02 01 | 11 00 | 10 00 | FF FF | seq 8 | checksum 8 | confounder 8 | and the body
 //
-// In DCE style the length in the frame leaves the body out, and the body has no padding. Seq is the low 32 bits in big-endian
-// order and four bytes of direction, encrypted.
+// In DCE style the length in the frame leaves the body out, and the body has no padding. Seq is the
+// low 32 bits in big-endian order and four bytes of direction, encrypted.
 type rc4Tokens struct {
 	origin
 	key     []byte
@@ -219,7 +220,8 @@ func (t *rc4Tokens) unseal(m dcerpc.Message, token []byte) (uint64, error) {
 	return uint64(seq), t.checkDirection()
 }
 
-// hmacMD5 is HMAC-MD5 for keys of 16 bytes that change with every message: without memory of its own for each.
+// hmacMD5 is HMAC-MD5 for keys of 16 bytes that change with every message: without memory of its
+// own for each.
 type hmacMD5 struct {
 	h   hash.Hash
 	pad [md5.BlockSize]byte

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// A replayCache remembers the authenticators of some minutes (RFC 4120 section 3.2.3), up to a limit; beyond it the
-// oldest are forgotten, since a replayed AP-REQ does not open a context by itself: the acceptor's subkey and the sequence number
-// that the third leg returns are new every time, and whoever replays has no key to read them with. (With RC4 and without a
-// third leg there is neither; no RPC client works like that.)
+// A replayCache remembers the authenticators of some minutes (RFC 4120 section 3.2.3), up to a
+// limit; beyond it the oldest are forgotten, since a replayed AP-REQ does not open a context by
+// itself: the acceptor's subkey and the sequence number that the third leg returns are new every
+// time, and whoever replays has no key to read them with. (With RC4 and without a third leg there
+// is neither; no RPC client works like that.)
 type replayCache struct {
 	limit int
 
@@ -27,7 +28,7 @@ type replayEntry struct {
 	expires time.Time
 }
 
-// add remembers an encrypted authenticator until the given time, and tells whether it is new.
+// add remembers an encrypted authenticator until the given time, and reports whether it is new.
 func (c *replayCache) add(authenticator []byte, now, expires time.Time) bool {
 	key := replayKey(sha256.Sum256(authenticator))
 	c.mu.Lock()

@@ -25,7 +25,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// An echo is served over in-memory connections. It answers with the request's stub and remembers who called.
+// An echo is served over in-memory connections. It answers with the request's stub and remembers
+// who called.
 type echo struct {
 	server *dcerpc.Server
 	wg     sync.WaitGroup
@@ -61,7 +62,8 @@ func serveEcho(t testing.TB, a dcerpc.Acceptor) *echo {
 	return e
 }
 
-// dial connects a client whose writes, and the server's, go through the two hooks; nil ones change nothing.
+// dial connects a client whose writes, and the server's, go through the two hooks; nil ones change
+// nothing.
 func (e *echo) dial(t testing.TB, cfg *dcerpc.Config, fromClient, fromServer func(n int, b []byte) [][]byte) *dcerpc.ClientConn {
 	t.Helper()
 	client, server := dcerpctest.Pipe()
@@ -71,8 +73,8 @@ func (e *echo) dial(t testing.TB, cfg *dcerpc.Config, fromClient, fromServer fun
 	return cc
 }
 
-// A hookedConn is somebody on the way: one Write is one PDU, and the hook says what becomes of the one with number n. After a nil
-// result nothing is sent any more.
+// A hookedConn is somebody on the way: one Write is one PDU, and the hook says what becomes of the
+// one with number n. After a nil result nothing is sent any more.
 type hookedConn struct {
 	*dcerpctest.Conn
 	hook func(n int, b []byte) [][]byte
@@ -144,8 +146,9 @@ const (
 	firstResponse = 1
 )
 
-// A bit that is flipped in a request or a response, wherever it may be, ends the connection, and neither the handler nor the
-// caller sees what it holds. In what only the signature can tell the fault is 0x721.
+// A bit that is flipped in a request or a response, wherever it may be, ends the connection, and
+// neither the handler nor the caller sees what it holds. In what only the signature can tell the
+// fault is 0x721.
 func TestRPCBitFlips(t *testing.T) {
 	t.Parallel()
 	stub := []byte("a stub of 32 bytes, which is two")
@@ -156,8 +159,8 @@ func TestRPCBitFlips(t *testing.T) {
 				r := newRealm(etype)
 				// The one server gets requests that are changed, the other's responses are.
 				server, other := serveEcho(t, r.Acceptor()), serveEcho(t, r.Acceptor())
-				// flip makes two calls with one bit changed on the way of the first, and returns their errors, and the PDU
-				// as it was.
+				// flip makes two calls with one bit changed on the way of the first, and returns
+				// their errors, and the PDU as it was.
 				flip := func(number, bit int, request bool) (original []byte, err error) {
 					hook := func(n int, b []byte) [][]byte {
 						if n < number {
@@ -306,7 +309,8 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// TestPeerIsTold has the server say to the client why it refuses a ticket that it could read, and nothing of one that it could not.
+// TestPeerIsTold has the server say to the client why it refuses a ticket that it could read, and
+// nothing of one that it could not.
 func TestPeerIsTold(t *testing.T) {
 	r := newRealm(0)
 	otherKey := krb5.Key{Etype: krb5.AES256SHA1, Value: bytes.Repeat([]byte{7}, 32)}

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// NewInitiatorWithPassword returns an Initiator that logs in with a password when it needs a ticket. Principal is
-// "backup@EXAMPLE.COM"; without a realm it is of the krb5.conf's default_realm.
+// NewInitiatorWithPassword returns an Initiator that logs in with a password when it needs a
+// ticket. Principal is "backup@EXAMPLE.COM"; without a realm it is of the krb5.conf's
+// default_realm.
 func NewInitiatorWithPassword(principal, password string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {
@@ -20,8 +21,8 @@ func NewInitiatorWithPassword(principal, password string, cfg *InitiatorConfig) 
 	return NewInitiator(s, cfg), nil
 }
 
-// NewInitiatorWithKeytab returns an Initiator that logs in with the principal's keys in a keytab. An empty principal
-// means the keytab's first.
+// NewInitiatorWithKeytab returns an Initiator that logs in with the principal's keys in a keytab.
+// An empty principal means the keytab's first.
 func NewInitiatorWithKeytab(principal string, kt *Keytab, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {
@@ -41,9 +42,10 @@ func NewInitiatorWithKeytab(principal string, kt *Keytab, cfg *InitiatorConfig) 
 	return NewInitiator(s, cfg), nil
 }
 
-// NewInitiatorFromCCache returns an Initiator with the tickets of a credential cache, as kinit leaves it: a file, with "FILE:" before
-// its path or nothing, or the first of the caches in a directory ("DIR:"). It is read again whenever a ticket is needed, so that
-// what another program renews is used; nothing is written to it. Caches that are no files (KCM, KEYRING) are refused.
+// NewInitiatorFromCCache returns an Initiator with the tickets of a credential cache, as kinit
+// leaves it: a file, with "FILE:" before its path or nothing, or the first of the caches in a
+// directory ("DIR:"). It is read again whenever a ticket is needed, so that what another program
+// renews is used; nothing is written to it. Caches that are no files (KCM, KEYRING) are refused.
 func NewInitiatorFromCCache(path string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 )
 
-// A flipped bit anywhere is found: in the header and the trailer where they are signed, in the body and in the token always. What
-// is not signed has no say.
+// A flipped bit anywhere is found: in the header and the trailer where they are signed, in the body
+// and in the token always. What is not signed has no say.
 func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, etype krb5.Etype, seal, signHeader bool) {
@@ -187,8 +187,8 @@ func TestMIC(t *testing.T) {
 	}
 }
 
-// A flipped bit anywhere in a leg ends the exchange, but for what the text of RFC 4120 leaves unprotected: then the other side sees
-// the same client nevertheless.
+// A flipped bit anywhere in a leg ends the exchange, but for what the text of RFC 4120 leaves
+// unprotected: then the other side sees the same client nevertheless.
 func TestBitFlipsInLegs(t *testing.T) {
 	t.Parallel()
 	r := newRealm(krb5.AES256SHA1)

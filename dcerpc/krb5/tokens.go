@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A protector makes, or checks, the tokens of one direction of a context. It has no state from one message to the next but
-// scratch memory; sequence numbers are its caller's.
+// A protector makes, or checks, the tokens of one direction of a context. It has no state from one
+// message to the next but scratch memory; sequence numbers are its caller's.
 type protector interface {
 	micSize() int
 	sealSize() int
@@ -34,7 +34,8 @@ type origin struct {
 	dceStyle       bool
 }
 
-// newProtector derives the keys of one direction. seals tells whether it shall make tokens or check them.
+// newProtector derives the keys of one direction. seals reports whether it shall make tokens or
+// check them.
 func newProtector(key types.EncryptionKey, o origin, seals bool) (protector, error) {
 	if Etype(key.KeyType) == RC4HMAC {
 		return newRC4Tokens(key.KeyValue, o), nil

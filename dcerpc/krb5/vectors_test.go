@@ -79,7 +79,8 @@ func TestRFC8009Vectors(t *testing.T) {
 	}
 }
 
-// A token that a peer rotates otherwise, or gives another number of extra bytes, is read too; impacket sends EC 0 to 15.
+// A token that a peer rotates otherwise, or gives another number of extra bytes, is read too;
+// impacket sends EC 0 to 15.
 func TestUnsealForeignECAndRRC(t *testing.T) {
 	t.Parallel()
 	for _, etype := range []Etype{AES128SHA1, AES256SHA1, AES128SHA2, AES256SHA2} {
@@ -116,7 +117,8 @@ func TestUnsealForeignECAndRRC(t *testing.T) {
 	}
 }
 
-// foreignSeal makes a Wrap token straight from RFC 4121 section 4.2.4, with EC and RRC of a peer's choice.
+// foreignSeal makes a Wrap token straight from RFC 4121 section 4.2.4, with EC and RRC of a peer's
+// choice.
 func foreignSeal(t *testing.T, x *cfxTokens, m dcerpc.Message, seq uint64, ec, rrc, rotation int) []byte {
 	t.Helper()
 	header := make([]byte, cfxHeaderSize)

@@ -133,8 +133,9 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 	return out, done, err
 }
 
-// Protection reports, once the exchange is over, whether messages can be signed and sealed: whether the client has
-// asked for it, and for keys as strong as ours. A client that has not may log on all the same, as on Windows.
+// Protection reports, once the exchange is over, whether messages can be signed and sealed: whether
+// the client has asked for it, and for keys as strong as ours. A client that has not may log on all
+// the same, as on Windows.
 func (c *acceptorContext) Protection() (sign, seal bool) {
 	sign = c.flags&(strongFlags|negotiateSign) == strongFlags|negotiateSign
 	return sign, sign && c.flags.IsSet(negotiateSeal)

@@ -13,7 +13,7 @@ type avPair struct {
 	value []byte
 }
 
-// parseAVPairs reads the pairs up to MsvAvEOL, which has to be there. Bytes after it are ignored.
+// parseAVPairs reads the pairs up to MsvAvEOL, which must be there. Bytes after it are ignored.
 //
 //	| AvId, uint16 | AvLen, uint16 | value, AvLen bytes |
 func parseAVPairs(b []byte) ([]avPair, error) {
@@ -57,7 +57,7 @@ func avFlags(pairs []avPair) (avFlag, error) {
 	return avFlag(binary.LittleEndian.Uint32(v)), nil
 }
 
-// appendAV appends one pair; the value has to be shorter than 64 KiB.
+// appendAV appends one pair; the value must be shorter than 64 KiB.
 func appendAV(b []byte, id avID, value []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(id))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(value)))

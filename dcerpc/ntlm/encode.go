@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// maxName is how many bytes of UTF-16 a name in a message may have here. The format has room for 65,535 bytes of
-// all AV pairs together.
+// maxName is how many bytes of UTF-16 a name in a message may have here. The format has room for
+// 65,535 bytes of all AV pairs together.
 const maxName = 1024
 
 // A messageType tells the messages apart.
@@ -19,7 +19,8 @@ const (
 	typeAuthenticate messageType = 3
 )
 
-// version is that of Windows 7 with NTLMSSP's revision 15, which is for debugging alone (MS-NLMP 2.2.2.10).
+// version is that of Windows 7 with NTLMSSP's revision 15, which is for debugging alone (MS-NLMP
+// 2.2.2.10).
 var version = [8]byte{6, 1, 0, 0, 0, 0, 0, 15}
 
 func appendHead(b []byte, t messageType) []byte {
@@ -52,8 +53,8 @@ func appendNegotiate(b []byte, flags negotiateFlags) []byte {
 	return append(b, version[:]...)
 }
 
-// appendChallenge appends a CHALLENGE_MESSAGE (MS-NLMP 2.2.1.2), whose layout challengeMessage has. The name and the
-// AV pairs are shorter than 64 KiB.
+// appendChallenge appends a CHALLENGE_MESSAGE (MS-NLMP 2.2.1.2), whose layout challengeMessage has.
+// The name and the AV pairs are shorter than 64 KiB.
 func appendChallenge(b []byte, flags negotiateFlags, challenge [8]byte, name string, info []byte) []byte {
 	p := payload{head: 56}
 	b = appendHead(b, typeChallenge)
@@ -66,7 +67,8 @@ func appendChallenge(b []byte, flags negotiateFlags, challenge [8]byte, name str
 	return append(b, p.b...)
 }
 
-// append appends the message with zeros for its MIC. It fails where a field is longer than 65,535 bytes.
+// append appends the message with zeros for its MIC. It fails where a field is longer than 65,535
+// bytes.
 func (m *authenticateMessage) append(b []byte) ([]byte, error) {
 	p := payload{head: micEnd}
 	b = appendHead(b, typeAuthenticate)

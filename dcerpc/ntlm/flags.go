@@ -3,7 +3,8 @@ package ntlm
 // negotiateFlags are the NEGOTIATE flags of all three messages (MS-NLMP 2.2.2.5).
 type negotiateFlags uint32
 
-// The flags that are asked for, answered or looked at here. Others are left out of what is agreed on.
+// The flags that are asked for, answered or looked at here. Others are left out of what is agreed
+// on.
 const (
 	negotiateUnicode                 negotiateFlags = 0x00000001
 	requestTarget                    negotiateFlags = 0x00000004

@@ -32,7 +32,7 @@ func FuzzParseMessages(f *testing.F) {
 	})
 }
 
-// checkAVPairs reads pairs once more from what they are written as.
+// checkAVPairs reads pairs again from what they are written as.
 func checkAVPairs(t *testing.T, pairs []avPair, message []byte) {
 	var b []byte
 	for _, p := range pairs {

@@ -96,8 +96,8 @@ func TestWrongPassword(t *testing.T) {
 	require.Nil(t, server.(*acceptorContext).SessionKey())
 }
 
-// lastStep runs an exchange in which change may alter the AUTHENTICATE_MESSAGE, and returns what the
-// server says to it.
+// lastStep runs an exchange in which change may alter the AUTHENTICATE_MESSAGE, and returns what
+// the server says to it.
 func lastStep(t testing.TB, client, server dcerpc.Context, change func(b []byte) []byte) error {
 	t.Helper()
 	ctx := context.Background()
@@ -283,7 +283,8 @@ func TestWeakClients(t *testing.T) {
 	}
 }
 
-// TestPartialProtection lets clients log on that do not ask for what a level needs, and says so, as Windows does.
+// TestPartialProtection lets clients log on that do not ask for what a level needs, and says so, as
+// Windows does.
 func TestPartialProtection(t *testing.T) {
 	for _, test := range []struct {
 		without    negotiateFlags

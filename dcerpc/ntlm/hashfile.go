@@ -79,9 +79,9 @@ func (f *HashFile) lookup(domain, user string) (hashAccount, bool, error) {
 	return a, ok, nil
 }
 
-// NTHashes returns the hashes of the accounts with a user's name: that of the domain first, then those of others, since
-// clients do not always write the domain that an account is of. It is for an [Observer], which tries them all. A file that
-// cannot be read gives none.
+// NTHashes returns the hashes of the accounts with a user's name: that of the domain first, then
+// those of others, since clients do not always write the domain that an account is of. It is for an
+// [Observer], which tries them all. A file that cannot be read gives none.
 func (f *HashFile) NTHashes(domain, user string) [][16]byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func (f *HashFile) NTHashes(domain, user string) [][16]byte {
 	return hashes
 }
 
-// settled is how old a file has to be for its time to tell that it is unchanged: file
+// settled is how old a file must be for its time to tell that it is unchanged: file
 // systems' clocks tick that coarsely.
 const settled = 2 * time.Second
 

@@ -87,7 +87,8 @@ func (i *Initiator) OID() asn1.ObjectIdentifier { return oid() }
 // meant another one; nothing on the client's side depends on it.
 //
 // Beside dcerpc.Context the result has what SPNEGO and SMB need: GetMIC, VerifyMIC and ResetKeys
-// (see package spnego), and SessionKey, the 16 bytes of the ExportedSessionKey once it is established.
+// (see package spnego), and SessionKey, the 16 bytes of the ExportedSessionKey once it is
+// established.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &initiatorContext{initiator: i, target: target, need: baseFlags}
 	c.ask = baseFlags | strongFlags | negotiateSign | negotiateAlwaysSign | requestTarget |
@@ -102,7 +103,8 @@ func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Co
 	return c, nil
 }
 
-// initiatorContext goes NEGOTIATE_MESSAGE, CHALLENGE_MESSAGE, AUTHENTICATE_MESSAGE (MS-NLMP 3.1.5.1).
+// initiatorContext goes NEGOTIATE_MESSAGE, CHALLENGE_MESSAGE, AUTHENTICATE_MESSAGE (MS-NLMP
+// 3.1.5.1).
 type initiatorContext struct {
 	established
 	initiator *Initiator

@@ -6,8 +6,9 @@
 // first signed response. It has neither forward secrecy nor a modern cipher (RC4, HMAC-MD5), so
 // prefer Kerberos, and serve NTLM only where a client has nothing else.
 //
-// The messages are read and written here: the readers of go-msrpc's ssp/ntlm index past the end of a short message or
-// AV pair, and the package brings two Kerberos libraries with it. Of go-msrpc this package uses ssp/crypto.
+// The messages are read and written here: the readers of go-msrpc's ssp/ntlm index past the end of
+// a short message or AV pair, and the package brings two Kerberos libraries with it. Of go-msrpc
+// this package uses ssp/crypto.
 package ntlm
 
 import (
@@ -40,7 +41,8 @@ const MaxTokenSize = 2888
 // mechanismName is what Identity.Mechanism says.
 const mechanismName = "ntlm"
 
-// oid names NTLM within SPNEGO: iso.org.dod.internet.private.enterprise.Microsoft.security.mechanisms.NTLM.
+// oid names NTLM within SPNEGO:
+// iso.org.dod.internet.private.enterprise.Microsoft.security.mechanisms.NTLM.
 func oid() asn1.ObjectIdentifier {
 	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 2, 10}
 }

@@ -27,12 +27,12 @@ func IsMessage(token []byte) bool {
 	return len(token) >= 12 && string(token[:8]) == signature
 }
 
-// An Observer is a security context seen from outside: with the account's NT hash and the tokens of the
-// exchange as they were on the wire it unseals and verifies the messages of both directions. It is for
-// decoding captures; it checks no times and no targets.
+// An Observer is a security context seen from outside: with the account's NT hash and the tokens of
+// the exchange as they were on the wire it unseals and verifies the messages of both directions. It
+// is for decoding captures; it checks no times and no targets.
 //
-// It reads NTLMv2 with extended session security, with keys of 128, 56 and 40 bits, with key exchange
-// and without. NTLMv1, and contexts without extended session security, are not read.
+// It reads NTLMv2 with extended session security, with keys of 128, 56 and 40 bits, with key
+// exchange and without. NTLMv1, and contexts without extended session security, are not read.
 //
 // Its methods may not be called at once.
 type Observer struct {
@@ -53,9 +53,9 @@ type observed struct {
 	found int    // how often the place in the stream was searched for
 }
 
-// NewObserver returns an Observer for one security context. Hashes returns the NT hashes that an account may
-// have; each is tried. It gets domain and user as the client wrote them. With nil the Observer tells
-// who the client says it is, and nothing else.
+// NewObserver returns an Observer for one security context. Hashes returns the NT hashes that an
+// account may have; each is tried. It gets domain and user as the client wrote them. With nil the
+// Observer tells who the client says it is, and nothing else.
 func NewObserver(hashes func(domain, user string) [][16]byte) *Observer {
 	return &Observer{hashes: hashes}
 }
@@ -63,8 +63,8 @@ func NewObserver(hashes func(domain, user string) [][16]byte) *Observer {
 // Token takes the next token of the exchange, without SPNEGO around it; it keeps nothing of it. A
 // NEGOTIATE_MESSAGE begins a new exchange.
 //
-// Errors of an AUTHENTICATE_MESSAGE match ErrNoHash, ErrLogonFailure where no hash fits, ErrAnonymous, ErrNTLMv1, or
-// ErrBadMIC, after which the Observer works all the same.
+// Errors of an AUTHENTICATE_MESSAGE match ErrNoHash, ErrLogonFailure where no hash fits,
+// ErrAnonymous, ErrNTLMv1, or ErrBadMIC, after which the Observer works all the same.
 func (o *Observer) Token(d Direction, token []byte) error {
 	if !IsMessage(token) {
 		return errors.New("ntlm: not an NTLMSSP message")
@@ -174,7 +174,8 @@ func (o *Observer) checkMIC(m *authenticateMessage, in []byte) error {
 	return nil
 }
 
-// Account returns domain and user as the client wrote them. It is false before an AUTHENTICATE_MESSAGE.
+// Account returns domain and user as the client wrote them. It is false before an
+// AUTHENTICATE_MESSAGE.
 func (o *Observer) Account() (domain, user string, ok bool) {
 	return o.account.Domain, o.account.User, o.named
 }
@@ -182,8 +183,8 @@ func (o *Observer) Account() (domain, user string, ok bool) {
 // Opened reports whether the keys of the context are known.
 func (o *Observer) Opened() bool { return o.opened }
 
-// SessionKey is the ExportedSessionKey, 16 bytes, that a protocol above derives its own keys from (SMB: MS-SMB2
-// 3.2.5.3); nil where it is not known. The caller gets a copy.
+// SessionKey is the ExportedSessionKey, 16 bytes, that a protocol above derives its own keys from
+// (SMB: MS-SMB2 3.2.5.3); nil where it is not known. The caller gets a copy.
 func (o *Observer) SessionKey() []byte {
 	if !o.opened {
 		return nil
@@ -191,11 +192,13 @@ func (o *Observer) SessionKey() []byte {
 	return slices.Clone(o.key[:])
 }
 
-// Verify checks the signature of a message, and Unseal decrypts m.Body in place before that; both return the
-// sequence number. Their error is ErrBadSignature, after which a sealed body holds zeros.
+// Verify checks the signature of a message, and Unseal decrypts m.Body in place before that; both
+// return the sequence number. Their error is ErrBadSignature, after which a sealed body holds
+// zeros.
 //
-// RC4 goes on from message to message. Where a capture lacks some, as the sequence numbers show, the place in
-// the key stream is searched for, a few times for each direction and not further than 64 KiB ahead.
+// RC4 goes on from message to message. Where a capture lacks some, as the sequence numbers show,
+// the place in the key stream is searched for, a few times for each direction and not further than
+// 64 KiB ahead.
 func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	return o.check(d, m, token, false)
 }
@@ -230,8 +233,8 @@ const (
 	maxMissing  = 64 << 10 // bytes
 )
 
-// find moves the key stream on to where it opens a message, over some that are missing. Where there is no
-// such place it stays.
+// find moves the key stream on to where it opens a message, over some that are missing. Where there
+// is no such place it stays.
 func (d *observed) find(seq uint32, m dcerpc.Message, token []byte, sealed bool) {
 	if d.found++; d.found > maxSearches {
 		return

@@ -147,7 +147,8 @@ func TestObserverWithoutKey(t *testing.T) {
 	require.Error(t, o.Token(FromInitiator, []byte("hello")))
 }
 
-// TestObserverOfWeakerContexts reads what our own sides refuse: shorter keys, no key exchange, names in the OEM code page.
+// TestObserverOfWeakerContexts reads what our own sides refuse: shorter keys, no key exchange,
+// names in the OEM code page.
 func TestObserverOfWeakerContexts(t *testing.T) {
 	for _, flags := range []negotiateFlags{
 		baseFlags | negotiateKeyExchange | negotiate56, baseFlags | negotiateKeyExchange, baseFlags | negotiate128, baseFlags,

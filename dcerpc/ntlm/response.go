@@ -28,7 +28,8 @@ func ntowfv2(hash [16]byte, user, domain string) [16]byte {
 	return hmacMD5(hash[:], utf16le(strings.ToUpper(user)+domain))
 }
 
-// clientChallengeSize is the length of an NTLMv2_CLIENT_CHALLENGE without its AV pairs (MS-NLMP 2.2.2.7).
+// clientChallengeSize is the length of an NTLMv2_CLIENT_CHALLENGE without its AV pairs (MS-NLMP
+// 2.2.2.7).
 //
 //	| RespType 1 | HiRespType 1 | 0, 6 bytes | TimeStamp, 8 | ChallengeFromClient, 8 | 0, 4 | AvPairs |
 const clientChallengeSize = 28
@@ -108,7 +109,8 @@ func hmacMD5(key []byte, parts ...[]byte) (sum [16]byte) {
 	return sum
 }
 
-// micOf is the MIC over the three messages; that of the last is taken for zeros (MS-NLMP 3.1.5.1.2).
+// micOf is the MIC over the three messages; that of the last is taken for zeros (MS-NLMP
+// 3.1.5.1.2).
 func micOf(key [16]byte, negotiate, challenge, authenticate []byte) [16]byte {
 	return hmacMD5(key[:], negotiate, challenge, authenticate[:micOffset], make([]byte, micEnd-micOffset), authenticate[micEnd:])
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// The magic constants of SIGNKEY and SEALKEY (MS-NLMP 3.4.5.2, 3.4.5.3), with their terminating NUL.
+// The magic constants of SIGNKEY and SEALKEY (MS-NLMP 3.4.5.2, 3.4.5.3), with their terminating
+// NUL.
 const (
 	magicSignClient = "session key to client-to-server signing key magic constant\x00"
 	magicSignServer = "session key to server-to-client signing key magic constant\x00"
@@ -52,7 +53,8 @@ type direction struct {
 	err         error // of the message that broke the stream
 }
 
-// newDirection derives the keys of one direction. Of the key sealSize bytes go into the sealing key.
+// newDirection derives the keys of one direction. Of the key sealSize bytes go into the sealing
+// key.
 func newDirection(key [16]byte, sealSize int, signMagic, sealMagic string, keyExchange bool) direction {
 	signKey := md5.Sum(append(key[:], signMagic...))
 	d := direction{

@@ -114,7 +114,7 @@ func (s sent) copy() sent {
 
 func TestSequence(t *testing.T) {
 	// Each case gives the order in which messages 0, 1, 2 of the client arrive; the last one
-	// has to be refused, the others accepted.
+	// must be refused, the others accepted.
 	for name, order := range map[string][]int{
 		"replay":         {0, 1, 1},
 		"replay, older":  {0, 1, 0},

@@ -27,8 +27,8 @@ type WinbindConfig struct {
 	// Processes is how many helpers run at most, started as they are needed, each with one
 	// request at a time; zero means 4.
 	Processes int
-	// MaxWait is how long a log-on waits at most for a process; zero means 20 s, which is less than a dcerpc.Server's
-	// Limits.BindTime. Then it is refused with ErrBusy.
+	// MaxWait is how long a log-on waits at most for a process; zero means 20 s, which is less than
+	// a dcerpc.Server's Limits.BindTime. Then it is refused with ErrBusy.
 	MaxWait time.Duration
 	// SIDs looks up the SIDs of an account that proved itself, as Wbinfo does: its own first, then
 	// its groups'. An error ends the log-on. Nil gives identities without SIDs.
@@ -46,7 +46,7 @@ type WinbindHelper struct {
 	closed sync.Once
 }
 
-// NewWinbindHelper starts no process before the first log-on. The helper has to be closed.
+// NewWinbindHelper starts no process before the first log-on. The helper must be closed.
 func NewWinbindHelper(cfg *WinbindConfig) *WinbindHelper {
 	h := &WinbindHelper{}
 	if cfg != nil {
@@ -84,12 +84,13 @@ func (h *WinbindHelper) Close() error {
 	return nil
 }
 
-// Verify has winbind check the response. It waits for a free process, in turn with the log-ons from other addresses (those of
-// the Peer that ctx carries), the newest one of an address first, and gives up with ctx and after MaxWait; the process is then started anew, since its answer may still come. A process that died
-// while it was idle is replaced once.
+// Verify has winbind check the response. It waits for a free process, in turn with the log-ons from
+// other addresses (those of the Peer that ctx carries), the newest one of an address first, and
+// gives up with ctx and after MaxWait; the process is then started anew, since its answer may still
+// come. A process that died while it was idle is replaced once.
 //
-// A No of winbind's is ErrLogonFailure with winbind's reason, even where that is winbind's own trouble.
-// The Identity has the names as the client wrote them, of which one account may have
+// A No of winbind's is ErrLogonFailure with winbind's reason, even where that is winbind's own
+// trouble. The Identity has the names as the client wrote them, of which one account may have
 // several ("FSRVP", "fsrvp.test", none); its SIDs tell accounts apart.
 func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, error) {
 	control := func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }

@@ -6,9 +6,10 @@ import (
 	"sync"
 )
 
-// A logonQueue shares the helper processes among those that wait for one: an address after the other, and of one
-// address the newest first. So a peer that has many log-ons waiting slows its own down, and not even all of those: the
-// oldest have waited in vain for longest, and their peers may have gone.
+// A logonQueue shares the helper processes among those that wait for one: an address after the
+// other, and of one address the newest first. So a peer that has many log-ons waiting slows its own
+// down, and not even all of those: the oldest have waited in vain for longest, and their peers may
+// have gone.
 type logonQueue struct {
 	mu      sync.Mutex
 	back    *sync.Cond       // a process has come back to a closed queue
@@ -29,7 +30,8 @@ func newLogonQueue(processes int) *logonQueue {
 	return q
 }
 
-// take waits for a process, which may be nil, for one that is not running. It reports whether there was one before the end of ctx.
+// take waits for a process, which may be nil, for one that is not running. It reports whether there
+// was one before the end of ctx.
 func (q *logonQueue) take(ctx context.Context, from string) (*helperProcess, bool) {
 	q.mu.Lock()
 	if q.closed {

@@ -19,8 +19,9 @@ func from(t *testing.T, host string) context.Context {
 	return dcerpc.WithPeer(t.Context(), dcerpc.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(host), Port: 1}})
 }
 
-// TestLogonQueue has 128 log-ons of one address wait, each for 50 ms of winbind's time: one from another address is next, one from
-// the same is not far behind, and none waits for longer than MaxWait.
+// TestLogonQueue has 128 log-ons of one address wait, each for 50 ms of winbind's time: one from
+// another address is next, one from the same is not far behind, and none waits for longer than
+// MaxWait.
 func TestLogonQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewWinbindHelper(&WinbindConfig{Processes: 2, MaxWait: 2 * time.Second})

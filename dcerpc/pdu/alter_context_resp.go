@@ -1,7 +1,8 @@
 package pdu
 
-// AlterContextResp answers an alter_context (C706 12.6.4.2). Its layout is that of BindAck; its secondary
-// address is empty. The one that ends a security exchange may carry a trailer with an empty token.
+// AlterContextResp answers an alter_context (C706 12.6.4.2). Its layout is that of BindAck; its
+// secondary address is empty. The one that ends a security exchange may carry a trailer with an
+// empty token.
 type AlterContextResp BindAck
 
 // ParseAlterContextResp reads an alter_context_resp. It allocates as ParseBindAck does.

@@ -34,7 +34,8 @@ func TestAlterContextResp(t *testing.T) {
 	testTruncated(t, alterRespLast, 56)
 }
 
-// TestAlterContextRespEmptyToken writes the last leg of an exchange whose security package had no token left.
+// TestAlterContextRespEmptyToken writes the last leg of an exchange whose security package had no
+// token left.
 func TestAlterContextRespEmptyToken(t *testing.T) {
 	p := AlterContextResp{
 		Header:  Header{Flags: FirstFrag | LastFrag, CallID: 3},

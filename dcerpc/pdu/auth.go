@@ -3,8 +3,8 @@ package pdu
 // AuthTrailerSize is the size of a sec_trailer without its token.
 const AuthTrailerSize = 8
 
-// Alignments of the auth trailer: 4 from the start of the PDU for all kinds (MS-RPCE 2.2.2.11),
-// and 16 from the start of the stub for those that are signed, which is what Windows and Samba send.
+// Alignments of the auth trailer: 4 from the start of the PDU for all kinds (MS-RPCE 2.2.2.11), and
+// 16 from the start of the stub for those that are signed, which is what Windows and Samba send.
 const (
 	trailerAlign = 4
 	stubAlign    = 16
@@ -23,20 +23,20 @@ type Auth struct {
 	Reserved  uint8  // ignored by everyone
 	ContextID uint32 // the security context
 
-	// Padding is what lies between the body and the trailer (where there is no
-	// trailer: the end of the PDU). Parsing a PDU with a trailer sets it, never to nil. In a request, response
-	// or fault it has PadLength bytes; in the other kinds any number, whatever PadLength says.
+	// Padding is what lies between the body and the trailer (where there is no trailer: the end of
+	// the PDU). Parsing a PDU with a trailer sets it, never to nil. In a request, response or fault
+	// it has PadLength bytes; in the other kinds any number, whatever PadLength says.
 	//
 	// AppendBinary writes it with PadLength, both as they are. Where it is nil and a trailer is
 	// present, AppendBinary pads with zeros as the alignment demands and writes that length.
 	Padding []byte
 	// Token is the security package's. Its length is the header's auth_length. In a bind_ack or
-	// alter_context_resp it may be empty, as in the last leg of an exchange; in other kinds a trailer
-	// with an empty token cannot be told from padding or stub, and is not parsed.
+	// alter_context_resp it may be empty, as in the last leg of an exchange; in other kinds a
+	// trailer with an empty token cannot be told from padding or stub, and is not parsed.
 	Token []byte
 }
 
-// Present tells whether there is a trailer: any of Type, Level and Token is set, an empty
+// Present reports whether there is a trailer: any of Type, Level and Token is set, an empty
 // Token that is not nil included.
 func (a *Auth) Present() bool { return a.Type != 0 || a.Level != 0 || a.Token != nil }
 
@@ -65,8 +65,8 @@ func splitAuth(h *Header, b []byte, size int) ([]byte, Auth, error) {
 	return b[:off:off], parseTrailer(b[off:], h.DataRep.order()), nil
 }
 
-// splitStub reads the trailer as splitAuth does, and divides what follows the fixed part into the stub and
-// its padding.
+// splitStub reads the trailer as splitAuth does, and divides what follows the fixed part into the
+// stub and its padding.
 func splitStub(h *Header, b []byte, size int) ([]byte, Auth, error) {
 	b, a, err := splitAuth(h, b, size)
 	if err != nil {

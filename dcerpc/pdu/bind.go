@@ -29,10 +29,12 @@ type ContextElement struct {
 
 const contextElementSize = 4 + syntaxIDSize
 
-// ParseBind reads a bind. Beyond the PDU's own bytes it allocates the lists of contexts and syntaxes.
+// ParseBind reads a bind. Beyond the PDU's own bytes it allocates the lists of contexts and
+// syntaxes.
 func ParseBind(b []byte) (Bind, error) { return parseBind(b, TypeBind) }
 
-// AppendBinary appends the bind. It fails with ErrCount over 255 contexts, or 255 transfer syntaxes of one.
+// AppendBinary appends the bind. It fails with ErrCount over 255 contexts, or 255 transfer syntaxes
+// of one.
 func (p *Bind) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBind) }
 
 func parseBind(b []byte, t Type) (Bind, error) {

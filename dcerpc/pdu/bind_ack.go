@@ -86,10 +86,12 @@ func (r Reason) String() string {
 	return "reason " + strconv.Itoa(int(r))
 }
 
-// ParseBindAck reads a bind_ack. Beyond the PDU's own bytes it allocates the list of results and the address.
+// ParseBindAck reads a bind_ack. Beyond the PDU's own bytes it allocates the list of results and
+// the address.
 func ParseBindAck(b []byte) (BindAck, error) { return parseBindAck(b, TypeBindAck) }
 
-// AppendBinary appends the bind_ack. It fails with ErrCount over 255 results or an address of 64 KiB.
+// AppendBinary appends the bind_ack. It fails with ErrCount over 255 results or an address of 64
+// KiB.
 func (p *BindAck) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBindAck) }
 
 func parseBindAck(b []byte, t Type) (BindAck, error) {

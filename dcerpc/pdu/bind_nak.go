@@ -83,7 +83,8 @@ func (p *BindNak) Extended() []ExtendedError {
 	return records
 }
 
-// SetExtended appends extended error information; none if records is empty. It fails as [AppendExtendedErrors] does.
+// SetExtended appends extended error information; none if records is empty. It fails as
+// [AppendExtendedErrors] does.
 func (p *BindNak) SetExtended(records []ExtendedError) error {
 	if len(records) == 0 {
 		return nil

@@ -124,7 +124,8 @@ func TestBindCounts(t *testing.T) {
 	}
 }
 
-// TestBindStrayBytes keeps what impacket leaves between the contexts and the trailer, with auth_pad_length 0.
+// TestBindStrayBytes keeps what impacket leaves between the contexts and the trailer, with
+// auth_pad_length 0.
 func TestBindStrayBytes(t *testing.T) {
 	p := Bind{Contexts: []ContextElement{{Abstract: fssagent(), Transfer: []SyntaxID{NDR20()}}}}
 	p.Auth = Auth{Type: 10, Level: 6, Padding: make([]byte, 44), Token: []byte("NTLMSSP\x00")}

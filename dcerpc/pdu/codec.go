@@ -147,8 +147,8 @@ func (w *writer) count16(n int) {
 // size is what has been written of the PDU.
 func (w *writer) size() int { return len(w.b) - w.start }
 
-// finish writes the auth trailer, padded so that the distance between from (an
-// offset in the PDU) and the trailer is a multiple of align, and the header with the lengths that came of it.
+// finish writes the auth trailer, padded so that the distance between from (an offset in the PDU)
+// and the trailer is a multiple of align, and the header with the lengths that came of it.
 func (w *writer) finish(a *Auth, from, align int) ([]byte, error) {
 	w.auth(a, from, align)
 	if w.size() > MaxFragment && w.bad == 0 {

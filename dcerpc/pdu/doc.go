@@ -6,13 +6,13 @@
 // for byte, padding and reserved fields included.
 //
 // Parsing is zero-copy: every []byte of a parsed PDU aliases the input and is as valid as that is.
-// ParseRequest and ParseResponse do not allocate. Nothing is ever allocated from a count in the input
-// that the bytes after it do not bear out.
+// ParseRequest and ParseResponse do not allocate. Nothing is ever allocated from a count in the
+// input that the bytes after it do not bear out.
 //
 // The package decodes and does not judge: fields that peers ignore are kept and not checked, and
-// errors tell what was wrong (Problem), so that a server can choose the fault and a
-// decoder can name the damage. Around the PDUs there are a Framer for byte streams, a
-// Fragmenter and a Reassembler for calls of more than one fragment, and the verification trailer that ends some
+// errors tell what was wrong (Problem), so that a server can choose the fault and a decoder can
+// name the damage. Around the PDUs there are a Framer for byte streams, a Fragmenter and a
+// Reassembler for calls of more than one fragment, and the verification trailer that ends some
 // stubs.
 //
 // Illegal PDUs, which conformance tools need, are made in two ways: Raw is written as it

@@ -26,11 +26,12 @@ const (
 	ComponentSecurity    ErrorComponent = 3 // the security package; the status is a SECURITY_STATUS
 )
 
-// An ExtendedError is a record of the extended error information that a server may append to a bind_nak or a fault
-// (ExtendedErrorInfo, MS-EERR 2.2.1.8). It is not protected: it is for people to read.
+// An ExtendedError is a record of the extended error information that a server may append to a
+// bind_nak or a fault (ExtendedErrorInfo, MS-EERR 2.2.1.8). It is not protected: it is for people
+// to read.
 //
-// The records are a chain, the outermost error first. They are encoded by type serialization version 1 (MS-RPCE
-// 2.2.6) as a pointer to the first one, in NDR 2.0:
+// The records are a chain, the outermost error first. They are encoded by type serialization
+// version 1 (MS-RPCE 2.2.6) as a pointer to the first one, in NDR 2.0:
 //
 //	 0 version 1, byte order, header length 8, filler
 //	 8 length of what follows byte 16, filler
@@ -44,7 +45,8 @@ type ExtendedError struct {
 	Status    uint32
 	Location  uint16 // a number that the component gives to a place in its code
 	Flags     uint16 // 1: records before this one are missing; 2: records after it
-	// Params say more: string, ANSIString, int32, int16, int64, []byte or nil each, MaxExtendedParams at most.
+	// Params say more: string, ANSIString, int32, int16, int64, []byte or nil each,
+	// MaxExtendedParams at most.
 	Params []any
 }
 
@@ -67,8 +69,9 @@ var ErrExtended = errors.New("pdu: malformed extended error information")
 
 const serializationHeader = 16
 
-// AppendExtendedErrors appends the encoding of the records, the first of which is the outermost error. It fails for more than
-// MaxExtendedErrors or none, more than MaxExtendedParams, parameters of other types, and strings of more than 32,766 units.
+// AppendExtendedErrors appends the encoding of the records, the first of which is the outermost
+// error. It fails for more than MaxExtendedErrors or none, more than MaxExtendedParams, parameters
+// of other types, and strings of more than 32,766 units.
 func AppendExtendedErrors(dst []byte, records []ExtendedError) ([]byte, error) {
 	if len(records) == 0 || len(records) > MaxExtendedErrors {
 		return dst, fmt.Errorf("pdu: %d records, 1 to %d can be sent", len(records), MaxExtendedErrors)
@@ -193,8 +196,9 @@ func appendExtended(e *ndr.Encoder, records []ExtendedError) error {
 	return nil
 }
 
-// ParseExtendedErrors reads the records. Bytes after them are ignored. It allocates no more than a small multiple of len(b). Any
-// violation of the format is an error for the whole (MS-EERR 2.2.2.2).
+// ParseExtendedErrors reads the records. Bytes after them are ignored. It allocates no more than a
+// small multiple of len(b). Any violation of the format is an error for the whole (MS-EERR
+// 2.2.2.2).
 func ParseExtendedErrors(b []byte) ([]ExtendedError, error) {
 	if len(b) < serializationHeader || b[0] != 1 || b[1]&^0x10 != 0 {
 		return nil, ErrExtended

@@ -16,7 +16,8 @@ func extendedHex(t *testing.T, s string) []byte {
 	return b
 }
 
-// writtenExtended is the example of MS-EERR 3.1, with a short string, by the layout of NDR, field by field.
+// writtenExtended is the example of MS-EERR 3.1, with a short string, by the layout of NDR, field
+// by field.
 const writtenExtended = `
 	01 10 0800 cccccccc
 	48000000 00000000

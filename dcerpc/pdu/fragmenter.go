@@ -27,8 +27,8 @@ type Fragmenter struct {
 	Object    uuid.UUID // of a request whose Flags have ObjectUUID
 	MaxXmit   int       // the largest fragment that the peer takes, in bytes
 
-	// AuthType, AuthLevel and AuthContextID make the sec_trailer, and TokenSize is the length of the
-	// token that follows it in each fragment. TokenSize zero means no trailer.
+	// AuthType, AuthLevel and AuthContextID make the sec_trailer, and TokenSize is the length of
+	// the token that follows it in each fragment. TokenSize zero means no trailer.
 	AuthType      uint8
 	AuthLevel     uint8
 	AuthContextID uint32
@@ -40,7 +40,7 @@ type Fragmenter struct {
 	started bool
 }
 
-// More tells whether there is another fragment. An empty stub makes one.
+// More reports whether there is another fragment. An empty stub makes one.
 func (f *Fragmenter) More() bool { return !f.started || len(f.Stub) > 0 }
 
 // StubSize returns how many bytes of stub a fragment carries at most; it is not positive

@@ -2,8 +2,8 @@ package pdu
 
 import "io"
 
-// framerSize is the first size of a Framer's buffer: room for a fragment of any usual transport (5840
-// bytes on TCP, 4280 on pipes).
+// framerSize is the first size of a Framer's buffer: room for a fragment of any usual transport
+// (5840 bytes on TCP, 4280 on pipes).
 const framerSize = 8 << 10
 
 // A Framer reads PDUs from a stream of bytes. It reads as much as the reader gives, so that
@@ -17,8 +17,8 @@ type Framer struct {
 	grow       func(by int) error
 }
 
-// OnGrow has f called before the buffer grows, with the number of bytes; where it returns an error, the buffer
-// stays, and Next returns the error.
+// OnGrow has f called before the buffer grows, with the number of bytes; where it returns an error,
+// the buffer stays, and Next returns the error.
 func (f *Framer) OnGrow(grow func(by int) error) { f.grow = grow }
 
 // Size returns the size of the buffer in bytes.
@@ -33,12 +33,12 @@ func NewFramer(r io.Reader, limit int) *Framer {
 	return &Framer{r: r, buf: make([]byte, min(framerSize, limit+HeaderSize)), max: limit}
 }
 
-// Next returns the next PDU: its header, not checked, and all of its bytes, header included. The bytes may
-// be changed in place and are valid until the next call.
+// Next returns the next PDU: its header, not checked, and all of its bytes, header included. The
+// bytes may be changed in place and are valid until the next call.
 //
 // At the end of the stream it returns io.EOF between two PDUs, and io.ErrUnexpectedEOF inside one.
-// Where frag_length is below 16 or over the maximum, it returns the header and an *Error
-// with ErrFragLength; the stream can then not be read further, and the same error comes again. Errors of
+// Where frag_length is below 16 or over the maximum, it returns the header and an *Error with
+// ErrFragLength; the stream can then not be read further, and the same error comes again. Errors of
 // the reader are returned as they are.
 //
 // The buffer grows with the bytes that come, not with the length that a header announces: at most

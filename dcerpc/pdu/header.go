@@ -13,8 +13,8 @@ const MaxFragment = 0xFFFF
 //	 8 frag_length, 2 bytes | auth_length, 2 bytes
 //	12 call_id, 4 bytes
 //
-// ParseHeader fills in all of it. The AppendBinary of a PDU uses Flags, DataRep and CallID alone; version, type
-// and lengths come of the PDU.
+// ParseHeader fills in all of it. The AppendBinary of a PDU uses Flags, DataRep and CallID alone;
+// version, type and lengths come of the PDU.
 type Header struct {
 	Major, Minor uint8
 	Type         Type
@@ -45,8 +45,9 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Check tells whether the rest of the PDU can be understood: ErrVersion, ErrDataRep,
-// ErrFragLength (below 16), in this order. Types and lengths that depend on the type are not its matter.
+// Check reports whether the rest of the PDU can be understood: ErrVersion, ErrDataRep,
+// ErrFragLength (below 16), in this order. Types and lengths that depend on the type are not its
+// matter.
 func (h *Header) Check() error {
 	switch {
 	case h.Major != 5 || h.Minor != 0:
@@ -59,9 +60,9 @@ func (h *Header) Check() error {
 	return nil
 }
 
-// AuthOffset returns where the sec_trailer begins, counted from the start of the PDU, and
-// whether there is one with room for it after the header. Windows requires the offset to be a multiple of 4;
-// parsing does not.
+// AuthOffset returns where the sec_trailer begins, counted from the start of the PDU, and whether
+// there is one with room for it after the header. Windows requires the offset to be a multiple of
+// 4; parsing does not.
 func (h *Header) AuthOffset() (int, bool) {
 	off := int(h.FragLength) - int(h.AuthLength) - AuthTrailerSize
 	if h.AuthLength == 0 || off < HeaderSize {

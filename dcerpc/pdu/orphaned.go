@@ -1,6 +1,7 @@
 package pdu
 
-// Orphaned tells a server that the client has lost interest in the call of its CallID (C706 12.6.4.8).
+// Orphaned tells a server that the client has lost interest in the call of its CallID (C706
+// 12.6.4.8).
 type Orphaned struct {
 	Header
 	Auth Auth // whatever follows the header, in Padding where it is no trailer

@@ -70,7 +70,8 @@ func TestCapturedPDUs(t *testing.T) {
 	require.Equal(t, 37, bigEndian)
 }
 
-// A sample is one PDU with its bytes. Every kind has a table of them, which also seeds its fuzz target.
+// A sample is one PDU with its bytes. Every kind has a table of them, which also seeds its fuzz
+// target.
 type sample struct {
 	name string
 	pdu  PDU // as Parse gives it
@@ -90,7 +91,8 @@ func testSamples(t *testing.T, samples []sample) {
 			require.Equal(t, "before", string(out[:6]))
 			require.Equal(t, b, out[6:])
 
-			// What follows a PDU is not part of it; what is missing makes it short, wherever that is.
+			// What follows a PDU is not part of it; what is missing makes it short, wherever that
+			// is.
 			got, err = Parse(append(b[:len(b):len(b)], "after"...))
 			require.NoError(t, err)
 			require.Equal(t, s.pdu, got)
@@ -103,7 +105,7 @@ func testSamples(t *testing.T, samples []sample) {
 }
 
 // testTruncated cuts the PDU off at every length and corrects frag_length: all lengths below body
-// have to be refused with ErrBody, or with ErrAuth where there is a trailer.
+// must be refused with ErrBody, or with ErrAuth where there is a trailer.
 func testTruncated(t *testing.T, s string, body int) {
 	b := unhex(t, s)
 	for n := HeaderSize; n < body; n++ {
@@ -167,7 +169,8 @@ func testRandom(t *testing.T, gen func(*rapid.T) PDU) {
 	})
 }
 
-// canonical returns p without what AppendBinary computes and without the difference of nil and empty.
+// canonical returns p without what AppendBinary computes and without the difference of nil and
+// empty.
 func canonical(p PDU) any {
 	v := reflect.New(reflect.TypeOf(p).Elem()).Elem()
 	v.Set(reflect.ValueOf(p).Elem())
@@ -312,7 +315,8 @@ func TestMemory(t *testing.T) {
 
 var sink any
 
-// allocated returns how many bytes f allocates; the least of some runs, because others may allocate too.
+// allocated returns how many bytes f allocates; the least of some runs, because others may allocate
+// too.
 func allocated(f func()) uint64 {
 	least := ^uint64(0)
 	for range 3 {

@@ -6,8 +6,8 @@ const (
 	DefaultMaxFragments = 1 << 16
 )
 
-// A Reassembler puts the fragments of one call at a time together, in one direction: requests or responses. A
-// peer that interleaves the fragments of several calls needs one for each.
+// A Reassembler puts the fragments of one call at a time together, in one direction: requests or
+// responses. A peer that interleaves the fragments of several calls needs one for each.
 //
 // The zero value is ready to use.
 type Reassembler struct {
@@ -40,16 +40,16 @@ func (p *Response) Fragment() Fragment {
 }
 
 // Add takes the next fragment. When it is the last one of its call, Add returns the whole stub and
-// true. The stub of a call of one fragment is that fragment's own; any other is the Reassembler's and
-// valid until the next Add or Reset.
+// true. The stub of a call of one fragment is that fragment's own; any other is the Reassembler's
+// and valid until the next Add or Reset.
 //
 // The problems are, with the call that was underway left as it was:
 //
-//   - ErrSequence: a first fragment while a call is underway, one of another call, or one that is not
-//     first while none is (Pending tells them apart)
+//   - ErrSequence: a first fragment while a call is underway, one of another call, or one that is
+//     not first while none is (Pending tells them apart)
 //   - ErrChanged: the type or data representation of the call has changed
-//   - ErrTooLarge: the stub with this fragment, or with the alloc_hint of a fragment that is not the last, is
-//     over MaxStub, or there are too many fragments
+//   - ErrTooLarge: the stub with this fragment, or with the alloc_hint of a fragment that is not
+//     the last, is over MaxStub, or there are too many fragments
 //
 // alloc_hint is used for nothing else. Memory grows with the bytes that come.
 func (r *Reassembler) Add(f Fragment) (stub []byte, done bool, err error) {
@@ -113,8 +113,8 @@ func (r *Reassembler) Pending() (Fragment, bool) {
 	return r.first, true
 }
 
-// Reset forgets the call that is underway and builds the next stub in buf, so that whoever has taken the
-// last one may keep it. buf may be nil.
+// Reset forgets the call that is underway and builds the next stub in buf, so that whoever has
+// taken the last one may keep it. buf may be nil.
 func (r *Reassembler) Reset(buf []byte) {
 	r.first, r.busy, r.count = Fragment{}, false, 0
 	r.stub = buf[:0]

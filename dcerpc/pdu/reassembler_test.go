@@ -121,7 +121,8 @@ func TestReassemblerMemory(t *testing.T) {
 	require.LessOrEqual(t, got, uint64(8*10000+100*1000), "require itself allocates a little")
 }
 
-// FuzzReassembler plays a program of fragments, five bytes each, against a model that keeps every stub.
+// FuzzReassembler plays a program of fragments, five bytes each, against a model that keeps every
+// stub.
 func FuzzReassembler(f *testing.F) {
 	f.Add([]byte{1, 3, 5, 0, 0, 1, 1, 9, 0, 0, 1, 2, 9, 0, 0})
 	f.Add([]byte{1, 1, 5, 0, 0, 2, 1, 9, 0, 0, 1, 0, 90, 0, 0, 1, 2, 3, 0, 1})

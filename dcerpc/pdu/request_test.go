@@ -87,8 +87,8 @@ func TestRequestTooLong(t *testing.T) {
 	require.ErrorIs(t, err, ErrFragLength)
 }
 
-// TestAliases pins down that a parsed PDU is a view: what is unsealed in place is there to be read, and
-// appending to one of its slices spoils nothing after it.
+// TestAliases pins down that a parsed PDU is a view: what is unsealed in place is there to be read,
+// and appending to one of its slices spoils nothing after it.
 func TestAliases(t *testing.T) {
 	b := unhex(t, requestSamples()[2].hex)
 	p, err := ParseRequest(b)

@@ -30,7 +30,8 @@ func NDR20() SyntaxID {
 	}
 }
 
-// NDR64 returns the transfer syntax NDR64, 71710533-beba-4937-8319-b5dbef9ccc36 v1.0 (MS-RPCE 3.3.1.1).
+// NDR64 returns the transfer syntax NDR64, 71710533-beba-4937-8319-b5dbef9ccc36 v1.0 (MS-RPCE
+// 3.3.1.1).
 func NDR64() SyntaxID {
 	return SyntaxID{
 		UUID: uuid.UUID{
@@ -71,7 +72,8 @@ func (w *writer) syntaxID(s SyntaxID) {
 }
 
 // Features is the bitmask of bind-time feature negotiation (MS-RPCE 3.3.1.5.3): what a client
-// offers in the transfer syntax of a context of its own, and a server grants in the reason of a NegotiateAck.
+// offers in the transfer syntax of a context of its own, and a server grants in the reason of a
+// NegotiateAck.
 type Features uint64
 
 // The features.

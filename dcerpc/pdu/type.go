@@ -23,7 +23,7 @@ const (
 	TypeRTS              Type = 20
 )
 
-// Known tells whether t is one of the connection-oriented types above.
+// Known reports whether t is one of the connection-oriented types above.
 func (t Type) Known() bool {
 	return t.name() != ""
 }
@@ -84,5 +84,5 @@ const (
 	ObjectUUID        Flags = 0x80 // in a request: an object UUID follows the opnum
 )
 
-// Has tells whether all of the bits in f are set.
+// Has reports whether all of the bits in f are set.
 func (fl Flags) Has(f Flags) bool { return fl&f == f }

@@ -46,9 +46,9 @@ func verifySignature() []byte {
 	return []byte{0x8a, 0xe3, 0x13, 0x71, 0x02, 0xf4, 0x36, 0x71}
 }
 
-// CutVerificationTrailer looks for a trailer at the end of a whole, unsealed stub and returns the stub
-// before it, the padding to a multiple of 4 included. Where there is none that can be read it returns
-// the stub as it came, and false: such bytes belong to the stub. The values alias stub. It
+// CutVerificationTrailer looks for a trailer at the end of a whole, unsealed stub and returns the
+// stub before it, the padding to a multiple of 4 included. Where there is none that can be read it
+// returns the stub as it came, and false: such bytes belong to the stub. The values alias stub. It
 // allocates only where it finds a signature.
 func CutVerificationTrailer(stub []byte) ([]byte, VerificationTrailer, bool) {
 	signature := verifySignature()
@@ -67,8 +67,8 @@ func CutVerificationTrailer(stub []byte) ([]byte, VerificationTrailer, bool) {
 	}
 }
 
-// countVerification returns the number of commands after a signature, or 0 where they cannot be read or do
-// not end close enough to the end of b.
+// countVerification returns the number of commands after a signature, or 0 where they cannot be
+// read or do not end close enough to the end of b.
 func countVerification(b []byte) int {
 	for n := 1; ; n++ {
 		c, rest, end := cutCommand(b)
@@ -111,7 +111,7 @@ func cutCommand(b []byte) (c VerificationCommand, rest []byte, end bool) {
 	return c, b[size:], command&verifyEnd != 0
 }
 
-// sized tells whether the value of a known command has the length that it must have.
+// sized reports whether the value of a known command has the length that it must have.
 func (c *VerificationCommand) sized() bool {
 	switch c.ID {
 	case VerifyBitmask1:
@@ -156,9 +156,9 @@ func header2Value(req *Request) []byte {
 	return w.b
 }
 
-// AppendBinary appends the trailer to a stub that begins at dst[start], after zeros up to a multiple of 4. It
-// fails with ErrCount where there is no command, or a value of more than 65535 bytes; dst is then
-// returned as it was.
+// AppendBinary appends the trailer to a stub that begins at dst[start], after zeros up to a
+// multiple of 4. It fails with ErrCount where there is no command, or a value of more than 65535
+// bytes; dst is then returned as it was.
 func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error) {
 	if len(v) == 0 {
 		return dst, fail(ErrCount, TypeRequest, "no verification command")
@@ -183,10 +183,10 @@ func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error)
 	return b, nil
 }
 
-// Verify compares the trailer with the first fragment of the request that it came with, the syntaxes of
-// its presentation context, and whether header signing was negotiated. It fails with ErrVerification
-// where one of them is another, and where a command that must be processed is unknown. Other unknown
-// commands are ignored.
+// Verify compares the trailer with the first fragment of the request that it came with, the
+// syntaxes of its presentation context, and whether header signing was negotiated. It fails with
+// ErrVerification where one of them is another, and where a command that must be processed is
+// unknown. Other unknown commands are ignored.
 func (v VerificationTrailer) Verify(req *Request, abstract, transfer SyntaxID, headerSigning bool) error {
 	for _, c := range v {
 		ok := !c.MustProcess

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/rpctest"
 )
 
-// A server of which nothing is known but its port is tested by the management interface, which every
-// server has.
+// A server of which nothing is known but its port is tested by the management interface, which
+// every server has.
 func ExampleRunAll() {
 	srv := new(dcerpc.Server) // in place of the server under test
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// clientTime is how often it is looked whether the clients of open handles are there. One that is not has
-// to be missing twice.
+// clientTime is how often it is looked whether the clients of open handles are there. One that is
+// not has to be missing twice.
 const clientTime = time.Second
 
-// clients ends the handles of clients that are gone. Samba 4.17 closes a handle when its client's connection
-// ends; 4.22 does so only when the server behind the handle has answered, so that the end of a client would
-// not cancel its call.
+// clients ends the handles of clients that are gone. Samba 4.17 closes a handle when its client's
+// connection ends; 4.22 does so only when the server behind the handle has answered, so that the
+// end of a client would not cancel its call.
 type clients struct {
 	log *slog.Logger
 
@@ -38,8 +38,8 @@ type client struct {
 	missing bool      // when it was looked for last
 }
 
-// watch begins to watch the client of a handle, as long as the handle is open. A client whose connection
-// the kernel does not know from the start is not watched: who knows what connects it.
+// watch begins to watch the client of a handle, as long as the handle is open. A client whose
+// connection the kernel does not know from the start is not watched: who knows what connects it.
 func (w *clients) watch(c *conn, smbd int32) {
 	if c.channel == (channel{}) {
 		return
@@ -152,8 +152,8 @@ func (cl *client) gone() bool {
 	return gone
 }
 
-// another returns a connection of the client that is open: with SMB's multichannel all connections of a client end up in one
-// process of smbd's, which serves that client alone.
+// another returns a connection of the client that is open: with SMB's multichannel all connections
+// of a client end up in one process of smbd's, which serves that client alone.
 func (cl *client) another() (s tcpSocket, ok bool, err error) {
 	own, err := sockets(cl.smbd)
 	if err != nil {

@@ -169,8 +169,8 @@ func TestDiagAnswers(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestClientOfSeveralConnections goes by the rule of multichannel: a client is there as long as smbd's process for it
-// has a connection.
+// TestClientOfSeveralConnections goes by the rule of multichannel: a client is there as long as
+// smbd's process for it has a connection.
 func TestClientOfSeveralConnections(t *testing.T) {
 	d := openOwnDiag(t)
 	connect := smbPort(t)
@@ -192,7 +192,8 @@ func TestClientOfSeveralConnections(t *testing.T) {
 	require.False(t, cl.gone())
 	require.True(t, cl.gone())
 
-	// Another process has the connections: nothing is known of a client whose process cannot be seen.
+	// Another process has the connections: nothing is known of a client whose process cannot be
+	// seen.
 	fourth := connect()
 	socket, err = d.find(fourth.channel(), anyCookie)
 	require.NoError(t, err)
@@ -203,7 +204,8 @@ func TestClientOfSeveralConnections(t *testing.T) {
 	}
 }
 
-// TestClientGone has a client go while smbd keeps the handle open, as Samba 4.22 does while a call waits.
+// TestClientGone has a client go while smbd keeps the handle open, as Samba 4.22 does while a call
+// waits.
 func TestClientGone(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, p tcpPair){
 		"smbd has closed": func(t *testing.T, p tcpPair) { p.close(t) },
@@ -229,7 +231,8 @@ func TestClientGone(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "a", string(b[:n]))
 
-			// This process is smbd's for both clients. It keeps the connection that the hand-over does not name.
+			// This process is smbd's for both clients. It keeps the connection that the hand-over
+			// does not name.
 			require.NoError(t, staying.smbd.Close())
 			begun := time.Now()
 			leave(t, leaving)

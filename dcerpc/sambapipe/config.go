@@ -10,22 +10,25 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
-// A Config says which pipe is served, and where. A nil Config is the zero Config, for FssagentRpc on Debian's paths.
+// A Config says which pipe is served, and where. A nil Config is the zero Config, for FssagentRpc
+// on Debian's paths.
 type Config struct {
-	// Dir is Samba's "ncalrpc dir" ("testparm -s --parameter-name='ncalrpc dir'"), in whose subdirectory np smbd looks for pipes'
-	// sockets. Empty means /run/samba/ncalrpc.
+	// Dir is Samba's "ncalrpc dir" ("testparm -s --parameter-name='ncalrpc dir'"), in whose
+	// subdirectory np smbd looks for pipes' sockets. Empty means /run/samba/ncalrpc.
 	Dir string
-	// Pipe is the name of the pipe, without \pipe\. Empty means FssagentRpc, MS-FSRVP's (MS-FSRVP 2.1).
+	// Pipe is the name of the pipe, without \pipe\. Empty means FssagentRpc, MS-FSRVP's (MS-FSRVP
+	// 2.1).
 	Pipe string
-	// LibexecDirs are where rpcd_fsrvp is looked for, to warn of it. Nil means the places where distributions and Samba itself
-	// install it; an empty slice, nowhere.
+	// LibexecDirs are where rpcd_fsrvp is looked for, to warn of it. Nil means the places where
+	// distributions and Samba itself install it; an empty slice, nowhere.
 	LibexecDirs []string
 	// Logger gets warnings: of a rival for the pipe, of a socket that had to be taken back, of
 	// connections that were refused. Nil means none.
 	Logger *slog.Logger
 }
 
-// defaultLibexecDirs are those of Debian and Arch, Ubuntu, Fedora, SUSE, Alpine and Samba's own build.
+// defaultLibexecDirs are those of Debian and Arch, Ubuntu, Fedora, SUSE, Alpine and Samba's own
+// build.
 var defaultLibexecDirs = []string{
 	"/usr/libexec/samba",
 	"/usr/lib/samba",
@@ -56,7 +59,8 @@ func (c *Config) filled() Config {
 	return f
 }
 
-// rivals returns the executables with which samba-dcerpcd would serve FssagentRpc: it runs whatever is called rpcd_*.
+// rivals returns the executables with which samba-dcerpcd would serve FssagentRpc: it runs whatever
+// is called rpcd_*.
 func rivals(dirs []string) []string {
 	var found []string
 	for _, dir := range dirs {

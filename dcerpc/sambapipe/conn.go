@@ -83,8 +83,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// end has the client's side of the connection end here, as if smbd had closed it. What is written still
-// goes to smbd.
+// end has the client's side of the connection end here, as if smbd had closed it. What is written
+// still goes to smbd.
 func (c *conn) end() {
 	if half, ok := c.Conn.(interface{ CloseRead() error }); ok && half.CloseRead() == nil {
 		return

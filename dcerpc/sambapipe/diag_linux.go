@@ -23,8 +23,8 @@ type tcpSocket struct {
 // anyCookie stands for any socket (INET_DIAG_NOCOOKIE).
 var anyCookie = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
 
-// stateEstablished is TCP_ESTABLISHED. In every other state one of the ends has said, or has been found,
-// to be gone; smbd ends a connection whose client sends no more.
+// stateEstablished is TCP_ESTABLISHED. In every other state one of the ends has said, or has been
+// found, to be gone; smbd ends a connection whose client sends no more.
 const stateEstablished = 1
 
 // Of linux/sock_diag.h and linux/inet_diag.h.
@@ -36,9 +36,9 @@ const (
 
 var errNoSocket = errors.New("no such socket")
 
-// A diag asks the kernel for the TCP sockets of a network namespace (sock_diag(7)). A look-up of one socket
-// by its addresses and cookie is exact, which /proc/net/tcp is not: lines of it can be missed while other
-// sockets come and go. A diag may be used by several goroutines at once.
+// A diag asks the kernel for the TCP sockets of a network namespace (sock_diag(7)). A look-up of
+// one socket by its addresses and cookie is exact, which /proc/net/tcp is not: lines of it can be
+// missed while other sockets come and go. A diag may be used by several goroutines at once.
 type diag struct {
 	mu  sync.Mutex
 	fd  int // -1: closed
@@ -114,8 +114,8 @@ func (d *diag) close() {
 	}
 }
 
-// find returns the socket of a channel, which may be in any state. If the cookie is not that of the socket, or
-// there is none, the error is errNoSocket.
+// find returns the socket of a channel, which may be in any state. If the cookie is not that of the
+// socket, or there is none, the error is errNoSocket.
 func (d *diag) find(c channel, cookie [8]byte) (tcpSocket, error) {
 	var found tcpSocket
 	err := d.ask(appendRequest(nil, c, cookie, 0), false, func(s tcpSocket) { found = s })

@@ -19,8 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 )
 
-// An agent behind the smbd of a NAS, in place of Samba's own: it copies Samba's shares by whatever their file systems offer, and exposes the
-// copies as shares of Samba.
+// An agent behind the smbd of a NAS, in place of Samba's own: it copies Samba's shares by whatever
+// their file systems offer, and exposes the copies as shares of Samba.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -47,7 +47,8 @@ func Example() {
 		log.Fatal(err)
 	}
 	server := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{kerberos}}
-	// As with Samba's own agent, a client that SMB has authenticated may do without security of RPC's.
+	// As with Samba's own agent, a client that SMB has authenticated may do without security of
+	// RPC's.
 	fsrvp.Register(server, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: true})
 	l, err := sambapipe.Listen(&sambapipe.Config{Logger: slog.Default()})
 	if err != nil {

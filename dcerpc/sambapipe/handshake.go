@@ -12,13 +12,15 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// maxRequest is the longest hand-over that is read: a token of 30,000 groups. Samba itself allows 16 MiB.
+// maxRequest is the longest hand-over that is read: a token of 30,000 groups. Samba itself allows
+// 16 MiB.
 const maxRequest = 1 << 20
 
 // errProbe is a connection that was closed before anything was said.
 var errProbe = errors.New("sambapipe: closed without a hand-over")
 
-// unexpected turns an end of the stream that comes in the middle of something into io.ErrUnexpectedEOF.
+// unexpected turns an end of the stream that comes in the middle of something into
+// io.ErrUnexpectedEOF.
 func unexpected(err error, missing int) error {
 	if errors.Is(err, io.EOF) && missing > 0 {
 		return io.ErrUnexpectedEOF
@@ -26,8 +28,9 @@ func unexpected(err error, missing int) error {
 	return err
 }
 
-// handshake reads the hand-over and answers it. Whatever the hand-over says, smbd is told that the pipe is open, for a failure would make it start
-// samba-dcerpcd; what could not be accepted is in the session's Refuse. An error means that there is nobody to talk to.
+// handshake reads the hand-over and answers it. Whatever the hand-over says, smbd is told that the
+// pipe is open, for a failure would make it start samba-dcerpcd; what could not be accepted is in
+// the session's Refuse. An error means that there is nobody to talk to.
 func handshake(c net.Conn, endpoint string) (*conn, error) {
 	r := bufio.NewReaderSize(c, 4096+2*headSize)
 	b, err := readRequest(r)
@@ -51,7 +54,8 @@ func handshake(c net.Conn, endpoint string) (*conn, error) {
 	return out, nil
 }
 
-// readRequest reads one length-prefixed request. With an error it returns the request's head, if there was one.
+// readRequest reads one length-prefixed request. With an error it returns the request's head, if
+// there was one.
 func readRequest(r *bufio.Reader) ([]byte, error) {
 	head, err := r.Peek(4)
 	if errors.Is(err, io.EOF) && len(head) == 0 {

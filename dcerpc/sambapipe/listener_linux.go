@@ -14,7 +14,8 @@ import (
 const handshakeTime = 10 * time.Second
 
 // A Listener is a net.Listener of the handles that SMB clients open on a pipe. What it accepts are
-// dcerpc.SessionConns, with the hand-over behind them. Its methods may be called by several goroutines at once.
+// dcerpc.SessionConns, with the hand-over behind them. Its methods may be called by several
+// goroutines at once.
 type Listener struct {
 	cfg   Config
 	sock  *socket
@@ -31,11 +32,12 @@ type Listener struct {
 	closeErr error
 }
 
-// Listen makes the pipe's socket and serves hand-overs until Close. Directories that are missing are made with the modes that
-// smbd demands: Config.Dir 0755, np in it 0700, owned by this process's user, who has to be root if smbd is.
+// Listen makes the pipe's socket and serves hand-overs until Close. Directories that are missing
+// are made with the modes that smbd demands: Config.Dir 0755, np in it 0700, owned by this
+// process's user, who must be root if smbd is.
 //
-// Errors: another Listener has the pipe, in this or another process (os.ErrExist); a directory cannot be made, or has another
-// mode or owner than smbd demands; the socket cannot be made.
+// Errors: another Listener has the pipe, in this or another process (os.ErrExist); a directory
+// cannot be made, or has another mode or owner than smbd demands; the socket cannot be made.
 //
 // An smbd that was started with a pipe of the same name of its own is displaced.
 func Listen(cfg *Config) (*Listener, error) { return listen(cfg, 0) }
@@ -55,8 +57,8 @@ func listen(cfg *Config, uid uint32) (*Listener, error) {
 	return l, nil
 }
 
-// Accept waits for the next handle that a client opens on the pipe. After Close it returns an error that
-// matches net.ErrClosed.
+// Accept waits for the next handle that a client opens on the pipe. After Close it returns an error
+// that matches net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
@@ -69,8 +71,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr is the socket's address.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.sock.path, Net: "unix"} }
 
-// Close removes the socket, unless another server has taken it over, and ends Accept and unfinished hand-overs. Connections that were accepted
-// stay open.
+// Close removes the socket, unless another server has taken it over, and ends Accept and unfinished
+// hand-overs. Connections that were accepted stay open.
 func (l *Listener) Close() error {
 	l.closing.Do(func() {
 		l.stop()
@@ -80,7 +82,8 @@ func (l *Listener) Close() error {
 	return l.closeErr
 }
 
-// serve takes one connection through its hand-over, at once: the client's whole SMB connection waits for it.
+// serve takes one connection through its hand-over, at once: the client's whole SMB connection
+// waits for it.
 func (l *Listener) serve(c *net.UnixConn) {
 	defer context.AfterFunc(l.ctx, func() { c.Close() })()
 	out, err := l.open(c)

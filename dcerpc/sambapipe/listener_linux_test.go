@@ -197,7 +197,8 @@ func TestPeerCredentials(t *testing.T) {
 	log.wait(t, "not smbd's user")
 }
 
-// TestStalled shows that a hand-over that does not come keeps no other waiting, and that Close ends it.
+// TestStalled shows that a hand-over that does not come keeps no other waiting, and that Close ends
+// it.
 func TestStalled(t *testing.T) {
 	l, _, _ := start(t)
 	stalled, err := net.Dial("unix", l.Addr().String())

@@ -9,7 +9,8 @@ import (
 	"runtime"
 )
 
-// A Listener is a net.Listener of the handles that SMB clients open on a pipe. There are none but on Linux.
+// A Listener is a net.Listener of the handles that SMB clients open on a pipe. There are none but
+// on Linux.
 type Listener struct{ net.Listener }
 
 // Listen fails on this system: the hand-over is known on Linux alone.

@@ -79,7 +79,8 @@ type unixUserInfo struct {
 	unixName, sanitizedUsername ndr.NullString
 }
 
-// parseRequest reads a request with its length prefix, and nothing after it. Alignment counts from the prefix.
+// parseRequest reads a request with its length prefix, and nothing after it. Alignment counts from
+// the prefix.
 func parseRequest(b []byte) (*request, error) {
 	if len(b) < headSize || string(b[4:8]) != magic {
 		return nil, errors.New("sambapipe: not a hand-over: no NPAM")
@@ -95,7 +96,8 @@ func parseRequest(b []byte) (*request, error) {
 	case 4:
 		return parseLayout(b, level, false)
 	case 5:
-		// Two layouts have the same number; the end of a request, and its counts, tell which one it is.
+		// Two layouts have the same number; the end of a request, and its counts, tell which one it
+		// is.
 		r, err := parseLayout(b, level, true)
 		if err == nil {
 			return r, nil
@@ -199,15 +201,15 @@ func (t *securityToken) decode(d *ndr.Decoder, level uint32) {
 	none := zeros(d, 3) // the numbers of local, user and device claims
 	n = d.Uint32()
 	if !zeros(d, 3) || !none { // the same again, in front of the empty arrays
-		// Their values stand between the token and what follows it, where only who understands all of them
-		// finds the end. Domain controllers' tokens have claims; a file server's have none.
+		// Their values stand between the token and what follows it, where only who understands all
+		// of them finds the end. Domain controllers' tokens have claims; a file server's have none.
 		d.Fail("claims", "are not supported")
 	}
 	t.deviceSIDs = decodeSIDs(d, n)
 	t.evaluateClaims = d.Uint16()
 }
 
-// zeros reads n words and tells whether all of them are zero.
+// zeros reads n words and reports whether all of them are zero.
 func zeros(d *ndr.Decoder, n int) bool {
 	zero := true
 	for range n {
@@ -249,7 +251,8 @@ func (u *userInfo) decode(d *ndr.Decoder, level uint32) {
 	u.logonCount = d.Uint16()
 	u.badPasswords = d.Uint16()
 	u.accountFlags = d.Uint32()
-	// One octet up to Samba 4.18, four from 4.19 on, which has level 7 too; what follows is aligned to 4 in both.
+	// One octet up to Samba 4.18, four from 4.19 on, which has level 7 too; what follows is aligned
+	// to 4 in both.
 	if level < 8 {
 		u.flags = uint32(d.Uint8())
 	} else {
@@ -288,7 +291,8 @@ func decodeSIDs(d *ndr.Decoder, n uint32) []dcerpc.SID {
 	}
 	sids := make([]dcerpc.SID, 0, count)
 	for range count {
-		// dom_sid: | revision 1 | n | authority, 6 bytes | n subauthorities, aligned to 4 as a whole |
+		// dom_sid: | revision 1 | n | authority, 6 bytes | n subauthorities, aligned to 4 as a
+		// whole |
 		d.Align(4)
 		head := d.Raw(8)
 		if head == nil {
@@ -305,8 +309,8 @@ func decodeSIDs(d *ndr.Decoder, n uint32) []dcerpc.SID {
 	return sids
 }
 
-// reply is named_pipe_auth_rep, which smbd takes for a pipe that is open, in message mode. Of its fields smbd looks at the level, which has to be
-// that of the request, and at the type of the file.
+// reply is named_pipe_auth_rep, which smbd takes for a pipe that is open, in message mode. Of its
+// fields smbd looks at the level, which must be that of the request, and at the type of the file.
 //
 //	| 32, uint32 big-endian | "NPAM" | level | level | file type 2, message mode | device state | pad 4 | allocation size, 8 | status 0 |
 func reply(level uint32) []byte {

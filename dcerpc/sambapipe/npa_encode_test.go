@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// encode does what smbd does: the encoder that parseRequest's tests make hand-overs of every level with.
-// That it writes what Samba does is shown by real hand-overs, which it reproduces.
+// encode does what smbd does: the encoder that parseRequest's tests make hand-overs of every level
+// with. That it writes what Samba does is shown by real hand-overs, which it reproduces.
 func (r *request) encode() []byte {
 	e := ndr.NewEncoder(nil, ndr.NDR20)
 	e.Raw([]byte{0, 0, 0, 0, 'N', 'P', 'A', 'M'})

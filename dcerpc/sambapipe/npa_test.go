@@ -93,7 +93,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsEncode shows that the tests' own encoder writes what Samba's does, whatever Samba's has put into it.
+// TestVectorsEncode shows that the tests' own encoder writes what Samba's does, whatever Samba's
+// has put into it.
 func TestVectorsEncode(t *testing.T) {
 	for _, name := range vectorNames(t) {
 		b := vector(t, name)
@@ -116,7 +117,8 @@ func requestOf(tb testing.TB, level uint32, ticketType bool) *request {
 	return r
 }
 
-// TestLevels takes the same caller through every level and layout, at every alignment of what follows the session key.
+// TestLevels takes the same caller through every level and layout, at every alignment of what
+// follows the session key.
 func TestLevels(t *testing.T) {
 	want := requestOf(t, 7, true).sessionOf()
 	for _, tt := range []struct {
@@ -237,7 +239,8 @@ func TestCounts(t *testing.T) {
 // TestClaims refuses tokens with claims of any kind, and says so.
 func TestClaims(t *testing.T) {
 	r := requestOf(t, 8, true)
-	// The numbers of local, user, device claims and device SIDs stand after the rights, which are unlike anything else here.
+	// The numbers of local, user, device claims and device SIDs stand after the rights, which are
+	// unlike anything else here.
 	r.session.token.rights = 0x5a5a1234
 	b := r.encode()
 	at := strings.Index(string(b), "\x34\x12\x5a\x5a") + 4

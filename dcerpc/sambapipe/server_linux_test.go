@@ -24,7 +24,8 @@ func (peerHandler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	return nil
 }
 
-// TestServer has a dcerpc.Server behind the Listener: it knows the callers that smbd vouches for, and refuses the others at their bind.
+// TestServer has a dcerpc.Server behind the Listener: it knows the callers that smbd vouches for,
+// and refuses the others at their bind.
 func TestServer(t *testing.T) {
 	iface := dcerpc.SyntaxID{UUID: [16]byte{1, 2, 3}, Major: 1}
 	srv := &dcerpc.Server{Logger: slog.New(slog.DiscardHandler)}

@@ -13,9 +13,11 @@ import (
 // maxFragment is the limit of a fragment on a named pipe, as Windows has it.
 const maxFragment = 4280
 
-// SIDs that smbd puts into a token to tell something else than a group (Samba's libcli/security/dom_sid.h).
+// SIDs that smbd puts into a token to tell something else than a group (Samba's
+// libcli/security/dom_sid.h).
 const (
-	// prefixEncrypted is followed by the dialect, by how the SMB session is encrypted (2: all of it), and by the cipher.
+	// prefixEncrypted is followed by the dialect, by how the SMB session is encrypted (2: all of
+	// it), and by the cipher.
 	prefixEncrypted = "S-1-22-1397571891-"
 	// prefixFlags is followed by flags for other servers of Samba's.
 	prefixFlags = "S-1-22-2041152804-"
@@ -57,7 +59,7 @@ func (r *request) sessionOf() dcerpc.Session {
 	}
 }
 
-// sessionEncrypted reads "dialect-mode-cipher". Everything has to be encrypted, by SMB 3 or later.
+// sessionEncrypted reads "dialect-mode-cipher". Everything must be encrypted, by SMB 3 or later.
 func sessionEncrypted(s string) bool {
 	f := strings.Split(s, "-")
 	if len(f) != 3 {

@@ -21,10 +21,11 @@ const (
 	checkTime = 2 * time.Second
 	// retakeTime is the least between two times of taking the socket back.
 	retakeTime = 50 * time.Millisecond
-	// missingTime is how long the socket has to be missing before there is a new one: samba-dcerpcd removes it and makes its own, and
-	// if it cannot do that, it may serve no pipe at all.
+	// missingTime is how long the socket must be missing before there is a new one: samba-dcerpcd
+	// removes it and makes its own, and if it cannot do that, it may serve no pipe at all.
 	missingTime = 300 * time.Millisecond
-	// drainTime is how long a socket that was displaced goes on, for those that have connected before.
+	// drainTime is how long a socket that was displaced goes on, for those that have connected
+	// before.
 	drainTime = 100 * time.Millisecond
 )
 
@@ -43,8 +44,8 @@ type socket struct {
 	mine os.FileInfo       // tells l's file from others'
 }
 
-// openSocket makes the socket, hands connections over to serve, each in a goroutine that wg counts, and keeps the
-// socket in its place.
+// openSocket makes the socket, hands connections over to serve, each in a goroutine that wg counts,
+// and keeps the socket in its place.
 func openSocket(cfg *Config, serve func(*net.UnixConn), wg *sync.WaitGroup) (_ *socket, err error) {
 	name := strings.ToLower(cfg.Pipe) // as smbd does
 	if name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
@@ -100,8 +101,8 @@ func (s *socket) release() error {
 	return errors.Join(errs...)
 }
 
-// makeDirs makes the directories, and looks whether smbd will have them: with another mode or owner of np it does not start,
-// and one that runs loses all pipes.
+// makeDirs makes the directories, and looks whether smbd will have them: with another mode or owner
+// of np it does not start, and one that runs loses all pipes.
 func (s *socket) makeDirs() error {
 	np := filepath.Dir(s.path)
 	if err := os.MkdirAll(filepath.Dir(np), 0o755); err != nil {
@@ -168,7 +169,8 @@ func (s *socket) bind() error {
 	return nil
 }
 
-// drain ends a socket that nobody can connect to any more, but not before those are served that had connected to it.
+// drain ends a socket that nobody can connect to any more, but not before those are served that had
+// connected to it.
 func drain(l *net.UnixListener) {
 	if l.SetDeadline(time.Now().Add(drainTime)) != nil {
 		l.Close()
@@ -196,7 +198,7 @@ func (s *socket) accept(l *net.UnixListener) {
 	}
 }
 
-// whose tells whether the path leads to our socket, and whether to any at all.
+// whose reports whether the path leads to our socket, and whether to any at all.
 func (s *socket) whose() (mine, missing bool) {
 	fi, err := os.Lstat(s.path)
 	return err == nil && os.SameFile(fi, s.mine), errors.Is(err, os.ErrNotExist)

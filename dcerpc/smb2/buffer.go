@@ -21,7 +21,8 @@ const smallestBuffer = 10 // bits
 // buffers are pools by the binary logarithm of what fits in, slack aside: 1 KiB to 16 MiB.
 var buffers [25 - smallestBuffer]sync.Pool
 
-// getBuffer returns a buffer of n bytes, at most 16 MiB and 128 bytes, with slack beyond; it is held once.
+// getBuffer returns a buffer of n bytes, at most 16 MiB and 128 bytes, with slack beyond; it is
+// held once.
 func getBuffer(n int) *buffer {
 	// Frames of a power of two have headers on top: those shall not double them.
 	const headers = 128

@@ -6,7 +6,8 @@ import (
 	"encoding/binary"
 )
 
-// ccm is AES-CCM (RFC 3610, NIST SP 800-38C) with a nonce of 11 bytes and a tag of 16, as SMB 3 uses it.
+// ccm is AES-CCM (RFC 3610, NIST SP 800-38C) with a nonce of 11 bytes and a tag of 16, as SMB 3
+// uses it.
 type ccm struct{ block cipher.Block }
 
 var _ cipher.AEAD = ccm{}
@@ -19,7 +20,8 @@ const (
 func (ccm) NonceSize() int { return ccmNonceSize }
 func (ccm) Overhead() int  { return tagSize }
 
-// Seal appends text and tag to dst; the text may be what follows dst in its own array, and may not overlap it otherwise.
+// Seal appends text and tag to dst; the text may be what follows dst in its own array, and may not
+// overlap it otherwise.
 func (c ccm) Seal(dst, nonce, text, aad []byte) []byte {
 	stream, mask := c.stream(nonce)
 	tag := c.tag(nonce, text, aad)

@@ -284,7 +284,8 @@ func TestExpiredForGood(t *testing.T) {
 	require.ErrorIs(t, session.Err(), io.ErrUnexpectedEOF)
 }
 
-// TestCancel gives requests up: the server is told, what it opens afterwards is closed, and the session goes on.
+// TestCancel gives requests up: the server is told, what it opens afterwards is closed, and the
+// session goes on.
 func TestCancel(t *testing.T) {
 	for _, encrypt := range []bool{false, true} {
 		s := newTestServer()
@@ -335,7 +336,8 @@ func createOf(name string) []byte {
 	return msg
 }
 
-// hostile is what servers do wrong, when they are asked to open a file, and the error that comes of it.
+// hostile is what servers do wrong, when they are asked to open a file, and the error that comes of
+// it.
 var hostile = []struct {
 	name    string
 	want    error
@@ -538,7 +540,8 @@ func everything(ctx context.Context, cfg *Config) error {
 	return tree.Close()
 }
 
-// TestPatience lets a call of a pipe take half an hour, as long as the server answers ECHO; and not longer than that.
+// TestPatience lets a call of a pipe take half an hour, as long as the server answers ECHO; and not
+// longer than that.
 func TestPatience(t *testing.T) {
 	for _, dead := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -741,8 +744,8 @@ func TestNonces(t *testing.T) {
 	require.EqualValues(t, maxNonce, session.nonce.Load())
 }
 
-// FuzzServer has a client talk to a server whose answers the fuzzer changes: there is an error or not, and nothing that hangs, panics or
-// is left behind.
+// FuzzServer has a client talk to a server whose answers the fuzzer changes: there is an error or
+// not, and nothing that hangs, panics or is left behind.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte{}, uint8(0), uint16(0), false)
 	f.Add([]byte{0xFF, 0xFF, 0xFF, 0xFF}, uint8(4), uint16(68), false)

@@ -72,7 +72,8 @@ func bodies() []interface {
 	}
 }
 
-// TestCodec appends, parses and appends again: the bytes are the same, and every cut is an error or a loss that is told of.
+// TestCodec appends, parses and appends again: the bytes are the same, and every cut is an error or
+// a loss that is told of.
 func TestCodec(t *testing.T) {
 	for _, v := range bodies() {
 		head, err := (&Header{Command: CommandRead, MessageID: 5}).AppendBinary(nil)
@@ -149,7 +150,8 @@ func TestParts(t *testing.T) {
 	require.ErrorIs(t, err, ErrMessage)
 }
 
-// TestNames has names that are not valid UTF-16, which survive, and others that are not valid UTF-8, which cannot be sent.
+// TestNames has names that are not valid UTF-16, which survive, and others that are not valid
+// UTF-8, which cannot be sent.
 func TestNames(t *testing.T) {
 	for _, units := range [][]uint16{
 		{}, {'a', 0xFC, 0x20AC}, {0xD83D, 0xDCBE}, {0xD83D}, {0xDCBE}, {0xDCBE, 0xD83D}, {'x', 0xD83D, 'y'}, {0xD83D, 0xD83D, 0xDCBE}, {0xFFFD}, {0xFFFF},

@@ -60,9 +60,9 @@ func (a *answer) release() {
 	a.buf, a.msg = nil, nil
 }
 
-// A conn is one connection. The reading goroutine takes frames from the network and finds whom they are for; signatures are
-// checked, and frames decrypted, by goroutines that wait for answers, and by the reading one only
-// where nobody waits.
+// A conn is one connection. The reading goroutine takes frames from the network and finds whom they
+// are for; signatures are checked, and frames decrypted, by goroutines that wait for answers, and
+// by the reading one only where nobody waits.
 type conn struct {
 	nc       net.Conn
 	cfg      *Config
@@ -120,7 +120,8 @@ func (c *conn) failLocked(err error) {
 	_ = c.nc.Close() // err says more
 }
 
-// broken returns why the connection has failed, as an error that matches io.ErrUnexpectedEOF or net.ErrClosed.
+// broken returns why the connection has failed, as an error that matches io.ErrUnexpectedEOF or
+// net.ErrClosed.
 func (c *conn) broken() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -274,7 +275,8 @@ func (c *conn) deliver(a answer) error {
 	case a.opened && a.SessionID != c.session.id:
 		return fmt.Errorf("%w: an answer of another session", ErrProtocol)
 	}
-	// Credits come with answers that may not be signed, interim ones. A forged grant does no more harm than a broken connection.
+	// Credits come with answers that may not be signed, interim ones. A forged grant does no more
+	// harm than a broken connection.
 	c.credits = min(c.credits+int(a.Credits), maxHeldCredits)
 	c.wakeLocked()
 	if a.Status == StatusPending {
@@ -302,9 +304,9 @@ func (c *conn) deliver(a answer) error {
 	return nil
 }
 
-// interimLocked takes note that the server is at work. Servers need not sign that (MS-SMB2 3.3.4.2); what is not signed in a
-// session that signs is not believed, which matters to nobody: a CANCEL finds its request by
-// MessageId too.
+// interimLocked takes note that the server is at work. Servers need not sign that (MS-SMB2
+// 3.3.4.2); what is not signed in a session that signs is not believed, which matters to nobody: a
+// CANCEL finds its request by MessageId too.
 func (c *conn) interimLocked(r *request, a *answer) error {
 	if r.protect == signed && !a.opened {
 		if a.Flags&FlagSigned == 0 {
@@ -341,8 +343,8 @@ func (c *conn) authentic(p protection, a *answer) bool {
 	return s.signer.Verify(a.msg)
 }
 
-// wait waits for the answer to a request, which is not valid any more afterwards. Meanwhile it decrypts whatever comes. When the
-// context ends, the request is cancelled.
+// wait waits for the answer to a request, which is not valid any more afterwards. Meanwhile it
+// decrypts whatever comes. When the context ends, the request is cancelled.
 func (c *conn) wait(ctx context.Context, r *request) (answer, error) {
 	for {
 		select {
@@ -466,7 +468,8 @@ func (c *conn) reserve(ctx context.Context, least, most int) (reservation, error
 	}
 }
 
-// tryReserve takes credits if there are enough; otherwise it returns what is closed when there may be more.
+// tryReserve takes credits if there are enough; otherwise it returns what is closed when there may
+// be more.
 func (c *conn) tryReserve(least, most int) (reservation, <-chan struct{}, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -536,7 +539,8 @@ func (c *conn) armLocked(d time.Duration) {
 	}
 }
 
-// watch ends the connection to a server that does not answer, and asks one that has long said nothing whether it is there.
+// watch ends the connection to a server that does not answer, and asks one that has long said
+// nothing whether it is there.
 func (c *conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

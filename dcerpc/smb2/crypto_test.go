@@ -19,8 +19,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// published is the hash and the session key of Microsoft's examples for dialect 3.1.1 (blog "SMB 2 and SMB 3 security in
-// Windows 10: the anatomy of signing and cryptographic keys").
+// published is the hash and the session key of Microsoft's examples for dialect 3.1.1 (blog "SMB 2
+// and SMB 3 security in Windows 10: the anatomy of signing and cryptographic keys").
 const (
 	publishedHash = `0DD13628CC3ED218EF9DF9772D436D0887AB9814BFAE63A80AA845F36909DB79
 		28622DDDAD522D9751640A459762C5A9D6BB084CBB3CE6BDADEF5D5BCE3C6C01`
@@ -119,8 +119,9 @@ func TestCMAC(t *testing.T) {
 	}
 }
 
-// TestCCM has a vector of SP 800-38C's kind made by OpenSSL's rules: the one with a nonce of 11 bytes is MS's own, in
-// TestPublishedEncryption; here both directions agree for every length of the last block.
+// TestCCM has a vector of SP 800-38C's kind made by OpenSSL's rules: the one with a nonce of 11
+// bytes is MS's own, in TestPublishedEncryption; here both directions agree for every length of the
+// last block.
 func TestCCM(t *testing.T) {
 	for _, size := range []int{16, 32} {
 		block, err := aes.NewCipher(bytes.Repeat([]byte{7}, size))
@@ -175,8 +176,8 @@ func referenceCCM(block cipher.Block, nonce, aad, text []byte) []byte {
 	return append(sealed, x...)
 }
 
-// TestPublishedEncryption decrypts the messages of Microsoft's examples: "Encryption in SMB 3.0: A protocol perspective" and
-// "SMB 3.1.1 Encryption in Windows 10".
+// TestPublishedEncryption decrypts the messages of Microsoft's examples: "Encryption in SMB 3.0: A
+// protocol perspective" and "SMB 3.1.1 Encryption in Windows 10".
 func TestPublishedEncryption(t *testing.T) {
 	ccmKeys, err := DeriveKeys(SMB300, AES128CCM, unhex(t, "B4546771B515F766A86735532DD6C4F0"), Preauth{})
 	require.NoError(t, err)
@@ -274,7 +275,8 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// TestGMACNonce checks that direction and CANCEL have nonces of their own: signatures of else equal messages differ.
+// TestGMACNonce checks that direction and CANCEL have nonces of their own: signatures of else equal
+// messages differ.
 func TestGMACNonce(t *testing.T) {
 	s, err := NewSigner(SMB311, AESGMAC, make([]byte, 16), Preauth{})
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 var (
 	// ErrNotSigned is an answer that is not signed, or not rightly, in a session that demands it.
 	ErrNotSigned = errors.New("the server's answer is not signed as it has to be; somebody may have changed it on its way")
-	// ErrNotEncrypted is a server that does not encrypt what has to be encrypted.
+	// ErrNotEncrypted is a server that does not encrypt what must be encrypted.
 	ErrNotEncrypted = errors.New("the server does not encrypt, and it has to: encryption is demanded, or negotiated")
 	// ErrGuest is a server that took the user for a guest, or for nobody.
 	ErrGuest = errors.New("the server has made a guest of the user: it does not know the account")
@@ -42,9 +42,10 @@ const (
 	OpClose     = "close"
 )
 
-// An Error says what failed at which server, and what can be done about it. It matches, by [errors.Is],
-// its Status, [fs.ErrNotExist] and [fs.ErrPermission] where the server said so, [net.ErrClosed] after Close,
-// [io.ErrUnexpectedEOF] where the connection broke, and the context's error where that ended.
+// An Error says what failed at which server, and what can be done about it. It matches, by
+// [errors.Is], its Status, [fs.ErrNotExist] and [fs.ErrPermission] where the server said so,
+// [net.ErrClosed] after Close, [io.ErrUnexpectedEOF] where the connection broke, and the context's
+// error where that ended.
 type Error struct {
 	Op     string // "connect to", "log in to", "open share", "open pipe", "read pipe", ...
 	Path   string // what it was done to: `\\fs1`, `\\fs1\share`, `\\fs1\pipe\FssagentRpc`

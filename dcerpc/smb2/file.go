@@ -18,10 +18,11 @@ const (
 
 // OpenOptions say how a file is opened. The zero value is how a backup does it.
 type OpenOptions struct {
-	// Access is what is wanted. Zero means to read data, extended attributes, attributes and the descriptor without its SACL.
+	// Access is what is wanted. Zero means to read data, extended attributes, attributes and the
+	// descriptor without its SACL.
 	Access uint32
-	// NoBackupIntent leaves FILE_OPEN_FOR_BACKUP_INTENT out, by which accounts with the privilege to back up files may
-	// read what its ACL forbids them.
+	// NoBackupIntent leaves FILE_OPEN_FOR_BACKUP_INTENT out, by which accounts with the privilege
+	// to back up files may read what its ACL forbids them.
 	NoBackupIntent bool
 	// Options are CREATE's own, such as OptionDirectory and OptionReparsePoint.
 	Options uint32
@@ -52,8 +53,9 @@ type File struct {
 	closed bool
 }
 
-// Open opens a file or directory that exists, by its name below the share, with backslashes; the empty name is that of the
-// share's root. Share modes are those of a reader that lets others read, write and delete. Errors are [*Error]s.
+// Open opens a file or directory that exists, by its name below the share, with backslashes; the
+// empty name is that of the share's root. Share modes are those of a reader that lets others read,
+// write and delete. Errors are [*Error]s.
 func (t *Tree) Open(ctx context.Context, name string, o *OpenOptions) (*File, error) {
 	if o == nil {
 		o = new(OpenOptions)
@@ -141,8 +143,8 @@ func (f *File) close() bool {
 	return !was
 }
 
-// Close has the server close the file and waits for its answer, as long as the context allows. The file is
-// closed, in any case: where the server was not heard, with its session.
+// Close has the server close the file and waits for its answer, as long as the context allows. The
+// file is closed, in any case: where the server was not heard, with its session.
 func (f *File) Close(ctx context.Context) error {
 	if !f.close() {
 		return f.failure(OpClose, net.ErrClosed)
@@ -197,10 +199,10 @@ func (f *File) CloseLater() error {
 	return nil
 }
 
-// Transceive writes a message to a pipe and reads one, or the first part of one, in a single round trip. It returns how much
-// was read into out; with a message that is longer, the error is StatusBufferOverflow and n is len(out). The server
-// may take as long as it likes. Sent, which may be nil, is called when the message was written,
-// or will not be.
+// Transceive writes a message to a pipe and reads one, or the first part of one, in a single round
+// trip. It returns how much was read into out; with a message that is longer, the error is
+// StatusBufferOverflow and n is len(out). The server may take as long as it likes. Sent, which may
+// be nil, is called when the message was written, or will not be.
 func (f *File) Transceive(ctx context.Context, message, out []byte, sent func()) (n int, err error) {
 	req := IOCTLRequest{Code: FSCTLPipeTransceive, ID: f.id, Input: message, MaxOutput: uint32(min(len(out), outputSize))}
 	a, err := f.t.call(ctx, CommandIOCTL, callOptions{patient: true, sent: sent}, req.AppendBinary)
@@ -261,8 +263,8 @@ func (f *File) WritePipe(ctx context.Context, message []byte, sent func()) error
 	return nil
 }
 
-// List returns the next piece of a directory's listing, in the server's order; restart begins anew. The
-// end is io.EOF.
+// List returns the next piece of a directory's listing, in the server's order; restart begins anew.
+// The end is io.EOF.
 func (f *File) List(ctx context.Context, restart bool) ([]DirEntry, error) {
 	if err := f.use(OpList); err != nil {
 		return nil, err
@@ -332,7 +334,8 @@ func (f *File) Stat(ctx context.Context) (info FileInfo, err error) {
 	return info, err
 }
 
-// ReparseTag returns the tag of a reparse point that was opened with OptionReparsePoint; zero for what is none.
+// ReparseTag returns the tag of a reparse point that was opened with OptionReparsePoint; zero for
+// what is none.
 func (f *File) ReparseTag(ctx context.Context) (tag uint32, err error) {
 	err = f.query(ctx, infoFile, classAttributeTag, 0, func(out []byte) error {
 		if len(out) < 8 {
@@ -372,7 +375,8 @@ func (f *File) Descriptor(ctx context.Context, parts uint32) (d []byte, err erro
 	return d, err
 }
 
-// ReparsePoint returns the data of a reparse point that was opened with OptionReparsePoint (MS-FSCC 2.1.2).
+// ReparsePoint returns the data of a reparse point that was opened with OptionReparsePoint (MS-FSCC
+// 2.1.2).
 func (f *File) ReparsePoint(ctx context.Context) (data []byte, err error) {
 	err = f.control(ctx, FSCTLGetReparsePoint, nil, func(out []byte, _ bool) error {
 		data = append([]byte(nil), out...)
@@ -420,8 +424,9 @@ func (f *File) control(ctx context.Context, code uint32, input []byte, use func(
 	return nil
 }
 
-// AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in order; the rest
-// reads as zeros. A server that does not know returns StatusInvalidDeviceRequest or StatusNotSupported.
+// AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in
+// order; the rest reads as zeros. A server that does not know returns StatusInvalidDeviceRequest or
+// StatusNotSupported.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Range, error) {
 	var all []Range
 	for end := offset + length; offset < end; {

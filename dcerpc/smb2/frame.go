@@ -2,7 +2,8 @@ package smb2
 
 import "encoding/binary"
 
-// framePrefix is what a frame has before its message: its length, and room for the header of an encrypted one.
+// framePrefix is what a frame has before its message: its length, and room for the header of an
+// encrypted one.
 const framePrefix = 4 + TransformSize
 
 // maxCompound is the most messages of a frame.
@@ -77,7 +78,7 @@ func (f *frame) finish(s *Session, tree uint32, res reservation, protect protect
 	return f.wire(s, protect)
 }
 
-// wire returns the frame with its length, encrypted where it has to be.
+// wire returns the frame with its length, encrypted where it must be.
 func (f *frame) wire(s *Session, protect protection) []byte {
 	b := f.b[TransformSize:]
 	if protect == sealed {

@@ -9,8 +9,8 @@ import (
 // fileTimeEpoch is 1 January 1601 in seconds before 1970.
 const fileTimeEpoch = 11644473600
 
-// FileTime returns the time of a FILETIME, in units of 100 ns since 1601 (MS-DTYP 2.3.3). Zero means
-// that there is none, and gives the zero time.
+// FileTime returns the time of a FILETIME, in units of 100 ns since 1601 (MS-DTYP 2.3.3). Zero
+// means that there is none, and gives the zero time.
 func FileTime(t uint64) time.Time {
 	if t == 0 || t > 1<<63-1 {
 		return time.Time{}
@@ -136,8 +136,8 @@ func ParseStreams(b []byte) ([]Stream, error) {
 // A Range is a part of a file, in bytes.
 type Range struct{ Offset, Length int64 }
 
-// ParseRanges reads FILE_ALLOCATED_RANGE_BUFFERs (MS-FSCC 2.3.52): ordered, not one within the other, and none that ends
-// before after.
+// ParseRanges reads FILE_ALLOCATED_RANGE_BUFFERs (MS-FSCC 2.3.52): ordered, not one within the
+// other, and none that ends before after.
 func ParseRanges(b []byte, after int64) ([]Range, error) {
 	if len(b)%16 != 0 {
 		return nil, fmt.Errorf("%w: allocated ranges of %d bytes", ErrMessage, len(b))
@@ -177,13 +177,17 @@ type ReparseKind int
 const (
 	// NoReparse is a file or a directory.
 	NoReparse ReparseKind = iota
-	// ReparseLink leads to another place: a symbolic link or a junction. Who follows it leaves the tree, or never comes to an end.
+	// ReparseLink leads to another place: a symbolic link or a junction. Who follows it leaves the
+	// tree, or never comes to an end.
 	ReparseLink
-	// ReparseDFSLink leads to a share of another server by DFS. What is behind it is not in the copy of a share.
+	// ReparseDFSLink leads to a share of another server by DFS. What is behind it is not in the
+	// copy of a share.
 	ReparseDFSLink
-	// ReparseData is a file whose data the server keeps elsewhere and gives when it is read: deduplicated, compressed.
+	// ReparseData is a file whose data the server keeps elsewhere and gives when it is read:
+	// deduplicated, compressed.
 	ReparseData
-	// ReparseRemote is a file whose data is in a cloud or on a tape. To read it may bring it back from there.
+	// ReparseRemote is a file whose data is in a cloud or on a tape. To read it may bring it back
+	// from there.
 	ReparseRemote
 	// ReparseOther is anything else, such as a socket of WSL.
 	ReparseOther

@@ -142,8 +142,8 @@ func (h *Header) Interim() bool {
 	return h.IsResponse() && h.Status == StatusPending && h.Flags&FlagAsync != 0
 }
 
-// body returns what follows the header where there are at least n bytes of it. StructureSize, its first field, says nothing that
-// the command does not say.
+// body returns what follows the header where there are at least n bytes of it. StructureSize, its
+// first field, says nothing that the command does not say.
 func body(msg []byte, n int) ([]byte, error) {
 	if len(msg) < HeaderSize+n {
 		return nil, fmt.Errorf("%w: %d bytes are too few for its body", ErrMessage, len(msg))
@@ -154,8 +154,8 @@ func body(msg []byte, n int) ([]byte, error) {
 // maxPart bounds what a length field may claim: the largest message that there can be.
 const maxPart = 1 << 24
 
-// part returns n bytes at an offset from the header, and how many of them are beyond the end of the message.
-// An offset into the header is no good, unless there is nothing at it.
+// part returns n bytes at an offset from the header, and how many of them are beyond the end of the
+// message. An offset into the header is no good, unless there is nothing at it.
 func part(msg []byte, off, n uint32) (b []byte, missing int, err error) {
 	switch {
 	case n == 0:

@@ -72,8 +72,8 @@ func (a SigningAlgorithm) String() string {
 	return fmt.Sprintf("signing algorithm 0x%04X", uint16(a))
 }
 
-// A Preauth is the hash over the messages that open a connection and a session (MS-SMB2 3.1.4.4.1). The
-// zero value is its start.
+// A Preauth is the hash over the messages that open a connection and a session (MS-SMB2 3.1.4.4.1).
+// The zero value is its start.
 type Preauth [sha512.Size]byte
 
 // Add returns the hash with one more message, from its header on.
@@ -84,18 +84,20 @@ func (p Preauth) Add(msg []byte) Preauth {
 	return Preauth(h.Sum(nil))
 }
 
-// ErrCipher says that no key can be derived: dialect and algorithm are not known or do not go together.
+// ErrCipher says that no key can be derived: dialect and algorithm are not known or do not go
+// together.
 var ErrCipher = errors.New("smb2: dialect and algorithms of the connection do not go together")
 
-// shortKey is what keys of 16 bytes are derived from: the first 16 bytes, or all padded with zeros (MS-SMB2 3.2.5.3.1).
+// shortKey is what keys of 16 bytes are derived from: the first 16 bytes, or all padded with zeros
+// (MS-SMB2 3.2.5.3.1).
 func shortKey(sessionKey []byte) []byte {
 	var short [16]byte
 	copy(short[:], sessionKey)
 	return short[:]
 }
 
-// deriveKey is the KDF in counter mode of NIST SP 800-108 with HMAC-SHA256, for at most 32 bytes: one block. Label and
-// context end with their NUL.
+// deriveKey is the KDF in counter mode of NIST SP 800-108 with HMAC-SHA256, for at most 32 bytes:
+// one block. Label and context end with their NUL.
 func deriveKey(secret []byte, label string, context []byte, size int) []byte {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte{0, 0, 0, 1})
@@ -125,9 +127,9 @@ type Keys struct {
 	toServer, toClient cipher.AEAD
 }
 
-// DeriveKeys derives the keys of a session from the key that its authentication gave (MS-SMB2 3.1.4.2,
-// 3.2.5.3, 3.3.5.5.3): the first 16 bytes of it, or for AES-256 all of it. The hash matters to dialect
-// 3.1.1.
+// DeriveKeys derives the keys of a session from the key that its authentication gave (MS-SMB2
+// 3.1.4.2, 3.2.5.3, 3.3.5.5.3): the first 16 bytes of it, or for AES-256 all of it. The hash
+// matters to dialect 3.1.1.
 func DeriveKeys(dialect Dialect, c Cipher, sessionKey []byte, hash Preauth) (*Keys, error) {
 	size := c.keySize()
 	if size == 0 || len(sessionKey) == 0 {

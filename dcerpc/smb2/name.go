@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// AppendName appends a name in UTF-16. A surrogate without its other half, which UTF-8 cannot carry and names on
-// NTFS may have, is in s what its three bytes would be (WTF-8), as [DecodeName] makes it. Any other
-// invalid UTF-8 is an error.
+// AppendName appends a name in UTF-16. A surrogate without its other half, which UTF-8 cannot carry
+// and names on NTFS may have, is in s what its three bytes would be (WTF-8), as [DecodeName] makes
+// it. Any other invalid UTF-8 is an error.
 func AppendName(dst []byte, s string) ([]byte, error) {
 	for i := 0; i < len(s); {
 		if c := s[i]; c < utf8.RuneSelf {

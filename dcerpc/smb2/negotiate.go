@@ -52,8 +52,8 @@ const (
 	ContextSigning    ContextType = 8 // SMB2_SIGNING_CAPABILITIES
 )
 
-// A NegotiateContext is one element of a list of dialect 3.1.1 (MS-SMB2 2.2.3.1). Each begins at a multiple of
-// eight bytes from the header:
+// A NegotiateContext is one element of a list of dialect 3.1.1 (MS-SMB2 2.2.3.1). Each begins at a
+// multiple of eight bytes from the header:
 //
 //	0 ContextType, 2 bytes | 2 DataLength, 2 bytes | 4 reserved | 8 Data
 type NegotiateContext struct {
@@ -90,7 +90,8 @@ func SigningContext(algorithms ...SigningAlgorithm) NegotiateContext {
 	return NegotiateContext{ContextSigning, b}
 }
 
-// IDs returns the numbers in an encryption or signing context, or of the hashes in a pre-authentication one.
+// IDs returns the numbers in an encryption or signing context, or of the hashes in a
+// pre-authentication one.
 func (c *NegotiateContext) IDs() ([]uint16, error) {
 	b := c.Data
 	if len(b) < 2 {
@@ -138,7 +139,8 @@ func parseContexts(msg []byte, off uint32, count uint16) ([]NegotiateContext, er
 	return list, nil
 }
 
-// appendContexts appends a list; at is the offset from the header at which it begins, a multiple of 8.
+// appendContexts appends a list; at is the offset from the header at which it begins, a multiple of
+// 8.
 func appendContexts(dst []byte, list []NegotiateContext) ([]byte, error) {
 	for i, c := range list {
 		if err := size16("a negotiate context", len(c.Data)); err != nil {
@@ -294,7 +296,8 @@ func (r *NegotiateResponse) AppendBinary(dst []byte) ([]byte, error) {
 	return appendContexts(append(dst, make([]byte, pad)...), r.Contexts)
 }
 
-// chosen returns the number that the server has chosen in a context; has is false where it sent none.
+// chosen returns the number that the server has chosen in a context; has is false where it sent
+// none.
 func (r *NegotiateResponse) chosen(t ContextType) (id uint16, has bool, err error) {
 	for i := range r.Contexts {
 		if c := &r.Contexts[i]; c.Type == t {
@@ -342,7 +345,8 @@ func (r *NegotiateResponse) Signing() (SigningAlgorithm, error) {
 	return HMACSHA256, nil
 }
 
-// ValidateNegotiateInfo is the input and the output of FSCTL_VALIDATE_NEGOTIATE_INFO (MS-SMB2 2.2.31.4, 2.2.32.6):
+// ValidateNegotiateInfo is the input and the output of FSCTL_VALIDATE_NEGOTIATE_INFO (MS-SMB2
+// 2.2.31.4, 2.2.32.6):
 //
 //	0 Capabilities | 4 Guid, 16 bytes | 20 SecurityMode | 22 DialectCount and Dialects, or the Dialect alone
 type ValidateNegotiateInfo struct {

@@ -105,8 +105,8 @@ type FileInfo struct {
 	Attributes                          uint32 // MS-FSCC 2.6
 }
 
-// ParseFileInfo reads a FileNetworkOpenInformation (MS-FSCC 2.4.29), of which CREATE's answer has the fields too: four times, AllocationSize,
-// EndOfFile, FileAttributes. It needs 52 bytes.
+// ParseFileInfo reads a FileNetworkOpenInformation (MS-FSCC 2.4.29), of which CREATE's answer has
+// the fields too: four times, AllocationSize, EndOfFile, FileAttributes. It needs 52 bytes.
 func ParseFileInfo(b []byte) (FileInfo, error) {
 	if len(b) < 52 {
 		return FileInfo{}, fmt.Errorf("%w: FileNetworkOpenInformation of %d bytes", ErrMessage, len(b))
@@ -172,7 +172,8 @@ func (r *CreateResponse) AppendBinary(dst []byte) ([]byte, error) {
 	return append(dst, make([]byte, 8)...), nil
 }
 
-// A CloseRequest closes a file (MS-SMB2 2.2.15): 0 StructureSize 24 | 2 Flags | 4 reserved | 8 FileId.
+// A CloseRequest closes a file (MS-SMB2 2.2.15): 0 StructureSize 24 | 2 Flags | 4 reserved | 8
+// FileId.
 type CloseRequest struct {
 	Flags uint16
 	ID    FileID
@@ -195,7 +196,8 @@ func (r *CloseRequest) AppendBinary(dst []byte) ([]byte, error) {
 	return append(dst, r.ID[:]...), nil
 }
 
-// A CloseResponse confirms a CLOSE (MS-SMB2 2.2.16): 0 StructureSize 60 | 2 Flags | 4 reserved | 8 as FileInfo.
+// A CloseResponse confirms a CLOSE (MS-SMB2 2.2.16): 0 StructureSize 60 | 2 Flags | 4 reserved | 8
+// as FileInfo.
 type CloseResponse struct {
 	Flags uint16
 	Info  FileInfo
@@ -314,7 +316,8 @@ func (r *WriteRequest) AppendBinary(dst []byte) ([]byte, error) {
 	return append(dst, r.Data...), nil
 }
 
-// A WriteResponse says how much was written (MS-SMB2 2.2.22): 0 StructureSize 17 | 2 reserved | 4 Count | 8 ...
+// A WriteResponse says how much was written (MS-SMB2 2.2.22): 0 StructureSize 17 | 2 reserved | 4
+// Count | 8 ...
 type WriteResponse struct{ Count uint32 }
 
 // ParseWriteResponse reads one.

@@ -43,7 +43,8 @@ func (s *testSecurity) Step(_ context.Context, in []byte) ([]byte, bool, error) 
 
 func (s *testSecurity) SessionKey() []byte { return testKey }
 
-// A testServer is an SMB server of one share with files in memory and a pipe that echoes. Its hook makes it misbehave.
+// A testServer is an SMB server of one share with files in memory and a pipe that echoes. Its hook
+// makes it misbehave.
 type testServer struct {
 	dialect Dialect
 	signing SigningAlgorithm
@@ -171,7 +172,7 @@ type rawBody []byte
 
 func (r rawBody) AppendBinary(dst []byte) ([]byte, error) { return append(dst, r...), nil }
 
-// message makes an answer, signed as it has to be.
+// message makes an answer, signed as it must be.
 func (c *testConn) message(h Header, status Status, body appender) []byte {
 	if body == nil {
 		body = &ErrorResponse{}

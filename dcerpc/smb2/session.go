@@ -22,14 +22,16 @@ import (
 const (
 	// maxLegs is more than any mechanism needs.
 	maxLegs = 16
-	// maxNonce is how many messages are encrypted under one key: some 2^41 blocks of AES for each of them keep below the 2^61 of NIST
-	// SP 800-38C for all.
+	// maxNonce is how many messages are encrypted under one key: some 2^41 blocks of AES for each
+	// of them keep below the 2^61 of NIST SP 800-38C for all.
 	maxNonce = 1 << 40
 )
 
-// A Session is one user's session on one connection to a server. It may be used by several goroutines at once.
+// A Session is one user's session on one connection to a server. It may be used by several
+// goroutines at once.
 //
-// A session that has outlived its ticket is logged in again, when the server says so, and what was asked meanwhile is asked again.
+// A session that has outlived its ticket is logged in again, when the server says so, and what was
+// asked meanwhile is asked again.
 type Session struct {
 	c      *conn
 	cfg    *Config
@@ -62,7 +64,8 @@ type renewal struct {
 	err  error // valid then
 }
 
-// Dial connects to a server, a host name or an address, and logs in. The context bounds that alone. Errors are [*Error]s.
+// Dial connects to a server, a host name or an address, and logs in. The context bounds that alone.
+// Errors are [*Error]s.
 func Dial(ctx context.Context, server string, cfg *Config) (*Session, error) {
 	path := `\\` + server
 	dial := cfg.Dial
@@ -136,7 +139,8 @@ func (s *Session) Cipher() Cipher { return s.cipher }
 // Signing returns the signing algorithm of the connection.
 func (s *Session) Signing() SigningAlgorithm { return s.signing }
 
-// Encrypted reports whether everything is encrypted; if not, it is signed, but for shares that demand encryption.
+// Encrypted reports whether everything is encrypted; if not, it is signed, but for shares that
+// demand encryption.
 func (s *Session) Encrypted() bool { return s.encrypt }
 
 // LocalAddr returns that of the connection.
@@ -161,15 +165,16 @@ func (s *Session) Alive() bool {
 	}
 }
 
-// Close ends the connection, by which the server ends the session and closes all that is open in it. What waits ends
-// with errors that match net.ErrClosed.
+// Close ends the connection, by which the server ends the session and closes all that is open in
+// it. What waits ends with errors that match net.ErrClosed.
 func (s *Session) Close() error {
 	s.c.fail(net.ErrClosed)
 	<-s.c.ended
 	return nil
 }
 
-// Retire has the session end with the last share and the last pipe that are open in it. It is of no use for more of them.
+// Retire has the session end with the last share and the last pipe that are open in it. It is of no
+// use for more of them.
 func (s *Session) Retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +210,8 @@ func (s *Session) endIfIdleLocked() {
 
 func (s *Session) log() *slog.Logger { return s.cfg.logger().With("server", s.server) }
 
-// exchange sends one message of those that open a session, and waits for its answer. Sent is called with the message.
+// exchange sends one message of those that open a session, and waits for its answer. Sent is called
+// with the message.
 func (s *Session) exchange(ctx context.Context, command Command, protect protection, body func([]byte) ([]byte, error), sent func(msg []byte)) (answer, error) {
 	res, err := s.c.reserve(ctx, 1, 1)
 	if err != nil {
@@ -328,14 +334,15 @@ func (s *Session) newContext() (dcerpc.Context, error) {
 	return auth.NewContext(s.target(), dcerpc.LevelPrivacy)
 }
 
-// sessionKeyer is a security context with a key for protocols that derive theirs from it (MS-SMB2 3.2.5.3).
+// sessionKeyer is a security context with a key for protocols that derive theirs from it (MS-SMB2
+// 3.2.5.3).
 type sessionKeyer interface{ SessionKey() []byte }
 
 // A leg sends one token and returns the answer.
 type leg func(ctx context.Context, token []byte) (answer, error)
 
-// authenticate runs the exchange of tokens, and returns the security context, and the last answer, unverified if the
-// session is new.
+// authenticate runs the exchange of tokens, and returns the security context, and the last answer,
+// unverified if the session is new.
 func (s *Session) authenticate(ctx context.Context, do leg) (dcerpc.Context, answer, error) {
 	sec, err := s.newContext()
 	if err != nil {
@@ -372,7 +379,8 @@ func (s *Session) step(ctx context.Context, sec dcerpc.Context, a *answer, done 
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	// With either of these flags nothing is signed from then on, as whoever sits in between may wish.
+	// With either of these flags nothing is signed from then on, as whoever sits in between may
+	// wish.
 	if r.Flags&(SessionIsGuest|SessionIsNull) != 0 {
 		return nil, false, ErrGuest
 	}
@@ -483,8 +491,8 @@ func (s *Session) await(ctx context.Context, r *renewal) error {
 	}
 }
 
-// renew logs the session in again, after a request that was sent when it had been so gen times was refused since it has expired
-// (MS-SMB2 3.2.5.1.6). Whoever needs it waits for the one log-in.
+// renew logs the session in again, after a request that was sent when it had been so gen times was
+// refused since it has expired (MS-SMB2 3.2.5.1.6). Whoever needs it waits for the one log-in.
 func (s *Session) renew(ctx context.Context, gen int) error {
 	s.mu.Lock()
 	if s.gen != gen {
@@ -551,7 +559,8 @@ func (s *Session) echo() {
 // cancelTime is how long a connection that takes no more bytes holds up whoever gives a request up.
 const cancelTime = 100 * time.Millisecond
 
-// cancelRequest sends a CANCEL, if it can without delay before it returns, so that a CLOSE comes after it.
+// cancelRequest sends a CANCEL, if it can without delay before it returns, so that a CLOSE comes
+// after it.
 func (s *Session) cancelRequest(id uint64, async bool, asyncID uint64, protect protection) {
 	sent := make(chan struct{})
 	go func() {
@@ -566,7 +575,8 @@ func (s *Session) cancelRequest(id uint64, async bool, asyncID uint64, protect p
 	}
 }
 
-// sendCancel has the server end a request (MS-SMB2 3.2.4.24). It is not answered, and costs no credit.
+// sendCancel has the server end a request (MS-SMB2 3.2.4.24). It is not answered, and costs no
+// credit.
 func (s *Session) sendCancel(id uint64, async bool, asyncID uint64, protect protection) {
 	if protect == sealed && s.nonce.Load() >= maxNonce {
 		return

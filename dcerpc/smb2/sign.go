@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// A Signer signs and verifies the messages of one session (MS-SMB2 3.1.4.1). It may be used by several
-// goroutines at once.
+// A Signer signs and verifies the messages of one session (MS-SMB2 3.1.4.1). It may be used by
+// several goroutines at once.
 type Signer struct {
 	mac func(msg []byte) [tagSize]byte // of a message whose signature is zero
 }
@@ -68,8 +68,8 @@ func (s *Signer) Sign(msg []byte) {
 	copy(msg[48:64], sum[:])
 }
 
-// Verify reports whether the signature of a message is the right one. The message is unchanged afterwards, and nobody
-// else may look at it meanwhile.
+// Verify reports whether the signature of a message is the right one. The message is unchanged
+// afterwards, and nobody else may look at it meanwhile.
 func (s *Signer) Verify(msg []byte) bool {
 	if len(msg) < HeaderSize || le.Uint32(msg[16:])&FlagSigned == 0 {
 		return false

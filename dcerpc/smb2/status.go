@@ -2,7 +2,8 @@ package smb2
 
 import "fmt"
 
-// A Status is an NTSTATUS (MS-ERREF 2.3). As an error it says what it is called and, where the name does not say it, what can be done.
+// A Status is an NTSTATUS (MS-ERREF 2.3). As an error it says what it is called and, where the name
+// does not say it, what can be done.
 type Status uint32
 
 // The statuses that something depends on.
@@ -159,5 +160,6 @@ func (s Status) String() string {
 // Error is String.
 func (s Status) Error() string { return s.String() }
 
-// IsError reports whether the severity is that of an error: neither success nor information nor warning.
+// IsError reports whether the severity is that of an error: neither success nor information nor
+// warning.
 func (s Status) IsError() bool { return s>>30 == 3 }

@@ -22,8 +22,8 @@ type readOp struct {
 	gen int
 }
 
-// A Reader reads a part of a file in order, with several requests underway. It is for one goroutine at a time. The
-// pieces that Next returns are the server's answers themselves, not copies.
+// A Reader reads a part of a file in order, with several requests underway. It is for one goroutine
+// at a time. The pieces that Next returns are the server's answers themselves, not copies.
 type Reader struct {
 	f      *File
 	chunk  int
@@ -37,8 +37,9 @@ type Reader struct {
 	eof    bool
 }
 
-// NewReader returns a Reader of length bytes from off on; a negative length means to the end. Zero chunk and window are
-// [DefaultChunk] and [DefaultWindow]; chunk is cut to what the server reads at once.
+// NewReader returns a Reader of length bytes from off on; a negative length means to the end. Zero
+// chunk and window are [DefaultChunk] and [DefaultWindow]; chunk is cut to what the server reads at
+// once.
 func (f *File) NewReader(off, length int64, chunk, window int) *Reader {
 	r := new(Reader)
 	r.init(f, off, length, chunk, window)
@@ -62,7 +63,8 @@ func (r *Reader) init(f *File, off, length int64, chunk, window int) {
 	}
 }
 
-// Next returns the next piece, at least one byte, which is valid until the next call of a method; io.EOF at the end.
+// Next returns the next piece, at least one byte, which is valid until the next call of a method;
+// io.EOF at the end.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	b, err := r.piece(ctx)
 	if err != nil {
@@ -111,7 +113,8 @@ func (r *Reader) piece(ctx context.Context) ([]byte, error) {
 	}
 	r.cur = a
 	if len(b) < op.n {
-		// The end; or a server that has given less than it was asked for, where the requests behind leave a gap.
+		// The end; or a server that has given less than it was asked for, where the requests behind
+		// leave a gap.
 		end := op.off + int64(len(b))
 		if end >= r.size {
 			r.eof = true
@@ -166,8 +169,8 @@ func (r *Reader) Stop() {
 	r.next = r.at
 }
 
-// startRead sends a READ of n bytes, or of less where credits are short. Unless must is set, it does not wait for
-// credits; ok is false where there are none.
+// startRead sends a READ of n bytes, or of less where credits are short. Unless must is set, it
+// does not wait for credits; ok is false where there are none.
 func (f *File) startRead(ctx context.Context, off int64, n int, must bool) (op readOp, ok bool, err error) {
 	s := f.t.s
 	if must {
@@ -245,8 +248,8 @@ func (f *File) data(a *answer, n int) ([]byte, error) {
 	return r.Data, nil
 }
 
-// ReadAt reads into b from off on, with several requests underway where b is long. As that of an io.ReaderAt, it returns less than
-// len(b) with an error only: io.EOF at the end.
+// ReadAt reads into b from off on, with several requests underway where b is long. As that of an
+// io.ReaderAt, it returns less than len(b) with an error only: io.EOF at the end.
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if err := f.use(OpRead); err != nil {
 		return 0, err
@@ -290,8 +293,8 @@ func (f *File) readShort(ctx context.Context, b []byte, off int64) (n int, err e
 	return 0, nil, false // the end, or credits were short: the Reader finds out
 }
 
-// ReadFile reads a whole file; one of not more than 64 KiB in a single round trip: CREATE, READ and CLOSE in one compound. A file
-// of more than limit bytes is an error; a negative limit is none.
+// ReadFile reads a whole file; one of not more than 64 KiB in a single round trip: CREATE, READ and
+// CLOSE in one compound. A file of more than limit bytes is an error; a negative limit is none.
 func (t *Tree) ReadFile(ctx context.Context, name string, o *OpenOptions, limit int64) ([]byte, error) {
 	if o == nil {
 		o = new(OpenOptions)

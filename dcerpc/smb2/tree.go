@@ -28,7 +28,8 @@ type Tree struct {
 	counted bool // in the session's uses
 }
 
-// TreeConnect connects to a share, such as "IPC$". The context bounds that alone. Errors are [*Error]s.
+// TreeConnect connects to a share, such as "IPC$". The context bounds that alone. Errors are
+// [*Error]s.
 func (s *Session) TreeConnect(ctx context.Context, share string) (*Tree, error) {
 	t := &Tree{s: s, unc: `\\` + s.server + `\` + share, protect: s.protection()}
 	req := TreeConnectRequest{Path: t.unc}
@@ -72,8 +73,8 @@ func (t *Tree) disconnectLate(msg []byte) {
 	}
 }
 
-// checkNegotiation proves that nobody has changed the negotiation, once in a session (MS-SMB2 3.2.5.5). In dialect 3.1.1 the
-// keys prove it.
+// checkNegotiation proves that nobody has changed the negotiation, once in a session (MS-SMB2
+// 3.2.5.5). In dialect 3.1.1 the keys prove it.
 func (s *Session) checkNegotiation(ctx context.Context, t *Tree) error {
 	select {
 	case <-s.checked:
@@ -131,8 +132,8 @@ func (t *Tree) DFS() bool {
 	return t.share.Flags&ShareFlagDFS != 0 || t.share.Capabilities&ShareCapDFS != 0
 }
 
-// Close disconnects from the share; the server closes all files that are open in it. What waits, and what comes
-// later, ends with errors that match net.ErrClosed.
+// Close disconnects from the share; the server closes all files that are open in it. What waits,
+// and what comes later, ends with errors that match net.ErrClosed.
 func (t *Tree) Close() error {
 	t.mu.Lock()
 	was := t.closed
@@ -182,7 +183,8 @@ type callOptions struct {
 	sent    func()           // called once, when the message was written, or will not be
 }
 
-// call sends a request and waits for its answer, whatever its status; a session that has expired is logged in again.
+// call sends a request and waits for its answer, whatever its status; a session that has expired is
+// logged in again.
 func (t *Tree) call(ctx context.Context, command Command, o callOptions, body func([]byte) ([]byte, error)) (answer, error) {
 	if t.isClosed() {
 		if o.sent != nil {

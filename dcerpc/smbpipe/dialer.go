@@ -36,31 +36,37 @@ const (
 	SMB311 = smb2.SMB311 // SMB 3.1.1
 )
 
-// A Dialer opens named pipes, and shares, of SMB servers as one user. Its fields must not be changed once it is used; its methods may
-// be called by several goroutines at once.
+// A Dialer opens named pipes, and shares, of SMB servers as one user. Its fields must not be
+// changed once it is used; its methods may be called by several goroutines at once.
 //
-// It keeps one session to every server that it has dialled, for all pipes and shares, and makes a new one where that has ended.
+// It keeps one session to every server that it has dialled, for all pipes and shares, and makes a
+// new one where that has ended.
 type Dialer struct {
-	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then offers alone, or the several of a
+	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then
+	// offers alone, or the several of a
 	// *spnego.Initiator. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the full DNS name. It is required.
 	Auth dcerpc.Initiator
-	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used. Without it sessions are
-	// encrypted where the server demands it, and signed otherwise.
+	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used.
+	// Without it sessions are encrypted where the server demands it, and signed otherwise.
 	Encrypt bool
-	// Dialect is the only one to be used. Zero means those of SMB, or the best that the server has, from SMB 2.1 to SMB 3.1.1.
+	// Dialect is the only one to be used. Zero means those of SMB, or the best that the server has,
+	// from SMB 2.1 to SMB 3.1.1.
 	Dialect Dialect
 	// Port is the TCP port. Empty means 445.
 	Port string
 	// Dial makes the TCP connections. Nil means that of a zero net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// PipeTimeout is how long a pipe whose service is not ready (STATUS_PIPE_NOT_AVAILABLE) is waited for: Windows starts services on
-	// demand. Zero means until the context's deadline, or 30 s where it has none.
+	// PipeTimeout is how long a pipe whose service is not ready (STATUS_PIPE_NOT_AVAILABLE) is
+	// waited for: Windows starts services on demand. Zero means until the context's deadline, or 30
+	// s where it has none.
 	PipeTimeout time.Duration
-	// AlwaysRead has Read ask the server for data even if no PDU that was sent has an answer due, so that it sees what comes unasked
-	// and the end of the pipe. It is for tests of servers: a pipe that is closed while Read's question is open takes up to a
-	// second, since Samba does not take it back.
+	// AlwaysRead has Read ask the server for data even if no PDU that was sent has an answer due,
+	// so that it sees what comes unasked and the end of the pipe. It is for tests of servers: a
+	// pipe that is closed while Read's question is open takes up to a second, since Samba does not
+	// take it back.
 	AlwaysRead bool
-	// SMB has what else can be set: algorithms, time-outs, a logger. The fields above come first where they are set. Nil means the defaults.
+	// SMB has what else can be set: algorithms, time-outs, a logger. The fields above come first
+	// where they are set. Nil means the defaults.
 	SMB *smb2.Config
 
 	mu      sync.Mutex
@@ -71,23 +77,27 @@ type Dialer struct {
 
 var _ dcerpc.Dialer = (*Dialer)(nil)
 
-// An entry is the place of the session with one server. Its token is the right to look at the session and to replace it.
+// An entry is the place of the session with one server. Its token is the right to look at the
+// session and to replace it.
 type entry struct {
 	token   chan struct{}
 	session *smb2.Session
 	pipes   *smb2.Tree // IPC$ of the session; nil before it is needed
 }
 
-// DialRPC opens a pipe of server, a host name or an address. Endpoint is the pipe's name: `\PIPE\FssagentRpc`, `\pipe\fssagentrpc` and
+// DialRPC opens a pipe of server, a host name or an address. Endpoint is the pipe's name:
+// `\PIPE\FssagentRpc`, `\pipe\fssagentrpc` and
 // `FssagentRpc` are the same.
 //
-// The pipe's Write takes whole PDUs and parts of them, and sends each PDU as one message. It returns once the message is on its way: errors come with
-// a later Write or Read. At the end that the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing
-// of what it does not count.
+// The pipe's Write takes whole PDUs and parts of them, and sends each PDU as one message. It
+// returns once the message is on its way: errors come with a later Write or Read. At the end that
+// the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing of
+// what it does not count.
 //
-// Close ends pending calls at once (SMB2 CANCEL), has the server free the pipe, and waits for its answer, ten seconds at most; the
-// session and its other pipes go on. Samba ends no call, and frees its pipe with the call's end or the connection's: a session with such a pipe
-// is not used for new ones, and ends with the last pipe and share that are open in it.
+// Close ends pending calls at once (SMB2 CANCEL), has the server free the pipe, and waits for its
+// answer, ten seconds at most; the session and its other pipes go on. Samba ends no call, and frees
+// its pipe with the call's end or the connection's: a session with such a pipe is not used for new
+// ones, and ends with the last pipe and share that are open in it.
 //
 // Errors are *Errors, which say what can be done about them.
 func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
@@ -113,7 +123,8 @@ func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn
 	}
 }
 
-// pipeWait is how long the first of several tries to open a pipe is waited for; the waits double up to maxPipeWait.
+// pipeWait is how long the first of several tries to open a pipe is waited for; the waits double up
+// to maxPipeWait.
 const (
 	pipeWait    = 100 * time.Millisecond
 	maxPipeWait = time.Second
@@ -183,8 +194,8 @@ func (d *Dialer) config() *smb2.Config {
 	return &c
 }
 
-// session returns the session with a server, and makes it where there is none that works; with pipes, also the tree of
-// its pipes.
+// session returns the session with a server, and makes it where there is none that works; with
+// pipes, also the tree of its pipes.
 func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb2.Session, ipc *smb2.Tree, fresh bool, err error) {
 	e, err := d.entry(strings.ToLower(server))
 	if err != nil {
@@ -249,8 +260,8 @@ func (d *Dialer) entry(server string) (*entry, error) {
 	return e, nil
 }
 
-// OpenTree connects to a share, `\\server\share`, in the session that the server's pipes have too. It is what
-// [sharefs.Open] needs of a Dialer. The context bounds the connecting alone.
+// OpenTree connects to a share, `\\server\share`, in the session that the server's pipes have too.
+// It is what [sharefs.Open] needs of a Dialer. The context bounds the connecting alone.
 func (d *Dialer) OpenTree(ctx context.Context, unc string) (*smb2.Tree, error) {
 	server, share, err := smb2.SplitUNC(unc)
 	if err != nil {
@@ -268,8 +279,8 @@ func (d *Dialer) OpenTree(ctx context.Context, unc string) (*smb2.Tree, error) {
 	}
 }
 
-// OpenShare connects to a share, `\\server\share`, for reading; see [sharefs.Open]. The Closer ends everything that is open, with errors
-// that match net.ErrClosed; so does the Dialer's Close.
+// OpenShare connects to a share, `\\server\share`, for reading; see [sharefs.Open]. The Closer ends
+// everything that is open, with errors that match net.ErrClosed; so does the Dialer's Close.
 func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, error) {
 	fsys, err := sharefs.Open(ctx, d, unc, nil)
 	if err != nil {
@@ -278,7 +289,8 @@ func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, e
 	return fsys, fsys, nil
 }
 
-// Close ends all sessions. Pipes, shares and files that are open end with errors that match net.ErrClosed; so does what is dialled later.
+// Close ends all sessions. Pipes, shares and files that are open end with errors that match
+// net.ErrClosed; so does what is dialled later.
 func (d *Dialer) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A client of a Windows or Samba file server asks over the pipe of the standard whether it can copy a share. One Kerberos login serves the SMB
-// session and, within it, the calls, which are sealed.
+// A client of a Windows or Samba file server asks over the pipe of the standard whether it can copy
+// a share. One Kerberos login serves the SMB session and, within it, the calls, which are sealed.
 func Example() {
 	ctx := context.Background()
 	keytab, err := krb5.LoadKeytab("/etc/backup.keytab")

@@ -39,10 +39,12 @@ const (
 
 const fsctlPipeTransceive = 0x11C017
 
-// An intercept may answer a command in the server's place: with a status, or with what it sends itself.
+// An intercept may answer a command in the server's place: with a status, or with what it sends
+// itself.
 type intercept func(c *fakeConn, cmd uint16, body []byte) (status Status, done bool)
 
-// A fakeServer is an SMB 2.1 server that has pipes and nothing else: signed sessions by NTLM, and asynchronous answers.
+// A fakeServer is an SMB 2.1 server that has pipes and nothing else: signed sessions by NTLM, and
+// asynchronous answers.
 type fakeServer struct {
 	t  testing.TB
 	l  net.Listener

@@ -31,8 +31,8 @@ func (r *recorder) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// FuzzServer has a Dialer talk to a server that says whatever the fuzzer makes of a real one's words: there is an error, and nothing
-// that hangs, panics or is left behind.
+// FuzzServer has a Dialer talk to a server that says whatever the fuzzer makes of a real one's
+// words: there is an error, and nothing that hangs, panics or is left behind.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 0, 64, 0xfe, 'S', 'M', 'B'})

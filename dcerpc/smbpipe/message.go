@@ -2,8 +2,8 @@ package smbpipe
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 
-// A splitter finds the PDUs in a stream. What is no PDU, it takes for one that goes on for ever: that is
-// for the peer to refuse.
+// A splitter finds the PDUs in a stream. What is no PDU, it takes for one that goes on for ever:
+// that is for the peer to refuse.
 type splitter struct {
 	head  [pdu.HeaderSize]byte
 	have  int // of the header
@@ -11,7 +11,8 @@ type splitter struct {
 	wrong bool
 }
 
-// next takes bytes from the start of b, at most to the end of the PDU, and returns how many. Whole tells that they end it.
+// next takes bytes from the start of b, at most to the end of the PDU, and returns how many. Whole
+// tells that they end it.
 func (s *splitter) next(b []byte) (n int, whole bool) {
 	if s.wrong {
 		return len(b), false
@@ -43,7 +44,7 @@ func (s *splitter) header() pdu.Header {
 	return h
 }
 
-// wantsAnswer tells whether the server answers a PDU of the client's.
+// wantsAnswer reports whether the server answers a PDU of the client's.
 func wantsAnswer(h *pdu.Header) bool {
 	switch h.Type {
 	case pdu.TypeRequest:
@@ -54,7 +55,7 @@ func wantsAnswer(h *pdu.Header) bool {
 	return true // what a client may not send is answered too, by a fault
 }
 
-// isAnswer tells whether a PDU of the server's is the last one of an answer.
+// isAnswer reports whether a PDU of the server's is the last one of an answer.
 func isAnswer(h *pdu.Header) bool {
 	switch h.Type {
 	case pdu.TypeResponse:

@@ -22,15 +22,17 @@ const (
 	maxUnread = 4 * maxMessage
 	// closeTime is how long a server has to confirm that a pipe is closed.
 	closeTime = 10 * time.Second
-	// busyCloseTime is how long it has where a call was pending, which CANCEL ends at once, but not with Samba.
+	// busyCloseTime is how long it has where a call was pending, which CANCEL ends at once, but not
+	// with Samba.
 	busyCloseTime = time.Second
 )
 
 // A pipe is one open handle.
 //
-// Every PDU is a message. One that will be answered is sent by FSCTL_PIPE_TRANSCEIVE, whose answer brings that PDU's answer, or
-// its first fragment; further fragments are read one by one. While something is being read for other PDUs, as
-// it happens with several calls at once, a PDU is sent by SMB2 WRITE.
+// Every PDU is a message. One that will be answered is sent by FSCTL_PIPE_TRANSCEIVE, whose answer
+// brings that PDU's answer, or its first fragment; further fragments are read one by one. While
+// something is being read for other PDUs, as it happens with several calls at once, a PDU is sent
+// by SMB2 WRITE.
 type pipe struct {
 	s      *smb2.Session
 	path   string

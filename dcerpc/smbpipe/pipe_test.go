@@ -112,7 +112,8 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// TestHalfHour waits for a call as long as MS-FSRVP 3.2.3 has clients wait for ExposeShadowCopySet, in a bubble's time.
+// TestHalfHour waits for a call as long as MS-FSRVP 3.2.3 has clients wait for ExposeShadowCopySet,
+// in a bubble's time.
 func TestHalfHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rpc := newRPCServer(t)
@@ -188,8 +189,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestClosePending closes a pipe under a call: the call ends, and the server frees the pipe, while another
-// pipe of the session goes on.
+// TestClosePending closes a pipe under a call: the call ends, and the server frees the pipe, while
+// another pipe of the session goes on.
 func TestClosePending(t *testing.T) {
 	rpc := newRPCServer(t)
 	s := newFakeServer(t, rpc.pipe)
@@ -220,7 +221,8 @@ func TestServerCloses(t *testing.T) {
 	require.ErrorIs(t, <-done, io.ErrUnexpectedEOF)
 }
 
-// TestConnectionLost ends the TCP connection: what waits ends, and the next dial makes a new session.
+// TestConnectionLost ends the TCP connection: what waits ends, and the next dial makes a new
+// session.
 func TestConnectionLost(t *testing.T) {
 	rpc := newRPCServer(t)
 	s := newFakeServer(t, rpc.pipe)
@@ -276,7 +278,8 @@ func TestBusy(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestDialCancelled gives up an open that the server does not answer, and closes what comes of it later.
+// TestDialCancelled gives up an open that the server does not answer, and closes what comes of it
+// later.
 func TestDialCancelled(t *testing.T) {
 	rpc := newRPCServer(t)
 	s := newFakeServer(t, rpc.pipe)

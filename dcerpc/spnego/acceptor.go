@@ -9,7 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Acceptor negotiates for a server (dcerpc.Acceptor). It may be used by several goroutines at once.
+// An Acceptor negotiates for a server (dcerpc.Acceptor). It may be used by several goroutines at
+// once.
 type Acceptor struct {
 	mechs []AcceptorMechanism
 }
@@ -40,8 +41,8 @@ type acceptorContext struct {
 	needMIC bool // the client has to prove the list
 }
 
-// Step takes the client's offer first, then NegTokenResps. It returns a token at every call; with the
-// last one it is done.
+// Step takes the client's offer first, then NegTokenResps. It returns a token at every call; with
+// the last one it is done.
 func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	if c.over {
 		return nil, false, errOver
@@ -135,8 +136,9 @@ func (c *acceptorContext) reply(ctx context.Context, in []byte) (*NegTokenResp, 
 	return c.answer(out)
 }
 
-// answer makes the reply that carries the mechanism's token, and finishes where nothing is missing. Where the
-// favourite is used the client may leave the MIC out, as impacket does (RFC 4178 section 5).
+// answer makes the reply that carries the mechanism's token, and finishes where nothing is missing.
+// Where the favourite is used the client may leave the MIC out, as impacket does (RFC 4178 section
+// 5).
 func (c *acceptorContext) answer(out []byte) (*NegTokenResp, error) {
 	t := &NegTokenResp{State: AcceptIncomplete}
 	if len(out) != 0 {

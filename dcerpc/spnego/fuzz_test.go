@@ -63,8 +63,8 @@ func FuzzAcceptorStep(f *testing.F) {
 	})
 }
 
-// FuzzInitiatorStep plays a server that does not know the password, and cannot turn the client to the
-// mechanism that proves nothing.
+// FuzzInitiatorStep plays a server that does not know the password, and cannot turn the client to
+// the mechanism that proves nothing.
 func FuzzInitiatorStep(f *testing.F) {
 	w := newWorld(f)
 	for _, x := range seeds(f, w) {

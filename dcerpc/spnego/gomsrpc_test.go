@@ -73,8 +73,8 @@ func (c *gssContext) Step(_ context.Context, in []byte) ([]byte, bool, error) {
 	return out, gssapi.IsComplete(c.ctx), err
 }
 
-// unwrapMech takes supportedMech out of the SEQUENCE that go-msrpc's server puts around it, against RFC 4178
-// and every other implementation.
+// unwrapMech takes supportedMech out of the SEQUENCE that go-msrpc's server puts around it, against
+// RFC 4178 and every other implementation.
 func unwrapMech(b []byte) ([]byte, error) {
 	var t gospnego.NegTokenResp
 	if err := t.Unmarshal(context.Background(), b); err != nil {

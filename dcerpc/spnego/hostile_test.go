@@ -31,7 +31,8 @@ func (nobody) Verify(context.Context, *ntlm.Challenge) (*ntlm.Result, error) {
 	return nil, ntlm.ErrLogonFailure
 }
 
-// hostileAcceptors are NTLM, Kerberos with a keytab of many keys of one type, and SPNEGO around both.
+// hostileAcceptors are NTLM, Kerberos with a keytab of many keys of one type, and SPNEGO around
+// both.
 func hostileAcceptors(t testing.TB) []dcerpc.Acceptor {
 	keys := &krb5.Keytab{}
 	for i := range 24 {
@@ -128,7 +129,8 @@ func hostileTokens(t testing.TB) map[string]struct {
 	return tokens
 }
 
-// TestFirstTokenCosts measures what a first token costs that is refused: less than 1 ms of CPU, whatever its form.
+// TestFirstTokenCosts measures what a first token costs that is refused: less than 1 ms of CPU,
+// whatever its form.
 func TestFirstTokenCosts(t *testing.T) {
 	acceptors := hostileAcceptors(t)
 	for name, first := range hostileTokens(t) {
@@ -200,7 +202,8 @@ func hostileBind(iface dcerpc.SyntaxID, auth pdu.Auth) *pdu.Bind {
 	}
 }
 
-// TestRefusedBindsInTheLog writes little of a refused bind into the log, and next to nothing of those that follow.
+// TestRefusedBindsInTheLog writes little of a refused bind into the log, and next to nothing of
+// those that follow.
 func TestRefusedBindsInTheLog(t *testing.T) {
 	for name, first := range hostileTokens(t) {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +225,8 @@ func TestRefusedBindsInTheLog(t *testing.T) {
 	}
 }
 
-// TestUnfinishedContexts opens as many security contexts as an anonymous peer may, each with an offer as long as is taken.
+// TestUnfinishedContexts opens as many security contexts as an anonymous peer may, each with an
+// offer as long as is taken.
 func TestUnfinishedContexts(t *testing.T) {
 	l, iface := hostileServer(t, io.Discard)
 	tok := &spnego.NegTokenInit{}

@@ -10,7 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Initiator negotiates for a client (dcerpc.Initiator). It may be used by several goroutines at once.
+// An Initiator negotiates for a client (dcerpc.Initiator). It may be used by several goroutines at
+// once.
 type Initiator struct {
 	mechs []InitiatorMechanism
 }
@@ -71,7 +72,7 @@ func (c *initiatorContext) Step(ctx context.Context, in []byte) (out []byte, don
 	if err != nil {
 		c.over = true
 		if c.failed != nil {
-			// Why the better mechanism was not tried is what most often has to be mended.
+			// Why the better mechanism was not tried is what most often must be mended.
 			err = fmt.Errorf("%w (not offered: %w)", err, c.failed)
 		}
 		return nil, false, err
@@ -113,8 +114,8 @@ func (c *initiatorContext) offer(ctx context.Context) ([]byte, error) {
 	return (&NegTokenInit{MechTypes: c.offered, MechToken: token}).AppendBinary(nil)
 }
 
-// choose takes the acceptor's choice in its first reply. Where that began another mechanism, or the same
-// one by its other name, it returns that one's first token, with fresh set.
+// choose takes the acceptor's choice in its first reply. Where that began another mechanism, or the
+// same one by its other name, it returns that one's first token, with fresh set.
 func (c *initiatorContext) choose(ctx context.Context, t *NegTokenResp) (out []byte, fresh bool, err error) {
 	c.chosen = true
 	if t.SupportedMech == nil || t.SupportedMech.Equal(c.offered[0]) {

@@ -126,8 +126,8 @@ func (c *combination) contexts(t testing.TB, level dcerpc.AuthLevel) (client, se
 // errEndless is an exchange that does not come to its end.
 var errEndless = errors.New("an exchange of tokens without end")
 
-// exchange steps both sides until both are done, and returns the number of tokens. A change that is not nil
-// may alter token number n, from 1, on its way.
+// exchange steps both sides until both are done, and returns the number of tokens. A change that is
+// not nil may alter token number n, from 1, on its way.
 func exchange(client, server dcerpc.Context, change func(n int, token []byte) []byte) (legs int, err error) {
 	sides, done := [2]dcerpc.Context{client, server}, [2]bool{}
 	var token []byte
@@ -207,7 +207,8 @@ func talk(client, server dcerpc.Context, level dcerpc.AuthLevel) error {
 	return nil
 }
 
-// A dummy is a mechanism that the other side does not have, or whose contexts cannot prove the list.
+// A dummy is a mechanism that the other side does not have, or whose contexts cannot prove the
+// list.
 type dummy struct {
 	oid asn1.ObjectIdentifier
 	err error // of its first Step

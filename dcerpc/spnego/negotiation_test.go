@@ -110,8 +110,8 @@ var (
 	oidUnknown  = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 2, 30}
 )
 
-// TestTokensOfKerberos pins what goes over the wire where Kerberos is the first choice: no MIC, as with
-// Windows, and a raw AP-REQ, as DCE style has it.
+// TestTokensOfKerberos pins what goes over the wire where Kerberos is the first choice: no MIC, as
+// with Windows, and a raw AP-REQ, as DCE style has it.
 func TestTokensOfKerberos(t *testing.T) {
 	w := newWorld(t)
 	c := combination{
@@ -352,7 +352,8 @@ func TestHarmlessChanges(t *testing.T) {
 	}
 }
 
-// TestOfferWithoutToken is a client that asks first (RFC 4178 section 4.2.1: mechToken is optional).
+// TestOfferWithoutToken is a client that asks first (RFC 4178 section 4.2.1: mechToken is
+// optional).
 func TestOfferWithoutToken(t *testing.T) {
 	w := newWorld(t)
 	server, err := negAcceptor(t, w.ntlmAcceptor(t)).NewContext(dcerpc.LevelPrivacy)
@@ -380,7 +381,8 @@ func TestOfferWithoutToken(t *testing.T) {
 	require.NoError(t, talk(client, server, dcerpc.LevelPrivacy))
 }
 
-// TestNamesOfKerberos takes clients that know one name only, and those that put the right one first.
+// TestNamesOfKerberos takes clients that know one name only, and those that put the right one
+// first.
 func TestNamesOfKerberos(t *testing.T) {
 	w := newWorld(t)
 	for _, names := range [][]asn1.ObjectIdentifier{
@@ -411,8 +413,8 @@ func TestNamesOfKerberos(t *testing.T) {
 	}
 }
 
-// TestServerThatKnowsOneNameOfKerberos chooses Kerberos by its right name and does not read the token that came
-// under the other one: it is sent once more.
+// TestServerThatKnowsOneNameOfKerberos chooses Kerberos by its right name and does not read the
+// token that came under the other one: it is sent again.
 func TestServerThatKnowsOneNameOfKerberos(t *testing.T) {
 	w := newWorld(t)
 	client, err := negInitiator(t, w.realm.Initiator(user)).NewContext(target, dcerpc.LevelPrivacy)
@@ -500,7 +502,8 @@ func TestNothingCanBeStarted(t *testing.T) {
 	require.ErrorIs(t, err, spnego.ErrToken, "an error ends the context")
 }
 
-// TestErrorTellsWhyNotTheBetterMechanism: who sees a failed NTLM log-on has to see what was wrong with Kerberos.
+// TestErrorTellsWhyNotTheBetterMechanism: who sees a failed NTLM log-on has to see what was wrong
+// with Kerberos.
 func TestErrorTellsWhyNotTheBetterMechanism(t *testing.T) {
 	w := newWorld(t)
 	c := combination{
@@ -539,8 +542,8 @@ func TestServerSpeaksFirst(t *testing.T) {
 }
 
 // TestBrokenTokens truncates every token at every length and flips a bit of every byte. What is not
-// protected may change, a token of a mechanism that is not chosen above all; but nobody panics, and who
-// is let in is who it was.
+// protected may change, a token of a mechanism that is not chosen above all; but nobody panics, and
+// who is let in is who it was.
 func TestBrokenTokens(t *testing.T) {
 	w := newWorld(t)
 	all := w.combinations(t)
@@ -548,7 +551,7 @@ func TestBrokenTokens(t *testing.T) {
 		c := all[slices.IndexFunc(all, func(c combination) bool { return c.name == name })]
 		t.Run(name, func(t *testing.T) {
 			broken, survived := 0, 0
-			// try has one token changed, and tells whether it was, and how that ended.
+			// try has one token changed, and reports whether it was, and how that ended.
 			try := func(leg int, change func([]byte) []byte) (changed bool, err error) {
 				client, server := c.contexts(t, dcerpc.LevelPrivacy)
 				_, err = exchange(client, server, func(n int, b []byte) []byte {
@@ -567,7 +570,8 @@ func TestBrokenTokens(t *testing.T) {
 			}
 			client, server := c.contexts(t, dcerpc.LevelPrivacy)
 			for n, token := range tokensOf(t, client, server) {
-				// Kerberos' tokens are long, and differ by a byte or two from one exchange to the next.
+				// Kerberos' tokens are long, and differ by a byte or two from one exchange to the
+				// next.
 				for i := 0; i < len(token); i += 1 + len(token)/100 {
 					changed, err := try(n+1, func(b []byte) []byte { return b[:min(i, len(b))] })
 					require.Equal(t, changed, err != nil, "token %d cut at %d", n+1, i)

@@ -82,7 +82,8 @@ func invoke(cc *dcerpc.ClientConn, stub []byte) ([]byte, error) {
 	return call.Response, err
 }
 
-// TestCalls makes calls with every combination at every level, in both syntaxes, with and without header signing.
+// TestCalls makes calls with every combination at every level, in both syntaxes, with and without
+// header signing.
 func TestCalls(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range w.combinations(t) {
@@ -143,9 +144,9 @@ func TestCallsAtOnce(t *testing.T) {
 	}
 }
 
-// A tamperer is somebody on the way: once armed, it may replace what is written. One Write is one PDU. It closes
-// its direction behind the PDUs that it was armed for, so that nobody waits for bytes that do
-// not come.
+// A tamperer is somebody on the way: once armed, it may replace what is written. One Write is one
+// PDU. It closes its direction behind the PDUs that it was armed for, so that nobody waits for
+// bytes that do not come.
 type tamperer struct {
 	net.Conn
 	mu     sync.Mutex
@@ -183,8 +184,8 @@ func (c *tamperer) CloseWrite() error {
 	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// protections are the combinations of mechanism and level that stand for all. Under SPNEGO it is the same
-// code that protects, from another sequence number on.
+// protections are the combinations of mechanism and level that stand for all. Under SPNEGO it is
+// the same code that protects, from another sequence number on.
 func protections(t testing.TB, w *world) map[string]struct {
 	combination
 	level dcerpc.AuthLevel
@@ -210,8 +211,9 @@ func protections(t testing.TB, w *world) map[string]struct {
 // requestHeader is the length of a request's header (C706 12.6.4.9).
 const requestHeader = 24
 
-// TestFlippedBitsOfARequest flips a bit in every byte of a request: the connection ends, with the fault
-// sec_pkg_error where nothing but protected bytes changed, and the handler never sees the call.
+// TestFlippedBitsOfARequest flips a bit in every byte of a request: the connection ends, with the
+// fault sec_pkg_error where nothing but protected bytes changed, and the handler never sees the
+// call.
 func TestFlippedBitsOfARequest(t *testing.T) {
 	w := newWorld(t)
 	for name, p := range protections(t, w) {

@@ -29,7 +29,8 @@ func smbtorture(t *testing.T) string {
 	return path
 }
 
-// getSupportedVersion is FSRVP's first operation (MS-FSRVP 3.1.4.1), which is all that the tests need of it.
+// getSupportedVersion is FSRVP's first operation (MS-FSRVP 3.1.4.1), which is all that the tests
+// need of it.
 type getSupportedVersion struct{}
 
 func (getSupportedVersion) ServeRPC(_ context.Context, call *dcerpc.Call) error {

@@ -1,10 +1,10 @@
 // Package spnego negotiates the mechanism of a security context (RFC 4178, MS-SPNG), as
 // initiator and as acceptor, around any mechanisms: dcerpc/krb5, dcerpc/ntlm.
 //
-// The initiator offers its mechanisms in their order, together with a token of the first one that it
-// can start. The acceptor takes the first offered one that it has. Where that is not the
-// one that the initiator liked best, both sides prove with a mechListMIC that nobody on the
-// way changed the list; without such a proof the negotiation fails.
+// The initiator offers its mechanisms in their order, together with a token of the first one that
+// it can start. The acceptor takes the first offered one that it has. Where that is not the one
+// that the initiator liked best, both sides prove with a mechListMIC that nobody on the way changed
+// the list; without such a proof the negotiation fails.
 //
 // Kerberos goes by two names, its own and the one that Windows 2000 gave it; both are
 // offered and taken, as Windows does.
@@ -78,7 +78,7 @@ func oids(oid asn1.ObjectIdentifier) []asn1.ObjectIdentifier {
 	return []asn1.ObjectIdentifier{oid}
 }
 
-// named tells whether a mechanism goes by name.
+// named reports whether a mechanism goes by name.
 func named(oid, name asn1.ObjectIdentifier) bool {
 	for _, o := range oids(oid) {
 		if o.Equal(name) {
@@ -205,8 +205,8 @@ func (n *negotiation) Identity() dcerpc.Identity {
 	return n.mech.Identity()
 }
 
-// SessionKey is the mechanism's, for protocols that derive their keys of it; nil before the context is
-// established, and for a mechanism without one.
+// SessionKey is the mechanism's, for protocols that derive their keys of it; nil before the context
+// is established, and for a mechanism without one.
 func (n *negotiation) SessionKey() []byte {
 	if k, ok := n.mech.(sessionKeyer); ok && n.done {
 		return k.SessionKey()

@@ -20,13 +20,14 @@ const (
 	RequestMIC
 )
 
-// A NegTokenInit is the initiator's offer, the first token of a negotiation (RFC 4178 section 4.2.1):
+// A NegTokenInit is the initiator's offer, the first token of a negotiation (RFC 4178 section
+// 4.2.1):
 //
 //	60 { 06 SPNEGO's OID, A0 { 30 {
 //	  A0 { 30 { 06 mechType ... } }, A1 { reqFlags }, A2 { 04 mechToken }, A3 { 04 mechListMIC } } } }
 //
-// A NegTokenInit2 (MS-SPNG 2.2.1) is read too: it has negHints at A3 and mechListMIC at A4. reqFlags and
-// negHints are not protected, mean nothing, and are dropped.
+// A NegTokenInit2 (MS-SPNG 2.2.1) is read too: it has negHints at A3 and mechListMIC at A4.
+// reqFlags and negHints are not protected, mean nothing, and are dropped.
 type NegTokenInit struct {
 	// MechTypes are the offered mechanisms, the best one first.
 	MechTypes []asn1.ObjectIdentifier

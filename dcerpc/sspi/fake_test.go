@@ -23,11 +23,12 @@ import (
 // What it holds its caller to:
 //
 //   - every handle is used while it exists, and released once; a context before its credentials;
-//   - the first call for a context has no context and, for an initiator, no token; the later ones have both;
+//   - the first call for a context has no context and, for an initiator, no token; the later ones
+//     have both;
 //   - a token that is to be completed is worth nothing before CompleteAuthToken;
 //   - attributes and messages only of a context that is established;
-//   - a message has one SECBUFFER_DATA that may be written, one SECBUFFER_TOKEN, and read-only buffers around the data; a token's
-//     buffer that is too short is SEC_E_BUFFER_TOO_SMALL.
+//   - a message has one SECBUFFER_DATA that may be written, one SECBUFFER_TOKEN, and read-only
+//     buffers around the data; a token's buffer that is too short is SEC_E_BUFFER_TOO_SMALL.
 type fake struct {
 	t     testing.TB
 	realm *krb5test.Realm

@@ -18,7 +18,7 @@ type InitiatorConfig struct {
 }
 
 // An Initiator starts contexts for a client (dcerpc.Initiator). It may be used by several
-// goroutines at once, and holds nothing that has to be closed: every context has handles of its
+// goroutines at once, and holds nothing that must be closed: every context has handles of its
 // own, and so sees the log-on as it then is.
 type Initiator struct {
 	p        *provider

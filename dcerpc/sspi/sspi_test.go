@@ -283,7 +283,7 @@ func TestTampering(t *testing.T) {
 	}
 }
 
-// TestTokenLength: header signing covers the token's length, so that it has to be the one that was
+// TestTokenLength: header signing covers the token's length, so that it must be the one that was
 // said.
 func TestTokenLength(t *testing.T) {
 	f := newFake(t)

@@ -22,8 +22,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// TestAdministration lists, shows and deletes sets, of a running agent and of one that is not, and saves, damages and brings back
-// the state.
+// TestAdministration lists, shows and deletes sets, of a running agent and of one that is not, and
+// saves, damages and brings back the state.
 func TestAdministration(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30)) // longer than the address of a socket
 	data, users, state := filepath.Join(dir, "data"), filepath.Join(dir, "users"), filepath.Join(dir, "state")
@@ -132,7 +132,8 @@ func TestAdministration(t *testing.T) {
 	}
 }
 
-// TestStateLost: an agent whose table is gone while its copies are there does not start, with an exit status of its own, and says what to do; what it says works.
+// TestStateLost: an agent whose table is gone while its copies are there does not start, with an
+// exit status of its own, and says what to do; what it says works.
 func TestStateLost(t *testing.T) {
 	s := newSite(t)
 	conf := s.config(t, good)

@@ -58,8 +58,8 @@ func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backen
 	return nil, fmt.Errorf("%s is %q: %w", o.from.at("snapshots", 0), o.snapshots, checkSnapshots(o.snapshots))
 }
 
-// shareBackend is one backend where shares come from the place that copies are exposed in, and a pair of two otherwise. It is closed by the
-// function that it returns.
+// shareBackend is one backend where shares come from the place that copies are exposed in, and a
+// pair of two otherwise. It is closed by the function that it returns.
 func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares backend.Shares, closeShares func() error, err error) {
 	dirs := make(map[string]string, len(o.share))
 	for _, s := range o.share {
@@ -98,8 +98,8 @@ func (o *options) sharesOf(ctx context.Context, fromSamba *samba.Shares, dirs ma
 	return nil, fmt.Errorf("%s is %q: %w", o.from.at("expose", 0), o.expose, checkExpose(o.expose))
 }
 
-// checkStandalone refuses to answer at the pipe of a Samba that is a node of a cluster: the state of this agent is this node's alone. The
-// backend of Samba's shares refuses by itself.
+// checkStandalone refuses to answer at the pipe of a Samba that is a node of a cluster: the state
+// of this agent is this node's alone. The backend of Samba's shares refuses by itself.
 func (o *options) checkStandalone(ctx context.Context) error {
 	if o.cluster != "" || o.shares == "samba" || o.expose == "samba" || !slices.ContainsFunc(o.listen, isSamba) {
 		return nil

@@ -41,7 +41,8 @@ func (o *options) check(rest []string) error {
 	return bad.err()
 }
 
-// checkBackends checks the settings that say what an agent works on, for commands of an administrator.
+// checkBackends checks the settings that say what an agent works on, for commands of an
+// administrator.
 func (o *options) checkBackends() error {
 	var bad problems
 	o.checkTogether(&bad)
@@ -193,7 +194,8 @@ func (o *options) checkSnapshotSettings(bad *problems) {
 	}
 }
 
-// checkMachine looks at what only the machine can tell, for -check: whether its Samba is one that an agent can work with.
+// checkMachine looks at what only the machine can tell, for -check: whether its Samba is one that
+// an agent can work with.
 func (o *options) checkMachine(ctx context.Context) error {
 	var bad problems
 	if o.shares == "samba" || o.expose == "samba" {
@@ -218,7 +220,8 @@ func (o *options) checkMachine(ctx context.Context) error {
 	return bad.err()
 }
 
-// checkListenable looks whether this machine can have a listener, but not whether its port is free: the agent itself may have it.
+// checkListenable looks whether this machine can have a listener, but not whether its port is free:
+// the agent itself may have it.
 func checkListenable(listen string) error {
 	dir, ok := strings.CutPrefix(listen, "samba:")
 	if !ok {

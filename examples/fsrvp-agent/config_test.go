@@ -55,7 +55,8 @@ allow = TEST\backup
 snapshots = copy
 `
 
-// TestMistakes has each mistake in a file, and expects one sentence about it, which names file and line and says what to do.
+// TestMistakes has each mistake in a file, and expects one sentence about it, which names file and
+// line and says what to do.
 func TestMistakes(t *testing.T) {
 	replace := func(line, by string) string {
 		require.Contains(t, good, line)
@@ -185,7 +186,8 @@ func TestMistakenFile(t *testing.T) {
 	}
 }
 
-// TestEveryMistakeAtOnce: a file with several mistakes is told all of them, in the order of its lines where they are mistakes of lines.
+// TestEveryMistakeAtOnce: a file with several mistakes is told all of them, in the order of its
+// lines where they are mistakes of lines.
 func TestEveryMistakeAtOnce(t *testing.T) {
 	p := newSite(t)
 	path := p.config(t, "lissen = tcp:127.0.0.1:0\n\nstates = $D\n")
@@ -206,7 +208,8 @@ func TestCheck(t *testing.T) {
 	require.NoDirExists(t, p.path("exposed"))
 }
 
-// TestConfigAndFlags reads the same settings from a file and from flags, and has flags go before a file.
+// TestConfigAndFlags reads the same settings from a file and from flags, and has flags go before a
+// file.
 func TestConfigAndFlags(t *testing.T) {
 	p := newSite(t)
 	path := p.config(t, good+"drain = 1m30s\nkeep-exposed = yes\nname = fs1\nname=fs2\n  \n; also a comment\n")
@@ -227,7 +230,8 @@ func TestConfigAndFlags(t *testing.T) {
 	require.False(t, both.keep)
 }
 
-// TestSettings checks the table: each setting has a flag, words for what it is, and a place in the manual page.
+// TestSettings checks the table: each setting has a flag, words for what it is, and a place in the
+// manual page.
 func TestSettings(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range settings() {

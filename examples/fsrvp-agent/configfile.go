@@ -22,14 +22,14 @@ import (
 //	allow  = S-1-5-21-1-2-3-1104
 //	ntlm-winbind = yes
 //
-// What follows "=" is the value, as it is: without quotes, escapes, or comments behind it, so that accounts are written
-// as Windows writes them.
+// What follows "=" is the value, as it is: without quotes, escapes, or comments behind it, so that
+// accounts are written as Windows writes them.
 
 // maxConfig is far more than any configuration has.
 const maxConfig = 1 << 20
 
-// defaultConfig is the file that the administrator's commands read where neither -config nor -state says anything. The
-// packages' unit names it.
+// defaultConfig is the file that the administrator's commands read where neither -config nor -state
+// says anything. The packages' unit names it.
 const defaultConfig = "/etc/fsrvp/agent.conf"
 
 // problems are mistakes in the settings, one sentence each, and one at each place.
@@ -38,7 +38,8 @@ type problems struct {
 	at   map[place]bool
 }
 
-// add adds a sentence. Where its first argument is a place that something else is wrong at, it is left out.
+// add adds a sentence. Where its first argument is a place that something else is wrong at, it is
+// left out.
 func (p *problems) add(format string, args ...any) {
 	if len(args) > 0 {
 		if at, ok := args[0].(place); ok {
@@ -56,7 +57,8 @@ func (p *problems) add(format string, args ...any) {
 
 func (p *problems) err() error { return errors.Join(p.list...) }
 
-// readConfig reads a configuration file into the options that flags belong to. What was given as a flag stays.
+// readConfig reads a configuration file into the options that flags belong to. What was given as a
+// flag stays.
 func readConfig(path string, flags *flag.FlagSet, o *options) error {
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
@@ -182,7 +184,7 @@ func suggestion(name string) string {
 	return "write " + strconv.Quote(best) + " if that is meant; fsrvp-agent -h lists them all"
 }
 
-// distance is Levenshtein's: how many letters have to be put in, taken out or changed.
+// distance is Levenshtein's: how many letters must be put in, taken out or changed.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

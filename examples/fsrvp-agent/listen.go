@@ -23,10 +23,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// access is who may come in: the mechanisms that the settings allow, each by itself and all of them within SPNEGO.
+// access is who may come in: the mechanisms that the settings allow, each by itself and all of them
+// within SPNEGO.
 type access struct {
 	list []dcerpc.Acceptor
-	// hosts are those of the keytab's service principals, which are names that clients call this server by.
+	// hosts are those of the keytab's service principals, which are names that clients call this
+	// server by.
 	hosts []string
 	close func() error
 
@@ -80,7 +82,8 @@ func (o *options) acceptors(ctx context.Context) (_ *access, err error) {
 		}
 		accounts.Verifier = &a.users
 	case o.winbind:
-		// Clients answer for the domain that they are told, and a domain controller refuses another one's answers.
+		// Clients answer for the domain that they are told, and a domain controller refuses another
+		// one's answers.
 		domain, err := exec.CommandContext(ctx, "wbinfo", "--own-domain").Output()
 		if err != nil {
 			return nil, fmt.Errorf("%s: wbinfo --own-domain, which asks winbindd: %w; start winbindd, and see that wbinfo -t succeeds",
@@ -125,7 +128,8 @@ func (a *access) loadUsers(o *options) error {
 	return nil
 }
 
-// reload takes other files over. What is in files of the same name is read whenever it has changed, and needs no reload.
+// reload takes other files over. What is in files of the same name is read whenever it has changed,
+// and needs no reload.
 func (a *access) reload(o *options) error {
 	if o.keytab != a.inForce.keytab || o.requirePAC != a.inForce.requirePAC {
 		if err := a.loadKerberos(o); err != nil {
@@ -141,7 +145,8 @@ func (a *access) reload(o *options) error {
 	return nil
 }
 
-// serve opens the listeners, calls ready when all accept, serves them until ctx ends, calls stopping, and drains for as long as drain says then.
+// serve opens the listeners, calls ready when all accept, serves them until ctx ends, calls
+// stopping, and drains for as long as drain says then.
 func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger, ready, stopping func(), drain func() time.Duration) (err error) {
 	mapper := &epm.Mapper{}
 	type server struct {
@@ -175,7 +180,8 @@ func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Write
 	}
 	all := []*dcerpc.Server{srv}
 	if o.epmapper != "" {
-		// A server of its own: who asks for a port is not authenticated, and sees nothing but ports.
+		// A server of its own: who asks for a port is not authenticated, and sees nothing but
+		// ports.
 		ports := &dcerpc.Server{Logger: log}
 		ports.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 		l, err := net.Listen("tcp", strings.TrimPrefix(o.epmapper, "tcp:"))

@@ -1,5 +1,6 @@
-// Command fsrvp-agent is a File Share Shadow Copy Agent that a NAS could run: it takes, exposes and deletes shadow copies
-// of this machine's shares for clients of MS-FSRVP, over TCP or behind Samba's smbd.
+// Command fsrvp-agent is a File Share Shadow Copy Agent that a NAS could run: it takes, exposes and
+// deletes shadow copies of this machine's shares for clients of MS-FSRVP, over TCP or behind
+// Samba's smbd.
 //
 // Shares of directories, exposed as directories, over TCP:
 //
@@ -15,8 +16,9 @@
 //
 // An administrator lists and deletes shadow copies with its commands, such as "fsrvp-agent list"; -h has them.
 //
-// It prints "listening ..." for each listener once that accepts, logs on standard error, reads its configuration again on SIGHUP,
-// and ends on SIGTERM or SIGINT when the calls under way have ended. README.md is the operator's manual.
+// It prints "listening ..." for each listener once that accepts, logs on standard error, reads its
+// configuration again on SIGHUP, and ends on SIGTERM or SIGINT when the calls under way have ended.
+// README.md is the operator's manual.
 package main
 
 import (
@@ -50,7 +52,8 @@ func main() {
 	})
 }
 
-// exitState is the exit status where the state is lost or damaged, which starting again does not mend.
+// exitState is the exit status where the state is lost or damaged, which starting again does not
+// mend.
 const exitState = 3
 
 // storeName is the file of the agent's table, in the directory of its state.
@@ -91,7 +94,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // A process is what the program has of the one that it runs in.
 type process struct {
 	stdout, stderr io.Writer
-	// hangups has SIGHUP sent to a channel until the function that it returns is called. Nil: there is no such signal.
+	// hangups has SIGHUP sent to a channel until the function that it returns is called. Nil: there
+	// is no such signal.
 	hangups func() (<-chan os.Signal, func())
 }
 
@@ -183,7 +187,8 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 	}, sup.stopping, r.drain)
 }
 
-// newAgent starts an agent on the backends that the flags name; the monitor, if there is one, watches it. CloseShares is for after its Close.
+// newAgent starts an agent on the backends that the flags name; the monitor, if there is one,
+// watches it. CloseShares is for after its Close.
 func (o *options) newAgent(
 	ctx context.Context, aliases []string, m *monitor, log *slog.Logger,
 ) (a *agent.Agent, closeShares func() error, err error) {

@@ -20,7 +20,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// TestServe runs the program for a directory over TCP, with NTLM, takes a copy through it, and ends it.
+// TestServe runs the program for a directory over TCP, with NTLM, takes a copy through it, and ends
+// it.
 func TestServe(t *testing.T) {
 	dir := t.TempDir()
 	data, exposed, users := filepath.Join(dir, "data"), filepath.Join(dir, "exposed"), filepath.Join(dir, "users")

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/program"
 )
 
-// generate prints what packages have besides the program, made of the table of settings: its manual page, the completion
-// for bash, or a configuration file with each setting in a comment.
+// generate prints what packages have besides the program, made of the table of settings: its manual
+// page, the completion for bash, or a configuration file with each setting in a comment.
 func generate(what string, stdout io.Writer) error {
 	var text string
 	switch what {
@@ -90,7 +90,8 @@ fsrvp-agent -config FILE -check names each mistake with its line and what to do.
 	return p.String()
 }
 
-// sampleConfig is the configuration file of the packages: an agent behind Samba, and every other setting in a comment.
+// sampleConfig is the configuration file of the packages: an agent behind Samba, and every other
+// setting in a comment.
 func sampleConfig() string {
 	_, flags := newFlags()
 	on := map[string][]string{

@@ -19,7 +19,8 @@ func generated(t *testing.T, what string) string {
 	return out.String()
 }
 
-// TestGenerated: the manual page, the completion and the configuration file of packages have every setting.
+// TestGenerated: the manual page, the completion and the configuration file of packages have every
+// setting.
 func TestGenerated(t *testing.T) {
 	page, script, config := generated(t, "man"), generated(t, "bash"), generated(t, "config")
 	for _, s := range settings() {
@@ -49,7 +50,8 @@ func TestManualPage(t *testing.T) {
 	require.Contains(t, string(out), `DOMAIN\user`)
 }
 
-// TestSampleConfig: the packages' configuration file has no mistakes, and neither has any line of it that somebody turns on.
+// TestSampleConfig: the packages' configuration file has no mistakes, and neither has any line of
+// it that somebody turns on.
 func TestSampleConfig(t *testing.T) {
 	sample := generated(t, "config")
 	on := func(t *testing.T, text string) *options {

@@ -170,7 +170,8 @@ func (m *metrics) observe(ev agent.Event) {
 	}
 }
 
-// statusLabel is a status by its name, where it has one: a client has no say in it, but a backend's error may be any number.
+// statusLabel is a status by its name, where it has one: a client has no say in it, but a backend's
+// error may be any number.
 func statusLabel(s fsrvp.Status) string {
 	if s == 0 {
 		return "OK"

@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/share/samba"
 )
 
-// A monitor knows how the agent is: for /metrics, /healthz, and the service manager. All methods may be called by several goroutines
-// at once.
+// A monitor knows how the agent is: for /metrics, /healthz, and the service manager. All methods
+// may be called by several goroutines at once.
 type monitor struct {
 	*metrics
 	changed chan struct{} // full while the status line may have changed

@@ -27,15 +27,18 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// neighboursEnv is "inside" in the process that runs TestNeighbours in a mount namespace of its own, and "nested" in what that starts.
+// neighboursEnv is "inside" in the process that runs TestNeighbours in a mount namespace of its
+// own, and "nested" in what that starts.
 const neighboursEnv = "FSRVP_TEST_NEIGHBOURS"
 
-// wholeEnv, if not empty, has TestNeighbours run all tests of the module, not those alone that make snapshots.
+// wholeEnv, if not empty, has TestNeighbours run all tests of the module, not those alone that make
+// snapshots.
 const wholeEnv = "FSRVP_TEST_NEIGHBOURS_ALL"
 
-// TestNeighbours has an agent with persistent copies on btrfs, XFS and ext4, in its default directories. Next to it run, as root, the two
-// commands with which the README begins, two more agents on the same shares, and one that sees the machine's file systems as a
-// container does. Nothing of the first one's may be touched.
+// TestNeighbours has an agent with persistent copies on btrfs, XFS and ext4, in its default
+// directories. Next to it run, as root, the two commands with which the README begins, two more
+// agents on the same shares, and one that sees the machine's file systems as a container does.
+// Nothing of the first one's may be touched.
 func TestNeighbours(t *testing.T) {
 	if os.Getenv(neighboursEnv) == "nested" {
 		t.Skip("this is a neighbour")
@@ -128,8 +131,8 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// inMountNamespace runs the test again in a child process with a mount namespace of its own, and returns false; in the child it
-// returns true.
+// inMountNamespace runs the test again in a child process with a mount namespace of its own, and
+// returns false; in the child it returns true.
 func inMountNamespace(t *testing.T, programs ...string) bool {
 	t.Helper()
 	if os.Getenv(neighboursEnv) == "inside" {
@@ -195,8 +198,9 @@ func output(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// inventory describes what the agent of that name holds on the three file systems, and the directory of its exposed shares. Snapshots of an
-// agent are told by its exposed shares, which are links to them.
+// inventory describes what the agent of that name holds on the three file systems, and the
+// directory of its exposed shares. Snapshots of an agent are told by its exposed shares, which are
+// links to them.
 func inventory(t *testing.T, top, name string) map[string]string {
 	t.Helper()
 	have := map[string]string{}
@@ -258,7 +262,8 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// neighbourArgs are the program's arguments, with a state and exposed shares of the neighbour's own.
+// neighbourArgs are the program's arguments, with a state and exposed shares of the neighbour's
+// own.
 func neighbourArgs(t *testing.T, top, name string, shares map[string]string) []string {
 	t.Helper()
 	users := filepath.Join(top, name+"-users")
@@ -337,8 +342,9 @@ func (n *neighbour) drop(t *testing.T, k kept) {
 	}
 }
 
-// container runs the program in mount and host name spaces of its own, where the file systems are mounted a second time: in its default
-// directories it finds the others' snapshots. It starts and ends, twice, and the second time its state is lost.
+// container runs the program in mount and host name spaces of its own, where the file systems are
+// mounted a second time: in its default directories it finds the others' snapshots. It starts and
+// ends, twice, and the second time its state is lost.
 func container(t *testing.T, top string, shares map[string]string) {
 	t.Helper()
 	program := filepath.Join(top, "fsrvp-agent")

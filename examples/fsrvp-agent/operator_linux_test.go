@@ -21,14 +21,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rootEnv names the root of a Debian with systemd, Samba, curl and OpenRC, as .ci/run has .ci/root make it.
+// rootEnv names the root of a Debian with systemd, Samba, curl and OpenRC, as .ci/run has .ci/root
+// make it.
 const rootEnv = "FSRVP_OPERATOR_ROOT"
 
-// packagesEnv names a directory with the packages of two versions, in the folders "old" and "new". Without it the test builds them.
+// packagesEnv names a directory with the packages of two versions, in the folders "old" and "new".
+// Without it the test builds them.
 const packagesEnv = "FSRVP_OPERATOR_DEBS"
 
-// TestOperator does what README.md says, as a new operator would: it runs the manual's own commands on a fresh Debian with systemd and Samba, from the
-// installation of the package to the recovery of a lost state, and looks at what each has done.
+// TestOperator does what README.md says, as a new operator would: it runs the manual's own commands
+// on a fresh Debian with systemd and Samba, from the installation of the package to the recovery of
+// a lost state, and looks at what each has done.
 func TestOperator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")

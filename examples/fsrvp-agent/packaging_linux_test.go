@@ -28,7 +28,8 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-// TestUnits has systemd read the unit, the socket and the drop-ins, with the program where the unit says that it is.
+// TestUnits has systemd read the unit, the socket and the drop-ins, with the program where the unit
+// says that it is.
 func TestUnits(t *testing.T) {
 	need(t, "systemd-analyze")
 	root := t.TempDir()
@@ -96,7 +97,8 @@ func TestHardening(t *testing.T) {
 	require.Less(t, exposure(string(unit)+string(hardening)), exposure(string(unit))-2)
 }
 
-// TestShellScripts has a shell read the scripts, and compares what the demonstration says with what it is.
+// TestShellScripts has a shell read the scripts, and compares what the demonstration says with what
+// it is.
 func TestShellScripts(t *testing.T) {
 	for _, script := range []string{"fsrvp-agent.openrc", "demo.sh"} {
 		out, err := exec.CommandContext(t.Context(), "sh", "-n", filepath.Join("packaging", script)).CombinedOutput()

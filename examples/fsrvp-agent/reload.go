@@ -54,8 +54,8 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 	}
 }
 
-// reload takes over what has changed and can be taken over, and says of the rest that it cannot. It returns an error where the file has mistakes: then
-// nothing changes.
+// reload takes over what has changed and can be taken over, and says of the rest that it cannot. It
+// returns an error where the file has mistakes: then nothing changes.
 func (r *reloader) reload() error {
 	if r.current.config == "" {
 		r.log.Info("SIGHUP: there is no configuration file to read again, since the agent was started without -config; nothing has changed")

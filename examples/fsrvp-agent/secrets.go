@@ -7,7 +7,8 @@ import (
 	"runtime"
 )
 
-// warnOfReaders warns of a file of keys or hashes that others than its owner may read or change. No name is no file.
+// warnOfReaders warns of a file of keys or hashes that others than its owner may read or change. No
+// name is no file.
 func warnOfReaders(log *slog.Logger, flag, name string) {
 	if name == "" || runtime.GOOS == "windows" { // where modes say nothing
 		return

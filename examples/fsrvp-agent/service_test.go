@@ -110,7 +110,8 @@ func (s *service) families(t *testing.T) map[string]*dto.MetricFamily {
 	return families
 }
 
-// value is that of one metric: a counter's, a gauge's, or how much a histogram has counted. Labels are "name=value".
+// value is that of one metric: a counter's, a gauge's, or how much a histogram has counted. Labels
+// are "name=value".
 func (s *service) value(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	f := s.families(t)[name]
@@ -339,8 +340,8 @@ func TestMetrics(t *testing.T) {
 	require.Equal(t, 1.0, sv.value(t, "fsrvp_refused_total", "reason=access"))
 }
 
-// TestReloadKeytab: the keys of a keytab that has changed are taken without a signal, another keytab with SIGHUP, and one that is none is
-// refused while the old one stays.
+// TestReloadKeytab: the keys of a keytab that has changed are taken without a signal, another
+// keytab with SIGHUP, and one that is none is refused while the old one stays.
 func TestReloadKeytab(t *testing.T) {
 	s := newSite(t)
 	realm := krb5test.NewRealm("EXAMPLE.COM", 0)

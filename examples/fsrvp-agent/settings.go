@@ -10,24 +10,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/repeated"
 )
 
-// A setting is one of the agent's. The table of settings is the one place that knows them: the flags, the lines of a
-// configuration file, what -check looks at, the manual page and the completion of shells are made of it.
+// A setting is one of the agent's. The table of settings is the one place that knows them: the
+// flags, the lines of a configuration file, what -check looks at, the manual page and the
+// completion of shells are made of it.
 type setting struct {
 	name  string
 	group string // the heading in the manual page
 	// usage is what -h says. A word in backquotes stands for the value, as in package flag.
 	usage string
-	// field returns where the value is kept: a *string, *bool, *time.Duration or *repeated.Strings, whose
-	// value is the default.
+	// field returns where the value is kept: a *string, *bool, *time.Duration or *repeated.Strings,
+	// whose value is the default.
 	field func(o *options) any
-	// check returns what is wrong with one value, and what to write instead: the end of a sentence that begins
-	// with the setting and the value. Nil: any will do.
+	// check returns what is wrong with one value, and what to write instead: the end of a sentence
+	// that begins with the setting and the value. Nil: any will do.
 	check func(value string) error
 	// reload says that SIGHUP takes a new value over.
 	reload bool
 	// flagOnly says that the setting is for the command line alone.
 	flagOnly bool
-	// words are the values that there are, for completion; "file" and "dir" in angle brackets are names of such.
+	// words are the values that there are, for completion; "file" and "dir" in angle brackets are
+	// names of such.
 	words []string
 }
 
@@ -298,7 +300,8 @@ func (o *options) register(flags *flag.FlagSet) {
 	}
 }
 
-// values returns the values of a setting that are not its default: one, or those of one that may be given several times.
+// values returns the values of a setting that are not its default: one, or those of one that may be
+// given several times.
 func (s *setting) values(o *options) []string {
 	switch p := s.field(o).(type) {
 	case *repeated.Strings:
@@ -362,7 +365,8 @@ type origin struct {
 	lines map[string][]int // of each setting's values, in their order; none where a flag gave them
 }
 
-// A place is a setting with the file and the line where it is, or a flag: the beginning of a sentence.
+// A place is a setting with the file and the line where it is, or a flag: the beginning of a
+// sentence.
 type place string
 
 // at names the place of the i-th value of a setting.

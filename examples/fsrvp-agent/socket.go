@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// socketName is the socket of a running agent, in the directory of its state. Root, or the user of the agent, sends a request in
-// JSON and gets a reply.
+// socketName is the socket of a running agent, in the directory of its state. Root, or the user of
+// the agent, sends a request in JSON and gets a reply.
 const socketName = "admin.sock"
 
 const (
@@ -36,8 +36,8 @@ type socket struct {
 	conns  sync.WaitGroup
 }
 
-// listenAdmin serves administrators of an agent until close. The state's lock is the agent's: a socket that is there is an
-// old one.
+// listenAdmin serves administrators of an agent until close. The state's lock is the agent's: a
+// socket that is there is an old one.
 func listenAdmin(dir string, a *agent.Agent, log *slog.Logger) (*socket, error) {
 	path := filepath.Join(dir, socketName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

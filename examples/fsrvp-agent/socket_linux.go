@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shortPath returns a path for a socket that is short enough for its address, and a function to call after its use.
+// shortPath returns a path for a socket that is short enough for its address, and a function to
+// call after its use.
 func shortPath(path string) (string, func(), error) {
 	if len(path) < 100 {
 		return path, func() {}, nil

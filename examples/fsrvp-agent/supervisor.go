@@ -12,8 +12,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// A supervisor is the service manager that has started the process, as systemd: it is told when the agent is ready, what it is
-// doing, and, where it asks for that, that the agent still answers. Without one, nothing is told to anybody.
+// A supervisor is the service manager that has started the process, as systemd: it is told when the
+// agent is ready, what it is doing, and, where it asks for that, that the agent still answers.
+// Without one, nothing is told to anybody.
 type supervisor struct {
 	monitor  *monitor
 	log      *slog.Logger

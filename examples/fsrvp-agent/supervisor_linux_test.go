@@ -65,7 +65,8 @@ func (n *notifySocket) next(t *testing.T, variable string) string {
 	}
 }
 
-// startSupervised starts the program as a service manager would, by a shell, which knows its process's number.
+// startSupervised starts the program as a service manager would, by a shell, which knows its
+// process's number.
 func startSupervised(t *testing.T, conf, env string, files ...*os.File) (*exec.Cmd, *bufio.Reader, *notifySocket) {
 	t.Helper()
 	n := listenNotify(t)
@@ -101,7 +102,8 @@ func TestNotify(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 }
 
-// TestSocketActivation has the program take over a listening TCP socket, and refuse one of another kind.
+// TestSocketActivation has the program take over a listening TCP socket, and refuse one of another
+// kind.
 func TestSocketActivation(t *testing.T) {
 	s := newSite(t)
 	conf := s.config(t, strings.Replace(good, "tcp:127.0.0.1:0", "systemd", 1))

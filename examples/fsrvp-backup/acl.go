@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// A POSIX access control list is, in an extended attribute of Linux (linux/posix_acl_xattr.h), little-endian:
+// A POSIX access control list is, in an extended attribute of Linux (linux/posix_acl_xattr.h),
+// little-endian:
 //
 //	+---------+-----+------+----+-----+------+----+----
 //	| 2       | tag | perm | id | tag | perm | id | ...

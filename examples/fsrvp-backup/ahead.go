@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Reading is ahead of writing, and in the archive's order: a walk lists directories, and gives every file to workers, which read it as a
-// whole where it is small. Of a large file they read pieces. What is read waits in a queue until its turn comes.
+// Reading is ahead of writing, and in the archive's order: a walk lists directories, and gives
+// every file to workers, which read it as a whole where it is small. Of a large file they read
+// pieces. What is read waits in a queue until its turn comes.
 const (
 	smallFile  = 256 << 10
 	pieceSize  = 1 << 20
@@ -69,7 +70,8 @@ func workers(t tree) int {
 	return max(4, 2*runtime.GOMAXPROCS(0))
 }
 
-// readAhead calls take with each step of a tree, when it is ready. Names are those that prefix makes of paths. Problems of directories come by report.
+// readAhead calls take with each step of a tree, when it is ready. Names are those that prefix
+// makes of paths. Problems of directories come by report.
 func readAhead(ctx context.Context, t tree, prefix func(string) string, report func(*problem) error, take func(*step) error) error {
 	a := &ahead{
 		tree: t, steps: make(chan *step, queueLimit), jobs: make(chan *step), links: map[fileID]string{}, prefix: prefix,

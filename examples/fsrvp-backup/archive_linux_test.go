@@ -24,7 +24,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// makeTree makes a directory with all kinds of files that Linux has. Where the test is not root, or the file system lacks something, that is missing.
+// makeTree makes a directory with all kinds of files that Linux has. Where the test is not root, or
+// the file system lacks something, that is missing.
 func makeTree(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -98,7 +99,8 @@ type described struct {
 	Data     string
 }
 
-// describeTree describes all files of a tree but sockets. Without names of attributes that bsdtar does not restore where plain is set.
+// describeTree describes all files of a tree but sockets. Without names of attributes that bsdtar
+// does not restore where plain is set.
 func describeTree(t testing.TB, dir string, plain bool) map[string]described {
 	t.Helper()
 	all := map[string]described{}
@@ -170,7 +172,8 @@ func backUp(t testing.TB, args ...string) (stdout, stderr string, err error) {
 	return o.String(), e.String(), err
 }
 
-// TestArchive archives a tree with all kinds of files. GNU tar, bsdtar and -restore make the same of it as there was.
+// TestArchive archives a tree with all kinds of files. GNU tar, bsdtar and -restore make the same
+// of it as there was.
 func TestArchive(t *testing.T) {
 	dir := makeTree(t)
 	want := describeTree(t, dir, false)
@@ -229,7 +232,8 @@ func requireCommand(t *testing.T, name string, args ...string) {
 	require.NoError(t, err, "%s", out)
 }
 
-// TestVerifyFindsDamage changes an archive in every place. What the sums do not cover are the zeros at its very end.
+// TestVerifyFindsDamage changes an archive in every place. What the sums do not cover are the zeros
+// at its very end.
 func TestVerifyFindsDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tree")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "d"), 0o755))
@@ -550,7 +554,8 @@ func archiveSet(t *testing.T, w io.Writer, src source, set *provider.Set, rep *r
 	return archive(t.Context(), w, src, set, rep)
 }
 
-// TestUnprivileged backs up files of others: what can be read is in the archive, and the report says whose the rest is.
+// TestUnprivileged backs up files of others: what can be read is in the archive, and the report
+// says whose the rest is.
 func TestUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root becomes somebody else")

@@ -16,9 +16,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// BenchmarkLocal is -local beside GNU tar on the same tree, each into a file. FSRVP_BACKUP_BENCH is the size of the tree: the
-// number of large files of 64 MiB, and a thousandth of the number of small ones of 10 KiB; 1 unless it is set. The snapshot is of the file
-// system of TMPDIR.
+// BenchmarkLocal is -local beside GNU tar on the same tree, each into a file. FSRVP_BACKUP_BENCH is
+// the size of the tree: the number of large files of 64 MiB, and a thousandth of the number of
+// small ones of 10 KiB; 1 unless it is set. The snapshot is of the file system of TMPDIR.
 func BenchmarkLocal(b *testing.B) {
 	size := 1
 	if s := os.Getenv("FSRVP_BACKUP_BENCH"); s != "" {

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// A claim is a temporary file or directory that a process is using. It is locked, so that another process that finds it knows whether
-// its owner is still there.
+// A claim is a temporary file or directory that a process is using. It is locked, so that another
+// process that finds it knows whether its owner is still there.
 type claim struct {
 	path string
 	file *os.File // holds the lock: the file itself, or a file in the directory
@@ -64,8 +64,8 @@ func (c *claim) lock() (bool, error) {
 	return ok, err
 }
 
-// lockKept locks, and reports whether the file is still there: another process may have taken it for left behind just before. The file is closed
-// where it does not.
+// lockKept locks, and reports whether the file is still there: another process may have taken it
+// for left behind just before. The file is closed where it does not.
 func (c *claim) lockKept() (bool, error) {
 	ok, err := tryLock(c.file)
 	if err == nil && ok {
@@ -82,7 +82,8 @@ func (c *claim) lockKept() (bool, error) {
 	return false, nil
 }
 
-// leftBehind takes over a claim whose process has ended. Nil: somebody is using it, or it is no claim of this user's.
+// leftBehind takes over a claim whose process has ended. Nil: somebody is using it, or it is no
+// claim of this user's.
 func leftBehind(path string, dir bool) *claim {
 	info, err := os.Lstat(path)
 	if err != nil || info.IsDir() != dir || !dir && !info.Mode().IsRegular() || !ownedByMe(info) {

@@ -62,7 +62,8 @@ func ownerOf(info fs.FileInfo) string {
 	return "user " + id
 }
 
-// safePlace reports whether nobody but root and this user can replace a directory that this user makes in dir.
+// safePlace reports whether nobody but root and this user can replace a directory that this user
+// makes in dir.
 func safePlace(dir string) bool {
 	for {
 		info, err := os.Lstat(dir)

@@ -10,7 +10,8 @@ import (
 
 const renameOpen = false
 
-// tryLock locks an open file for as long as it is open: a byte beyond its end, which nobody wants to read.
+// tryLock locks an open file for as long as it is open: a byte beyond its end, which nobody wants
+// to read.
 func tryLock(f *os.File) (bool, error) {
 	at := windows.Overlapped{OffsetHigh: 0x7FFFFFFF}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)

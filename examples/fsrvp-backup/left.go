@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// A leftJournal names what a run has on this machine until it ends: temporary directories and files. It is a file beside that of -journal,
-// which names what is on servers. Each line is a path, quoted as in Go.
+// A leftJournal names what a run has on this machine until it ends: temporary directories and
+// files. It is a file beside that of -journal, which names what is on servers. Each line is a path,
+// quoted as in Go.
 type leftJournal struct{ path string }
 
 // openLeftJournal returns the journal beside that of -journal; "" means none.

@@ -21,8 +21,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 )
 
-// A localSource is one directory, behind a whole file server of MS-FSRVP inside the program: an agent that really takes a
-// snapshot, a server that listens on loopback, and Kerberos with a realm that lives as long as the program.
+// A localSource is one directory, behind a whole file server of MS-FSRVP inside the program: an
+// agent that really takes a snapshot, a server that listens on loopback, and Kerberos with a realm
+// that lives as long as the program.
 type localSource struct {
 	dir     string // as the user named it
 	share   string // the share's UNC path
@@ -116,8 +117,9 @@ const (
 	tempPattern   = "fsrvp-backup-*"
 )
 
-// claimBeside makes a directory on the file system of dir, where its files can be cloned, or else where temporary
-// files go: where others could replace what is beside dir, the copy is not safe there.
+// claimBeside makes a directory on the file system of dir, where its files can be cloned, or else
+// where temporary files go: where others could replace what is beside dir, the copy is not safe
+// there.
 func claimBeside(dir string) (*claim, error) {
 	var c *claim
 	err := errors.New("others may write beside it")
@@ -152,8 +154,8 @@ func recoverBeside(ctx context.Context, dir string) error {
 	return errors.Join(errs...)
 }
 
-// recoverTemp removes the directory of a run that was killed. The agent of that run is started again: it knows which snapshots
-// it has made. One that is in use, or is not there, stays.
+// recoverTemp removes the directory of a run that was killed. The agent of that run is started
+// again: it knows which snapshots it has made. One that is in use, or is not there, stays.
 func recoverTemp(ctx context.Context, path string) error {
 	c := leftBehind(path, true)
 	if c == nil {
@@ -217,8 +219,8 @@ func (s *localSource) close() error {
 	return err
 }
 
-// explain replaces what a client of a server far away would learn by what the agent inside the program knows. Errors name no server: the
-// user has named none.
+// explain replaces what a client of a server far away would learn by what the agent inside the
+// program knows. Errors name no server: the user has named none.
 func (s *localSource) explain(err error) error {
 	if err == nil {
 		return nil
@@ -264,7 +266,8 @@ func flatten(err error) []error {
 	return all
 }
 
-// reasons are the snapshots of the agent inside the program. It remembers why they failed, which MS-FSRVP has no words for.
+// reasons are the snapshots of the agent inside the program. It remembers why they failed, which
+// MS-FSRVP has no words for.
 type reasons struct {
 	*snapshot.Auto
 	dir, temp string
@@ -388,7 +391,8 @@ func (h *problemHandler) Enabled(_ context.Context, level slog.Level) bool {
 func (h *problemHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 func (h *problemHandler) WithGroup(string) slog.Handler      { return h }
 
-// Handle takes a record: its attribute "path" is the file, "err" why it is not there; without that, the file changed.
+// Handle takes a record: its attribute "path" is the file, "err" why it is not there; without that,
+// the file changed.
 func (h *problemHandler) Handle(_ context.Context, r slog.Record) error {
 	p := &problem{Share: h.share, Kind: kindChanged, Reason: r.Message}
 	r.Attrs(func(a slog.Attr) bool {

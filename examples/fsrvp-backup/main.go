@@ -1,15 +1,18 @@
-// Command fsrvp-backup takes a consistent backup of directories or SMB shares through shadow copies.
+// Command fsrvp-backup takes a consistent backup of directories or SMB shares through shadow
+// copies.
 //
-// With -local it needs nothing but Go: an agent inside the program, spoken to over loopback with Kerberos, takes a copy of
-// the directory, which may change meanwhile.
+// With -local it needs nothing but Go: an agent inside the program, spoken to over loopback with
+// Kerberos, takes a copy of the directory, which may change meanwhile.
 //
 //	go run ./examples/fsrvp-backup -local DIR -out FILE.tar
 //
-// With -share it does the same against real file servers: shares of any number of servers, all copied at one moment.
+// With -share it does the same against real file servers: shares of any number of servers, all
+// copied at one moment.
 //
 //	go run ./examples/fsrvp-backup -share '\\fs1\vms' -share '\\fs2\db' -out FILE.tar -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// The archive is one that tar reads, and has sums of everything in it: -verify checks it, -restore unpacks it. README.md says more.
+// The archive is one that tar reads, and has sums of everything in it: -verify checks it, -restore
+// unpacks it. README.md says more.
 package main
 
 import (
@@ -47,7 +50,8 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == guardArg {
 		program.Main("fsrvp-backup: guard", func(context.Context, []string) error { return writer.GuardMain() })
 	}
-	// A reader of -out that goes away is an error of writing, not the end of the program: there are copies to delete.
+	// A reader of -out that goes away is an error of writing, not the end of the program: there are
+	// copies to delete.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	program.Main("fsrvp-backup", func(ctx context.Context, args []string) error {
 		return credentials.Explain(run(ctx, args, os.Stdout, os.Stderr, nil))

@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// contents is what a directory or an archive holds: for files their data, for links "-> target", for directories "/".
+// contents is what a directory or an archive holds: for files their data, for links "-> target",
+// for directories "/".
 func contents(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	have := map[string]string{}
@@ -92,7 +93,7 @@ func archived(t testing.TB, file string) map[string]string {
 	}
 }
 
-// TestLocal backs a directory up that an application keeps changing. The archive has to be what the
+// TestLocal backs a directory up that an application keeps changing. The archive must be what the
 // application left when it was frozen.
 func TestLocal(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "vm images")

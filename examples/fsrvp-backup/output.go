@@ -15,9 +15,9 @@ import (
 	"golang.org/x/term"
 )
 
-// output is where the archive goes. A regular file appears under its name, in place of one that is there, when it is
-// complete; until then nothing but a file with a name of its own exists, which discard removes. Devices, pipes and standard output are
-// written to as they are.
+// output is where the archive goes. A regular file appears under its name, in place of one that is
+// there, when it is complete; until then nothing but a file with a name of its own exists, which
+// discard removes. Devices, pipes and standard output are written to as they are.
 type output struct {
 	io.Writer
 	name    string   // as the user said it
@@ -33,7 +33,8 @@ func createOutput(name string, stdout io.Writer) (*output, error) {
 	return openOutput(context.Background(), name, stdout, "")
 }
 
-// openOutput opens the output for a backup of source, a directory; "": shares. A FIFO waits for its reader.
+// openOutput opens the output for a backup of source, a directory; "": shares. A FIFO waits for its
+// reader.
 func openOutput(ctx context.Context, name string, stdout io.Writer, source string) (*output, error) {
 	o := &output{name: name}
 	fail := func(err error) (*output, error) { return nil, fmt.Errorf("-out: %w", err) }
@@ -85,8 +86,8 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 // outputPattern is that of the names under which a file is written.
 func outputPattern(target string) string { return "." + filepath.Base(target) + ".fsrvp-backup-*" }
 
-// resolve follows the symbolic links of a name whose last part need not exist. It returns a name of an open file, such as /dev/stdout or
-// /proc/self/fd/3, as it is.
+// resolve follows the symbolic links of a name whose last part need not exist. It returns a name of
+// an open file, such as /dev/stdout or /proc/self/fd/3, as it is.
 func resolve(name string) (string, error) {
 	name, err := filepath.Abs(name)
 	if err != nil {

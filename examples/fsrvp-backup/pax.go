@@ -24,9 +24,11 @@ const (
 
 const (
 	blockSize = 512
-	// recordSize is what an archive's size is a multiple of, and what a tape gets at once (tar -b 20).
+	// recordSize is what an archive's size is a multiple of, and what a tape gets at once (tar -b
+	// 20).
 	recordSize = 20 * blockSize
-	// maxRecords bounds the extended header of one member, in bytes: Go's and libarchive's readers take no more.
+	// maxRecords bounds the extended header of one member, in bytes: Go's and libarchive's readers
+	// take no more.
 	maxRecords = 1 << 20
 	// maxExtents bounds a sparse map, so that it fits in what Go's reader takes.
 	maxExtents = 32 << 10
@@ -74,7 +76,8 @@ func (m *member) stored() int64 {
 	return n
 }
 
-// appendHeader appends all that goes ahead of the contents of m: the extended header, the header, and the map of a sparse file.
+// appendHeader appends all that goes ahead of the contents of m: the extended header, the header,
+// and the map of a sparse file.
 //
 //	+---------+-----------------+--------+------------+----------+
 //	| x 512   | records, padded | h 512  | sparse map | contents |
@@ -188,8 +191,8 @@ func paxTime(t time.Time) string {
 	return sign + strconv.FormatInt(sec, 10) + "." + strings.TrimRight(fmt.Sprintf("%09d", nsec), "0")
 }
 
-// appendBlock appends the header of a member whose contents take size bytes. What a field cannot hold is in the
-// extended header.
+// appendBlock appends the header of a member whose contents take size bytes. What a field cannot
+// hold is in the extended header.
 func appendBlock(dst []byte, m *member, size int64) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, blockSize)...)
@@ -246,8 +249,9 @@ func pad(b []byte) []byte { return append(b, make([]byte, padding(int64(len(b)))
 // padding returns how many bytes n lacks to whole blocks.
 func padding(n int64) int64 { return -n & (blockSize - 1) }
 
-// appendSparseMap appends the map of a sparse file (GNU tar's format 1.0): the number of extents, then offset and length of each, in
-// decimal, a newline after each number, and zeros up to a whole block. A hole at the end is an extent of length 0 there.
+// appendSparseMap appends the map of a sparse file (GNU tar's format 1.0): the number of extents,
+// then offset and length of each, in decimal, a newline after each number, and zeros up to a whole
+// block. A hole at the end is an extent of length 0 there.
 func appendSparseMap(dst []byte, extents []extent, size int64) []byte {
 	all := extents
 	if end := endOf(extents); end < size {
@@ -269,8 +273,9 @@ func endOf(extents []extent) int64 {
 	return last.offset + last.length
 }
 
-// sparseExtents returns what a sparse map says of a file of that size: extents in order, without the shortest holes between them where
-// there are too many. It returns nil where a map would save nothing.
+// sparseExtents returns what a sparse map says of a file of that size: extents in order, without
+// the shortest holes between them where there are too many. It returns nil where a map would save
+// nothing.
 func sparseExtents(found []extent, size int64) []extent {
 	var out []extent
 	for gap := int64(blockSize); ; gap *= 2 {

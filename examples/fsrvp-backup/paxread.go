@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// Every archive has its own check, in places that readers of tar pass over. A record "comment" of an extended header begins
-// with formatComment; after it come, each behind "; ":
+// Every archive has its own check, in places that readers of tar pass over. A record "comment" of
+// an extended header begins with formatComment; after it come, each behind "; ":
 //
 //	sha256 HEX                the sum of the member's own contents
 //	previous sha256 HEX       that of the member before, which was too long to be known in time
 //	previous incomplete HEX   the same, of a member whose end could not be read: it has zeros there
 //
-// The sums are those of the contents as stored: a sparse file's without its holes. The two blocks of zeros at the end are followed by one
-// block of text, the trailer:
+// The sums are those of the contents as stored: a sparse file's without its holes. The two blocks
+// of zeros at the end are followed by one block of text, the trailer:
 //
 //	fsrvp-backup 1 end
 //	members N
@@ -82,7 +82,8 @@ const (
 	unchecked  // it has no sum
 )
 
-// newScanner returns a scanner. Settle is called once for every regular file, behind it, in their order.
+// newScanner returns a scanner. Settle is called once for every regular file, behind it, in their
+// order.
 func newScanner(r io.Reader, settle func(*scanned, verdict)) *scanner {
 	return &scanner{r: r, index: sha256.New(), content: sha256.New(), settle: settle}
 }
@@ -104,7 +105,8 @@ func (s *scanner) read(n int64) ([]byte, error) {
 	return b, err
 }
 
-// next returns the next member, io.EOF behind the last one when the archive as a whole is what was written.
+// next returns the next member, io.EOF behind the last one when the archive as a whole is what was
+// written.
 func (s *scanner) next() (*scanned, error) {
 	if s.ended {
 		return nil, io.EOF

@@ -119,7 +119,8 @@ func (r *report) begin(c provider.Copy, src source) {
 	fmt.Fprintf(r.w, "reading   %s\n          taken %s\n", cmp.Or(sum.Exposed, "the copy of "+sum.Share),
 		c.Created.Local().Format("2006-01-02 15:04:05.000"))
 	if r.onTerm {
-		// The size is not known before everything is read: a walk ahead would read all directories twice.
+		// The size is not known before everything is read: a walk ahead would read all directories
+		// twice.
 		r.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(r.w), progressbar.OptionShowBytes(true),
 			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 	}
@@ -161,7 +162,8 @@ func (r *report) problem(p *problem) error {
 	return r.problemLocked(p)
 }
 
-// early takes a problem of a time when no share was being read yet. With -strict it fails the backup later.
+// early takes a problem of a time when no share was being read yet. With -strict it fails the
+// backup later.
 func (r *report) early(p *problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,7 +205,8 @@ func (r *report) strictError() error {
 	return fmt.Errorf("%s: %s: %s (-strict)", printable(p.Path), p.Kind, p.Reason)
 }
 
-// verdict lists what is not in the archive as it was, and returns the error for the exit status 3 then.
+// verdict lists what is not in the archive as it was, and returns the error for the exit status 3
+// then.
 func (r *report) verdict(out string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

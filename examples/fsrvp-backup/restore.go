@@ -60,7 +60,8 @@ func (r *reading) settle(m *scanned, v verdict) {
 	}
 }
 
-// end prints the result, and returns the exit status: 1 for damage, 3 for files that are not as they were.
+// end prints the result, and returns the exit status: 1 for damage, 3 for files that are not as
+// they were.
 func (r *reading) end(what string, err error, asJSON bool, stdout io.Writer) error {
 	if asJSON {
 		enc := json.NewEncoder(stdout)
@@ -157,7 +158,8 @@ func restoreArchive(ctx context.Context, name, dir string, asJSON bool, stdout, 
 	return r.end("restored", err, asJSON, stdout)
 }
 
-// A restorer makes files of members. All names are relative to its root, which os.Root does not let them leave.
+// A restorer makes files of members. All names are relative to its root, which os.Root does not let
+// them leave.
 type restorer struct {
 	root    *os.Root
 	scanner *scanner
@@ -285,7 +287,8 @@ func (x *restorer) file(m *scanned, name string) error {
 	return nil
 }
 
-// describe gives a file its owner, mode, attributes and times, in this order: each of them takes something of the next away.
+// describe gives a file its owner, mode, attributes and times, in this order: each of them takes
+// something of the next away.
 func (x *restorer) describe(m *scanned, name string, f *os.File) {
 	var errs []error
 	mode := fs.FileMode(m.mode & 0o777)
@@ -324,7 +327,8 @@ func plainErrors(errs []error) string {
 	return errors.Join(plain...).Error()
 }
 
-// finishDirectories gives directories what would have been in the way, or would have changed, while files were made in them.
+// finishDirectories gives directories what would have been in the way, or would have changed, while
+// files were made in them.
 func (x *restorer) finishDirectories() {
 	for i := len(x.dirs) - 1; i >= 0; i-- {
 		m := x.dirs[i]

@@ -64,8 +64,8 @@ func (t *shareTree) list(ctx context.Context, dir string) ([]*node, error) {
 	return nodes, nil
 }
 
-// describe takes over what a listing says. The rights are in the descriptor; whoever unpacks the archive elsewhere has
-// files that the owner alone can read.
+// describe takes over what a listing says. The rights are in the descriptor; whoever unpacks the
+// archive elsewhere has files that the owner alone can read.
 func (n *node) describe(info fs.FileInfo) {
 	n.size, n.modified = info.Size(), info.ModTime()
 	n.mode = 0o600

@@ -7,13 +7,16 @@ import (
 	"io/fs"
 )
 
-// A tree is what a copy shows, for reading. Its methods may be called by several goroutines at once.
+// A tree is what a copy shows, for reading. Its methods may be called by several goroutines at
+// once.
 type tree interface {
-	// list returns what is in a directory, sorted by the bytes of the names. Paths have slashes; "." is the top.
+	// list returns what is in a directory, sorted by the bytes of the names. Paths have slashes;
+	// "." is the top.
 	list(ctx context.Context, dir string) ([]*node, error)
 	// open opens a file or a directory.
 	open(ctx context.Context, n *node) (content, error)
-	// fatal reports whether an error is of the tree as a whole, such as a connection that has ended.
+	// fatal reports whether an error is of the tree as a whole, such as a connection that has
+	// ended.
 	fatal(err error) bool
 	io.Closer
 }
@@ -43,7 +46,8 @@ type content interface {
 	describe(m *member) error
 	// extents returns the parts that have data; all of it where nobody knows.
 	extents(size int64) ([]extent, error)
-	// streams returns the alternate streams, each a node whose path and name are those of the file with ":NAME" behind.
+	// streams returns the alternate streams, each a node whose path and name are those of the file
+	// with ":NAME" behind.
 	streams(n *node) ([]*node, error)
 }
 

@@ -295,8 +295,8 @@ func TestCheck(t *testing.T) {
 	require.ErrorContains(t, err, busyServer+": ")
 }
 
-// TestReset resets the server after each case that fails: here those that expect the other profile's
-// answers.
+// TestReset resets the server after each case that fails: here those that expect the other
+// profile's answers.
 func TestReset(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the command is one of a POSIX shell")

@@ -144,8 +144,8 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// A pacer keeps the shares of one set from being added too soon after those of another: servers name
-// the snapshots of a volume by the time at which a share is added.
+// A pacer keeps the shares of one set from being added too soon after those of another: servers
+// name the snapshots of a volume by the time at which a share is added.
 type pacer struct {
 	least time.Duration
 

@@ -88,7 +88,8 @@ func knownMethod(name string) bool {
 	return false
 }
 
-// isMethod compares a method with its name, in short or not: "CommitShadowCopySet", "Commit", "AddToShadowCopySet", "Add", "4".
+// isMethod compares a method with its name, in short or not: "CommitShadowCopySet", "Commit",
+// "AddToShadowCopySet", "Add", "4".
 func isMethod(op fsrvp.Opnum, name string) bool {
 	short := strings.TrimSuffix(op.String(), "ShadowCopySet")
 	return strings.EqualFold(name, op.String()) || strings.EqualFold(name, short) || strings.EqualFold(name, strings.TrimSuffix(short, "To")) ||
@@ -208,7 +209,8 @@ func setsOf(e *transcript.Exchange) []fsrvp.SetID {
 	return nil
 }
 
-// isStatus compares an answer with the name of a status, with its prefix or without, its number, "fault" or "unanswered".
+// isStatus compares an answer with the name of a status, with its prefix or without, its number,
+// "fault" or "unanswered".
 func isStatus(e *transcript.Exchange, want string) bool {
 	switch {
 	case e.Fault != nil:

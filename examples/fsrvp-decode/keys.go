@@ -83,7 +83,8 @@ func (k *keyFlags) config() (*capture.Config, error) {
 	return cfg, nil
 }
 
-// eachLine calls f for the lines of a file that are not empty. Its errors name the line, and not what stands there.
+// eachLine calls f for the lines of a file that are not empty. Its errors name the line, and not
+// what stands there.
 func eachLine(name string, f func(line string) error) error {
 	file, err := os.Open(name)
 	if err != nil {

@@ -1,14 +1,16 @@
-// Command fsrvp-decode prints the FSRVP calls in packet captures, and tells what became of the shadow copy sets in them.
+// Command fsrvp-decode prints the FSRVP calls in packet captures, and tells what became of the
+// shadow copy sets in them.
 //
 //	fsrvp-decode [FLAGS] CAPTURE...
 //
-// A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard input. Each call is
-// one line; with -json it is one JSON object, whose names capture.Call documents; with -transcript FILE the calls
-// are written as a transcript, which fsrvp-replay plays and an editor edits. A summary of each
-// file follows on standard error: how many calls, and what could not be decoded and why.
+// A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard
+// input. Each call is one line; with -json it is one JSON object, whose names capture.Call
+// documents; with -transcript FILE the calls are written as a transcript, which fsrvp-replay plays
+// and an editor edits. A summary of each file follows on standard error: how many calls, and what
+// could not be decoded and why.
 //
-// Calls are printed as soon as they are answered, also of a capture that is still being written. Ctrl-C ends it
-// with the summary:
+// Calls are printed as soon as they are answered, also of a capture that is still being written.
+// Ctrl-C ends it with the summary:
 //
 //	tcpdump -U -w - port 445 or port 135 | fsrvp-decode -
 //
@@ -27,10 +29,11 @@
 //
 // # Keys
 //
-// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine account), or the credential
-// cache of the client, calls that Kerberos has sealed are decoded, and SMB 3 sessions that are encrypted; with the password
-// of the client's account, or its NT hash, those of NTLM. With a key the signatures of SMB and RPC are checked as well: a
-// call that was changed on its way is marked TAMPERED.
+// With the keytab of the file server (its host/ and cifs/ principals, or those of its machine
+// account), or the credential cache of the client, calls that Kerberos has sealed are decoded, and
+// SMB 3 sessions that are encrypted; with the password of the client's account, or its NT hash,
+// those of NTLM. With a key the signatures of SMB and RPC are checked as well: a call that was
+// changed on its way is marked TAMPERED.
 package main
 
 import (
@@ -172,7 +175,8 @@ func (o *options) collect(_ io.Writer, c *capture.Call) error {
 	return nil
 }
 
-// decode prints the calls of one file, each when it has ended, and their summary, also when ctx ends.
+// decode prints the calls of one file, each when it has ended, and their summary, also when ctx
+// ends.
 func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
 	in := stdin
 	if name != "-" {
@@ -253,8 +257,8 @@ func printJSON(w io.Writer, c *capture.Call) error {
 	return err
 }
 
-// printTranscript returns what writes calls as lines of a transcript. Those whose requests cannot be read have no
-// place in one.
+// printTranscript returns what writes calls as lines of a transcript. Those whose requests cannot
+// be read have no place in one.
 func printTranscript(to, stderr io.Writer) func(io.Writer, *capture.Call) error {
 	w := transcript.NewWriter(to)
 	return func(_ io.Writer, c *capture.Call) error {

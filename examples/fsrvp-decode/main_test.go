@@ -162,8 +162,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// TestLive reads a capture that is still being written: each call is printed when it has ended, and Ctrl-C ends it
-// with whole lines and the summary.
+// TestLive reads a capture that is still being written: each call is printed when it has ended, and
+// Ctrl-C ends it with whole lines and the summary.
 func TestLive(t *testing.T) {
 	file, err := os.ReadFile("../../testdata/captures/01_rpcclient_np_norpcauth.pcapng")
 	require.NoError(t, err)

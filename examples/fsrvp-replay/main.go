@@ -1,16 +1,18 @@
-// Command fsrvp-replay plays recorded FSRVP calls again: against a server, as the recorded clients did, or against clients, as
-// the recorded server did. A recording is a transcript of fsrvp/replay, or a packet capture (pcap, pcapng), of which it
-// reads what it can.
+// Command fsrvp-replay plays recorded FSRVP calls again: against a server, as the recorded clients
+// did, or against clients, as the recorded server did. A recording is a transcript of fsrvp/replay,
+// or a packet capture (pcap, pcapng), of which it reads what it can.
 //
 // Against a server; each result that differs is one line on standard output:
 //
 //	fsrvp-replay -in calls.pcapng -map '\\fs1.example.com=\\lab' -server lab -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// Differences that are no matter are named by -tolerate, for example where another server's statuses are others:
+// Differences that are no matter are named by -tolerate, for example where another server's
+// statuses are others:
 //
 //	-tolerate '*.OwnerMachineName' -tolerate 'IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO'
 //
-// To clients, over TCP or the pipe of this machine's Samba; each call that the recording does not answer is one line:
+// To clients, over TCP or the pipe of this machine's Samba; each call that the recording does not
+// answer is one line:
 //
 //	fsrvp-replay -in calls.jsonl -map '\\fs1.example.com=\\127.0.0.1' -serve tcp:127.0.0.1:5555 -keytab lab.keytab
 //
@@ -18,7 +20,8 @@
 //
 //	fsrvp-replay -in calls.pcapng -in-keytab fs1.keytab -out calls.jsonl
 //
-// It exits with 1 when there were differences, or calls without an answer in the recording; with 2 when it could not go on.
+// It exits with 1 when there were differences, or calls without an answer in the recording; with 2
+// when it could not go on.
 package main
 
 import (
@@ -145,7 +148,8 @@ func (o *options) check(rest []string) (err error) {
 	return nil
 }
 
-// run is main with its surroundings as arguments. It tells whether anything was otherwise than recorded.
+// run is main with its surroundings as arguments. It reports whether anything was otherwise than
+// recorded.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (differs bool, err error) {
 	o, err := parse(args, stdout)
 	if err != nil {

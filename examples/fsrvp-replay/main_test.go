@@ -132,7 +132,8 @@ func TestCaptures(t *testing.T) {
 			`call 2 IsPathSupported \\FS.FSRVP.TEST\fsrvp_share\: Return: recorded 0x80070005 E_ACCESSDENIED, now 0x00000000 ZERO`,
 			`call 3 IsPathSupported \\fs.fsrvp.test\fsrvp_share\: Return: recorded 0x80070005 E_ACCESSDENIED, now 0x00000000 ZERO`,
 		}, "3 of 3 calls"},
-		// The client of 07 let a sequence time-out of 2 s go by, and a replay without pace does not.
+		// The client of 07 let a sequence time-out of 2 s go by, and a replay without pace does
+		// not.
 		{"07_smbtorture_np_smb2_all10", "all", []string{
 			`call 21 GetShareMapping \\FS.FSRVP.TEST\fsrvp_share\: ShareNameUNC: recorded "\\127.0.0.1\data", now "\\127.0.0.1\data\"`,
 			`call 31 GetShareMapping \\FS.FSRVP.TEST\fsrvp_share\: ShareNameUNC: recorded "\\127.0.0.1\data", now "\\127.0.0.1\data\"`,
@@ -417,7 +418,8 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
-// TestTolerate replays a capture against another server, whose differences are no matter but for one.
+// TestTolerate replays a capture against another server, whose differences are no matter but for
+// one.
 func TestTolerate(t *testing.T) {
 	l := newLab(t)
 	differs, stdout, stderr := try(t, recorded("01_rpcclient_np_norpcauth", "all"), names, l.flags,

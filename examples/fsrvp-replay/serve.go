@@ -66,7 +66,8 @@ func (s *serveSummary) String() string {
 	return text
 }
 
-// answer serves clients until ctx ends. It tells whether they made calls that the recording does not answer.
+// answer serves clients until ctx ends. It reports whether they made calls that the recording does
+// not answer.
 func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
 	service, err := replay.NewService(recording, &replay.ServiceConfig{
 		Shares: o.shares.Rewrite,
@@ -125,7 +126,8 @@ func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, 
 	return sum.Departures > 0, errors.Join(err, p.Err())
 }
 
-// acceptors makes the mechanisms that the flags allow: each by itself, and all of them within SPNEGO.
+// acceptors makes the mechanisms that the flags allow: each by itself, and all of them within
+// SPNEGO.
 func (o *options) acceptors() ([]dcerpc.Acceptor, error) {
 	var list []dcerpc.Acceptor
 	var mechs []spnego.AcceptorMechanism

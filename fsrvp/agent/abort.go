@@ -7,9 +7,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AbortShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.8). Whatever goes on for the set is cancelled, and whatever was
-// made for it is deleted when Abort returns nil. The set leaves the table at once; when a backend fails to
-// delete something the agent tries again by itself, and so does another AbortShadowCopySet.
+// AbortShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.8). Whatever goes on for the set is
+// cancelled, and whatever was made for it is deleted when Abort returns nil. The set leaves the
+// table at once; when a backend fails to delete something the agent tries again by itself, and so
+// does another AbortShadowCopySet.
 func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return a.call(ctx, fsrvp.OpAbortShadowCopySet, func(c *call) error {
 		c.set(set)

@@ -12,8 +12,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is looked at. How a call is protected is
-// the business of fsrvp.NewHandler.
+// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is
+// looked at. How a call is protected is the business of fsrvp.NewHandler.
 type access struct {
 	sids       map[dcerpc.SID]bool
 	principals map[string]bool // "backup@example.com", in lower case where the realm has no case
@@ -21,8 +21,9 @@ type access struct {
 	exact      []string        // realms with case
 }
 
-// SetAccess replaces Config.Allow and Config.CaseSensitiveRealms, for calls that begin from then on. It fails, and changes
-// nothing, where an entry is no SID and no account. It may be called while the agent is at work.
+// SetAccess replaces Config.Allow and Config.CaseSensitiveRealms, for calls that begin from then
+// on. It fails, and changes nothing, where an entry is no SID and no account. It may be called
+// while the agent is at work.
 func (a *Agent) SetAccess(allow, caseSensitiveRealms []string) error {
 	next, err := newAccess(allow, caseSensitiveRealms)
 	if err != nil {
@@ -66,7 +67,8 @@ func (a *access) check(ctx context.Context) (dcerpc.Peer, error) {
 	if a.permits(&p.Identity) {
 		return p, nil
 	}
-	// Local groups and privileges are known to the SMB server; a Kerberos ticket has the domain's only.
+	// Local groups and privileges are known to the SMB server; a Kerberos ticket has the domain's
+	// only.
 	if s := &p.SessionIdentity; p.Session && sameUser(&p.Identity, s) && a.permits(s) {
 		return p, nil
 	}
@@ -88,8 +90,9 @@ func (a *access) permits(id *dcerpc.Identity) bool {
 	return id.Account != "" && a.accounts[a.folded(id.Domain+`\`+id.Account, id.Domain)]
 }
 
-// folded returns the form in which names of a realm are compared: in lower case, but for realms with case. Only ASCII's letters
-// have a case here, since by Unicode's rules other letters fold to them: the Kelvin sign is no k.
+// folded returns the form in which names of a realm are compared: in lower case, but for realms
+// with case. Only ASCII's letters have a case here, since by Unicode's rules other letters fold to
+// them: the Kelvin sign is no k.
 func (a *access) folded(name, realm string) string {
 	if slices.Contains(a.exact, realm) {
 		return name
@@ -103,7 +106,7 @@ func (a *access) folded(name, realm string) string {
 	return strings.Map(lower, name)
 }
 
-// sameUser tells whether two identities are one user, whose SID comes first.
+// sameUser reports whether two identities are one user, whose SID comes first.
 func sameUser(x, y *dcerpc.Identity) bool {
 	return len(x.SIDs) > 0 && len(y.SIDs) > 0 && x.SIDs[0] == y.SIDs[0]
 }
@@ -121,7 +124,8 @@ func who(p *dcerpc.Peer) string {
 	return "an anonymous caller"
 }
 
-// clientAddress is ShadowCopyClientAddress (MS-FSRVP 3.1.1.1): the address without the port, as a string.
+// clientAddress is ShadowCopyClientAddress (MS-FSRVP 3.1.1.1): the address without the port, as a
+// string.
 func clientAddress(addr net.Addr) string {
 	if addr == nil {
 		return ""

@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is ignored, but for the
-// Strict profile, where it must not be null.
+// AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is
+// ignored, but for the Strict profile, where it must not be null.
 func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
 	return answer(ctx, a, fsrvp.OpAddToShadowCopySet, func(c *call) (id fsrvp.CopyID, err error) {
 		c.set(set)
@@ -98,8 +98,8 @@ func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 	return next, c.ID, nil
 }
 
-// exposedName is the name of the share that exposes a copy of a share, which the client named by unc (MS-FSRVP 3.1.4.6 and
-// its note 9).
+// exposedName is the name of the share that exposes a copy of a share, which the client named by
+// unc (MS-FSRVP 3.1.4.6 and its note 9).
 func (a *Agent) exposedName(unc, share string, id fsrvp.CopyID) string {
 	if !strings.HasSuffix(unc, `$\`) || a.cfg.PlainHiddenNames {
 		return fsrvp.ExposedNameNoDollar(share, id)

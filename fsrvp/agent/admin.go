@@ -15,9 +15,9 @@ import (
 // ErrInCreation is what Remove fails with for a set that a client is at work on.
 var ErrInCreation = errors.New("agent: the shadow copy set is in creation")
 
-// Remove deletes a set with all that was made for it, for an administrator. A set in creation is deleted
-// with force alone: its client finds it gone. When a backend fails, the agent tries again by itself.
-// A call whose context ends returns at once, and the removal goes on.
+// Remove deletes a set with all that was made for it, for an administrator. A set in creation is
+// deleted with force alone: its client finds it gone. When a backend fails, the agent tries again
+// by itself. A call whose context ends returns at once, and the removal goes on.
 func (a *Agent) Remove(ctx context.Context, id fsrvp.SetID, force bool) error {
 	if !a.enter() {
 		return fmt.Errorf("agent: removing shadow copy set %s: %w", id, net.ErrClosed)
@@ -51,7 +51,8 @@ func (a *Agent) beginRemove(ctx context.Context, id fsrvp.SetID, force bool) (w 
 	})
 }
 
-// A SavedState is a whole table with what else the store of an agent has, as administrators save it.
+// A SavedState is a whole table with what else the store of an agent has, as administrators save
+// it.
 type SavedState struct {
 	ID       Owner           `json:"id"`
 	Sequence uint64          `json:"sequence"`
@@ -59,9 +60,9 @@ type SavedState struct {
 	Sets     []Set           `json:"sets"`
 }
 
-// ReadState reads the store at a path, which an agent may have open, and changes nothing. Of a damaged
-// store it returns what could be read, and a [state.DamageError]; of a store in the format of older
-// versions all that an agent would take over.
+// ReadState reads the store at a path, which an agent may have open, and changes nothing. Of a
+// damaged store it returns what could be read, and a [state.DamageError]; of a store in the format
+// of older versions all that an agent would take over.
 func ReadState(path string) (*SavedState, error) {
 	report, damage := state.Check(path)
 	if report == nil {

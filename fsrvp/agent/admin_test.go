@@ -61,7 +61,8 @@ func TestSavedState(t *testing.T) {
 	require.ErrorContains(t, err, "twice")
 }
 
-// TestKeptSetsStayKept: sets that were kept under KeepExposed stay when the agent starts without it.
+// TestKeptSetsStayKept: sets that were kept under KeepExposed stay when the agent starts without
+// it.
 func TestKeptSetsStayKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(r *rig) { r.cfg.KeepExposed = true })
@@ -82,7 +83,8 @@ func TestKeptSetsStayKept(t *testing.T) {
 	})
 }
 
-// TestDeletionIsTriedAgain: a DeleteShareMapping that failed is tried again after RetryRemoval, also by the next agent.
+// TestDeletionIsTriedAgain: a DeleteShareMapping that failed is tried again after RetryRemoval,
+// also by the next agent.
 func TestDeletionIsTriedAgain(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -122,7 +124,8 @@ func (s *stallingStore) Write(ctx context.Context, c state.Change) error {
 	return s.Store.Write(ctx, c)
 }
 
-// TestStoreStalls: while a change is being written nobody waits for it but those that have something to store.
+// TestStoreStalls: while a change is being written nobody waits for it but those that have
+// something to store.
 func TestStoreStalls(t *testing.T) {
 	file, err := state.Open(filepath.Join(quickDir(t), "state"), nil)
 	require.NoError(t, err)
@@ -135,7 +138,8 @@ func TestStoreStalls(t *testing.T) {
 	})
 }
 
-// requireStalls brings a set to Exposed, has the store stall, and checks who waits and who does not.
+// requireStalls brings a set to Exposed, has the store stall, and checks who waits and who does
+// not.
 func requireStalls(t *testing.T, r *rig, stall, release func()) {
 	t.Helper()
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Exposed, vms)

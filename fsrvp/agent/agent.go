@@ -20,9 +20,10 @@ import (
 //
 // Its methods may be called by several goroutines at once. Each takes the caller from the context
 // (dcerpc.PeerFromContext), as a dcerpc.Server gives it, and answers one that may not call with
-// fsrvp.ErrAccessDenied before it looks at anything else. It goes by who the caller is; how calls have to be protected is for fsrvp.HandlerConfig to
-// say. Every error wraps an fsrvp.Status. A call whose context ends returns
-// at once; what it had begun goes on, as it does when a wait is over. After Close errors match net.ErrClosed.
+// fsrvp.ErrAccessDenied before it looks at anything else. It goes by who the caller is; how calls
+// must be protected is for fsrvp.HandlerConfig to say. Every error wraps an fsrvp.Status. A call
+// whose context ends returns at once; what it had begun goes on, as it does when a wait is over.
+// After Close errors match net.ErrClosed.
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
@@ -45,12 +46,13 @@ type Agent struct {
 	storing   context.Context // of writes of the store; ends when Close has waited enough
 	stopStore context.CancelFunc
 
-	// turns holds one value while somebody has the turn, see turn. Only with it are sets and creation
-	// changed, and the work of an entry read or changed.
+	// turns holds one value while somebody has the turn, see turn. Only with it are sets and
+	// creation changed, and the work of an entry read or changed.
 	turns chan struct{}
 
-	// mu guards what follows, for moments: never over a write of the store or a backend. Whoever has
-	// the turn reads sets and creation without it. Functions that want it held are called ...Locked.
+	// mu guards what follows, for moments: never over a write of the store or a backend. Whoever
+	// has the turn reads sets and creation without it. Functions that want it held are called
+	// ...Locked.
 	mu       sync.Mutex
 	closed   bool
 	sets     map[fsrvp.SetID]*entry // GlobalShadowCopySetTable, and sets that are being removed
@@ -62,12 +64,13 @@ type Agent struct {
 
 var _ fsrvp.Service = (*Agent)(nil)
 
-// New opens the store, finishes or undoes what a crash left, deletes auto-release copies of the last
-// run, and returns an Agent that is ready for calls. The context bounds New alone.
+// New opens the store, finishes or undoes what a crash left, deletes auto-release copies of the
+// last run, and returns an Agent that is ready for calls. The context bounds New alone.
 //
-// It fails with an error that wraps ErrStoreInUse when another Agent has the store, with one that wraps ErrStateLost when there are
-// copies that the store should know and does not; when the store is damaged or is of
-// another version, and when a backend cannot list what it holds. Then it has deleted nothing.
+// It fails with an error that wraps ErrStoreInUse when another Agent has the store, with one that
+// wraps ErrStateLost when there are copies that the store should know and does not; when the store
+// is damaged or is of another version, and when a backend cannot list what it holds. Then it has
+// deleted nothing.
 func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -121,8 +124,8 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	return a, nil
 }
 
-// Close ends all calls and works, deletes auto-release copies and closes the store. Sets of persistent
-// contexts stay; New finds them.
+// Close ends all calls and works, deletes auto-release copies and closes the store. Sets of
+// persistent contexts stay; New finds them.
 //
 // It waits for backends and the store for Config.CloseWait, and returns an error when that was not
 // enough or something could not be deleted. New does then what is left to do. A second Close
@@ -148,7 +151,8 @@ func (a *Agent) Close() error {
 	return errors.Join(err, a.store.Close())
 }
 
-// end cancels all that goes on and lets nothing begin any more. It returns false where it has been called before.
+// end cancels all that goes on and lets nothing begin any more. It returns false where it has been
+// called before.
 func (a *Agent) end() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -190,7 +194,8 @@ func (a *Agent) forget(ctx context.Context, id fsrvp.SetID) error {
 	return a.inTurn(ctx, func(t turn) error { return t.apply("agent closed", change{drop: []fsrvp.SetID{id}}) })
 }
 
-// enter counts a call or a timer's work as running, unless the agent is closed. Then it returns false.
+// enter counts a call or a timer's work as running, unless the agent is closed. Then it returns
+// false.
 func (a *Agent) enter() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -204,17 +209,19 @@ func (a *Agent) enter() bool {
 // ID returns the agent's id, which it got with its store. Whatever the agent makes carries it.
 func (a *Agent) ID() Owner { return a.id }
 
-// Machine returns the name that IsPathSupported tells clients to connect to. Empty: the one that a client used.
+// Machine returns the name that IsPathSupported tells clients to connect to. Empty: the one that a
+// client used.
 func (a *Agent) Machine() string { return a.names.answer("") }
 
-// Names returns the names and addresses under which clients may name this server, in lower case and sorted. Where
-// Config.Names is nil the addresses of the machine's interfaces count too.
+// Names returns the names and addresses under which clients may name this server, in lower case and
+// sorted. Where Config.Names is nil the addresses of the machine's interfaces count too.
 func (a *Agent) Names() []string { return a.names.list() }
 
 // mark is what something carries that is about to be made.
 func (a *Agent) mark() Mark { return Mark{Owner: a.id, Sequence: a.store.sequence()} }
 
-// Table returns the shadow copy sets, those that are being removed too, in no order. They are the caller's.
+// Table returns the shadow copy sets, those that are being removed too, in no order. They are the
+// caller's.
 func (a *Agent) Table() []Set {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -267,9 +274,9 @@ func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) err
 	return err
 }
 
-// answer is what all methods have in common: the access check first, then the method, then a line in
-// the log and an event. When the context ends it returns at once, and the method goes on until it
-// notices, or its write or its backend has ended.
+// answer is what all methods have in common: the access check first, then the method, then a line
+// in the log and an event. When the context ends it returns at once, and the method goes on until
+// it notices, or its write or its backend has ended.
 func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*call) (T, error)) (T, error) {
 	var none T
 	if !a.enter() {
@@ -325,8 +332,8 @@ func (a turn) write(why string, c change) error {
 	return nil
 }
 
-// checkSet refuses a null ShadowCopySetId, which no set has. Null arguments come before all else but the caller's rights
-// (MS-FSRVP 3.1.4).
+// checkSet refuses a null ShadowCopySetId, which no set has. Null arguments come before all else
+// but the caller's rights (MS-FSRVP 3.1.4).
 func checkSet(id fsrvp.SetID) error {
 	if id == (fsrvp.SetID{}) {
 		return fmt.Errorf("agent: the id of the shadow copy set is null: %w", fsrvp.ErrInvalidArg)
@@ -375,7 +382,8 @@ func (a *Agent) inCreation(s *Set) bool {
 	return s.Status != Recovered && !s.Removing && !(s.Status == Exposed && (s.Kept || a.cfg.KeepExposed))
 }
 
-// unfinished returns the sets in creation: one at most, but for stores that somebody else has written.
+// unfinished returns the sets in creation: one at most, but for stores that somebody else has
+// written.
 func (a turn) unfinished() []*entry {
 	var list []*entry
 	for _, e := range a.sets {

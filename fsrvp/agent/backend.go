@@ -32,7 +32,8 @@ type (
 	ExposedShare          = backend.ExposedShare
 )
 
-// within returns where the share's directory is below the root of its volume, which was found by that share.
+// within returns where the share's directory is below the root of its volume, which was found by
+// that share.
 func within(s Share, v Volume) (string, error) {
 	rel, err := filepath.Rel(v.Path, s.Path)
 	if err != nil || !filepath.IsLocal(rel) {

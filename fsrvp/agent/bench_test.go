@@ -14,8 +14,8 @@ import (
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// BenchmarkLife is the whole life of a set of two volumes, on memory backends: what is left is the store, once where it syncs to a
-// disk, and once in memory.
+// BenchmarkLife is the whole life of a set of two volumes, on memory backends: what is left is the
+// store, once where it syncs to a disk, and once in memory.
 func BenchmarkLife(b *testing.B) {
 	for name, dir := range map[string]string{"disk": b.TempDir(), "memory": quickDir(b)} {
 		b.Run(name, func(b *testing.B) {
@@ -35,8 +35,8 @@ func BenchmarkLife(b *testing.B) {
 	}
 }
 
-// BenchmarkLifeOfManyShares is the life of a set of 256 shares, the most that one has by default: each Add and each
-// DeleteShareMapping stores its share alone.
+// BenchmarkLifeOfManyShares is the life of a set of 256 shares, the most that one has by default:
+// each Add and each DeleteShareMapping stores its share alone.
 func BenchmarkLifeOfManyShares(b *testing.B) {
 	const n = 256
 	var list []agent.Share

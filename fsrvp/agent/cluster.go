@@ -17,21 +17,24 @@ import (
 
 // A Node is what the shared table of a cluster says of one node.
 type Node struct {
-	// Stay is a number that nobody has had before, given to the agent of the node when it comes into the table. It is
-	// zero while the node is out. What a node may still do depends on it: works and the creation name the stay of
-	// the node that has them, and a node whose stay has been ended by another finds so before it writes
-	// anything, since every write is made on the newest table alone.
+	// Stay is a number that nobody has had before, given to the agent of the node when it comes
+	// into the table. It is zero while the node is out. What a node may still do depends on it:
+	// works and the creation name the stay of the node that has them, and a node whose stay has
+	// been ended by another finds so before it writes anything, since every write is made on the
+	// newest table alone.
 	Stay uint64 `json:"stay,omitempty"`
-	// Ready nodes answer calls. Those that are not wait for the first one, which makes the table and the backends agree.
+	// Ready nodes answer calls. Those that are not wait for the first one, which makes the table
+	// and the backends agree.
 	Ready bool `json:"ready,omitempty"`
 	// Beat changes now and then while the node has something to do.
 	Beat uint64 `json:"beat,omitempty"`
-	// Names are the host names and addresses of the node. Clients may name shares by those of any node.
+	// Names are the host names and addresses of the node. Clients may name shares by those of any
+	// node.
 	Names []string `json:"names,omitempty"`
 }
 
-// A leftover is what a node may still make that was declared lost while it was at work. It is removed when
-// that node's process is known to have ended its works.
+// A leftover is what a node may still make that was declared lost while it was at work. It is
+// removed when that node's process is known to have ended its works.
 type leftover struct {
 	Node   string         `json:"node"`
 	Copies []leftoverCopy `json:"copies,omitempty"`
@@ -80,7 +83,8 @@ var (
 
 type stayKey struct{}
 
-// withStay returns the context of a call that begins now: it does nothing any more once the node has been lost.
+// withStay returns the context of a call that begins now: it does nothing any more once the node
+// has been lost.
 func (a *Agent) withStay(ctx context.Context) context.Context {
 	if a.cluster == nil {
 		return ctx
@@ -130,7 +134,8 @@ func (a turn) elsewhere(s *Set) bool {
 	return a.cluster != nil && s.Work.Stay != 0 && s.Work.Stay != a.cluster.stay
 }
 
-// mustWait reports whether a set has a work that is not under way here: another node's, or one that this node takes over from itself.
+// mustWait reports whether a set has a work that is not under way here: another node's, or one that
+// this node takes over from itself.
 func (a turn) mustWait(e *entry) bool {
 	return a.elsewhere(e.set) || a.cluster != nil && e.set.Work != (Work{}) && e.work == nil
 }
@@ -173,7 +178,8 @@ func (a *Agent) stillHolds(set *Set) error {
 	return nil
 }
 
-// takeToEnd takes the turn for the end of a work, and reports whether the set's Work is still this node's.
+// takeToEnd takes the turn for the end of a work, and reports whether the set's Work is still this
+// node's.
 func (a *Agent) takeToEnd(e *entry, w *work) (t turn, held bool) {
 	a.turns <- struct{}{}
 	t = turn{a}
@@ -355,8 +361,8 @@ func (a turn) others() map[string]Node {
 	return others
 }
 
-// enterTable brings this node into the table, in New. It returns true for the first node of all, which has to make the table and
-// the backends agree, while those that come wait.
+// enterTable brings this node into the table, in New. It returns true for the first node of all,
+// which has to make the table and the backends agree, while those that come wait.
 func (a turn) enterTable(ctx context.Context) (first bool, err error) {
 	c := a.cluster
 	for {
@@ -410,7 +416,8 @@ func (a *Agent) waitTick(ctx context.Context) error {
 	return err
 }
 
-// look asks the cluster for the lives of nodes, and returns the stays that have come to their end, with how. It may be called without a turn.
+// look asks the cluster for the lives of nodes, and returns the stays that have come to their end,
+// with how. It may be called without a turn.
 func (a *Agent) look(ctx context.Context, nodes map[string]Node) (map[uint64]state.Life, error) {
 	dead := map[uint64]state.Life{}
 	for name, n := range nodes {
@@ -425,8 +432,9 @@ func (a *Agent) look(ctx context.Context, nodes map[string]Node) (map[uint64]sta
 	return dead, nil
 }
 
-// endStays returns the change that ends stays. Of nodes that are lost, not gone, it notes what they may still make; a set
-// whose snapshots one was just making is removed, since its ids cannot be used by another work while that one may go on.
+// endStays returns the change that ends stays. Of nodes that are lost, not gone, it notes what they
+// may still make; a set whose snapshots one was just making is removed, since its ids cannot be
+// used by another work while that one may go on.
 func (a turn) endStays(dead map[uint64]state.Life) change {
 	ch := change{nodes: map[string]Node{}, lost: map[uint64]*leftover{}}
 	for name, n := range a.cluster.nodes {
@@ -452,7 +460,8 @@ func (a turn) endStays(dead map[uint64]state.Life) change {
 	return ch
 }
 
-// add notes what the work of a lost node for a set may still make, and returns the set as it is then.
+// add notes what the work of a lost node for a set may still make, and returns the set as it is
+// then.
 func (l *leftover) add(set *Set) *Set {
 	making := set.Work.Step == StepPrepare || set.Work.Step == StepCreate
 	for i := range set.Copies {
@@ -474,8 +483,8 @@ func (l *leftover) add(set *Set) *Set {
 	return next
 }
 
-// member is what a node does as long as it is in a cluster: it takes in what others change, takes over what those have left that are
-// gone, and shows that it is alive.
+// member is what a node does as long as it is in a cluster: it takes in what others change, takes
+// over what those have left that are gone, and shows that it is alive.
 func (a *Agent) member() {
 	for {
 		err := a.waitTick(a.ctx)
@@ -501,7 +510,8 @@ func (a *Agent) member() {
 	}
 }
 
-// inMemberTurn is inTurn for the member's goroutine, which does not wait until the node has come back: it fails with errOut.
+// inMemberTurn is inTurn for the member's goroutine, which does not wait until the node has come
+// back: it fails with errOut.
 func (a *Agent) inMemberTurn(f func(turn) error) error {
 	for {
 		t, err := a.takeLocal(a.ctx)
@@ -629,8 +639,8 @@ func (a *Agent) comeBack(works []*work) error {
 	return err
 }
 
-// followOthers does what changes of other nodes ask for: removals of sets that are in work here, and that what failed
-// elsewhere is tried again.
+// followOthers does what changes of other nodes ask for: removals of sets that are in work here,
+// and that what failed elsewhere is tried again.
 func (a turn) followOthers() {
 	for _, e := range a.sets {
 		mine := e.set.Work.Stay == a.cluster.stay
@@ -665,7 +675,8 @@ func (a turn) listen(dead map[uint64]state.Life) {
 	}
 }
 
-// beat shows others that this node is alive, while it has something to do, and by which names clients know it.
+// beat shows others that this node is alive, while it has something to do, and by which names
+// clients know it.
 func (a turn) beat() error {
 	me := a.cluster.nodes[a.cluster.name]
 	busy := a.creation.ContextSet && a.creation.Stay == a.cluster.stay
@@ -686,8 +697,8 @@ func (a turn) beat() error {
 	return nil
 }
 
-// takeOver ends stays, and takes over what nobody has any more: works of nodes that are out of the table, those of this node that are
-// not under way, and the creation.
+// takeOver ends stays, and takes over what nobody has any more: works of nodes that are out of the
+// table, those of this node that are not under way, and the creation.
 func (a turn) takeOver(dead map[uint64]state.Life) error {
 	ch := a.endStays(dead)
 	alive := map[uint64]bool{}
@@ -780,7 +791,8 @@ func (a turn) resume(e *entry) {
 	}
 }
 
-// sweep removes what nodes have made after they were declared lost: this node, which has come back, and those whose processes are gone.
+// sweep removes what nodes have made after they were declared lost: this node, which has come back,
+// and those whose processes are gone.
 func (a *Agent) sweep() error {
 	a.mu.Lock()
 	left, nodes := maps.Clone(a.cluster.lost), maps.Clone(a.cluster.nodes)

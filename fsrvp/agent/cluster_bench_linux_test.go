@@ -15,8 +15,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state/ctdb"
 )
 
-// BenchmarkLifeInCluster is BenchmarkLife on three nodes with a table in files on one file system: once where the client stays at a node,
-// and once where each call comes to another.
+// BenchmarkLifeInCluster is BenchmarkLife on three nodes with a table in files on one file system:
+// once where the client stays at a node, and once where each call comes to another.
 func BenchmarkLifeInCluster(b *testing.B) {
 	for name, moves := range map[string]bool{"one node": false, "each call at another node": true} {
 		b.Run(name, func(b *testing.B) {

@@ -18,8 +18,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// TestClusterConcurrentClients has three clients make sets on three nodes at once, each call at any node, and others read and delete
-// them. Only one set at a time is in creation, so each creation goes as if nobody else were there.
+// TestClusterConcurrentClients has three clients make sets on three nodes at once, each call at any
+// node, and others read and delete them. Only one set at a time is in creation, so each creation
+// goes as if nobody else were there.
 func TestClusterConcurrentClients(t *testing.T) {
 	snapshots, shares := newBackends()
 	table := state.NewMemory(state.ID{})

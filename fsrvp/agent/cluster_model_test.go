@@ -18,8 +18,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// TestClusterModel runs random calls on three agents with one table, each call on any of them, and on the model of
-// one agent: clients cannot tell the difference. It takes 25 runs, and with FSRVP_EVERY in the environment 100.
+// TestClusterModel runs random calls on three agents with one table, each call on any of them, and
+// on the model of one agent: clients cannot tell the difference. It takes 25 runs, and with
+// FSRVP_EVERY in the environment 100.
 func TestClusterModel(t *testing.T) {
 	for _, cfg := range []agent.Config{{Profile: agent.Windows}, {Profile: agent.Strict}, {KeepExposed: true}} {
 		t.Run(fmt.Sprintf("%v, keep exposed %t", cfg.Profile, cfg.KeepExposed), func(t *testing.T) {

@@ -47,7 +47,8 @@ func newCluster() *testCluster {
 	return c
 }
 
-// A stopper stops all of a node at one of the moments that it counts: the node's next steps, too, wait until it is resumed.
+// A stopper stops all of a node at one of the moments that it counts: the node's next steps, too,
+// wait until it is resumed.
 type stopper struct {
 	mu      sync.Mutex
 	armed   bool
@@ -204,8 +205,8 @@ var stops = []stop{
 	{"paused and not noticed", state.Present, false, atTheEnd},
 }
 
-// TestNodeStops stops a node at moments of every life, in each way. Its client goes on at another node. It takes one moment of four,
-// and with FSRVP_EVERY in the environment all.
+// TestNodeStops stops a node at moments of every life, in each way. Its client goes on at another
+// node. It takes one moment of four, and with FSRVP_EVERY in the environment all.
 func TestNodeStops(t *testing.T) {
 	for name, scenes := range lives() {
 		for _, how := range stops {

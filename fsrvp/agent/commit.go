@@ -11,9 +11,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out, ErrTimeout, the set is still
-// CreationInProgress: the work goes on, and another CommitShadowCopySet waits on and gives its result. After
-// any other failure the set is Added again, with nothing made.
+// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out, ErrTimeout,
+// the set is still CreationInProgress: the work goes on, and another CommitShadowCopySet waits on
+// and gives its result. After any other failure the set is Added again, with nothing made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, wait, stage{
 		in: []SetStatus{Added, CreationInProgress}, after: a.cfg.Timers.Commit, step: StepCreate, done: Committed,
@@ -85,8 +85,8 @@ func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 	return err == nil, err
 }
 
-// collect gives the result of a work of Commit or Expose to the calls that waited for it. The first one puts it in the table;
-// when the store fails then, the result waits for another call.
+// collect gives the result of a work of Commit or Expose to the calls that waited for it. The first
+// one puts it in the table; when the store fails then, the result waits for another call.
 func (a turn) collect(e *entry, w *work, put outcome) error {
 	if w.collected {
 		if e.work == w {

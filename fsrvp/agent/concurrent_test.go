@@ -43,7 +43,8 @@ type added struct {
 	share string
 }
 
-// An answer is a call's, with the numbers of transitions that had happened when it was made and when it returned.
+// An answer is a call's, with the numbers of transitions that had happened when it was made and
+// when it returned.
 type answer struct {
 	op         fsrvp.Opnum
 	set        fsrvp.SetID
@@ -88,8 +89,9 @@ func (h *history) pick(rnd *rand.Rand) (fsrvp.SetID, added) {
 	return set, list[rnd.IntN(len(list))]
 }
 
-// TestConcurrentCallers lets 64 callers of two clients make any calls at once, on backends that take their time and fail now and
-// then, and checks what happened against the rules of the standard: every transition, every answer, and the table that is left.
+// TestConcurrentCallers lets 64 callers of two clients make any calls at once, on backends that
+// take their time and fail now and then, and checks what happened against the rules of the
+// standard: every transition, every answer, and the table that is left.
 func TestConcurrentCallers(t *testing.T) {
 	h := &history{copies: map[fsrvp.SetID][]added{}}
 	var over atomic.Bool
@@ -214,7 +216,8 @@ func (h *history) call(r *rig, rnd *rand.Rand) {
 	}
 }
 
-// settle ends what callers that went away have left going on: deletions are completed, and the set in creation is aborted.
+// settle ends what callers that went away have left going on: deletions are completed, and the set
+// in creation is aborted.
 func (r *rig) settle(t *testing.T, h *history) {
 	t.Helper()
 	for _, set := range r.Table() {
@@ -264,8 +267,8 @@ var legal = map[agent.SetStatus][]agent.SetStatus{
 	agent.Removing:           {""},
 }
 
-// check replays the transitions, looks whether every answer fits what the set was while the call was made, and
-// compares the table at the end. It returns how many sets reached each status.
+// check replays the transitions, looks whether every answer fits what the set was while the call
+// was made, and compares the table at the end. It returns how many sets reached each status.
 func (h *history) check(t *testing.T, table []agent.Set) map[agent.SetStatus]int {
 	t.Helper()
 	counts := map[agent.SetStatus]int{}
@@ -307,8 +310,8 @@ func (h *history) check(t *testing.T, table []agent.Set) map[agent.SetStatus]int
 	return counts
 }
 
-// mappings are the shares of each set that were added and not deleted, as the answers say, and those of them that
-// were perhaps deleted: for a client that went away.
+// mappings are the shares of each set that were added and not deleted, as the answers say, and
+// those of them that were perhaps deleted: for a client that went away.
 func (h *history) mappings() (there, maybe map[fsrvp.SetID][]string) {
 	there, maybe = map[fsrvp.SetID][]string{}, map[fsrvp.SetID][]string{}
 	for set, all := range h.copies {
@@ -356,7 +359,7 @@ func (a *answer) during(was []span) []agent.SetStatus {
 	return list
 }
 
-// check tells whether the answer fits the statuses that the set had meanwhile.
+// check reports whether the answer fits the statuses that the set had meanwhile.
 func (a *answer) check(was []span) error {
 	during := a.during(was)
 	had := func(any ...agent.SetStatus) error {

@@ -26,14 +26,16 @@ type image struct {
 	pending   outcome // the answer that it would have got next
 }
 
-// An outcome is where a set is after an answer: its status ("" for no set) and how many mappings it has.
+// An outcome is where a set is after an answer: its status ("" for no set) and how many mappings it
+// has.
 type outcome struct {
 	status   agent.SetStatus
 	mappings int
 }
 
-// A camera takes an image at every moment that a crash could tell from others: before and after each step of a backend, in the
-// middle of it where it has one, and after each transaction of the store.
+// A camera takes an image at every moment that a crash could tell from others: before and after
+// each step of a backend, in the middle of it where it has one, and after each transaction of the
+// store.
 type camera struct {
 	rig           *rig
 	images        []image
@@ -99,8 +101,8 @@ func (im *image) restart(t testing.TB, dir string, cam *camera) *rig {
 	return r
 }
 
-// requireInvariant checks that the table and the backends say the same: no snapshot and no exposed share that the
-// table does not know, none in the table that does not exist.
+// requireInvariant checks that the table and the backends say the same: no snapshot and no exposed
+// share that the table does not know, none in the table that does not exist.
 func (r *rig) requireInvariant(t tb) {
 	t.Helper()
 	var snapshots []fsrvp.CopyID
@@ -183,7 +185,8 @@ type scene struct {
 	after outcome
 }
 
-// lives are the lives that are enumerated: to Recovered and its end, and ended by Abort and by SetContext in every status.
+// lives are the lives that are enumerated: to Recovered and its end, and ended by Abort and by
+// SetContext in every status.
 func lives() map[string][]scene {
 	toRecovered := []scene{
 		{"Start", func(r *rig, l *life) (err error) {
@@ -220,8 +223,8 @@ func deleteScene(i int, after outcome) scene {
 	return scene{"Delete", func(r *rig, l *life) error { return r.DeleteShareMapping(client1, l.set, l.copies[i], l.shares[i]) }, after}
 }
 
-// TestCrashAnywhere lets lives run once, takes an image at every moment, and starts an agent on each image. The agent that
-// starts is recorded, too, and crashes again at each of its moments.
+// TestCrashAnywhere lets lives run once, takes an image at every moment, and starts an agent on
+// each image. The agent that starts is recorded, too, and crashes again at each of its moments.
 func TestCrashAnywhere(t *testing.T) {
 	total, nested := 0, 0
 	for _, c := range []fsrvp.ContextValue{fsrvp.ContextNASRollback, fsrvp.ContextAppRollback | fsrvp.AttrAutoRecovery, fsrvp.ContextFileShareBackup, fsrvp.AttrAutoRecovery} {
@@ -275,8 +278,8 @@ func record(t *testing.T, c fsrvp.ContextValue, scenes []scene) []image {
 	return images
 }
 
-// check starts an agent on the image, checks what it made of it, and goes on with the set as its client would. It returns
-// images of the agent's start.
+// check starts an agent on the image, checks what it made of it, and goes on with the set as its
+// client would. It returns images of the agent's start.
 func (im *image) check(t *testing.T, c fsrvp.ContextValue, dir string, again bool) []image {
 	t.Helper()
 	cam := &camera{}

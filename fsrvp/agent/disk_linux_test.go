@@ -14,8 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// TestStoreOnFullDisk fills the file system that holds the store. What needs the store is answered with
-// ERROR_DISK_FULL and changes nothing; when there is space again everything goes on.
+// TestStoreOnFullDisk fills the file system that holds the store. What needs the store is answered
+// with ERROR_DISK_FULL and changes nothing; when there is space again everything goes on.
 func TestStoreOnFullDisk(t *testing.T) {
 	if !inNamespace(t, "mount") {
 		return

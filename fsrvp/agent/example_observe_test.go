@@ -8,7 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// Metrics of an agent, here for package expvar; those of other libraries are filled in the same way.
+// Metrics of an agent, here for package expvar; those of other libraries are filled in the same
+// way.
 func ExampleConfig_observe() {
 	calls, seconds, copies := expvar.NewMap("fsrvp_calls"), expvar.NewMap("fsrvp_step_seconds"), expvar.NewInt("fsrvp_copies")
 	server, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{Agent: agent.Config{

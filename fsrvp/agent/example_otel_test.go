@@ -19,8 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// spans turns events into spans of OpenTelemetry: one for each set, from its start until it is complete or gone, and below it one for each
-// call and each step of a backend.
+// spans turns events into spans of OpenTelemetry: one for each set, from its start until it is
+// complete or gone, and below it one for each call and each step of a backend.
 type spans struct {
 	tracer trace.Tracer
 
@@ -56,7 +56,8 @@ func (s *spans) observe(ev agent.Event) {
 	}
 }
 
-// span makes a span of something that has ended. The events of a set come in order, and a call's comes after its steps'.
+// span makes a span of something that has ended. The events of a set come in order, and a call's
+// comes after its steps'.
 func (s *spans) span(ev agent.Event, name string, failed bool, why string) {
 	parent := context.Background()
 	if set := s.sets[ev.Set]; set != nil {
@@ -73,7 +74,8 @@ func (s *spans) span(ev agent.Event, name string, failed bool, why string) {
 	span.End(trace.WithTimestamp(end))
 }
 
-// Traces of an agent by OpenTelemetry. A real exporter takes the place of the one that keeps the spans in memory.
+// Traces of an agent by OpenTelemetry. A real exporter takes the place of the one that keeps the
+// spans in memory.
 func ExampleConfig_observe_openTelemetry() {
 	exporter := tracetest.NewInMemoryExporter()
 	provider := sdk.NewTracerProvider(sdk.WithSyncer(exporter))

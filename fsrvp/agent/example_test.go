@@ -15,8 +15,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot"
 )
 
-// An agent that copies a directory by whatever its file system offers, exposes the copies as directories, and is called
-// over TCP.
+// An agent that copies a directory by whatever its file system offers, exposes the copies as
+// directories, and is called over TCP.
 func Example() {
 	snapshots, err := snapshot.New(nil)
 	if err != nil {

@@ -2,7 +2,8 @@ package agent
 
 import "time"
 
-// CloseStore closes an agent's store under it: all its writes fail from then on, as on a failing disk.
+// CloseStore closes an agent's store under it: all its writes fail from then on, as on a failing
+// disk.
 func CloseStore(a *Agent) error { return a.store.Close() }
 
 // ReopenStore mends what CloseStore did.

@@ -40,8 +40,8 @@ func (r *rig) failAt(err error, at func(snapmem.Point) bool, share func(sharemem
 	return func() { mended.Store(true) }
 }
 
-// TestBackendFailures makes each step of a life fail, in every way, and checks the answer, that nothing of the failed
-// step is left, and that the same call succeeds when the backend works again.
+// TestBackendFailures makes each step of a life fail, in every way, and checks the answer, that
+// nothing of the failed step is left, and that the same call succeeds when the backend works again.
 func TestBackendFailures(t *testing.T) {
 	errBroken := errors.New("broken")
 	commit := func(r *rig, l *life) error { return r.CommitShadowCopySet(client1, l.set, wait) }
@@ -128,7 +128,8 @@ func TestBackendFailures(t *testing.T) {
 	}
 }
 
-// TestRemovalFails: what a backend fails to delete is deleted later: by the agent itself, by another Abort, or by the next agent.
+// TestRemovalFails: what a backend fails to delete is deleted later: by the agent itself, by
+// another Abort, or by the next agent.
 func TestRemovalFails(t *testing.T) {
 	for _, unmake := range []string{"Delete", "Unexpose"} {
 		begin := func(t *testing.T) (*rig, *life, func()) {
@@ -180,7 +181,8 @@ func TestRemovalFails(t *testing.T) {
 	}
 }
 
-// TestStoreFails closes the store under the agent: no answer of success without it, and nothing is begun that is not written down.
+// TestStoreFails closes the store under the agent: no answer of success without it, and nothing is
+// begun that is not written down.
 func TestStoreFails(t *testing.T) {
 	for _, situation := range situations {
 		t.Run(situation, func(t *testing.T) {
@@ -209,7 +211,8 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestStoreFailsInTheMiddle: the snapshots are taken and the shares exposed when the store fails; the result waits until it works again.
+// TestStoreFailsInTheMiddle: the snapshots are taken and the shares exposed when the store fails;
+// the result waits until it works again.
 func TestStoreFailsInTheMiddle(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, 0, agent.Added, vms)
@@ -264,7 +267,8 @@ func (f forgetful) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]ag
 	return list, err
 }
 
-// TestPathsThatAreNotText: the store holds text, and a path that it would change must not get there.
+// TestPathsThatAreNotText: the store holds text, and a path that it would change must not get
+// there.
 func TestPathsThatAreNotText(t *testing.T) {
 	r := newRig(t, func(r *rig) {
 		r.snapshots = snapmem.New("/srv/a", "/srv/\xff")

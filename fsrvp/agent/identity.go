@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// ErrStateLost is what New fails with when there are copies that the agent's store should know and does not: the store is a new one
-// where there was another, or older than its copies. Restore the store, or set Config.AcceptState.
+// ErrStateLost is what New fails with when there are copies that the agent's store should know and
+// does not: the store is a new one where there was another, or older than its copies. Restore the
+// store, or set Config.AcceptState.
 var ErrStateLost = errors.New("agent: the store is lost, or older than its copies")
 
 // placeOf names the machine, or the container, and the file in it.
@@ -22,8 +23,8 @@ func placeOf(store string) string {
 	return strings.Join([]string{strings.TrimSpace(string(machine)), host, store}, "\x00")
 }
 
-// checkState fails where the store cannot be the one that the copies were made with. Nothing has been
-// deleted yet.
+// checkState fails where the store cannot be the one that the copies were made with. Nothing has
+// been deleted yet.
 func (a turn) checkState(h held) error {
 	err := a.lostState(h)
 	if err == nil {
@@ -101,8 +102,8 @@ func (a *Agent) oldState(h held) error {
 	return nil
 }
 
-// forgetUnfinished takes the sets that are in creation out of the table of an old store: what became of them since then is not known. Their
-// copies, if there are any, stay as orphans.
+// forgetUnfinished takes the sets that are in creation out of the table of an old store: what
+// became of them since then is not known. Their copies, if there are any, stay as orphans.
 func (a turn) forgetUnfinished() error {
 	var ch change
 	for _, e := range a.unfinished() {

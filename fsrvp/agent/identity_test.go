@@ -29,7 +29,8 @@ func (r *rig) leave(t testing.TB, mark agent.Mark) (snapshot fsrvp.CopyID, share
 	return spec.ID, share
 }
 
-// TestOrphansStay: what the table does not know is reported, whoever made it, and deleted by an administrator alone.
+// TestOrphansStay: what the table does not know is reported, whoever made it, and deleted by an
+// administrator alone.
 func TestOrphansStay(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)
@@ -80,7 +81,8 @@ func TestOrphansStay(t *testing.T) {
 	r.requireInvariant(t)
 }
 
-// TestThreeAgents: agents with the same backends see nothing of each other, in whatever order they come and go.
+// TestThreeAgents: agents with the same backends see nothing of each other, in whatever order they
+// come and go.
 func TestThreeAgents(t *testing.T) {
 	first := newRig(t, nil)
 	rigs := []*rig{first}
@@ -218,7 +220,8 @@ func TestOldStore(t *testing.T) {
 	}
 }
 
-// TestStoreBehindShares: a set that was not committed has no shares, so a store that says so is an old one.
+// TestStoreBehindShares: a set that was not committed has no shares, so a store that says so is an
+// old one.
 func TestStoreBehindShares(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)
@@ -244,7 +247,8 @@ func replaced(t *testing.T, record []byte, old, now string) []byte {
 	return bytes.Replace(record, []byte(old), []byte(now), 1)
 }
 
-// TestAdoption: copies that were made before there were marks stay those of the agent whose table knows them.
+// TestAdoption: copies that were made before there were marks stay those of the agent whose table
+// knows them.
 func TestAdoption(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms, db)
@@ -281,7 +285,8 @@ func TestAdoption(t *testing.T) {
 	require.Equal(t, unknown, all[0].ID)
 }
 
-// TestCreationBegun: what a Create that failed has left is deleted by the next New, since the table has the copy as not yet made.
+// TestCreationBegun: what a Create that failed has left is deleted by the next New, since the table
+// has the copy as not yet made.
 func TestCreationBegun(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Added, vms)
@@ -305,7 +310,8 @@ func TestCreationBegun(t *testing.T) {
 	r.requireInvariant(t)
 }
 
-// TestSnapshotOutside: a snapshot that the backend does not list any more, but that is there, is not forgotten.
+// TestSnapshotOutside: a snapshot that the backend does not list any more, but that is there, is
+// not forgotten.
 func TestSnapshotOutside(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms)

@@ -26,11 +26,12 @@ import (
 
 var kills = flag.Int("kills", 40, "how often TestKill kills an agent")
 
-// victimEnv makes the test process an agent at work, in the directory that it names, until it is killed.
+// victimEnv makes the test process an agent at work, in the directory that it names, until it is
+// killed.
 const victimEnv = "FSRVP_AGENT_TEST_VICTIM"
 
-// A note is what a victim writes before and after each call: what its client was told last of a set, and what it would be told
-// next. A note without set is written when the agent is ready.
+// A note is what a victim writes before and after each call: what its client was told last of a
+// set, and what it would be told next. A note without set is written when the agent is ready.
 type note struct {
 	Set          fsrvp.SetID
 	Context      fsrvp.ContextValue
@@ -56,8 +57,9 @@ func newVictim(root string) (*agent.Agent, *btrfs.Snapshots, *directory.Shares, 
 	return a, snapshots, shares, err
 }
 
-// TestKill kills agents on btrfs, with SIGKILL, at random points of random lives and of their own starts, and starts
-// another on what is left: the table and the file system have to agree, and clients find what they were told of.
+// TestKill kills agents on btrfs, with SIGKILL, at random points of random lives and of their own
+// starts, and starts another on what is left: the table and the file system have to agree, and
+// clients find what they were told of.
 func TestKill(t *testing.T) {
 	if root := os.Getenv(victimEnv); root != "" {
 		t.Fatal(victim(root))
@@ -90,7 +92,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d agents killed, %d of them while they started; %d notes of their clients", *kills, inStart, notes)
 }
 
-// kill runs a victim and kills it after a random time. It notes what its clients knew, and returns how many notes there were.
+// kill runs a victim and kills it after a random time. It notes what its clients knew, and returns
+// how many notes there were.
 func kill(t *testing.T, root string, rnd *rand.Rand, known map[fsrvp.SetID]note) (notes int) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKill$")
@@ -236,7 +239,8 @@ func victim(root string) error {
 	}
 }
 
-// randomLife goes on with a set that is there, or lets a new one live, and ends it somehow, or leaves it.
+// randomLife goes on with a set that is there, or lets a new one live, and ends it somehow, or
+// leaves it.
 func (r *rig) randomLife(rnd *rand.Rand, out *json.Encoder) error {
 	l := &life{}
 	at := note{}

@@ -9,8 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's Share is the
-// path by which the client named it in AddToShadowCopySet. A null argument leaves the Message Sequence Timer alone.
+// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's
+// Share is the path by which the client named it in AddToShadowCopySet. A null argument leaves the
+// Message Sequence Timer alone.
 func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
 	return answer(ctx, a, fsrvp.OpGetShareMapping, func(c *call) (*fsrvp.ShareMapping, error) {
 		c.set(set)
@@ -48,7 +49,8 @@ func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrv
 	})
 }
 
-// comeForMapping has this node watch over the creation of a set, when its client asks it for a mapping now, and the table be the newest.
+// comeForMapping has this node watch over the creation of a set, when its client asks it for a
+// mapping now, and the table be the newest.
 func (a *Agent) comeForMapping(ctx context.Context, set fsrvp.SetID) error {
 	if a.cluster == nil {
 		return nil
@@ -105,8 +107,9 @@ func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Ma
 	return nil, nil, fmt.Errorf("agent: shadow copy %s has no share %q", id, share)
 }
 
-// DeleteShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.12). The base share need not
-// exist any more. When a backend fails, the mapping is found by DeleteShareMapping alone, until one succeeds.
+// DeleteShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.12). The base share need not exist
+// any more. When a backend fails, the mapping is found by DeleteShareMapping alone, until one
+// succeeds.
 func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
 	return a.call(ctx, fsrvp.OpDeleteShareMapping, func(c *call) error {
 		c.set(set)
@@ -178,8 +181,8 @@ func (s *Set) unmappings() []unmapping {
 	return list
 }
 
-// beginUnmapping begins to delete a mapping that is Removing, and with a copy's last one the snapshot;
-// then the others, one after the other. What fails is tried again later.
+// beginUnmapping begins to delete a mapping that is Removing, and with a copy's last one the
+// snapshot; then the others, one after the other. What fails is tried again later.
 func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 	return a.begin(e, StepUnexpose,
 		func(ctx context.Context, w *work) error { return a.unmap(ctx, w.set, u.copy, u.share) },
@@ -214,8 +217,8 @@ func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share stri
 	return a.deleteSnapshot(ctx, set, c)
 }
 
-// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its last copy.
-// Last says that nothing else is to be done for the set.
+// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its
+// last copy. Last says that nothing else is to be done for the set.
 func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string, last bool) error {
 	const why = "share mapping deleted"
 	next := e.set.without(id, share)

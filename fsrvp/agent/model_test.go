@@ -19,8 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// A model is the state machine of MS-FSRVP 3.1 without backends, store or concurrency: what an agent has to answer
-// and what its table has to be.
+// A model is the state machine of MS-FSRVP 3.1 without backends, store or concurrency: what an
+// agent has to answer and what its table must be.
 type model struct {
 	profile    agent.Profile
 	keep       bool // Config.KeepExposed

@@ -19,7 +19,8 @@ const insideEnv = "FSRVP_AGENT_TEST_NAMESPACE"
 // images is where file systems in files are, on a tmpfs that only the process sees.
 const images = "/mnt"
 
-// missing skips the test for want of something, or fails it where FSRVP_PEERS demands that nothing be missing.
+// missing skips the test for want of something, or fails it where FSRVP_PEERS demands that nothing
+// be missing.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("FSRVP_PEERS") == "require" {
@@ -28,8 +29,9 @@ func missing(t testing.TB, format string, args ...any) {
 	t.Skipf("missing: "+format, args...)
 }
 
-// inNamespace runs the test again in a child process with a mount namespace of its own, and returns false; in that
-// child it returns true. Whatever the child mounts is gone with it, also when it is killed.
+// inNamespace runs the test again in a child process with a mount namespace of its own, and returns
+// false; in that child it returns true. Whatever the child mounts is gone with it, also when it is
+// killed.
 func inNamespace(t *testing.T, programs ...string) bool {
 	t.Helper()
 	if os.Getenv(insideEnv) != "" {

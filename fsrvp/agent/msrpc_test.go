@@ -18,7 +18,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// everybody is a Service for callers that RPC does not know: they count as a backup operator of their address.
+// everybody is a Service for callers that RPC does not know: they count as a backup operator of
+// their address.
 type everybody struct{ fsrvp.Service }
 
 func (e everybody) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
@@ -28,8 +29,8 @@ func (e everybody) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	return fsrvp.NewHandler(e.Service, nil).ServeRPC(dcerpc.WithPeer(ctx, peer), call)
 }
 
-// TestMSRPC has the client of another library, go-msrpc, go through all 13 methods over TCP, in NDR 2.0 and NDR64. It is not
-// authenticated: that is tested with the mechanisms.
+// TestMSRPC has the client of another library, go-msrpc, go through all 13 methods over TCP, in NDR
+// 2.0 and NDR64. It is not authenticated: that is tested with the mechanisms.
 func TestMSRPC(t *testing.T) {
 	memory := fsrvptest.NewMemory()
 	a, err := agent.New(t.Context(), &agent.Config{

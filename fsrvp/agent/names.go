@@ -13,8 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// names knows under which names clients reach this server. Nothing is resolved or opened: a name that a
-// caller gives is compared, never used.
+// names knows under which names clients reach this server. Nothing is resolved or opened: a name
+// that a caller gives is compared, never used.
 type names struct {
 	machine    string          // this server's, as Config.Owner may return it
 	asCalled   bool            // IsPathSupported answers the name that the client used, and not machine
@@ -59,7 +59,8 @@ func newNames(cfg *Config, server backend.ServerNames) (*names, error) {
 	return n, nil
 }
 
-// answer is the machine that a client is to connect to, which has reached this one by a share of this host.
+// answer is the machine that a client is to connect to, which has reached this one by a share of
+// this host.
 func (n *names) answer(host string) string {
 	if n.asCalled {
 		return host
@@ -77,7 +78,7 @@ func (n *names) list() []string {
 	return list
 }
 
-// has tells whether a share's host is this server.
+// has reports whether a share's host is this server.
 func (n *names) has(share fsrvp.ShareName) bool {
 	addr, ok := share.Addr()
 	if !ok {

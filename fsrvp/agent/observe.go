@@ -12,17 +12,20 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventCall: a method has returned. Op, Status, Duration; Set and Copy where the call named them.
+	// EventCall: a method has returned. Op, Status, Duration; Set and Copy where the call named
+	// them.
 	EventCall EventKind = iota + 1
-	// EventStep: a step of a backend or of the store has ended. Step, Duration, Err; Set, and Copy where
-	// it was about one.
+	// EventStep: a step of a backend or of the store has ended. Step, Duration, Err; Set, and Copy
+	// where it was about one.
 	EventStep
-	// EventStatus: a set has changed its status, or is Removing. Set, From (empty: it is new), To (empty: it is gone), and
-	// the sizes of the table. These come in the order in which the table changes.
+	// EventStatus: a set has changed its status, or is Removing. Set, From (empty: it is new), To
+	// (empty: it is gone), and the sizes of the table. These come in the order in which the table
+	// changes.
 	EventStatus
 	// EventTimeout: the Message Sequence Timer has fired. Set, where one was unfinished.
 	EventTimeout
-	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Set, Copy, Moved.
+	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Set,
+	// Copy, Moved.
 	EventMoved
 	// EventUnread: a snapshot was taken without files that could not be read. Set, Copy, Unread.
 	EventUnread
@@ -43,8 +46,8 @@ const (
 	StepStore     Step = "store"      // a transaction of the store
 )
 
-// An Event is something that an Agent did, for counters, gauges and histograms. Fields that a kind does not
-// name are zero; later versions may add kinds and fields.
+// An Event is something that an Agent did, for counters, gauges and histograms. Fields that a kind
+// does not name are zero; later versions may add kinds and fields.
 type Event struct {
 	Kind     EventKind
 	Set      fsrvp.SetID

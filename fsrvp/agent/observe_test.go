@@ -84,8 +84,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogLevels: at level info there is one line for what a set has come to, one for the end of a complete set, and one for each
-// failure, all with the ids of what they are about.
+// TestLogLevels: at level info there is one line for what a set has come to, one for the end of a
+// complete set, and one for each failure, all with the ids of what they are about.
 func TestLogLevels(t *testing.T) {
 	type line struct {
 		Level, Msg, Set, Copy, Method, Step, To string

@@ -10,11 +10,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// An Orphan is a snapshot or an exposed share that the table does not know. The agent leaves it alone.
+// An Orphan is a snapshot or an exposed share that the table does not know. The agent leaves it
+// alone.
 type Orphan struct {
 	// Mark names the agent that made it. It is zero for what was made before there were marks.
 	Mark Mark
-	// Own reports whether it is this agent's. Then the table has lost it, or a file system came back with it.
+	// Own reports whether it is this agent's. Then the table has lost it, or a file system came
+	// back with it.
 	Own bool
 	// Snapshot is set for a snapshot. Of its volume only what Snapshots.Delete needs is known.
 	Snapshot SnapshotSpec
@@ -37,7 +39,8 @@ func (o Orphan) String() string {
 	return what + ", of agent " + o.Mark.Owner.String()
 }
 
-// Orphans returns what the backends hold and the table does not know, shares first, in no other order. It fails when a backend does.
+// Orphans returns what the backends hold and the table does not know, shares first, in no other
+// order. It fails when a backend does.
 func (a *Agent) Orphans(ctx context.Context) ([]Orphan, error) {
 	if err := a.fresh(ctx); err != nil {
 		return nil, err
@@ -86,8 +89,9 @@ func (a *Agent) orphans(h held, sets []Set) []Orphan {
 	return list
 }
 
-// RemoveOrphan deletes an orphan, as Orphans returned it, for an administrator: also one that is another agent's, which may
-// still be using it. It fails where the table knows the thing, and when the backend does.
+// RemoveOrphan deletes an orphan, as Orphans returned it, for an administrator: also one that is
+// another agent's, which may still be using it. It fails where the table knows the thing, and when
+// the backend does.
 func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 	if !a.enter() {
 		return fmt.Errorf("agent: removing an orphan: %w", net.ErrClosed)
@@ -116,7 +120,8 @@ func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 	return nil
 }
 
-// report logs what New leaves alone: one by one what may be this agent's, by number what is others'.
+// report logs what New leaves alone: one by one what may be this agent's, by number what is
+// others'.
 func (a *Agent) report(h held, sets []Set) {
 	others := map[Owner]int{}
 	for _, o := range a.orphans(h, sets) {

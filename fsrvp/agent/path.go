@@ -20,9 +20,9 @@ type target struct {
 	dir     string // the share's, below the volume's root
 }
 
-// resolve finds the share that a client names and the volume that holds it. It compares the name, and opens nothing
-// but the directory that the file server's own definition of the share gives. An unknown share is
-// ErrObjectNotFound, a volume that cannot be copied ErrNotSupported.
+// resolve finds the share that a client names and the volume that holds it. It compares the name,
+// and opens nothing but the directory that the file server's own definition of the share gives. An
+// unknown share is ErrObjectNotFound, a volume that cannot be copied ErrNotSupported.
 func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	t := target{unc: unc}
 	name, err := fsrvp.ParseShareName(unc)
@@ -66,8 +66,8 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	return t, nil
 }
 
-// IsPathSupported implements fsrvp.Service (MS-FSRVP 3.1.4.9). A share that another machine of the cluster owns is
-// supported, by that machine.
+// IsPathSupported implements fsrvp.Service (MS-FSRVP 3.1.4.9). A share that another machine of the
+// cluster owns is supported, by that machine.
 func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
 	var answer fsrvp.PathSupport
 	err := a.call(ctx, fsrvp.OpIsPathSupported, func(c *call) error {
@@ -99,8 +99,8 @@ func (a *Agent) notItsName(host string) string {
 		host, strings.Join(a.names.list(), ", "))
 }
 
-// IsPathShadowCopied implements fsrvp.Service (MS-FSRVP 3.1.4.10): whether the volume that holds the share has a copy in a
-// set that is Committed, Exposed or Recovered.
+// IsPathShadowCopied implements fsrvp.Service (MS-FSRVP 3.1.4.10): whether the volume that holds
+// the share has a copy in a set that is Committed, Exposed or Recovered.
 func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.PathShadowCopied, error) {
 	var answer fsrvp.PathShadowCopied
 	err := a.call(ctx, fsrvp.OpIsPathShadowCopied, func(c *call) error {

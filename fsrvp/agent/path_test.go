@@ -56,7 +56,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestDefaultNames: without Config.Names the host's names and the addresses of its interfaces count.
+// TestDefaultNames: without Config.Names the host's names and the addresses of its interfaces
+// count.
 func TestDefaultNames(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.cfg.Names, r.cfg.Aliases = nil, []string{"Role.example.com"} })
 	host, err := os.Hostname()
@@ -241,7 +242,8 @@ func TestOwner(t *testing.T) {
 	requireStatus(t, fsrvp.ErrInvalidArg, err)
 }
 
-// TestExposedNames: the names are checked before anything is made, and hidden shares have two spellings.
+// TestExposedNames: the names are checked before anything is made, and hidden shares have two
+// spellings.
 func TestExposedNames(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.shares.MaxName = len("docs@{00000000-0000-0000-0000-000000000000}") })
 	_, err := r.IsPathSupported(client1, vms)

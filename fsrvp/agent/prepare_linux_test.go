@@ -107,7 +107,8 @@ func TestPrepared(t *testing.T) {
 	require.NoError(t, a.Close())
 }
 
-// TestExposeChecksPath has a symbolic link where the shared directory was when the snapshot was taken.
+// TestExposeChecksPath has a symbolic link where the shared directory was when the snapshot was
+// taken.
 func TestExposeChecksPath(t *testing.T) {
 	r := newTree(t)
 	a := r.start(t)

@@ -15,7 +15,8 @@ import (
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// TestRestart: in each status, persistent sets stay for their client to go on with, auto-release ones go with Close.
+// TestRestart: in each status, persistent sets stay for their client to go on with, auto-release
+// ones go with Close.
 func TestRestart(t *testing.T) {
 	for _, c := range []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup, fsrvp.ContextAppRollback, fsrvp.ContextNASRollback} {
 		for _, status := range []agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Exposed, agent.Recovered} {
@@ -45,7 +46,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestRestartedSetTimesOut: nobody is blocked for ever by a set that was unfinished when the agent ended.
+// TestRestartedSetTimesOut: nobody is blocked for ever by a set that was unfinished when the agent
+// ended.
 func TestRestartedSetTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -92,7 +94,8 @@ func TestSnapshotIsGone(t *testing.T) {
 	}
 }
 
-// TestVolumeIsNotThere: a volume that is not mounted when the agent starts has not lost its snapshots.
+// TestVolumeIsNotThere: a volume that is not mounted when the agent starts has not lost its
+// snapshots.
 func TestVolumeIsNotThere(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback, agent.Recovered, vms, db)
@@ -111,7 +114,8 @@ func TestVolumeIsNotThere(t *testing.T) {
 	r.requireInvariant(t)
 }
 
-// TestShareIsGone: the exposed shares are gone, as after a restart of a server that keeps them in memory.
+// TestShareIsGone: the exposed shares are gone, as after a restart of a server that keeps them in
+// memory.
 func TestShareIsGone(t *testing.T) {
 	r := newRig(t, nil)
 	l := r.bring(t, fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, agent.Recovered, vms, docs)

@@ -8,9 +8,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// remove takes sets out of the table, with a change of the creation in the same transaction, and begins to delete
-// what was made for them. What goes on for a set is cancelled first; where that is another node's, the removal is, too. When the removal
-// fails it is tried again, until it succeeds or the agent is closed.
+// remove takes sets out of the table, with a change of the creation in the same transaction, and
+// begins to delete what was made for them. What goes on for a set is cancelled first; where that is
+// another node's, the removal is, too. When the removal fails it is tried again, until it succeeds
+// or the agent is closed.
 func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	ch := change{creation: c}
 	for _, e := range list {
@@ -35,7 +36,8 @@ func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	return works, nil
 }
 
-// joinRemoval returns the work of removing a set that is Removing, which it begins where the last one has failed.
+// joinRemoval returns the work of removing a set that is Removing, which it begins where the last
+// one has failed.
 func (a turn) joinRemoval(why string, e *entry) (*work, error) {
 	switch {
 	case a.elsewhere(e.set):
@@ -69,7 +71,8 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 		})
 }
 
-// unmake deletes the shares and the snapshots that a set has or may have. A snapshot whose shares cannot be removed stays.
+// unmake deletes the shares and the snapshots that a set has or may have. A snapshot whose shares
+// cannot be removed stays.
 func (a *Agent) unmake(ctx context.Context, set *Set) error {
 	exposed := set.Status.hasShares() && !a.unexposeAtOnce(ctx, set)
 	var errs []error
@@ -103,8 +106,9 @@ func (a *Agent) unexpose(ctx context.Context, set *Set, c *Copy, m *Mapping) err
 	return a.step(StepUnexpose, set, c, m.Name, func() error { return a.cfg.Shares.Unexpose(ctx, a.id, m.Name) })
 }
 
-// unexposeAtOnce removes all shares of a set in one step, where it has several and the backend can. It reports whether that was done: else
-// they are removed one by one, so that each copy whose shares are gone can go.
+// unexposeAtOnce removes all shares of a set in one step, where it has several and the backend can.
+// It reports whether that was done: else they are removed one by one, so that each copy whose
+// shares are gone can go.
 func (a *Agent) unexposeAtOnce(ctx context.Context, set *Set) bool {
 	batcher, ok := a.cfg.Shares.(ShareBatcher)
 	if !ok || set.shares() < 2 {

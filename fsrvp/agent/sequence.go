@@ -25,8 +25,9 @@ type stage struct {
 	end func(turn, *entry, *work) error
 }
 
-// advance is what Prepare, Commit and Expose have in common. The Message Sequence Timer stands still
-// while they work and wait; then it runs for stage.after, or for Timers.Failure where they failed.
+// advance is what Prepare, Commit and Expose have in common. The Message Sequence Timer stands
+// still while they work and wait; then it runs for stage.after, or for Timers.Failure where they
+// failed.
 func (a *Agent) advance(ctx context.Context, op fsrvp.Opnum, set fsrvp.SetID, wait time.Duration, s stage) error {
 	return a.call(ctx, op, func(c *call) error {
 		c.set(set)
@@ -133,8 +134,8 @@ func (a *Agent) finish(ctx context.Context, set fsrvp.SetID, e *entry, w *work, 
 	return statusError(a.inTurn(ctx, func(t turn) error { return s.end(t, e, w) }), fsrvp.ErrWaitFailed)
 }
 
-// sequence is the Message Sequence Timer (MS-FSRVP 3.1.2). It runs while a creation is in progress and
-// no method of it is at work. Several goroutines may use it at once.
+// sequence is the Message Sequence Timer (MS-FSRVP 3.1.2). It runs while a creation is in progress
+// and no method of it is at work. Several goroutines may use it at once.
 type sequence struct {
 	elapsed func(armed uint64) // called without the lock when the timer fires
 
@@ -177,7 +178,8 @@ func (s *sequence) idle() bool {
 // restart is what a method does that is over at once: stop and start.
 func (s *sequence) restart(d time.Duration) { s.start(s.stop(), d) }
 
-// failed restarts the Message Sequence Timer after a failure, but for one after which the turn is taken again.
+// failed restarts the Message Sequence Timer after a failure, but for one after which the turn is
+// taken again.
 func (a turn) failed(err error) {
 	if !errors.Is(err, state.ErrConflict) {
 		a.sequence.restart(a.cfg.Timers.Failure)

@@ -20,7 +20,8 @@ const (
 	long  = 1800 * time.Second
 )
 
-// TestSequenceTimer checks after each method that the set lives for as long as the standard says, and not longer.
+// TestSequenceTimer checks after each method that the set lives for as long as the standard says,
+// and not longer.
 func TestSequenceTimer(t *testing.T) {
 	tests := []struct {
 		name string
@@ -123,8 +124,8 @@ func TestSequenceTimerStopsWithRecovery(t *testing.T) {
 	})
 }
 
-// TestKeepExposed has a client begin one set after the other without RecoveryComplete; what it does with a kept set later
-// changes nothing about the creation that is in progress then.
+// TestKeepExposed has a client begin one set after the other without RecoveryComplete; what it does
+// with a kept set later changes nothing about the creation that is in progress then.
 func TestKeepExposed(t *testing.T) {
 	for name, then := range map[string]func(t *testing.T, r *rig, old *life){
 		"nothing": func(*testing.T, *rig, *life) {},
@@ -170,8 +171,8 @@ func TestKeepExposed(t *testing.T) {
 	}
 }
 
-// TestDeletionOfUnfinishedSet: with the last mapping of an exposed set the creation ends; as the standard is written, its
-// context and timer stay.
+// TestDeletionOfUnfinishedSet: with the last mapping of an exposed set the creation ends; as the
+// standard is written, its context and timer stay.
 func TestDeletionOfUnfinishedSet(t *testing.T) {
 	for profile, want := range map[agent.Profile]fsrvp.Status{agent.Windows: 0, agent.Strict: fsrvp.ErrShadowCopySetInProgress} {
 		synctest.Test(t, func(t *testing.T) {
@@ -204,7 +205,8 @@ func (r *rig) slow(method string, d time.Duration) {
 	r.shares.Fault = func(ctx context.Context, p sharemem.Point) error { return delay(ctx, p.Method, p.Done) }
 }
 
-// TestWaits checks each method that waits: the wait ends when it is said to, the work goes on, and the next call waits on.
+// TestWaits checks each method that waits: the wait ends when it is said to, the work goes on, and
+// the next call waits on.
 func TestWaits(t *testing.T) {
 	const each = 40 * time.Second
 	tests := []struct {
@@ -341,7 +343,8 @@ func (r *rig) reach(t *testing.T, l *life, to agent.SetStatus) {
 	}
 }
 
-// TestCommitFailsAfterTimeout: the failure of work that nobody waited for reaches the next Commit; the one after begins anew.
+// TestCommitFailsAfterTimeout: the failure of work that nobody waited for reaches the next Commit;
+// the one after begins anew.
 func TestCommitFailsAfterTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := true
@@ -365,7 +368,8 @@ func TestCommitFailsAfterTimeout(t *testing.T) {
 	})
 }
 
-// TestCommitWaitsForPrepare: a preparation that its own call did not wait for is not cut short by Commit.
+// TestCommitWaitsForPrepare: a preparation that its own call did not wait for is not cut short by
+// Commit.
 func TestCommitWaitsForPrepare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(r *rig) { r.slow("Prepare", time.Minute) })
@@ -412,7 +416,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestCloseWithStuckBackend: Close waits as long as it was told, for a backend that does not look at its context.
+// TestCloseWithStuckBackend: Close waits as long as it was told, for a backend that does not look
+// at its context.
 func TestCloseWithStuckBackend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -16,8 +16,9 @@ func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error)
 	return fsrvp.Versions{Min: 1, Max: 1}, nil
 }
 
-// SetContext implements fsrvp.Service (MS-FSRVP 3.1.4.2). From the address of the client whose creation is
-// in progress it starts over: the unfinished set is deleted, with all that was made for it, before SetContext returns.
+// SetContext implements fsrvp.Service (MS-FSRVP 3.1.4.2). From the address of the client whose
+// creation is in progress it starts over: the unfinished set is deleted, with all that was made for
+// it, before SetContext returns.
 func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error {
 	return a.call(ctx, fsrvp.OpSetContext, func(c *call) error {
 		c.note("context", value.String())

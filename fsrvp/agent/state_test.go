@@ -13,7 +13,8 @@ import (
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// situations are where a server can be when a call comes: without a creation, with a context alone, and with a set in each status.
+// situations are where a server can be when a call comes: without a creation, with a context alone,
+// and with a set in each status.
 var situations = []string{"Idle", "ContextSet", "Started", "Added", "CreationInProgress", "Committed", "Exposed", "Recovered"}
 
 // The answers in each situation, in that order. "x" is the profile's answer to an unknown set.
@@ -285,8 +286,8 @@ func wireStatus(t testing.TB, name string, p agent.Profile) fsrvp.Status {
 	return 0
 }
 
-// TestEveryMethodInEveryStatus calls each method in each situation, for both profiles, and checks the answer and that a refused
-// call leaves the set as it was.
+// TestEveryMethodInEveryStatus calls each method in each situation, for both profiles, and checks
+// the answer and that a refused call leaves the set as it was.
 func TestEveryMethodInEveryStatus(t *testing.T) {
 	for _, profile := range []agent.Profile{agent.Windows, agent.Strict} {
 		for _, tc := range stateTable {
@@ -340,7 +341,8 @@ func (r *rig) situation(t *testing.T, name string) *life {
 	return l
 }
 
-// TestAccessIsCheckedFirst makes every call of the table, valid or not, as somebody who may not call.
+// TestAccessIsCheckedFirst makes every call of the table, valid or not, as somebody who may not
+// call.
 func TestAccessIsCheckedFirst(t *testing.T) {
 	for name, ctx := range map[string]context.Context{
 		"unknown":      context.Background(),

@@ -35,8 +35,8 @@ var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 //	"node/NAME"                            a Node
 //	"lost/STAY"                            a leftover
 //
-// Records that make no sense are refused: what they stand for must not be taken for an orphan. The turn
-// guards it.
+// Records that make no sense are refused: what they stand for must not be taken for an orphan. The
+// turn guards it.
 type store struct {
 	state.Store
 	order map[string]int // of copies and shares, by their keys
@@ -206,8 +206,9 @@ type table struct {
 	lost     map[uint64]*leftover
 }
 
-// refresh takes in what other nodes have written. It returns the sets that may have changed, as they are now, and the ids of those
-// that are gone; and with them all that is no set, or nil where nothing has changed.
+// refresh takes in what other nodes have written. It returns the sets that may have changed, as
+// they are now, and the ids of those that are gone; and with them all that is no set, or nil where
+// nothing has changed.
 func (s *store) refresh(ctx context.Context) (now *table, gone []fsrvp.SetID, err error) {
 	if s.bad != nil {
 		return nil, nil, s.bad
@@ -388,7 +389,8 @@ func byPlace[V any](m map[string]V, place func(V) int) []string {
 	return keys
 }
 
-// check reports whether a set from the store makes sense, and adds what an older agent did not write.
+// check reports whether a set from the store makes sense, and adds what an older agent did not
+// write.
 func (s *Set) check() error {
 	if !s.Status.valid() {
 		return fmt.Errorf("unknown status %q", s.Status)

@@ -106,7 +106,8 @@ func TestStoreWithoutDir(t *testing.T) {
 	require.Equal(t, []agent.Set{want}, r.Table())
 }
 
-// TestOldFormat takes over what an agent of an older version has written, in the format that is on disks.
+// TestOldFormat takes over what an agent of an older version has written, in the format that is on
+// disks.
 func TestOldFormat(t *testing.T) {
 	r := newRig(t, nil)
 	require.NoError(t, r.Close())
@@ -320,8 +321,8 @@ func threeSets(t testing.TB) (r *rig, data []byte) {
 	return r, data
 }
 
-// TestEveryBitOfTheStore flips every single bit of a store with three sets, and cuts it off after every byte: what is read is
-// the same records, or nothing.
+// TestEveryBitOfTheStore flips every single bit of a store with three sets, and cuts it off after
+// every byte: what is read is the same records, or nothing.
 func TestEveryBitOfTheStore(t *testing.T) {
 	_, data := threeSets(t)
 	const kind = "agent state"
@@ -442,7 +443,8 @@ func FuzzStore(f *testing.F) {
 	})
 }
 
-// FuzzOldFormat starts an agent on any file of bbolt. Checksums are made right, so that damage is not found by them alone.
+// FuzzOldFormat starts an agent on any file of bbolt. Checksums are made right, so that damage is
+// not found by them alone.
 func FuzzOldFormat(f *testing.F) {
 	dir := quickDir(f)
 	for i, n := range []int{0, 1, 3} {

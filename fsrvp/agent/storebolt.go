@@ -56,7 +56,8 @@ func readBolt(data []byte) (c creation, sets []*Set, err error) {
 		}
 		sets = append(sets, set)
 	}
-	// One set at a time is in creation. Where there are more, or no creation, the exposed ones were kept.
+	// One set at a time is in creation. Where there are more, or no creation, the exposed ones were
+	// kept.
 	for _, set := range sets {
 		if set.Status == Exposed && !set.Removing && (!c.ContextSet || exposed > 1) {
 			set.Kept = true

@@ -21,8 +21,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/reflink"
 )
 
-// served is the directory backend as a file server would serve it: what is not writable cannot be written to through a share, whoever
-// might write to the files below.
+// served is the directory backend as a file server would serve it: what is not writable cannot be
+// written to through a share, whoever might write to the files below.
 type served struct {
 	*directory.Shares
 	bases map[string]string
@@ -69,7 +69,8 @@ func (s *served) WriteFile(share, name string, data []byte) error {
 	return os.WriteFile(filepath.Join(dir, name), data, 0o644)
 }
 
-// TestSuiteOnRealBackends runs the conformance suite on an agent with each of the real backends, over sealed TCP.
+// TestSuiteOnRealBackends runs the conformance suite on an agent with each of the real backends,
+// over sealed TCP.
 func TestSuiteOnRealBackends(t *testing.T) {
 	if !inNamespace(t, "mkfs.btrfs", "mkfs.xfs", "mount") {
 		return
@@ -128,7 +129,8 @@ func volumes(root string) []string {
 	return []string{filepath.Join(root, "a"), filepath.Join(root, "b"), filepath.Join(root, "d")}
 }
 
-// runSuite runs the suite on shares below root: share and second on volume a, other and hidden$ on b, and mounted on d.
+// runSuite runs the suite on shares below root: share and second on volume a, other and hidden$ on
+// b, and mounted on d.
 func runSuite(t *testing.T, root string, backend agent.Snapshots) {
 	s := &served{bases: map[string]string{
 		"share": root + "/a/share", "second": root + "/a/second", "other": root + "/b/other", "hidden$": root + "/b/hidden", "mounted": root + "/d/mounted",

@@ -25,12 +25,12 @@ const (
 	Removing SetStatus = "Removing"
 )
 
-// hasSnapshots tells whether snapshots exist in this status, or may.
+// hasSnapshots reports whether snapshots exist in this status, or may.
 func (s SetStatus) hasSnapshots() bool {
 	return s == CreationInProgress || s == Committed || s == Exposed || s == Recovered
 }
 
-// hasShares tells whether exposed shares exist in this status, or may.
+// hasShares reports whether exposed shares exist in this status, or may.
 func (s SetStatus) hasShares() bool { return s == Committed || s == Exposed || s == Recovered }
 
 func (s SetStatus) valid() bool { return s == Started || s == Added || s.hasSnapshots() }
@@ -47,11 +47,13 @@ type Set struct {
 	Kept bool `json:"kept,omitempty"`
 	// Removing sets are being deleted: no method but AbortShadowCopySet finds them any more.
 	Removing bool `json:"removing,omitempty"`
-	// Work is what a node of a cluster is doing for the set. It is zero where none is, and for an agent alone.
+	// Work is what a node of a cluster is doing for the set. It is zero where none is, and for an
+	// agent alone.
 	Work Work `json:"work,omitzero"`
 }
 
-// A Work is what a node of a cluster is doing for a set. No other node touches the set's copies meanwhile.
+// A Work is what a node of a cluster is doing for a set. No other node touches the set's copies
+// meanwhile.
 type Work struct {
 	Stay uint64 `json:"stay"` // of the node, see Node
 	Step Step   `json:"step"` // what the work is for
@@ -103,8 +105,8 @@ func (s *Set) shown() SetStatus {
 	return s.Status
 }
 
-// autoRelease tells whether the set's copies are deleted when the agent, which holds the last reference
-// to them, ends (MS-FSRVP 2.2.2.1).
+// autoRelease reports whether the set's copies are deleted when the agent, which holds the last
+// reference to them, ends (MS-FSRVP 2.2.2.1).
 func (s *Set) autoRelease() bool { return !s.Context.Persistent() && !s.Context.NoAutoRelease() }
 
 // shares counts the set's mappings.
@@ -171,7 +173,7 @@ func (c *Copy) mapping(share string) *Mapping {
 	return nil
 }
 
-// removing tells whether all of the copy is being deleted.
+// removing reports whether all of the copy is being deleted.
 func (c *Copy) removing() bool {
 	return !slices.ContainsFunc(c.Shares, func(m Mapping) bool { return !m.Removing })
 }
@@ -194,8 +196,8 @@ type creation struct {
 	Context    fsrvp.ContextValue `json:"context"` // CurrentContext
 	Address    string             `json:"address"` // ShadowCopyClientAddress
 	Retries    int                `json:"retries"` // ShadowCopyClientRetryCount
-	// Stay is that of the node of a cluster whose Message Sequence Timer watches the creation: the one that the
-	// client has called last. Zero for an agent alone.
+	// Stay is that of the node of a cluster whose Message Sequence Timer watches the creation: the
+	// one that the client has called last. Zero for an agent alone.
 	Stay uint64 `json:"stay,omitempty"`
 	// Moved: that node has taken the creation over, and the client has not called it yet.
 	Moved bool `json:"moved,omitempty"`

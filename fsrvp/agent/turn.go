@@ -19,8 +19,8 @@ import (
 // nothing else runs yet.
 type turn struct{ *Agent }
 
-// take waits for the turn until ctx ends. Whoever has taken it calls give. On a node of a cluster the table is
-// then the newest, and the node in it.
+// take waits for the turn until ctx ends. Whoever has taken it calls give. On a node of a cluster
+// the table is then the newest, and the node in it.
 func (a *Agent) take(ctx context.Context) (turn, error) {
 	for {
 		t, err := a.takeLocal(ctx)
@@ -64,9 +64,9 @@ func (a *Agent) takeLocal(ctx context.Context) (turn, error) {
 
 func (a turn) give() { <-a.turns }
 
-// inTurn calls f with the turn. When another node of a cluster has changed the table, so that a change
-// of f's was refused, it calls f again, with the newest table: until its change is stored f has no
-// effect.
+// inTurn calls f with the turn. When another node of a cluster has changed the table, so that a
+// change of f's was refused, it calls f again, with the newest table: until its change is stored f
+// has no effect.
 func (a *Agent) inTurn(ctx context.Context, f func(turn) error) error {
 	for {
 		t, err := a.take(ctx)
@@ -169,8 +169,9 @@ func (a turn) dropLocked(why string, id fsrvp.SetID) {
 	}
 }
 
-// noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody can
-// see the change. At level info are what a set has come to, complete or not, and the end of a complete one.
+// noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody
+// can see the change. At level info are what a set has come to, complete or not, and the end of a
+// complete one.
 func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
 	ev := Event{Kind: EventStatus, Set: set.ID, From: from, To: to, Sets: len(a.sets)}
 	for _, e := range a.sets {

@@ -26,8 +26,8 @@ type work struct {
 	done   chan struct{}      // closed when the work has ended
 	err    error              // how; set before done is closed
 
-	// snapshots is what Create made. The works of Commit and Expose keep their result until a call collects it:
-	// a later one than the call that began the work, when that did not wait so long.
+	// snapshots is what Create made. The works of Commit and Expose keep their result until a call
+	// collects it: a later one than the call that began the work, when that did not wait so long.
 	snapshots []Snapshot
 	collected bool
 	result    error // what the call that collected it returned, for others that waited with it
@@ -37,11 +37,11 @@ type work struct {
 // An outcome puts that of a work in the table, and reports whether it could.
 type outcome func(turn, *entry, *work) (stored bool, err error)
 
-// begin starts a work after those that the set has. It runs without the turn. Finish, if not nil, ends
-// it in a turn of its own and returns the work's error; a work without is collected later.
+// begin starts a work after those that the set has. It runs without the turn. Finish, if not nil,
+// ends it in a turn of its own and returns the work's error; a work without is collected later.
 //
-// On a node of a cluster the set's Work is this node's when it begins. A work that is collected later is put
-// in the table when it ends, by keep, for whichever node the client comes to.
+// On a node of a cluster the set's Work is this node's when it begins. A work that is collected
+// later is put in the table when it ends, by keep, for whichever node the client comes to.
 func (a turn) begin(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error) *work {
 	return a.beginKept(e, step, run, finish, nil)
 }
@@ -157,7 +157,8 @@ func statusError(err error, other fsrvp.Status) error {
 	return fmt.Errorf("%w: %w", s, err)
 }
 
-// A loggedError has its line in the log, with the ids of what it is about: whoever passes it on need not log it again.
+// A loggedError has its line in the log, with the ids of what it is about: whoever passes it on
+// need not log it again.
 type loggedError struct{ error }
 
 func (e *loggedError) Unwrap() error { return e.error }

@@ -11,18 +11,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrForeign is what a backend refuses with to delete, replace or expose what carries another owner's mark.
+// ErrForeign is what a backend refuses with to delete, replace or expose what carries another
+// owner's mark.
 var ErrForeign = errors.New("it belongs to another agent")
 
-// An Owner is the id of an agent, made with its state: a UUID of version 8 (RFC 9562 5.8). Its first six bytes stand for the place
-// of that state, and the others are random. The zero Owner is nobody.
+// An Owner is the id of an agent, made with its state: a UUID of version 8 (RFC 9562 5.8). Its
+// first six bytes stand for the place of that state, and the others are random. The zero Owner is
+// nobody.
 type Owner uuid.UUID
 
 // ownerPlace is how many bytes of an Owner stand for its place.
 const ownerPlace = 6
 
-// NewOwner returns a new id for an agent whose state is at the given place. Any text that names the machine and the state will do:
-// the same text gives ids that [Owner.SamePlace] recognizes.
+// NewOwner returns a new id for an agent whose state is at the given place. Any text that names the
+// machine and the state will do: the same text gives ids that [Owner.SamePlace] recognizes.
 func NewOwner(place string) Owner {
 	var o Owner
 	rand.Read(o[ownerPlace:])
@@ -36,7 +38,8 @@ func NewOwner(place string) Owner {
 // IsZero reports whether o is nobody.
 func (o Owner) IsZero() bool { return o == Owner{} }
 
-// SamePlace reports whether both are ids of states at the same place, one after the other. Nobody is at no place.
+// SamePlace reports whether both are ids of states at the same place, one after the other. Nobody
+// is at no place.
 func (o Owner) SamePlace(p Owner) bool {
 	return !o.IsZero() && !p.IsZero() && [ownerPlace]byte(o[:]) == [ownerPlace]byte(p[:])
 }
@@ -57,18 +60,19 @@ func (o *Owner) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Mark is what a snapshot or an exposed share carries, in whatever way suits its backend: in its name, an attribute
-// or a file beside it. The zero Mark is none: a backend leaves out what it would be written in.
+// A Mark is what a snapshot or an exposed share carries, in whatever way suits its backend: in its
+// name, an attribute or a file beside it. The zero Mark is none: a backend leaves out what it would
+// be written in.
 type Mark struct {
 	Owner Owner
-	// Sequence is how many changes the owner's state had seen when the thing was about to be made, zero where that is not known.
-	// A state that has seen fewer is an older one.
+	// Sequence is how many changes the owner's state had seen when the thing was about to be made,
+	// zero where that is not known. A state that has seen fewer is an older one.
 	Sequence uint64
 }
 
-// String returns the owner and, where it is known, the sequence after a dot, "01234567-...-89abcdef0123.42"; for the zero Mark
-// nothing. It has no other characters than these and lower-case hexadecimal digits, so it suits the name of a file, and at
-// most 57 of them.
+// String returns the owner and, where it is known, the sequence after a dot,
+// "01234567-...-89abcdef0123.42"; for the zero Mark nothing. It has no other characters than these
+// and lower-case hexadecimal digits, so it suits the name of a file, and at most 57 of them.
 func (m Mark) String() string {
 	switch {
 	case m == Mark{}:
@@ -96,5 +100,6 @@ func ParseMark(s string) (Mark, error) {
 	return m, nil
 }
 
-// Allows reports whether the owner may delete or replace what carries the mark: its own, and what carries none.
+// Allows reports whether the owner may delete or replace what carries the mark: its own, and what
+// carries none.
 func (m Mark) Allows(owner Owner) bool { return m.Owner == owner || m == Mark{} }

@@ -100,7 +100,7 @@ func newPipeAssociation(s *stream, session *session, name string) *association {
 	return a
 }
 
-// fsrvpPipe tells whether the pipe is the interface's well-known one.
+// fsrvpPipe reports whether the pipe is the interface's well-known one.
 func (a *association) fsrvpPipe() bool { return strings.EqualFold(a.pipe, fsrvp.PipeName) }
 
 func index(fromClient bool) int {
@@ -110,7 +110,8 @@ func index(fromClient bool) int {
 	return 0
 }
 
-// data takes bytes of one direction. Those of a pipe come in the pieces in which they were written or read.
+// data takes bytes of one direction. Those of a pipe come in the pieces in which they were written
+// or read.
 func (a *association) data(fromClient bool, b []byte, at moment) {
 	if a.foreign {
 		return
@@ -148,7 +149,7 @@ func (a *association) problem(r Reason, detail string) {
 	a.d.problem(r, detail, a.stream.ends[a.stream.client], a.stream.ends[1-a.stream.client])
 }
 
-// afford tells whether something that costs n bytes may be kept.
+// afford reports whether something that costs n bytes may be kept.
 func (a *association) afford(n int) bool {
 	if a.buffers.take(n) {
 		return true
@@ -176,8 +177,8 @@ func (a *association) found() {
 	}
 }
 
-// isFSRVP tells whether a syntax is the interface. Its version is 1.0 wherever it was seen; MS-FSRVP
-// 2.1 says 3.0.
+// isFSRVP reports whether a syntax is the interface. Its version is 1.0 wherever it was seen;
+// MS-FSRVP 2.1 says 3.0.
 func isFSRVP(s pdu.SyntaxID) bool { return s.UUID == fsrvp.Interface().UUID }
 
 // message takes one PDU, of which the first good bytes are there, and why the others are not.
@@ -322,7 +323,7 @@ func assumedContexts(n int) []pdu.ContextElement {
 	return list
 }
 
-// carries tells whether a context of the interface is there.
+// carries reports whether a context of the interface is there.
 func (a *association) carries() bool {
 	for _, c := range a.contexts {
 		if c.fsrvp {
@@ -368,8 +369,8 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	}
 }
 
-// presentation returns what the context of a request stands for, by inference where the capture lacks
-// the negotiation.
+// presentation returns what the context of a request stands for, by inference where the capture
+// lacks the negotiation.
 func (a *association) presentation(p *pdu.Request) (presentation, bool) {
 	if c, ok := a.contexts[p.ContextID]; ok {
 		return c, true

@@ -25,8 +25,8 @@ func benchmarkSize(b *testing.B) int {
 	return 50 << 20
 }
 
-// kinds are the captures of the benchmarks: one in which FSRVP is dense, ordinary reading over few connections, and over
-// 10,000 that take turns after each segment.
+// kinds are the captures of the benchmarks: one in which FSRVP is dense, ordinary reading over few
+// connections, and over 10,000 that take turns after each segment.
 func kinds(size int) map[string]io.Reader {
 	interleaved := newTraffic(size, 10000, 64<<10)
 	interleaved.bySegment = true
@@ -46,7 +46,8 @@ func benchmarkFile(b *testing.B, from io.Reader) string {
 	return name
 }
 
-// BenchmarkCalls decodes a generated capture of each kind, and reports megabytes for each second of the processor.
+// BenchmarkCalls decodes a generated capture of each kind, and reports megabytes for each second of
+// the processor.
 func BenchmarkCalls(b *testing.B) {
 	for kind, from := range kinds(benchmarkSize(b)) {
 		b.Run(kind, func(b *testing.B) {

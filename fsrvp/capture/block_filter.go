@@ -16,11 +16,13 @@ const (
 	blockEnhancedPacket = 6
 )
 
-// maxInterfaces is the number of interfaces that a section may describe: the reader remembers them all.
+// maxInterfaces is the number of interfaces that a section may describe: the reader remembers them
+// all.
 const maxInterfaces = 4096
 
 // A blockFilter passes on the blocks of a pcapng file that hold packets or are needed to read them.
-// Others, names and secrets for example, the reader would collect in memory, however many a file has.
+// Others, names and secrets for example, the reader would collect in memory, however many a file
+// has.
 //
 //	| type 4 | length 4, of the whole block | body | length 4 |
 type blockFilter struct {
@@ -51,8 +53,8 @@ func (f *blockFilter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// nextBlock finds the next block to pass on. Where the file ends, or a length is nonsense, the rest is
-// passed on for the reader to complain of.
+// nextBlock finds the next block to pass on. Where the file ends, or a length is nonsense, the rest
+// is passed on for the reader to complain of.
 func (f *blockFilter) nextBlock() error {
 	for {
 		head, err := f.r.Peek(12)

@@ -13,8 +13,8 @@ import (
 	"github.com/gopacket/gopacket/reassembly"
 )
 
-// Calls yields the calls of a capture in the order in which they ended: were answered, or given up when their
-// connection or the file did.
+// Calls yields the calls of a capture in the order in which they ended: were answered, or given up
+// when their connection or the file did.
 //
 // A call is yielded with a nil error, whatever its own errors say. An error comes alone and last:
 // ErrNotCapture, that of the reader, or what is wrong with the file. The calls before it are good.
@@ -133,8 +133,8 @@ func (d *decoder) noSegment(err error, ci gopacket.CaptureInfo, link layers.Link
 	}
 }
 
-// Expiry is looked at every so much time of the capture's clock, but not after every packet where that
-// clock leaps.
+// Expiry is looked at every so much time of the capture's clock, but not after every packet where
+// that clock leaps.
 const (
 	expiryInterval = time.Second
 	expiryPackets  = 1000
@@ -205,7 +205,7 @@ type account struct {
 	held   int
 }
 
-// take tells whether n bytes more may be kept.
+// take reports whether n bytes more may be kept.
 func (a *account) take(n int) bool {
 	if n > a.budget.left {
 		return false
@@ -225,7 +225,8 @@ func (a *account) give(n int) {
 // close returns all.
 func (a *account) close() { a.give(a.held) }
 
-// What things cost that are kept for a while, roughly, so that a file cannot make very many of them.
+// What things cost that are kept for a while, roughly, so that a file cannot make very many of
+// them.
 const (
 	requestCost      = 256
 	sessionCost      = 2 << 10

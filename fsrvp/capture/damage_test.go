@@ -68,7 +68,7 @@ func count(calls []*Call, of func(*Call) bool) (n int) {
 	return n
 }
 
-// whole tells whether both halves of a call could be read.
+// whole reports whether both halves of a call could be read.
 func whole(c *Call) bool { return c.RequestErr == nil && c.ResponseErr == nil }
 
 func reasons(sum Summary) map[Reason]uint64 {
@@ -227,7 +227,7 @@ func TestMidway(t *testing.T) {
 	}
 }
 
-// among tells whether a call is in a list, but for the number of its packet.
+// among reports whether a call is in a list, but for the number of its packet.
 func among(list []*Call, c *Call) bool {
 	return slices.ContainsFunc(list, func(w *Call) bool {
 		return w.Time.Equal(c.Time) && w.ResponseTime.Equal(c.ResponseTime) && w.Opnum == c.Opnum && w.Client == c.Client &&

@@ -36,7 +36,8 @@ func (a *association) request(p *pdu.Request, b []byte, at moment) {
 	a.requestFragment(c, p, err)
 }
 
-// begin returns the call that a fragment of a request belongs to, or nil where it is not one of the interface.
+// begin returns the call that a fragment of a request belongs to, or nil where it is not one of the
+// interface.
 func (a *association) begin(p *pdu.Request, at moment) *pending {
 	context, ok := a.presentation(p)
 	if !ok || !context.fsrvp {
@@ -92,7 +93,8 @@ func (a *association) newPending(p *pdu.Request, context presentation) *pending 
 	}
 }
 
-// identify says who made a call: the peer of its security context, or else that of the session under the pipe.
+// identify says who made a call: the peer of its security context, or else that of the session
+// under the pipe.
 func (a *association) identify(p *dcerpc.Peer, auth *pdu.Auth) {
 	p.AuthType, p.Level = dcerpc.AuthNone, dcerpc.LevelInsecureNone
 	var c *handshake
@@ -148,7 +150,8 @@ func (a *association) tampered(protocol string, err error) {
 	a.problem(ErrTampered, protocol+": "+cause(err))
 }
 
-// mark notes in a call that what has just come of it was tampered with, by SMB's signature or by RPC's.
+// mark notes in a call that what has just come of it was tampered with, by SMB's signature or by
+// RPC's.
 func (a *association) mark(c *pending) {
 	c.call.Tampered = c.call.Tampered || a.tamperedPDU
 }
@@ -222,8 +225,8 @@ func (a *association) requestComplete(c *pending, stub []byte) {
 // clone copies a stub, and never returns nil.
 func clone(stub []byte) []byte { return append(make([]byte, 0, len(stub)), stub...) }
 
-// answer finds the call that a response or fault on a context belongs to; nil where the capture lacks it, or
-// it is one of another interface.
+// answer finds the call that a response or fault on a context belongs to; nil where the capture
+// lacks it, or it is one of another interface.
 func (a *association) answer(h *pdu.Header, contextID uint16, at moment) *pending {
 	c := a.calls[h.CallID]
 	if c == nil {

@@ -61,11 +61,12 @@ func openFile(r io.Reader) (packetReader, error) {
 	return p, nil
 }
 
-// maxWindow is the largest window of a zstd file that is read, in bytes: that of zstd's --ultra -22 has 128 MiB,
-// that of its levels up to 19 has 8 MiB.
+// maxWindow is the largest window of a zstd file that is read, in bytes: that of zstd's --ultra -22
+// has 128 MiB, that of its levels up to 19 has 8 MiB.
 const maxWindow = 128 << 20
 
-// decompress returns the content of a compressed file, by its first bytes, and nil for one that is not compressed.
+// decompress returns the content of a compressed file, by its first bytes, and nil for one that is
+// not compressed.
 func decompress(r io.Reader, magic []byte) (io.Reader, error) {
 	switch {
 	case magic[0] == 0x1F && magic[1] == 0x8B:

@@ -9,7 +9,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// A flowKey names a TCP connection, the same in both directions: addresses and ports of the ends, the lower one first.
+// A flowKey names a TCP connection, the same in both directions: addresses and ports of the ends,
+// the lower one first.
 //
 //	0 address, 16 bytes | 16 port, 2 bytes | 18 address | 34 port | 36 length of the addresses
 type flowKey [37]byte
@@ -33,8 +34,8 @@ func keyOfFlow(network gopacket.Flow, tcp *layers.TCP) (k flowKey, lower bool) {
 	return k, lower
 }
 
-// A flow is a TCP connection. As long as its segments come in order, which most do, they go to the stream at once. With the first
-// that does not the flow is given to gopacket's assembler for good.
+// A flow is a TCP connection. As long as its segments come in order, which most do, they go to the
+// stream at once. With the first that does not the flow is given to gopacket's assembler for good.
 type flow struct {
 	key    flowKey
 	number uint64
@@ -83,7 +84,8 @@ func (s *streams) remove(f *flow) {
 	}
 }
 
-// inOrder takes a segment that comes in its turn, or is of no use. It is false for one that the assembler has to take.
+// inOrder takes a segment that comes in its turn, or is of no use. It is false for one that the
+// assembler has to take.
 func (f *flow) inOrder(dir int, tcp *layers.TCP, g *segment) bool {
 	st := f.stream
 	end := tcp.FIN || tcp.RST
@@ -142,8 +144,8 @@ func (f *flow) end(dir int) {
 	}
 }
 
-// giveUp gives the flow to the assembler, which is brought to where the flow is. The segment at hand has a flow and a
-// direction.
+// giveUp gives the flow to the assembler, which is brought to where the flow is. The segment at
+// hand has a flow and a direction.
 func (s *streams) giveUp(f *flow, network gopacket.Flow, tcp *layers.TCP, dir int) {
 	f.slow = true
 	s.adopt, s.resumes = f.stream, true
@@ -175,7 +177,8 @@ func (s *streams) expire(since time.Time) {
 	s.endAll(func(f *flow) bool { return f.seen.Before(since) })
 }
 
-// endAll ends the flows, not those of the assembler, for which a function is true, in the order in which they began.
+// endAll ends the flows, not those of the assembler, for which a function is true, in the order in
+// which they began.
 func (s *streams) endAll(which func(*flow) bool) {
 	var list []*flow
 	for _, f := range s.flows {

@@ -43,7 +43,8 @@ func decodeSlowly(t testing.TB, file []byte, cfg *Config) ([]*Call, Summary) {
 	return calls, sum
 }
 
-// requireSame decodes a file both ways. What ends with the file ends in any order of its connections.
+// requireSame decodes a file both ways. What ends with the file ends in any order of its
+// connections.
 func requireSame(t testing.TB, file []byte, cfg *Config) {
 	want, wantSum := decodeSlowly(t, file, cfg)
 	got, gotSum := decodeBytes(t, file, cfg)
@@ -62,8 +63,8 @@ func requireSame(t testing.TB, file []byte, cfg *Config) {
 	require.Equal(t, wantSum, gotSum)
 }
 
-// TestFlows compares the way of segments that come in order with that of all others, on every capture as it is, and with
-// packets left out, doubled and in another order.
+// TestFlows compares the way of segments that come in order with that of all others, on every
+// capture as it is, and with packets left out, doubled and in another order.
 func TestFlows(t *testing.T) {
 	for _, r := range recordings(t) {
 		cfg := &Config{Keytab: r.keys(t), NTHashes: passwords(backupPassword)}

@@ -7,7 +7,8 @@ import (
 	"github.com/gopacket/gopacket"
 )
 
-// How many IP packets may wait for fragments, and for how long by the capture's clock (RFC 8200 4.5).
+// How many IP packets may wait for fragments, and for how long by the capture's clock (RFC 8200
+// 4.5).
 const (
 	maxFragmented   = 1024
 	fragmentTimeout = 60 * time.Second
@@ -47,8 +48,8 @@ type fragments struct {
 	order   []*fragmented // as they came
 }
 
-// add takes a fragment, of which cut bytes were not captured. It returns the payload when all of it has come, which is
-// the caller's, else errWaits or why the packet was given up.
+// add takes a fragment, of which cut bytes were not captured. It returns the payload when all of it
+// has come, which is the caller's, else errWaits or why the packet was given up.
 func (f *fragments) add(key fragmentKey, part fragment, more bool, cut int, at moment) ([]byte, error) {
 	f.expire(at)
 	p := f.packets[key]

@@ -11,12 +11,12 @@ import (
 type framing interface {
 	// headerSize is how many bytes length needs.
 	headerSize() int
-	// length returns the size of the message that begins at b, header included. It is false where none
-	// can, as far as b shows.
+	// length returns the size of the message that begins at b, header included. It is false where
+	// none can, as far as b shows.
 	length(b []byte) (int, bool)
 	// probeSize is how many bytes probe needs, and length to be as sure as it can.
 	probeSize() int
-	// probe tells whether b looks so much like the beginning of a message that it must be one.
+	// probe reports whether b looks so much like the beginning of a message that it must be one.
 	probe(b []byte) bool
 }
 
@@ -26,14 +26,15 @@ type framer struct {
 	framing
 	limit   int // bytes of a message to keep
 	buffers *account
-	// wanted reports whether a message of some size is wanted whole, by its first headSize bytes, which are all there. Of others
-	// no more than these are kept, and handed out. Nil means that all are wanted.
+	// wanted reports whether a message of some size is wanted whole, by its first headSize bytes,
+	// which are all there. Of others no more than these are kept, and handed out. Nil means that
+	// all are wanted.
 	wanted func(head []byte, size int) bool
-	// message takes a message of which the first good bytes are there, and the rest, where it is not, is zero
-	// because of why. size is what it should have; beyond limit nothing is kept.
+	// message takes a message of which the first good bytes are there, and the rest, where it is
+	// not, is zero because of why. size is what it should have; beyond limit nothing is kept.
 	message func(b []byte, good, size int, why Reason, at moment)
-	// broken is told that a message is passed over: it is none (ErrProtocol), or there is no room for
-	// it (ErrLimit).
+	// broken is told that a message is passed over: it is none (ErrProtocol), or there is no room
+	// for it (ErrLimit).
 	broken func(why Reason)
 
 	buf  []byte
@@ -281,8 +282,8 @@ const (
 	kindRPC
 )
 
-// recognise tells what begins at b on a connection with a port, whether the client sent it, and whether
-// that is certain.
+// recognise tells what begins at b on a connection with a port, whether the client sent it, and
+// whether that is certain.
 func recognise(b []byte, port uint16) (kind int, fromClient, certain bool) {
 	switch {
 	case len(b) >= (smbFraming{}).probeSize() && (smbFraming{}).probe(b):

@@ -37,8 +37,8 @@ func FuzzCalls(f *testing.F) {
 	})
 }
 
-// FuzzStreams changes the bytes of one side of a conversation that is otherwise whole: what TCP carries
-// is reached without guessing what a file looks like.
+// FuzzStreams changes the bytes of one side of a conversation that is otherwise whole: what TCP
+// carries is reached without guessing what a file looks like.
 func FuzzStreams(f *testing.F) {
 	for _, number := range []string{"01", "12", "13", "16", "17"} {
 		for _, dir := range []int{0, 1} {

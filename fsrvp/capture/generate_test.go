@@ -21,9 +21,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A generator is an io.Reader of a pcap file: many connections at once, over SMB and TCP and with other
-// things in them, from which segments are lost, doubled and delayed. It knows which of its calls are
-// whole.
+// A generator is an io.Reader of a pcap file: many connections at once, over SMB and TCP and with
+// other things in them, from which segments are lost, doubled and delayed. It knows which of its
+// calls are whole.
 type generator struct {
 	rng    *rand.Rand
 	size   int     // bytes after which no connection is opened any more
@@ -68,7 +68,8 @@ type endpoint struct {
 	seq  uint32
 }
 
-// A genPacket belongs to a call, to the setup of all calls of its connection (-1), or to nothing (-2).
+// A genPacket belongs to a call, to the setup of all calls of its connection (-1), or to nothing
+// (-2).
 type genPacket struct {
 	data   []byte
 	call   int
@@ -301,7 +302,8 @@ func (g *generator) rpc(c *conversation) {
 	}
 }
 
-// smb is ncacn_np, in one of the ways in which clients use a pipe, with files being read in between.
+// smb is ncacn_np, in one of the ways in which clients use a pipe, with files being read in
+// between.
 func (g *generator) smb(c *conversation) {
 	s := smbWriter{g: g, c: c, session: g.rng.Uint64() | 1, tree: 7}
 	pipe := smb2.FileID{1, byte(len(c.ids)), 3}

@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// guess tells whether a request on an association whose bind the capture lacks is evidently one of the
-// interface: its stub is a message of its opnum with a share's path in it. Once there was such a
-// request, others of the association are taken for what their opnum says.
+// guess reports whether a request on an association whose bind the capture lacks is evidently one
+// of the interface: its stub is a message of its opnum with a share's path in it. Once there was
+// such a request, others of the association are taken for what their opnum says.
 func (a *association) guess(p *pdu.Request) (presentation, bool) {
 	if a.bound || !p.Flags.Has(pdu.FirstFrag|pdu.LastFrag) || dcerpc.AuthLevel(p.Auth.Level) == dcerpc.LevelPrivacy {
 		return presentation{}, false
@@ -25,7 +25,7 @@ func (a *association) guess(p *pdu.Request) (presentation, bool) {
 	return presentation{}, false
 }
 
-// namesShare tells whether a stub is a request with the path of a share.
+// namesShare reports whether a stub is a request with the path of a share.
 func namesShare(op fsrvp.Opnum, s ndr.Syntax, stub []byte) bool {
 	m, err := fsrvp.ParseRequest(op, s, stub)
 	if err != nil {

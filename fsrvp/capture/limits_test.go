@@ -43,7 +43,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestMaxBuffered decodes with hardly any room: calls are lost, and that is said, but nothing else happens.
+// TestMaxBuffered decodes with hardly any room: calls are lost, and that is said, but nothing else
+// happens.
 func TestMaxBuffered(t *testing.T) {
 	g := newGenerator(2<<20, 0, 6)
 	var sum Summary
@@ -267,7 +268,8 @@ func TestBlockFilter(t *testing.T) {
 	}
 }
 
-// TestOrder checks the order in which bytes reach a protocol when one direction waits for a segment.
+// TestOrder checks the order in which bytes reach a protocol when one direction waits for a
+// segment.
 func TestOrder(t *testing.T) {
 	s := newScript(t)
 	c := s.connect(40000, 5555)

@@ -10,11 +10,12 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// links finds the innermost TCP segment of a packet: below its link layer, and below whatever a mirror port, a
-// cloud or a tunnel has wrapped it in.
+// links finds the innermost TCP segment of a packet: below its link layer, and below whatever a
+// mirror port, a cloud or a tunnel has wrapped it in.
 //
-// gopacket decodes some of these headers into layers that can be used again, some into new ones for each packet,
-// and some not at all. What is needed of each is its length and what follows; unwrap.go has that.
+// gopacket decodes some of these headers into layers that can be used again, some into new ones for
+// each packet, and some not at all. What is needed of each is its length and what follows;
+// unwrap.go has that.
 type links struct {
 	tcp       layers.TCP
 	fragments fragments
@@ -47,7 +48,8 @@ const maxHeaders = 40
 // A header is what comes next in a packet.
 type header uint8
 
-// The headers. Those of link types, of Ethernet types, of IP protocols and of UDP ports are the ones below.
+// The headers. Those of link types, of Ethernet types, of IP protocols and of UDP ports are the
+// ones below.
 const (
 	nothing header = iota
 	ethernet
@@ -107,8 +109,8 @@ type layer struct {
 	cut    int           // how many bytes of the IP payload were not captured
 }
 
-// decode finds the TCP segment. It fails with an other, with errLinkType, with one of the fragments' errors, or with
-// errHeaders. Data is used until the next call.
+// decode finds the TCP segment. It fails with an other, with errLinkType, with one of the
+// fragments' errors, or with errHeaders. Data is used until the next call.
 func (l *links) decode(data []byte, link layers.LinkType, at moment) (packet, error) {
 	next := layer{header: firstHeader(link), data: data}
 	if next.header == nothing {

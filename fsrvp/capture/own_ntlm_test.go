@@ -47,8 +47,8 @@ func ntlmServer(t *testing.T) string {
 	return port
 }
 
-// TestOwnTrafficNTLM captures our own client and server with NTLM, by itself and in SPNEGO, and has tshark, which knows the password,
-// read what was said.
+// TestOwnTrafficNTLM captures our own client and server with NTLM, by itself and in SPNEGO, and has
+// tshark, which knows the password, read what was said.
 func TestOwnTrafficNTLM(t *testing.T) {
 	port := ntlmServer(t)
 	mech, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "FSRVP", User: "backup", Password: "Secret1"})

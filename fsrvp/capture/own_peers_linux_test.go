@@ -86,7 +86,8 @@ func (s *samba) record(t *testing.T, auth dcerpc.Initiator, d *smbpipe.Dialer, c
 	return pcap.Bytes()
 }
 
-// TestOwnTrafficBehindSamba captures our own client and server with a real smbd between them, sealed by Kerberos inside the pipe.
+// TestOwnTrafficBehindSamba captures our own client and server with a real smbd between them,
+// sealed by Kerberos inside the pipe.
 func TestOwnTrafficBehindSamba(t *testing.T) {
 	needTshark(t)
 	s := startSamba(t)
@@ -114,8 +115,9 @@ func TestOwnTrafficBehindSamba(t *testing.T) {
 	t.Run("algorithms", func(t *testing.T) { testAlgorithms(t, s) })
 }
 
-// testAlgorithms captures sessions of every dialect, with every signing algorithm and every cipher, opened by NTLM and by Kerberos with the
-// tickets of a credential cache. Everything is read, and every signature is right. With -update they are kept.
+// testAlgorithms captures sessions of every dialect, with every signing algorithm and every cipher,
+// opened by NTLM and by Kerberos with the tickets of a credential cache. Everything is read, and
+// every signature is right. With -update they are kept.
 func testAlgorithms(t *testing.T, s *samba) {
 	ccache := s.CCache(t, s.user, "cifs/"+s.nas.FQDN, "host/"+s.nas.FQDN)
 	kerberos, err := krb5.NewInitiatorFromCCache(ccache, &krb5.InitiatorConfig{Krb5Conf: filepath.Join(s.Scripts, "etc", "krb5.conf")})

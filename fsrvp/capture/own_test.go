@@ -24,7 +24,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A wiretap is a dcerpc.Dialer that writes what its connections carry into a pcap file, as the packets of TCP connections.
+// A wiretap is a dcerpc.Dialer that writes what its connections carry into a pcap file, as the
+// packets of TCP connections.
 type wiretap struct {
 	dcerpc.Dialer
 
@@ -120,8 +121,8 @@ func (t *tapped) packet(from int, tcp layers.TCP, data []byte) error {
 	return t.w.w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(buf.Bytes()), Length: len(buf.Bytes())}, buf.Bytes())
 }
 
-// TestOwnTraffic captures our own client and server, and has tshark, which knows the service's keys, read what was said. It has to
-// unseal and dissect all of it, as we do ourselves.
+// TestOwnTraffic captures our own client and server, and has tshark, which knows the service's
+// keys, read what was said. It has to unseal and dissect all of it, as we do ourselves.
 func TestOwnTraffic(t *testing.T) {
 	needTshark(t)
 	server, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{TCP: true})

@@ -12,8 +12,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// The first four bytes of pcap files (draft-ietf-opsawg-pcap 4, and libpcap's savefile.c), as they are read in the
-// byte order of the machine that wrote them.
+// The first four bytes of pcap files (draft-ietf-opsawg-pcap 4, and libpcap's savefile.c), as they
+// are read in the byte order of the machine that wrote them.
 const (
 	pcapMicro    = 0xA1B2C3D4
 	pcapNano     = 0xA1B23C4D
@@ -22,8 +22,8 @@ const (
 	pcapIXIASoft = 0x1C0001AB // microseconds
 )
 
-// maxRecord is the number of bytes that a packet of a pcap file may have: libpcap's MAXIMUM_SNAPLEN. A file whose header
-// allows for more may have more, up to maxSnapLen.
+// maxRecord is the number of bytes that a packet of a pcap file may have: libpcap's
+// MAXIMUM_SNAPLEN. A file whose header allows for more may have more, up to maxSnapLen.
 const (
 	maxRecord  = 256 << 10
 	maxSnapLen = 1 << 20
@@ -118,7 +118,8 @@ func (p *pcapReader) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, erro
 	return packet, ci, p.link, err
 }
 
-// take returns the next n bytes, out of the reader's buffer where they fit into it. They are good until the next call.
+// take returns the next n bytes, out of the reader's buffer where they fit into it. They are good
+// until the next call.
 func (p *pcapReader) take(n int) ([]byte, error) {
 	if n > p.r.Size() {
 		if cap(p.packet) < n {

@@ -95,7 +95,8 @@ func (w *smbWriter) open(name string, id smb2.FileID) {
 	w.pipe(ofSetup, true, id, genBind(1), genBindAck(1))
 }
 
-// TestPipesAndSessions interleaves the calls of several pipes of several sessions on one connection.
+// TestPipesAndSessions interleaves the calls of several pipes of several sessions on one
+// connection.
 func TestPipesAndSessions(t *testing.T) {
 	s := newScript(t)
 	c := s.connect(40000, 445)
@@ -129,8 +130,8 @@ func TestPipesAndSessions(t *testing.T) {
 	require.EqualValues(t, 1, sum.Connections)
 }
 
-// TestPipelined sends all requests before any response, and the responses in another order, some after an
-// interim one.
+// TestPipelined sends all requests before any response, and the responses in another order, some
+// after an interim one.
 func TestPipelined(t *testing.T) {
 	s := newScript(t)
 	c := s.connect(40000, 445)
@@ -436,7 +437,8 @@ func TestBadStub(t *testing.T) {
 	require.EqualValues(t, 2, sum.Unreadable)
 }
 
-// TestBindMissing has an association of which the answer to the bind was captured and the bind was not.
+// TestBindMissing has an association of which the answer to the bind was captured and the bind was
+// not.
 func TestBindMissing(t *testing.T) {
 	s := newScript(t)
 	c := s.connect(40000, 5555)
@@ -472,8 +474,8 @@ func TestSummaryOfSeveral(t *testing.T) {
 	require.Equal(t, Summary{Packets: 24, Bytes: 2 * 1068, TCP: 24, Connections: 2, Associations: 2, Calls: 2}, sum)
 }
 
-// TestAlterContext adds the interface to an association of another one, in both syntaxes, and makes calls of all three contexts. Those
-// of the other interface are passed over.
+// TestAlterContext adds the interface to an association of another one, in both syntaxes, and makes
+// calls of all three contexts. Those of the other interface are passed over.
 func TestAlterContext(t *testing.T) {
 	s := newScript(t)
 	c := s.connect(40000, 49152)

@@ -1,6 +1,7 @@
 package capture
 
-// A Reason is why something in a capture could not be decoded. Errors of calls match one with errors.Is.
+// A Reason is why something in a capture could not be decoded. Errors of calls match one with
+// errors.Is.
 type Reason uint8
 
 // The reasons.

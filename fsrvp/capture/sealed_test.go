@@ -62,7 +62,8 @@ func TestNTLM(t *testing.T) {
 	require.Zero(t, sum.Signatures)
 }
 
-// TestSMBSignatures checks the signatures of every capture whose sessions have keys. All of them are right.
+// TestSMBSignatures checks the signatures of every capture whose sessions have keys. All of them
+// are right.
 func TestSMBSignatures(t *testing.T) {
 	for number, want := range map[string]uint64{
 		"01": 61, "02": 75, "03": 75, "05": 75, "06": 21, "13": 1, "14": 1, "15": 1, "16": 1, "17": 75, "18": 15,
@@ -77,7 +78,8 @@ func TestSMBSignatures(t *testing.T) {
 	}
 }
 
-// change returns a capture in which one byte of a packet's TCP payload is another, counted from its end.
+// change returns a capture in which one byte of a packet's TCP payload is another, counted from its
+// end.
 func change(t *testing.T, list []rawPacket, i, fromEnd int) []byte {
 	changed := append([]rawPacket(nil), list...)
 	changed[i].data = bytes.Clone(list[i].data)
@@ -94,7 +96,8 @@ func pipePackets(list []rawPacket, fsrvpCalls []*Call) (requests, responses []in
 	return requests, responses
 }
 
-// TestTampering changes one byte of the stub, or of its padding, in each request and response, as somebody on the way may.
+// TestTampering changes one byte of the stub, or of its padding, in each request and response, as
+// somebody on the way may.
 func TestTampering(t *testing.T) {
 	for number, tt := range map[string]struct {
 		fromEnd int    // a byte of the stub, or of the sealed stub
@@ -138,8 +141,8 @@ func hasProblem(sum Summary, r Reason, detail string) bool {
 	return false
 }
 
-// TestLossInNTLM leaves requests out of a capture that NTLM has signed: RC4 goes on from one message to the next, and
-// what follows is read all the same.
+// TestLossInNTLM leaves requests out of a capture that NTLM has signed: RC4 goes on from one
+// message to the next, and what follows is read all the same.
 func TestLossInNTLM(t *testing.T) {
 	client, server := ntlmPair(t)
 	legs := ntlmLegs(t, client, server)
@@ -342,7 +345,8 @@ func TestKeptSealed(t *testing.T) {
 	}
 }
 
-// TestFileDataSigned checks the signatures of file data too, where the key is known and the message is not too long.
+// TestFileDataSigned checks the signatures of file data too, where the key is known and the message
+// is not too long.
 func TestFileDataSigned(t *testing.T) {
 	var sum Summary
 	d := newDecoder((&Config{Summary: &sum, MaxMessage: 64 << 10}).withDefaults())

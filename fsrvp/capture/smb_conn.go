@@ -218,8 +218,8 @@ func (c *smbConn) chain(b []byte, size int, why Reason, encrypted bool, at momen
 	}
 }
 
-// session returns the one with an id, also where another connection has opened it (a channel, MS-SMB2
-// 3.2.4.1.7); or nil.
+// session returns the one with an id, also where another connection has opened it (a channel,
+// MS-SMB2 3.2.4.1.7); or nil.
 func (c *smbConn) session(id uint64) *session {
 	if s := c.sessions[id]; s != nil || id == 0 || len(c.sessions) >= maxSessions {
 		return s
@@ -258,7 +258,8 @@ func (c *smbConn) newSession(id uint64) *session {
 	return s
 }
 
-// sessionKey tells servers apart by what they call themselves, since channels may use other addresses.
+// sessionKey tells servers apart by what they call themselves, since channels may use other
+// addresses.
 func (c *smbConn) sessionKey(id uint64) sessionKey {
 	if c.chosen.ServerGUID != [16]byte{} {
 		return sessionKey{guid: c.chosen.ServerGUID, id: id}

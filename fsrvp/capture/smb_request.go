@@ -6,10 +6,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// relatedSession in a related request stands for the session of the request before (MS-SMB2 3.2.4.1.4).
+// relatedSession in a related request stands for the session of the request before (MS-SMB2
+// 3.2.4.1.4).
 const relatedSession = ^uint64(0)
 
-// request takes what a client sent. Bytes for pipes go on at once, everything else waits for the response.
+// request takes what a client sent. Bytes for pipes go on at once, everything else waits for the
+// response.
 func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 	switch h.Command {
 	case smb2.Negotiate:
@@ -100,7 +102,8 @@ func (c *smbConn) newPipe(s *session, name string) *association {
 	return p
 }
 
-// pipeOf finds an open pipe by its id, which may stand for that of the request before; nil where there is none.
+// pipeOf finds an open pipe by its id, which may stand for that of the request before; nil where
+// there is none.
 func (r *smbRequest) pipeOf(id smb2.FileID) *association {
 	if id.Related() {
 		return r.pipe
@@ -108,7 +111,8 @@ func (r *smbRequest) pipeOf(id smb2.FileID) *association {
 	return r.session.pipes[id]
 }
 
-// writtenPipe is pipeOf for one whose CREATE the capture may lack: what is written to it looks like RPC.
+// writtenPipe is pipeOf for one whose CREATE the capture may lack: what is written to it looks like
+// RPC.
 func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *association {
 	p := r.pipeOf(id)
 	if p != nil || id.Related() {
@@ -123,8 +127,8 @@ func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *as
 	return p
 }
 
-// sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the first
-// leg has the session's id.
+// sessionSetupRequest keeps a leg of an authentication until its answer comes. The answer to the
+// first leg has the session's id.
 func (c *smbConn) sessionSetupRequest(h *smb2.Header, msg []byte) {
 	token, binding, ok := smb2.SessionSetupRequest(msg)
 	if !ok || len(token) > maxTokenSize {

@@ -9,7 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// A sessionKey names a session of a server. The address is set where the server's GUID is not known.
+// A sessionKey names a session of a server. The address is set where the server's GUID is not
+// known.
 type sessionKey struct {
 	guid [16]byte
 	addr netip.Addr
@@ -50,7 +51,8 @@ func (s *session) establish(chosen smb2.NegotiateResponse, hash smb2.Preauth) {
 	}
 }
 
-// hashed reports whether the hash of what opened the session is known, or not needed: it lacks what the capture lacks.
+// hashed reports whether the hash of what opened the session is known, or not needed: it lacks what
+// the capture lacks.
 func (s *session) hashed(chosen smb2.NegotiateResponse) bool {
 	return s.opening || chosen.Dialect != smb2.Dialect311
 }

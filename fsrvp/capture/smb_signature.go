@@ -24,8 +24,8 @@ func (c *smbConn) bind(id uint64) {
 	}
 }
 
-// verify checks the signature of a whole message in clear. It is false where the message has one, the key is
-// known, and it is not the right one.
+// verify checks the signature of a whole message in clear. It is false where the message has one,
+// the key is known, and it is not the right one.
 func (c *smbConn) verify(h *smb2.Header, msg []byte) bool {
 	if h.Flags&smb2.FlagSigned == 0 {
 		return true

@@ -2,12 +2,13 @@ package capture
 
 import "github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 
-// wanted reports whether a message has to be there as a whole, by its first headSize-netbiosHeader bytes. The data of
-// files, which is most of what SMB carries, is not collected: of a READ or WRITE about something else than a pipe, of a listing,
-// and of an encrypted message whose key is not known the head says all that matters.
+// wanted reports whether a message must be there as a whole, by its first headSize-netbiosHeader
+// bytes. The data of files, which is most of what SMB carries, is not collected: of a READ or WRITE
+// about something else than a pipe, of a listing, and of an encrypted message whose key is not
+// known the head says all that matters.
 //
-// Where the key of signatures is known, a signed message is wanted that is not longer than Config.MaxMessage, as long as half of what may
-// be buffered is free.
+// Where the key of signatures is known, a signed message is wanted that is not longer than
+// Config.MaxMessage, as long as half of what may be buffered is free.
 func (c *smbConn) wanted(head []byte, size int) bool {
 	switch string(head[:4]) {
 	case smb2.Magic:

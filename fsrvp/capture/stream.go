@@ -15,8 +15,8 @@ const maxWaiting = 128
 // pageSize is what gopacket takes for a waiting segment, with its description.
 const pageSize = 2200
 
-// streams puts the segments of all TCP connections in order: those that come in order by flows, which is cheap, others by
-// gopacket's reassembly.
+// streams puts the segments of all TCP connections in order: those that come in order by flows,
+// which is cheap, others by gopacket's reassembly.
 type streams struct {
 	d         *decoder
 	assembler *reassembly.Assembler
@@ -41,7 +41,8 @@ func (s *streams) init(d *decoder) {
 	s.assembler.MaxBufferedPagesTotal = max(maxWaiting, d.cfg.MaxBuffered/pageSize)
 }
 
-// A segment is what has to be known of a packet when its bytes come out of the reassembly, which may be later.
+// A segment is what must be known of a packet when its bytes come out of the reassembly, which may
+// be later.
 type segment struct {
 	info     gopacket.CaptureInfo // its AncillaryData is the segment itself
 	self     [1]any
@@ -96,7 +97,8 @@ func (s *streams) New(gopacket.Flow, gopacket.Flow, *layers.TCP, reassembly.Asse
 	return s.adopt
 }
 
-// newStream returns the stream of a new connection, by its first segment; nil where there are too many.
+// newStream returns the stream of a new connection, by its first segment; nil where there are too
+// many.
 func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 	if s.count >= s.d.cfg.MaxConnections {
 		s.d.problem(ErrLimit, "MaxConnections", netip.AddrPort{}, netip.AddrPort{})
@@ -117,12 +119,13 @@ func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 	return c
 }
 
-// A stream is one TCP connection: both of its directions, in the order in which the ends must have seen them.
+// A stream is one TCP connection: both of its directions, in the order in which the ends must have
+// seen them.
 //
-// gopacket orders each direction for itself. When a segment is missing, its direction stands still for
-// a while and the other does not, so that responses would overtake their requests. Therefore bytes are
-// held back until all that their sender had acknowledged has come out of the other direction, or was
-// given up.
+// gopacket orders each direction for itself. When a segment is missing, its direction stands still
+// for a while and the other does not, so that responses would overtake their requests. Therefore
+// bytes are held back until all that their sender had acknowledged has come out of the other
+// direction, or was given up.
 type stream struct {
 	d        *decoder
 	flow     *flow
@@ -139,7 +142,8 @@ type stream struct {
 
 // A protocol decodes a connection. Bytes come in order.
 type protocol interface {
-	// data takes the next bytes of one direction, which are valid during the call and may be changed.
+	// data takes the next bytes of one direction, which are valid during the call and may be
+	// changed.
 	data(fromClient bool, b []byte, at moment)
 	// hole says that n bytes are missing: ErrLost or ErrCut.
 	hole(fromClient bool, n int, why Reason, at moment)
@@ -281,7 +285,8 @@ func (s *stream) put(i int, c chunk) {
 	h.held = append(h.held, c)
 }
 
-// early tells whether the sender of a chunk had seen bytes of the other direction that are not out yet.
+// early reports whether the sender of a chunk had seen bytes of the other direction that are not
+// out yet.
 func (s *stream) early(i int, c *chunk) bool {
 	other := &s.halves[1-i]
 	over := other.ended && len(other.held) == 0 // the FIN was acknowledged as one byte more
@@ -312,8 +317,8 @@ func (s *stream) due(i int) bool {
 	return len(held) > 0 && !s.early(i, &held[0])
 }
 
-// overdue tells whether too much is held back, or for too long, or both directions wait for each other, as
-// repeated segments with newer acknowledgements can make them.
+// overdue reports whether too much is held back, or for too long, or both directions wait for each
+// other, as repeated segments with newer acknowledgements can make them.
 func (s *stream) overdue() bool {
 	a, b := s.halves[0].held, s.halves[1].held
 	if len(a)+len(b) == 0 {
@@ -416,7 +421,8 @@ func (s *stream) ReassemblyComplete(reassembly.AssemblerContext) bool {
 	return true
 }
 
-// unseen returns how many bytes at the end the other end has got and the capture has not. A FIN counts for one.
+// unseen returns how many bytes at the end the other end has got and the capture has not. A FIN
+// counts for one.
 func (h *half) unseen() int {
 	if !h.known || !h.heard || h.ended {
 		return 0

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Summary counts what a file held, or several, one after the other. It is whole when the sequence of calls
-// has ended, and may be read between two calls.
+// A Summary counts what a file held, or several, one after the other. It is whole when the sequence
+// of calls has ended, and may be read between two calls.
 type Summary struct {
 	Packets      uint64
 	Bytes        uint64 // of captured packets
@@ -22,11 +22,12 @@ type Summary struct {
 	Unreadable   uint64 // calls whose request or response could not be decoded
 	Tampered     uint64 // calls of which a message has a signature that does not verify
 	Signatures   uint64 // of SMB messages that were checked, since the key is known
-	// Problems are the different ones in the order in which they were first met, at most 100 of them; a
-	// last one with ErrLimit counts the rest.
+	// Problems are the different ones in the order in which they were first met, at most 100 of
+	// them; a last one with ErrLimit counts the rest.
 	Problems []Problem
-	// Others are the packets in which there was no TCP, by their kinds ("UDP", "ARP", "IPsec (ESP)"), in the order in
-	// which these were first met. At most 100 kinds are told apart; the last counts the rest.
+	// Others are the packets in which there was no TCP, by their kinds ("UDP", "ARP", "IPsec
+	// (ESP)"), in the order in which these were first met. At most 100 kinds are told apart; the
+	// last counts the rest.
 	Others []Other
 }
 
@@ -57,7 +58,8 @@ func (s *Summary) other(kind string) {
 	}
 }
 
-// A Problem is something that could not be decoded. Those that differ in Reason or Detail are counted apart.
+// A Problem is something that could not be decoded. Those that differ in Reason or Detail are
+// counted apart.
 type Problem struct {
 	Reason Reason
 	Detail string // what exactly; may be empty

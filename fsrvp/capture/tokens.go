@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
-// A handshake is an exchange of security tokens seen from outside: that of an SMB session, or of an RPC
-// security context. The tokens are Kerberos's, NTLM's, or either's inside SPNEGO.
+// A handshake is an exchange of security tokens seen from outside: that of an SMB session, or of an
+// RPC security context. The tokens are Kerberos's, NTLM's, or either's inside SPNEGO.
 type handshake struct {
 	krb5     *krb5.Observer // nil without a key
 	ntlm     *ntlm.Observer
@@ -35,8 +35,8 @@ func newHandshake(cfg *Config) *handshake {
 	return h
 }
 
-// fromClient takes a token of the initiator. It returns what keeps the keys from opening the exchange, or what
-// shows that somebody has changed it, as an error with a Reason.
+// fromClient takes a token of the initiator. It returns what keeps the keys from opening the
+// exchange, or what shows that somebody has changed it, as an error with a Reason.
 func (h *handshake) fromClient(token []byte) error {
 	inner, mechs := spnego.MechToken(token)
 	if ntlm.IsMessage(inner) {
@@ -97,7 +97,8 @@ func (h *handshake) fromServer(token []byte) {
 	h.answered = h.krb5.APRep(token) == nil
 }
 
-// sessionKey is the key that the exchange gave, of Kerberos with or without an answer; nil where it is not known.
+// sessionKey is the key that the exchange gave, of Kerberos with or without an answer; nil where it
+// is not known.
 func (h *handshake) sessionKey() []byte {
 	if h.opened {
 		return h.krb5.SessionKey()
@@ -188,7 +189,8 @@ func reasonOf(err error) Reason {
 func (w *wrapped) Error() string   { return "capture: " + w.reason.Error() + ": " + w.cause.Error() }
 func (w *wrapped) Unwrap() []error { return []error{w.reason, w.cause} }
 
-// isKerberos reports whether a token is an AP-REQ, raw or in the frame of RFC 2743, or Kerberos is what SPNEGO offers first.
+// isKerberos reports whether a token is an AP-REQ, raw or in the frame of RFC 2743, or Kerberos is
+// what SPNEGO offers first.
 func isKerberos(token []byte, mechs []asn1.ObjectIdentifier) bool {
 	const (
 		applicationAPReq = 0x6E
@@ -213,6 +215,7 @@ func isKerberos(token []byte, mechs []asn1.ObjectIdentifier) bool {
 	return err == nil && oid.Equal(oidKerberos())
 }
 
-// oidKerberos is Kerberos's name (RFC 4121 1), and oidMSKerberos the one that Windows 2000 gave it (MS-SPNG 3.1.5.2).
+// oidKerberos is Kerberos's name (RFC 4121 1), and oidMSKerberos the one that Windows 2000 gave it
+// (MS-SPNG 3.1.5.2).
 func oidKerberos() asn1.ObjectIdentifier   { return asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2} }
 func oidMSKerberos() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 2, 840, 48018, 1, 2, 2} }

@@ -12,8 +12,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// A traffic is an io.Reader of a pcap file of what file servers mostly do: files are read and written over many
-// connections, and nobody makes shadow copies. It makes packets without gopacket, so that it can make gigabytes.
+// A traffic is an io.Reader of a pcap file of what file servers mostly do: files are read and
+// written over many connections, and nobody makes shadow copies. It makes packets without gopacket,
+// so that it can make gigabytes.
 type traffic struct {
 	size      int // bytes, roughly
 	message   int // bytes of the data of each READ or WRITE
@@ -170,8 +171,8 @@ func (g *traffic) packet(s *trafficStream, from int, flags byte, payload ...[]by
 	}
 }
 
-// TestInterleaved decodes what 10,000 connections carry at once, by segment: reading, writing and encrypted. What they read
-// and write is not collected, so that memory is that of the connections.
+// TestInterleaved decodes what 10,000 connections carry at once, by segment: reading, writing and
+// encrypted. What they read and write is not collected, so that memory is that of the connections.
 func TestInterleaved(t *testing.T) {
 	for name, prepare := range map[string]func(*traffic){
 		"reading":   func(*traffic) {},

@@ -49,7 +49,8 @@ func noTshark(r recording) bool {
 	return false
 }
 
-// TestKeptReadings compares every call, field by field, with what tshark read when the captures were made.
+// TestKeptReadings compares every call, field by field, with what tshark read when the captures
+// were made.
 func TestKeptReadings(t *testing.T) {
 	for _, r := range recordings(t) {
 		if noTshark(r) {
@@ -98,8 +99,8 @@ func needTshark(t testing.TB) {
 	}
 }
 
-// sessionKeys returns the preference that gives tshark the keys of SMB sessions, which it does not take out of
-// Kerberos by itself.
+// sessionKeys returns the preference that gives tshark the keys of SMB sessions, which it does not
+// take out of Kerberos by itself.
 func sessionKeys(t *testing.T, r recording) string {
 	f, err := os.Open(r.file)
 	require.NoError(t, err)
@@ -261,7 +262,8 @@ func fields(t testing.TB, m fsrvp.Message) map[string]string {
 	return leaves
 }
 
-// TestEncrypted has the calls of the captures that SMB 3 encrypts, as rpcclient printed their results.
+// TestEncrypted has the calls of the captures that SMB 3 encrypts, as rpcclient printed their
+// results.
 func TestEncrypted(t *testing.T) {
 	for _, tt := range []struct {
 		number  string

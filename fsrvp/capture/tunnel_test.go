@@ -76,7 +76,8 @@ func ip4UDP(port uint16, b []byte) []byte {
 
 func ip4GRE(b ...any) []byte { return inEthernet(0x0800, inIP4(47, be(b...))) }
 
-// An encapsulation wraps an Ethernet frame e, whose IP packet is ip. It may make several packets of one.
+// An encapsulation wraps an Ethernet frame e, whose IP packet is ip. It may make several packets of
+// one.
 type encapsulation struct {
 	name   string
 	link   layers.LinkType
@@ -331,7 +332,8 @@ func TestEncapsulations(t *testing.T) {
 	}
 }
 
-// TestEncapsulationsTshark has tshark count the calls, where it reads the encapsulation without being told more.
+// TestEncapsulationsTshark has tshark count the calls, where it reads the encapsulation without
+// being told more.
 func TestEncapsulationsTshark(t *testing.T) {
 	needTshark(t)
 	if testing.Short() {
@@ -350,7 +352,8 @@ func TestEncapsulationsTshark(t *testing.T) {
 	}
 }
 
-// TestEncapsulationsCut cuts every packet at every length: what is missing is said, and nothing panics.
+// TestEncapsulationsCut cuts every packet at every length: what is missing is said, and nothing
+// panics.
 func TestEncapsulationsCut(t *testing.T) {
 	all := packets(t, find(t, "01").file)
 	i := slices.IndexFunc(all, func(p rawPacket) bool { return len(p.data) > 200 })

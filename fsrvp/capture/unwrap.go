@@ -138,7 +138,8 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 		}
 		n, next = 4, l2tp3
 	case l2tp3:
-		// RFC 3931 4.1: a cookie of 0, 4 or 8 bytes and a sublayer of 0 or 4, both agreed upon elsewhere.
+		// RFC 3931 4.1: a cookie of 0, 4 or 8 bytes and a sublayer of 0 or 4, both agreed upon
+		// elsewhere.
 		for _, n := range []int{0, 4, 8, 12} {
 			if len(b) > n && plausibleEthernet(b[n:]) {
 				return n, ethernet, nil
@@ -263,7 +264,8 @@ func greHeader(b []byte) (int, header, error) {
 	return typed(n, t)
 }
 
-// pppHeader reads PPP (RFC 1661 2, RFC 1662 3.1), address and control or none, a protocol of one byte or two.
+// pppHeader reads PPP (RFC 1661 2, RFC 1662 3.1), address and control or none, a protocol of one
+// byte or two.
 func pppHeader(b []byte) (int, header, error) {
 	n := 0
 	if b[0] == 0xFF && b[1] == 3 {
@@ -314,7 +316,8 @@ func l2tpHeader(b []byte) (int, header, error) {
 	return n, ppp, nil
 }
 
-// gtpHeader reads GTP-U, version 1 (3GPP TS 29.281 5.1): 8 bytes, 4 more with a flag, then extensions.
+// gtpHeader reads GTP-U, version 1 (3GPP TS 29.281 5.1): 8 bytes, 4 more with a flag, then
+// extensions.
 func gtpHeader(b []byte) (int, header, error) {
 	if b[0]&0xF0 != 0x30 || b[1] != 0xFF {
 		return 0, nothing, other("UDP")
@@ -336,7 +339,8 @@ func gtpHeader(b []byte) (int, header, error) {
 	return n, rawIP, nil
 }
 
-// tzspHeader reads TZSP, by which routers stream what they sniff: version 1, type, protocol 2, then tags.
+// tzspHeader reads TZSP, by which routers stream what they sniff: version 1, type, protocol 2, then
+// tags.
 func tzspHeader(b []byte) (int, header, error) {
 	if b[0] != 1 || be16(b[2:]) != 1 {
 		return 0, nothing, other("UDP")
@@ -356,7 +360,8 @@ func tzspHeader(b []byte) (int, header, error) {
 	return 0, nothing, errHeaders
 }
 
-// nflogHeader reads LINKTYPE_NFLOG: the family, the version, the resource, then values up to that of the packet.
+// nflogHeader reads LINKTYPE_NFLOG: the family, the version, the resource, then values up to that
+// of the packet.
 func nflogHeader(b []byte) (int, header, error) {
 	for n := 4; n+4 <= len(b); {
 		size, kind := int(binary.LittleEndian.Uint16(b[n:])), binary.LittleEndian.Uint16(b[n+2:])

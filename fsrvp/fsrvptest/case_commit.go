@@ -8,7 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// The time-outs of the cases that wait: the work takes slow, and is waited for as long as impatient says.
+// The time-outs of the cases that wait: the work takes slow, and is waited for as long as impatient
+// says.
 const (
 	slow      = 600 * time.Millisecond
 	impatient = 50 * time.Millisecond

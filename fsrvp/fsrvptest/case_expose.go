@@ -40,7 +40,8 @@ func (tr *trial) refuses(share string) {
 
 func exposeCases() []Case {
 	const section = "3.1.4.6"
-	// hiddenName checks the name of the share that exposes a hidden one, by what the client has put behind its name.
+	// hiddenName checks the name of the share that exposes a hidden one, by what the client has put
+	// behind its name.
 	hiddenName := func(tr *trial, behind, suffix string) {
 		tr.needs(tr.Hidden != "", "hidden share")
 		m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Hidden+behind)

@@ -18,15 +18,17 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// answeredAgain are the cases in which a server of several nodes must not do as one node does: the client repeats a call at
-// another node, and is answered as it was, since it may have missed that answer.
+// answeredAgain are the cases in which a server of several nodes must not do as one node does: the
+// client repeats a call at another node, and is answered as it was, since it may have missed that
+// answer.
 var answeredAgain = map[string]string{
 	"Commit/Succeeds":           "another Commit: the answer is ZERO",
 	"Commit/BadState/Committed": "the answer is ZERO",
 	"Expose/BadState/Exposed":   "the answer is ZERO",
 }
 
-// TestClusterAgent runs the suite on three agents with one table: each call goes to the next of them.
+// TestClusterAgent runs the suite on three agents with one table: each call goes to the next of
+// them.
 func TestClusterAgent(t *testing.T) {
 	for _, profile := range profiles {
 		t.Run(profile.String(), func(t *testing.T) {
@@ -56,7 +58,8 @@ func TestClusterCasesNeedNodes(t *testing.T) {
 	}
 }
 
-// TestClusterCasesFail has the nodes be two servers that know nothing of each other, but for their copies: every case fails.
+// TestClusterCasesFail has the nodes be two servers that know nothing of each other, but for their
+// copies: every case fails.
 func TestClusterCasesFail(t *testing.T) {
 	a, b := direct(t, agent.Config{}), direct(t, agent.Config{})
 	a.Nodes, a.Held = []fsrvp.Service{b.Client}, nil

@@ -37,7 +37,8 @@ func life(t *testing.T, srv *fsrvptest.Server) time.Duration {
 	return time.Since(begin)
 }
 
-// besiege opens a connection from an address, in one of the ways of holding a server's resources without authenticating.
+// besiege opens a connection from an address, in one of the ways of holding a server's resources
+// without authenticating.
 func besiege(t *testing.T, addr, from string, way int) {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -73,8 +74,8 @@ func besiege(t *testing.T, addr, from string, way int) {
 	}
 }
 
-// TestHostilePeers holds what one address, or four, can without authenticating: an operator, even at one of these addresses, notices
-// next to nothing, and the server needs little memory.
+// TestHostilePeers holds what one address, or four, can without authenticating: an operator, even
+// at one of these addresses, notices next to nothing, and the server needs little memory.
 func TestHostilePeers(t *testing.T) {
 	srv, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{TCP: true})
 	require.NoError(t, err)

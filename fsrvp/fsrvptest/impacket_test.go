@@ -20,7 +20,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// TestImpacket has impacket's client call an agent over TCP: NTLM at each level, in whole PDUs and in fragments of 64 bytes.
+// TestImpacket has impacket's client call an agent over TCP: NTLM at each level, in whole PDUs and
+// in fragments of 64 bytes.
 func TestImpacket(t *testing.T) {
 	const python = "/usr/bin/python3" // Debian's, which has Debian's modules
 	if err := exec.Command(python, "-c", "import impacket").Run(); err != nil {

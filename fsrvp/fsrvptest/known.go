@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// ParseKnown reads a list for Target.Known: lines of a case's name, a tab, and a part of the reason that the case gives,
-// which may be empty. Empty lines and those that begin with # are left out.
+// ParseKnown reads a list for Target.Known: lines of a case's name, a tab, and a part of the reason
+// that the case gives, which may be empty. Empty lines and those that begin with # are left out.
 func ParseKnown(text string) (map[string]string, error) {
 	cases := caseNames()
 	known := map[string]string{}

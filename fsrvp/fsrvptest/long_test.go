@@ -10,7 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// TestLongPath has an operator name paths of megabytes: each is refused at the door, and neither the table nor an error has it in it.
+// TestLongPath has an operator name paths of megabytes: each is refused at the door, and neither
+// the table nor an error has it in it.
 func TestLongPath(t *testing.T) {
 	srv, err := fsrvptest.NewServer(nil)
 	require.NoError(t, err)

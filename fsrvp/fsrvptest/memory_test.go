@@ -32,7 +32,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// memoryServer makes a process of the test's binary a server: with all the default "limits", or with those of "bytes" alone.
+// memoryServer makes a process of the test's binary a server: with all the default "limits", or
+// with those of "bytes" alone.
 const memoryServer = "FSRVP_TEST_MEMORY_SERVER"
 
 // usage is what a server in a process of its own has in use, in bytes.
@@ -46,7 +47,8 @@ type greeting struct {
 	Ticket string
 }
 
-// serveForMemory serves MS-FSRVP with an agent until standard input ends, and answers each line with its usage.
+// serveForMemory serves MS-FSRVP with an agent until standard input ends, and answers each line
+// with its usage.
 func serveForMemory() error {
 	realm := krb5test.NewRealm("FSRVP.TEST", krb5.Etype(0))
 	realm.AddService("host/fs1")
@@ -143,7 +145,8 @@ func (o oneTicket) Ticket(context.Context, string) (*krb5.Ticket, error) {
 	return &t, nil
 }
 
-// serverBinary returns the test's binary, or, since the race detector needs memory of its own, one without it.
+// serverBinary returns the test's binary, or, since the race detector needs memory of its own, one
+// without it.
 func serverBinary(t *testing.T) string {
 	t.Helper()
 	if !raceDetector {
@@ -233,7 +236,8 @@ func answered(t *testing.T, c net.Conn, p pdu.PDU) {
 	require.NoError(t, err)
 }
 
-// TestMemoryOfConnections holds what a connection costs a server, in each state that a peer can leave it in.
+// TestMemoryOfConnections holds what a connection costs a server, in each state that a peer can
+// leave it in.
 func TestMemoryOfConnections(t *testing.T) {
 	for _, test := range []struct {
 		state string
@@ -283,7 +287,8 @@ func TestMemoryOfConnections(t *testing.T) {
 	}
 }
 
-// settled is the usage when the server has seen to all that was sent: when it does not change any more.
+// settled is the usage when the server has seen to all that was sent: when it does not change any
+// more.
 func (p *process) settled(t *testing.T) usage {
 	t.Helper()
 	last := p.usage(t)
@@ -299,7 +304,8 @@ func (p *process) settled(t *testing.T) usage {
 	return last
 }
 
-// TestMemoryOfBesiegedAgent holds what four addresses, with 128 connections each, can make the process of an agent take.
+// TestMemoryOfBesiegedAgent holds what four addresses, with 128 connections each, can make the
+// process of an agent take.
 func TestMemoryOfBesiegedAgent(t *testing.T) {
 	p := startProcess(t, "limits")
 	alone := p.usage(t).RSS

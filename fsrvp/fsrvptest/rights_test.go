@@ -11,7 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// TestRights has accounts call that are named much like those that may, and one whose ticket says that it is an administrator.
+// TestRights has accounts call that are named much like those that may, and one whose ticket says
+// that it is an administrator.
 func TestRights(t *testing.T) {
 	srv, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{Agent: agent.Config{Allow: []string{"kim@FSRVP.TEST", "admin@FSRVP.TEST"}}})
 	require.NoError(t, err)

@@ -119,7 +119,7 @@ func poisoned(t *testing.T, p poison) fsrvptest.Target {
 }
 
 // TestPoison runs the cases on servers that get in their own way: in the standard's order with a
-// reset after each failure, in another order without, and once more. All verdicts are the same, and
+// reset after each failure, in another order without, and again. All verdicts are the same, and
 // the server can be used afterwards.
 func TestPoison(t *testing.T) {
 	for name, p := range map[string]poison{

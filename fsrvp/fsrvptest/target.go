@@ -19,7 +19,8 @@ type Target struct {
 	// address. Other is a caller with all rights from another address. Services that are Lines
 	// connect again where their connections break.
 	Client, SameHost, Other fsrvp.Service
-	// Nodes are connections of Client, from the same address, to other nodes of the server's cluster, for ClusterCases.
+	// Nodes are connections of Client, from the same address, to other nodes of the server's
+	// cluster, for ClusterCases.
 	Nodes []fsrvp.Service
 	// Unprivileged is a caller with proper RPC security who may not use the protocol.
 	Unprivileged fsrvp.Service

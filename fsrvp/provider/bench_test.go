@@ -13,9 +13,10 @@ import (
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// BenchmarkFreeze measures how long writers are frozen while 64 shares on 8 servers are copied. The snapshots of a server take
-// 50 ms, all at once, as they do with the backends for real file systems. It is compared with the slowest single
-// server: x/slowest is the frozen time divided by the longest commit, x/snapshot by those 50 ms.
+// BenchmarkFreeze measures how long writers are frozen while 64 shares on 8 servers are copied. The
+// snapshots of a server take 50 ms, all at once, as they do with the backends for real file
+// systems. It is compared with the slowest single server: x/slowest is the frozen time divided by
+// the longest commit, x/snapshot by those 50 ms.
 func BenchmarkFreeze(b *testing.B) {
 	var servers []*fileServer
 	var shares []string

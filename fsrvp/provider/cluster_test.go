@@ -22,7 +22,8 @@ import (
 	snapmemory "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// A testCluster is two nodes with one table, one volume and one share. The name "cluster" leads to one of them.
+// A testCluster is two nodes with one table, one volume and one share. The name "cluster" leads to
+// one of them.
 type testCluster struct {
 	table     *agentstate.Memory
 	snapshots *snapmemory.Snapshots
@@ -125,8 +126,8 @@ func (c *testCluster) requireClean(t *testing.T, i int, msg string) {
 	require.Empty(t, c.shares.All(), msg)
 }
 
-// TestNodeDiesInEachPhase kills the node that the run's client is connected to before and after each call. The run succeeds or fails, and
-// a survivor cleans up.
+// TestNodeDiesInEachPhase kills the node that the run's client is connected to before and after
+// each call. The run succeeds or fails, and a survivor cleans up.
 func TestNodeDiesInEachPhase(t *testing.T) {
 	for op := fsrvp.OpGetSupportedVersion; op <= fsrvp.OpPrepareShadowCopySet; op++ {
 		for _, answered := range []bool{false, true} {
@@ -168,7 +169,8 @@ func nodeDies(t *testing.T, op fsrvp.Opnum, done bool) {
 	c.requireClean(t, i, fmt.Sprint(err))
 }
 
-// TestOwnerMoves has the share's owner change between IsPathSupported and AddToShadowCopySet: the run fails, and nothing is left.
+// TestOwnerMoves has the share's owner change between IsPathSupported and AddToShadowCopySet: the
+// run fails, and nothing is left.
 func TestOwnerMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		moved := false

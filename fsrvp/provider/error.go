@@ -13,8 +13,8 @@ import (
 var ErrSilent = errors.New("the server is silent")
 
 // An Error says where a run failed. A run that failed in several places returns them joined
-// (errors.Join): errors.As finds the first, errors.Is any. Err is what the server said (*fsrvp.Error), a
-// fault, an error of the transport, a writer's error, or the context's.
+// (errors.Join): errors.As finds the first, errors.Is any. Err is what the server said
+// (*fsrvp.Error), a fault, an error of the transport, a writer's error, or the context's.
 type Error struct {
 	Phase  Phase
 	Server string // the server that it happened on, if any, by a name that Run was given where one reaches it
@@ -43,8 +43,8 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// reason is err's text without what the sentence around it has said: the server, and the packages of this module that
-// only passed the error on.
+// reason is err's text without what the sentence around it has said: the server, and the packages
+// of this module that only passed the error on.
 func reason(err error, server string) string {
 	text := fmt.Sprint(err)
 	if server != "" {

@@ -44,7 +44,8 @@ type fileServer struct {
 	fault atomic.Pointer[func(op fsrvp.Opnum) error]
 }
 
-// startFileServer has shares "s0" to "sN" of a server, each on a volume of its own with one file "data".
+// startFileServer has shares "s0" to "sN" of a server, each on a volume of its own with one file
+// "data".
 func startFileServer(t testing.TB, name string, shares int, change ...func(*fileServer, *agent.Config)) *fileServer {
 	t.Helper()
 	fs := &fileServer{name: name, listener: dcerpctest.Listen()}

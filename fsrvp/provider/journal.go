@@ -17,8 +17,8 @@ import (
 )
 
 // A Journal is a small file that says which servers hold sets of runs that have not ended. It is
-// written ahead of what it describes and is on stable storage when the server is asked. A Journal may
-// serve any number of runs at once, all in the process that has it open.
+// written ahead of what it describes and is on stable storage when the server is asked. A Journal
+// may serve any number of runs at once, all in the process that has it open.
 type Journal struct {
 	file *recordfile.File
 
@@ -56,12 +56,13 @@ func (r *record) check(key string) error {
 
 const journalKind = "backup journal"
 
-// OpenJournal opens a journal, making the file, with mode 0600, where there is none; beside it is another
-// one, PATH.id. The directory has to exist and be closed to others. One process has a journal open at
-// a time: where another has, OpenJournal fails after a second. A journal in bbolt's format, as older
-// versions wrote it, is taken over and kept with ".old" at its name's end.
+// OpenJournal opens a journal, making the file, with mode 0600, where there is none; beside it is
+// another one, PATH.id. The directory has to exist and be closed to others. One process has a
+// journal open at a time: where another has, OpenJournal fails after a second. A journal in bbolt's
+// format, as older versions wrote it, is taken over and kept with ".old" at its name's end.
 //
-// When any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says what is known.
+// When any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says
+// what is known.
 func OpenJournal(path string) (*Journal, error) {
 	file, err := recordfile.Open(path, &recordfile.Options{
 		Kind: journalKind, Wait: time.Second, Convert: readBoltJournal,
@@ -77,7 +78,8 @@ func OpenJournal(path string) (*Journal, error) {
 	return &Journal{file: file, live: make(map[string]bool)}, nil
 }
 
-// readBoltJournal reads the file of an older version: a bucket "runs v1" with records by their keys.
+// readBoltJournal reads the file of an older version: a bucket "runs v1" with records by their
+// keys.
 func readBoltJournal(data []byte) (map[string][]byte, error) {
 	if len(data) == 0 {
 		return nil, errors.New("it is empty")

@@ -39,8 +39,8 @@ func threeRuns(t *testing.T, path string) []record {
 	return left
 }
 
-// TestEveryBitOfTheJournal flips every single bit of a journal of three runs, and cuts it off after every byte: what is read is
-// the same records, or nothing.
+// TestEveryBitOfTheJournal flips every single bit of a journal of three runs, and cuts it off after
+// every byte: what is read is the same records, or nothing.
 func TestEveryBitOfTheJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	threeRuns(t, path)
@@ -76,7 +76,8 @@ func TestEveryBitOfTheJournal(t *testing.T) {
 	require.NotZero(t, refused)
 }
 
-// TestDamagedJournal: a damaged journal is refused, by its name, and no server is asked for anything.
+// TestDamagedJournal: a damaged journal is refused, by its name, and no server is asked for
+// anything.
 func TestDamagedJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	threeRuns(t, path)

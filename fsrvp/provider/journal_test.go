@@ -139,8 +139,8 @@ func TestChildBacksUp(t *testing.T) {
 	}
 }
 
-// TestRecoverAfterKill kills a backup program at random moments; Recover, in another process on the same host, then
-// leaves nothing on the servers.
+// TestRecoverAfterKill kills a backup program at random moments; Recover, in another process on the
+// same host, then leaves nothing on the servers.
 func TestRecoverAfterKill(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)

@@ -130,8 +130,8 @@ var failingOps = []fsrvp.Opnum{
 	fsrvp.OpExposeShadowCopySet, fsrvp.OpGetShareMapping, fsrvp.OpRecoveryCompleteShadowCopySet, fsrvp.OpDeleteShareMapping,
 }
 
-// TestFailureMatrix has one of three servers fail in every way at every call, before it and in its middle. Time is
-// that of a bubble, and limits are the defaults.
+// TestFailureMatrix has one of three servers fail in every way at every call, before it and in its
+// middle. Time is that of a bubble, and limits are the defaults.
 func TestFailureMatrix(t *testing.T) {
 	for _, kind := range []outage{
 		{name: "silence", silent: true},
@@ -252,7 +252,8 @@ func TestCancelWithADeadServer(t *testing.T) {
 	}
 }
 
-// TestManyServersAndADeadOne is 64 servers with 16 shares each; one drops everything from the beginning, or from the middle on.
+// TestManyServersAndADeadOne is 64 servers with 16 shares each; one drops everything from the
+// beginning, or from the middle on.
 func TestManyServersAndADeadOne(t *testing.T) {
 	for name, c := range map[string]struct {
 		op    fsrvp.Opnum

@@ -105,7 +105,8 @@ func TestNamesOfOneServer(t *testing.T) {
 	}
 }
 
-// TestServerNamedAsAsked has a server that names itself as each client has named it: its address says that it is one.
+// TestServerNamedAsAsked has a server that names itself as each client has named it: its address
+// says that it is one.
 func TestServerNamedAsAsked(t *testing.T) {
 	fs := startFileServer(t, "fs1", 2, func(_ *fileServer, cfg *agent.Config) {
 		cfg.Names, cfg.Aliases = nil, []string{"fs1", "alias.example.test"}

@@ -8,13 +8,15 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// Recover ends what runs that never ended have left on the servers: it aborts or deletes every set that cfg.Journal still
-// names. Runs that are under way in this process are left alone. What could not be ended, because its server is
-// down for instance, stays in the journal for the next call, and is named by the error, joined from an *Error each.
+// Recover ends what runs that never ended have left on the servers: it aborts or deletes every set
+// that cfg.Journal still names. Runs that are under way in this process are left alone. What could
+// not be ended, because its server is down for instance, stays in the journal for the next call,
+// and is named by the error, joined from an *Error each.
 //
-// A run that crashed between a server's beginning a set and its telling the set's id leaves a
-// set of unknown id; Recover waits for its turn on the server, see Config.TurnDir, and then takes the server over with SetContext, as a client that has started again
-// does. It has to run on the host that the crashed run was on: a server knows a client by its address.
+// A run that crashed between a server's beginning a set and its telling the set's id leaves a set
+// of unknown id; Recover waits for its turn on the server, see Config.TurnDir, and then takes the
+// server over with SetContext, as a client that has started again does. It has to run on the host
+// that the crashed run was on: a server knows a client by its address.
 func Recover(ctx context.Context, cfg *Config) error {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -33,7 +35,8 @@ func Recover(ctx context.Context, cfg *Config) error {
 			late := fmt.Errorf("gave up after the limit of %v", c.CleanUpLimit)
 			ctx, cancel := context.WithTimeoutCause(ctx, c.CleanUpLimit, late)
 			defer cancel()
-			// A run of its own, for the journal's key; what it shares with the others is for several.
+			// A run of its own, for the journal's key; what it shares with the others is for
+			// several.
 			one := &run{Config: c, id: rec.Run, events: r.events}
 			s := rec.server()
 			return errors.Join(

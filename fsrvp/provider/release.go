@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// The waits between the tries of a release. The second try comes at once: a connection that broke during a long
-	// backup says nothing of its server.
+	// The waits between the tries of a release. The second try comes at once: a connection that
+	// broke during a long backup says nothing of its server.
 	firstRelease, lastRelease = 250 * time.Millisecond, 15 * time.Second
-	// A connection that has been idle for idleLimit is asked for a sign of life, within pingLimit, before it is used
-	// for a release.
+	// A connection that has been idle for idleLimit is asked for a sign of life, within pingLimit,
+	// before it is used for a release.
 	idleLimit, pingLimit = 5 * time.Second, 3 * time.Second
 )
 
-// release ends whatever the set has become on the server, and forgets it. A server that cannot be reached
-// is tried again over new connections until ctx ends, or tries are over.
+// release ends whatever the set has become on the server, and forgets it. A server that cannot be
+// reached is tried again over new connections until ctx ends, or tries are over.
 func (s *server) release(ctx context.Context, r *run, tries int) error {
 	if s.state == stateNone {
 		s.freeTurn(r)
@@ -101,8 +101,9 @@ func (s *server) tryRelease(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	// A BAD_STATE says that the set is recovered after all. After any other answer to Abort there should be nothing
-	// to delete; but Samba's agent says that it has aborted a set that was committed, and has not.
+	// A BAD_STATE says that the set is recovered after all. After any other answer to Abort there
+	// should be nothing to delete; but Samba's agent says that it has aborted a set that was
+	// committed, and has not.
 	for _, sh := range s.shares {
 		if !sh.added {
 			continue
@@ -125,8 +126,8 @@ func (s *server) deleteMapping(ctx context.Context, r *run, sh *share) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.DeleteShareMapping(ctx, s.set, sh.copy, sh.unc) })
 }
 
-// ready sees that there is a connection that works. One that a call has got no answer on, or that was idle for long,
-// is given up where it gives no sign of life.
+// ready sees that there is a connection that works. One that a call has got no answer on, or that
+// was idle for long, is given up where it gives no sign of life.
 func (s *server) ready(ctx context.Context, r *run) error {
 	if s.agent != nil && (s.doubtful || time.Since(s.used) > idleLimit) {
 		pctx, cancel := context.WithTimeout(ctx, pingLimit)
@@ -144,9 +145,9 @@ func (s *server) ready(ctx context.Context, r *run) error {
 	return nil
 }
 
-// releaseUnknown ends a set whose id never arrived: SetContext from the client that has an unfinished set removes it
-// (MS-FSRVP 3.1.4.2). The set that is then started and aborted leaves the server with no context set. It
-// needs the turn, as it would end the set of another run just so.
+// releaseUnknown ends a set whose id never arrived: SetContext from the client that has an
+// unfinished set removes it (MS-FSRVP 3.1.4.2). The set that is then started and aborted leaves the
+// server with no context set. It needs the turn, as it would end the set of another run just so.
 func (s *server) releaseUnknown(ctx context.Context, r *run) error {
 	if s.turn == nil {
 		if s.owner == "" && len(s.shares) > 0 {
@@ -173,13 +174,14 @@ func (s *server) releaseUnknown(ctx context.Context, r *run) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.AbortShadowCopySet(ctx, set) })
 }
 
-// answered tells whether err is what the server said, and not that it could not be asked.
+// answered reports whether err is what the server said, and not that it could not be asked.
 func answered(err error) bool {
 	var status fsrvp.Status
 	return errors.As(err, &status)
 }
 
-// gone tells whether a server said that it knows no such set, copy or share, in any of the ways that servers do.
+// gone reports whether a server said that it knows no such set, copy or share, in any of the ways
+// that servers do.
 func gone(err error) bool {
 	return errors.Is(err, fsrvp.ErrObjectNotFound) ||
 		errors.Is(err, fsrvp.ErrShadowCopySetIDMismatch) ||

@@ -26,9 +26,10 @@ type request struct {
 	sharePart *share
 }
 
-// resolve finds out which machine owns each share, and connects to it: the host that the share names is asked
-// with IsPathSupported, and where it names another machine, that one is connected to (MS-FSRVP 3.2.4). What
-// turns out to be one machine then becomes one server, whatever names it was given by.
+// resolve finds out which machine owns each share, and connects to it: the host that the share
+// names is asked with IsPathSupported, and where it names another machine, that one is connected to
+// (MS-FSRVP 3.2.4). What turns out to be one machine then becomes one server, whatever names it was
+// given by.
 func (r *run) resolve(ctx context.Context) error {
 	requests, err := parseRequests(r.names)
 	if err != nil {
@@ -204,8 +205,9 @@ func (r *run) connectOwners(ctx context.Context, requests []request, owners []st
 		q := &requests[i]
 		switch {
 		case q.via.lost != nil:
-			// No client can reach the owner by the name that it has for itself. Where the host that was asked
-			// is that owner, it can be worked with all the same; else it refuses the share.
+			// No client can reach the owner by the name that it has for itself. Where the host that
+			// was asked is that owner, it can be worked with all the same; else it refuses the
+			// share.
 			r.Logger.Warn("the owner of a share cannot be reached by its own name; the host that was named is used",
 				"share", q.name, "owner", q.via.owner, "err", q.via.lost)
 			q.asked.lost, q.via = q.via.lost, q.asked
@@ -233,9 +235,9 @@ func (s *server) connectOwner(ctx context.Context, r *run, domain string) error 
 	return nil
 }
 
-// owner is the machine to connect to, given the host that was asked and the owner that it named. A server that names
-// itself by its NetBIOS name keeps the name that it was reached by: that one resolves, and has the
-// service principal that the caller's tickets are for.
+// owner is the machine to connect to, given the host that was asked and the owner that it named. A
+// server that names itself by its NetBIOS name keeps the name that it was reached by: that one
+// resolves, and has the service principal that the caller's tickets are for.
 func owner(host, named string) string {
 	named = strings.TrimLeft(named, `\`)
 	label, _, _ := strings.Cut(host, ".")
@@ -285,7 +287,8 @@ func (r *run) place(requests []request, i int) error {
 		r.servers = append(r.servers, q.via)
 	}
 	s := r.servers[g]
-	// Names that reach the machine in one way see the same shares; a cluster's roles may each have a share of that name.
+	// Names that reach the machine in one way see the same shares; a cluster's roles may each have
+	// a share of that name.
 	for j := range requests[:i] {
 		o := &requests[j]
 		if o.sharePart == nil || !slices.Contains(s.shares, o.sharePart) || !strings.EqualFold(o.Share, q.Share) || !o.asked.sameScope(q.asked) {
@@ -304,9 +307,10 @@ func (r *run) place(requests []request, i int) error {
 	return nil
 }
 
-// sameMachine reports whether two connections lead to one machine: by its address, since a server may name itself as
-// the client has named it; and where that is not known by the name that it has for itself. Machines of several domains may share a name, so
-// names of several domains count as several machines then.
+// sameMachine reports whether two connections lead to one machine: by its address, since a server
+// may name itself as the client has named it; and where that is not known by the name that it has
+// for itself. Machines of several domains may share a name, so names of several domains count as
+// several machines then.
 func (s *server) sameMachine(o *server) bool {
 	switch {
 	case s == o:

@@ -13,18 +13,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// Run takes shadow copies of the shares, UNC paths on any number of servers, calls backup with them, and
-// deletes them again.
+// Run takes shadow copies of the shares, UNC paths on any number of servers, calls backup with
+// them, and deletes them again.
 //
 // Backup is called once, when all copies exist and are exposed. Whatever it returns, and where it
-// panics too, the copies are deleted before Run returns; where an earlier phase fails, backup is not called, and whatever
-// any server has made is aborted. Writers are thawed in every case, FreezeLimit after
-// the first Freeze at the latest.
+// panics too, the copies are deleted before Run returns; where an earlier phase fails, backup is
+// not called, and whatever any server has made is aborted. Writers are thawed in every case,
+// FreezeLimit after the first Freeze at the latest.
 //
-// The error is nil, or all that went wrong, joined: each an *Error that says where. An error of backup
-// is an *Error of PhaseBackup around it. Ending ctx ends the run, but not the clean-up, which takes CleanUpLimit at
-// most, and CancelLimit from the moment that ctx ends. What could not be cleaned up is named by the error, and stays in
-// the journal. Several Runs on one host may have servers in common, see Config.TurnLimit.
+// The error is nil, or all that went wrong, joined: each an *Error that says where. An error of
+// backup is an *Error of PhaseBackup around it. Ending ctx ends the run, but not the clean-up,
+// which takes CleanUpLimit at most, and CancelLimit from the moment that ctx ends. What could not
+// be cleaned up is named by the error, and stays in the journal. Several Runs on one host may have
+// servers in common, see Config.TurnLimit.
 func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.Context, *Set) error) (err error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -206,9 +207,9 @@ func (r *run) emit(e Event) {
 	}
 }
 
-// start begins a set on every server, and then adds all shares. Where a server is busy with another client's set, all
-// sets are given back before the wait: two backups that each hold what the other waits for would never end. At that
-// moment no set has a share yet, see RetryFor.
+// start begins a set on every server, and then adds all shares. Where a server is busy with another
+// client's set, all sets are given back before the wait: two backups that each hold what the other
+// waits for would never end. At that moment no set has a share yet, see RetryFor.
 func (r *run) start(ctx context.Context) error {
 	deadline := time.Now().Add(r.RetryFor)
 	for delay := r.RetryDelay; ; delay = min(2*delay, 30*time.Second) {
@@ -252,7 +253,8 @@ func (r *run) start(ctx context.Context) error {
 	})
 }
 
-// busy tells whether every one of the joined errors says that another client's set is in progress.
+// busy reports whether every one of the joined errors says that another client's set is in
+// progress.
 func busy(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -275,8 +277,8 @@ func (r *run) prepare(ctx context.Context) error {
 	})
 }
 
-// commit freezes the writers, commits on all servers at once, and thaws as soon as that has ended: the last server
-// has committed, one has failed, or the freeze limit is over.
+// commit freezes the writers, commits on all servers at once, and thaws as soon as that has ended:
+// the last server has committed, one has failed, or the freeze limit is over.
 func (r *run) commit(ctx context.Context) error {
 	fctx := ctx
 	var deadline time.Time
@@ -305,8 +307,9 @@ func (r *run) commit(ctx context.Context) error {
 	return errors.Join(err, thawErr)
 }
 
-// commitAll commits on all servers at once, and returns when all have or one has failed. It does not wait
-// for the other parts: a server that does not let go of its call must not keep writers frozen. They give their errors later.
+// commitAll commits on all servers at once, and returns when all have or one has failed. It does
+// not wait for the other parts: a server that does not let go of its call must not keep writers
+// frozen. They give their errors later.
 func (r *run) commitAll(ctx context.Context, deadline time.Time) (parts chan error, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	var first error

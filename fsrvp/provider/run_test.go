@@ -95,7 +95,8 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// TestFailureAtEveryCall has one of three servers fail at every method in turn, before the call and in its place.
+// TestFailureAtEveryCall has one of three servers fail at every method in turn, before the call and
+// in its place.
 func TestFailureAtEveryCall(t *testing.T) {
 	for _, op := range []fsrvp.Opnum{
 		fsrvp.OpGetSupportedVersion, fsrvp.OpIsPathSupported, fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet,
@@ -190,7 +191,8 @@ func TestWriterFailures(t *testing.T) {
 	}
 }
 
-// TestEveryWriterIsThawed has one writer fail to thaw, and to hear of the abort, while another still does.
+// TestEveryWriterIsThawed has one writer fail to thaw, and to hear of the abort, while another
+// still does.
 func TestEveryWriterIsThawed(t *testing.T) {
 	fs := startFileServer(t, "fs1", 1)
 	failed := make(chan struct{}, 2)
@@ -263,7 +265,8 @@ func TestFreezeLimit(t *testing.T) {
 	quick.requireClean(t)
 }
 
-// TestThawDoesNotWait has a server that does not let go of a call when its context ends: the writers go on all the same.
+// TestThawDoesNotWait has a server that does not let go of a call when its context ends: the
+// writers go on all the same.
 func TestThawDoesNotWait(t *testing.T) {
 	fs := startFileServer(t, "fs1", 1)
 	hold := make(chan struct{})

@@ -11,7 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A server is one file server in a run: a machine, with one connection, whatever names it was given by.
+// A server is one file server in a run: a machine, with one connection, whatever names it was given
+// by.
 type server struct {
 	name   string // that it was connected to by
 	shown  string // for events and errors
@@ -152,8 +153,9 @@ func (s *server) prepare(ctx context.Context, r *run) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.PrepareShadowCopySet(ctx, s.set, r.PrepareWait) })
 }
 
-// commit commits until the server has, or the deadline has passed: a commit that timed out goes on on the server,
-// and is waited for by calling it again (MS-FSRVP 3.1.4.5). A zero deadline means that CommitWait is all there is.
+// commit commits until the server has, or the deadline has passed: a commit that timed out goes on
+// on the server, and is waited for by calling it again (MS-FSRVP 3.1.4.5). A zero deadline means
+// that CommitWait is all there is.
 func (s *server) commit(ctx context.Context, r *run, deadline time.Time) error {
 	for {
 		wait := r.CommitWait

@@ -26,8 +26,8 @@ type Copy struct {
 	Created time.Time    // when the server took it, by the server's clock, UTC
 }
 
-// Copy returns the copy for a path, named in any form that fsrvp.ParseShareName takes: that of just this
-// path where there is one, else the first of its share.
+// Copy returns the copy for a path, named in any form that fsrvp.ParseShareName takes: that of just
+// this path where there is one, else the first of its share.
 func (s *Set) Copy(share string) (Copy, bool) {
 	want, err := fsrvp.ParseShareName(share)
 	if err != nil {
@@ -48,12 +48,14 @@ func (s *Set) Copy(share string) (Copy, bool) {
 	return found, ok
 }
 
-// ErrLink says that a path leads through a DFS link, or another reparse point, whose target is not in the copy.
+// ErrLink says that a path leads through a DFS link, or another reparse point, whose target is not
+// in the copy.
 var ErrLink = errors.New("a DFS link or another reparse point, whose target is not in the copy")
 
-// Sub returns what the copy was asked for: the part of fsys, which is the exposed share, that Rest names. It reads each
-// directory on the way, and fails with [ErrLink] where the path leads through anything but directories, so that a
-// link's emptiness is never taken for data. Names are compared as SMB does, without regard to case.
+// Sub returns what the copy was asked for: the part of fsys, which is the exposed share, that Rest
+// names. It reads each directory on the way, and fails with [ErrLink] where the path leads through
+// anything but directories, so that a link's emptiness is never taken for data. Names are compared
+// as SMB does, without regard to case.
 func (c Copy) Sub(fsys fs.FS) (fs.FS, error) {
 	if c.Rest == "" {
 		return fsys, nil

@@ -22,8 +22,9 @@ type turn struct {
 	release func() // of the process's registry
 }
 
-// turns has the servers that runs of this process have their turn on. It belongs to the process, as the address by which
-// servers know their clients does: runs with different Configs must meet in it.
+// turns has the servers that runs of this process have their turn on. It belongs to the process, as
+// the address by which servers know their clients does: runs with different Configs must meet in
+// it.
 var turns = registry{taken: make(map[string]*place)}
 
 // A registry gives each key to one at a time.
@@ -171,8 +172,8 @@ func turnFile(key string) string {
 	return fmt.Sprintf("fsrvp-turn-%.40s-%x", label, sum[:6])
 }
 
-// newLockFile makes an empty file that everybody may open, at once with its mode: whatever the umask is, no other
-// user ever finds a file that is not for all.
+// newLockFile makes an empty file that everybody may open, at once with its mode: whatever the
+// umask is, no other user ever finds a file that is not for all.
 func newLockFile(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".fsrvp-turn-*")
 	if err != nil {
@@ -207,8 +208,9 @@ func (s *server) freeTurn(r *run) {
 	t.release()
 }
 
-// turnKey names the machine to all runs of this host. Two machines of one name take turns where they need
-// not; one machine never has two keys, however it was reached, but for servers on this host's loopback.
+// turnKey names the machine to all runs of this host. Two machines of one name take turns where
+// they need not; one machine never has two keys, however it was reached, but for servers on this
+// host's loopback.
 func (s *server) turnKey() string {
 	key := strings.ToLower(s.owner)
 	if key == "" {

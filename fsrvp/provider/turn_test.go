@@ -134,7 +134,8 @@ func TestChildTakesTurns(t *testing.T) {
 	}
 }
 
-// TestProcessesTakeTurns has two processes make sets on one server at once, one after the other being killed.
+// TestProcessesTakeTurns has two processes make sets on one server at once, one after the other
+// being killed.
 func TestProcessesTakeTurns(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)

@@ -14,8 +14,9 @@ import (
 // defaultTurnDir is the one directory that every user of a Unix host can make files in.
 func defaultTurnDir() (string, error) { return "/tmp", nil }
 
-// tryLock opens the file, which it makes where there is none, and locks it. Errors match errLocked where
-// another one has the lock. It is opened for reading: the mode and the sticky directory of another user's file allow no more.
+// tryLock opens the file, which it makes where there is none, and locks it. Errors match errLocked
+// where another one has the lock. It is opened for reading: the mode and the sticky directory of
+// another user's file allow no more.
 func tryLock(path string) (*os.File, error) {
 	const tries = 4 // a file that is removed at the wrong moment is made again
 	for range tries {

@@ -31,8 +31,9 @@ func (s *server) call(ctx context.Context, r *run, f func(context.Context, Agent
 	return err
 }
 
-// probe makes a connection to the server now and then until ctx ends, and gives up when one cannot be made in time. An
-// attempt that fails at once is no silence: whether that ends the call its own connection knows.
+// probe makes a connection to the server now and then until ctx ends, and gives up when one cannot
+// be made in time. An attempt that fails at once is no silence: whether that ends the call its own
+// connection knows.
 func (s *server) probe(ctx context.Context, r *run, dead context.CancelCauseFunc) {
 	for {
 		select {
@@ -53,7 +54,8 @@ func (s *server) probe(ctx context.Context, r *run, dead context.CancelCauseFunc
 // errNoConnection says that ConnectLimit was over.
 var errNoConnection = errors.New("does not answer")
 
-// connect dials the agent and checks that both speak a version of the protocol, within ConnectLimit.
+// connect dials the agent and checks that both speak a version of the protocol, within
+// ConnectLimit.
 func (s *server) connect(ctx context.Context, r *run) error {
 	late := fmt.Errorf("%w: no connection and log-on within %v", errNoConnection, r.ConnectLimit)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.ConnectLimit, late)
@@ -83,8 +85,8 @@ func (s *server) dial(ctx context.Context, r *run) error {
 	return nil
 }
 
-// addressOf returns the server's address where the agent knows it, and reports whether the connection is none of a
-// network's, so that the server is in this process.
+// addressOf returns the server's address where the agent knows it, and reports whether the
+// connection is none of a network's, so that the server is in this process.
 func addressOf(agent Agent) (_ netip.AddrPort, inMemory bool) {
 	var addr net.Addr
 	switch a := agent.(type) {

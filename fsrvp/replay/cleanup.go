@@ -32,7 +32,8 @@ type madeShare struct {
 	unc  string
 }
 
-// A madeContext is a context that was set, and no set with an id that is known was started with it since.
+// A madeContext is a context that was set, and no set with an id that is known was started with it
+// since.
 type madeContext struct {
 	transcript.Connection
 	value fsrvp.ContextValue
@@ -78,7 +79,8 @@ func (m *made) note(e *transcript.Exchange, res *Result) {
 	m.sets = slices.DeleteFunc(m.sets, (*madeSet).gone)
 }
 
-// samePlace tells whether a server that has one creation per client takes both for the same client.
+// samePlace reports whether a server that has one creation per client takes both for the same
+// client.
 func samePlace(a, b *transcript.Connection) bool { return a.Server == b.Server && a.Host() == b.Host() }
 
 func (m *made) contextSet(c transcript.Connection, v fsrvp.ContextValue) {
@@ -103,8 +105,8 @@ func (s *madeSet) deleted(id fsrvp.CopyID, unc string) {
 	s.shares = slices.DeleteFunc(s.shares, func(o madeShare) bool { return o.copy == id && bareShare(o.unc) == bareShare(unc) })
 }
 
-// gone tells whether nothing can be left of the set. Samba's agent says that it has aborted a set that was committed, and
-// has not.
+// gone reports whether nothing can be left of the set. Samba's agent says that it has aborted a set
+// that was committed, and has not.
 func (s *madeSet) gone() bool {
 	if s.aborted {
 		return !s.committed || len(s.shares) == 0
@@ -157,8 +159,8 @@ func (r *run) cleanUp(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// remove removes a set in whatever state it is, and tells whether there was anything of it. Wait is for a set that has
-// to be exposed first.
+// remove removes a set in whatever state it is, and reports whether there was anything of it. Wait
+// is for a set that has to be exposed first.
 func remove(ctx context.Context, s fsrvp.Service, set *madeSet, wait time.Duration) (existed bool, err error) {
 	if !set.recovered && !set.aborted {
 		err := s.AbortShadowCopySet(ctx, set.id)
@@ -188,9 +190,9 @@ func remove(ctx context.Context, s fsrvp.Service, set *madeSet, wait time.Durati
 	return existed, nil
 }
 
-// reset ends a creation of which no set is known: SetContext from its client removes what there is (MS-FSRVP
-// 3.1.4.2), and the abort of another set the context. A server that will not has nothing of ours, or another
-// client's creation.
+// reset ends a creation of which no set is known: SetContext from its client removes what there is
+// (MS-FSRVP 3.1.4.2), and the abort of another set the context. A server that will not has nothing
+// of ours, or another client's creation.
 func reset(ctx context.Context, s fsrvp.Service, value fsrvp.ContextValue) error {
 	err := s.SetContext(ctx, value)
 	var set fsrvp.SetID
@@ -206,7 +208,8 @@ func reset(ctx context.Context, s fsrvp.Service, value fsrvp.ContextValue) error
 	return err
 }
 
-// unknown tells whether a server said that it knows no such set, copy or share, in any of the ways that servers do.
+// unknown reports whether a server said that it knows no such set, copy or share, in any of the
+// ways that servers do.
 func unknown(err error) bool {
 	return errors.Is(err, fsrvp.ErrObjectNotFound) ||
 		errors.Is(err, fsrvp.ErrShadowCopySetIDMismatch) ||

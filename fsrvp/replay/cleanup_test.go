@@ -163,7 +163,8 @@ func (l *lying) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return l.Client.AbortShadowCopySet(ctx, set)
 }
 
-// TestRunLyingServer ends recordings after a commit and after an exposure, with and without an abort.
+// TestRunLyingServer ends recordings after a commit and after an exposure, with and without an
+// abort.
 func TestRunLyingServer(t *testing.T) {
 	whole := recorded(t, "two shares of a volume")
 	for _, last := range []fsrvp.Opnum{fsrvp.OpAddToShadowCopySet, fsrvp.OpCommitShadowCopySet, fsrvp.OpExposeShadowCopySet} {
@@ -218,7 +219,8 @@ func TestRunResetsContext(t *testing.T) {
 	require.ErrorContains(t, err, "resetting the context")
 }
 
-// TestRunTouchesNothingElse plays a recording to the server that it is of, which has still got what was recorded.
+// TestRunTouchesNothingElse plays a recording to the server that it is of, which has still got what
+// was recorded.
 func TestRunTouchesNothingElse(t *testing.T) {
 	fs := newFileServer(t)
 	c := fs.client(t, "a")

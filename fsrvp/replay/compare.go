@@ -15,16 +15,17 @@ import (
 type Difference struct {
 	Index    int                  // of the Exchange in the recording that Run was given
 	Exchange *transcript.Exchange // as it was recorded
-	// Field is the result that differs, by its name in the IDL; "Return" for the status, "Fault" where one of
-	// both was a fault.
+	// Field is the result that differs, by its name in the IDL; "Return" for the status, "Fault"
+	// where one of both was a fault.
 	Field string
-	// Recorded is what the recording has, in today's ids and names, and Now what was answered. Their types are
+	// Recorded is what the recording has, in today's ids and names, and Now what was answered.
+	// Their types are
 	//   - fsrvp.Status for "Return",
 	//   - *dcerpc.Fault for "Fault", or nil where there was none,
 	//   - bool for BOOLs, uint32 for numbers, fsrvp.Compatibility and fsrvp.Filetime,
 	//   - string for names, where NULL is "",
-	//   - fsrvp.SetID and fsrvp.CopyID; Recorded is the string "an id of its own" for an id that was already
-	//     given to another set or copy,
+	//   - fsrvp.SetID and fsrvp.CopyID; Recorded is the string "an id of its own" for an id that
+	//     was already given to another set or copy,
 	//   - *fsrvp.ShareMapping1, where one of both is nil.
 	Recorded, Now any
 }
@@ -32,8 +33,8 @@ type Difference struct {
 // Share returns the share that the call names, as it was recorded; empty for other methods.
 func (d *Difference) Share() string { return shareOf(d.Exchange.Request) }
 
-// String returns one line, `call 14 IsPathShadowCopied \\fs\data: Return: recorded 0x8004230C FSRVP_E_NOT_SUPPORTED, now 0x00000000
-// ZERO`. Calls are counted from 1.
+// String returns one line, `call 14 IsPathShadowCopied \\fs\data: Return: recorded 0x8004230C
+// FSRVP_E_NOT_SUPPORTED, now 0x00000000 ZERO`. Calls are counted from 1.
 func (d *Difference) String() string {
 	call := fmt.Sprintf("call %d %v", d.Index+1, d.Exchange.Opnum())
 	if share := d.Share(); share != "" {
@@ -74,9 +75,9 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// MarshalJSON writes an object whose names and types do not change: call (counted from 1), time, client, server, opnum, method,
-// share (absent where the method has none), field, recorded and now (statuses and faults as numbers, ids as strings), and
-// recorded_text and now_text, for people.
+// MarshalJSON writes an object whose names and types do not change: call (counted from 1), time,
+// client, server, opnum, method, share (absent where the method has none), field, recorded and now
+// (statuses and faults as numbers, ids as strings), and recorded_text and now_text, for people.
 func (d *Difference) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Call         int                  `json:"call"`
@@ -148,8 +149,8 @@ func equal[T comparable](c *comparison, field string, recorded, now T) {
 	}
 }
 
-// compare compares what was answered with an Exchange that has an answer. Results are compared where
-// both have succeeded: with a failure they mean nothing.
+// compare compares what was answered with an Exchange that has an answer. Results are compared
+// where both have succeeded: with a failure they mean nothing.
 func (c *comparison) compare(resp fsrvp.Response, fault *dcerpc.Fault) {
 	if c.recorded.Fault != nil || fault != nil {
 		c.faults(c.recorded.Fault, fault)

@@ -19,32 +19,33 @@ const DefaultCleanUpLimit = 2 * time.Minute
 type Config struct {
 	// Service is what all calls are made on. It is not closed.
 	Service fsrvp.Service
-	// Dial connects for one Connection of the recording, when its first call is due; the context bounds that alone. A
-	// Service that is an io.Closer is closed after its last call. What was made is removed over
-	// connections of their own. Dial is called by one goroutine at a time.
+	// Dial connects for one Connection of the recording, when its first call is due; the context
+	// bounds that alone. A Service that is an io.Closer is closed after its last call. What was
+	// made is removed over connections of their own. Dial is called by one goroutine at a time.
 	Dial func(ctx context.Context, recorded transcript.Connection) (fsrvp.Service, error)
 
-	// Shares says what a host and a share of the recording are called today. The path below a share is kept, and not
-	// given to it. It is given exposed shares by the name of the share that was copied ("vms" for "vms@{id}"), and the
-	// machine of IsPathSupported's answer as a host without a share. Names that are no UNC paths are replayed as they
-	// are. It may be called by several goroutines at once. Nil: names stay. See ShareMap.
+	// Shares says what a host and a share of the recording are called today. The path below a share
+	// is kept, and not given to it. It is given exposed shares by the name of the share that was
+	// copied ("vms" for "vms@{id}"), and the machine of IsPathSupported's answer as a host without
+	// a share. Names that are no UNC paths are replayed as they are. It may be called by several
+	// goroutines at once. Nil: names stay. See ShareMap.
 	Shares func(fsrvp.ShareName) fsrvp.ShareName
-	// TimeoutScale is what the time-outs of Prepare, Commit and Expose are multiplied by; 0xFFFFFFFF, without end, and zero
-	// stay. Zero: 1.
+	// TimeoutScale is what the time-outs of Prepare, Commit and Expose are multiplied by;
+	// 0xFFFFFFFF, without end, and zero stay. Zero: 1.
 	TimeoutScale float64
-	// Speed keeps the calls' distances in time, divided by it: 1 is the pace of the recording, 10 ten times as fast.
-	// Zero: each call is made as soon as its order allows.
+	// Speed keeps the calls' distances in time, divided by it: 1 is the pace of the recording, 10
+	// ten times as fast. Zero: each call is made as soon as its order allows.
 	Speed float64
 	// Tolerate are rules of differences that are no matter: they are counted, and nothing else.
 	Tolerate []Rule
-	// Keep leaves on the server what the recording left there, when all of it was replayed. False: sets that the
-	// replay has made and that are still there are removed at the end.
+	// Keep leaves on the server what the recording left there, when all of it was replayed. False:
+	// sets that the replay has made and that are still there are removed at the end.
 	Keep bool
 	// CleanUpLimit bounds the removal. Zero: DefaultCleanUpLimit.
 	CleanUpLimit time.Duration
 
-	// OnCall is told of every call that has ended, one at a time, in the order in which they end. It holds up the calls that
-	// wait for this one. Nil: nobody is told.
+	// OnCall is told of every call that has ended, one at a time, in the order in which they end.
+	// It holds up the calls that wait for this one. Nil: nobody is told.
 	OnCall func(*Result)
 }
 
@@ -52,7 +53,8 @@ type Config struct {
 type Result struct {
 	Index    int                  // of the Exchange in the recording that Run was given
 	Exchange *transcript.Exchange // as it was recorded
-	// Request is what was sent: the recorded one in today's ids and names, with its time-out scaled.
+	// Request is what was sent: the recorded one in today's ids and names, with its time-out
+	// scaled.
 	Request fsrvp.Message
 	// One of these is what came of it: a response, a fault, or an error, which ends the replay.
 	Response fsrvp.Response

@@ -34,8 +34,8 @@ var realm = func() *fsrvptest.Realm {
 	return r
 }()
 
-// A fileServer is an agent with memory backends behind a dcerpc.Server: shares "data" and "logs" on one volume, "vms$" on
-// another. Everything that it answers is recorded.
+// A fileServer is an agent with memory backends behind a dcerpc.Server: shares "data" and "logs" on
+// one volume, "vms$" on another. Everything that it answers is recorded.
 type fileServer struct {
 	agent     *agent.Agent
 	snapshots *snapmemory.Snapshots

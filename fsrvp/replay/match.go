@@ -17,7 +17,7 @@ func (s *Service) life(set fsrvp.SetID) *sequence {
 	return &s.foreign
 }
 
-// matches tells whether a recorded call is the one that a client makes.
+// matches reports whether a recorded call is the one that a client makes.
 func (s *Service) matches(st *step, req fsrvp.Message) bool {
 	if st.Opnum() != req.Opnum() {
 		return false
@@ -53,8 +53,8 @@ func (s *Service) sameShare(recorded, now ndr.WTF8) bool {
 	return errA == nil && errB == nil && a.Equal(b)
 }
 
-// sameCopy compares a recorded copy with one of today: by what was handed out, and where neither was, not at all but for
-// null.
+// sameCopy compares a recorded copy with one of today: by what was handed out, and where neither
+// was, not at all but for null.
 func (s *Service) sameCopy(recorded, now fsrvp.CopyID, share ndr.WTF8) bool {
 	if _, handedOut := s.names.recordedCopy(now); handedOut || s.copies[recorded] {
 		return handedOut && s.names.copy(recorded, string(share)) == now

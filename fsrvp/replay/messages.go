@@ -7,8 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// perform calls the method of a request. It returns the response, also where the status in it is a failure; an
-// error is a *dcerpc.Fault, or says that there was no answer.
+// perform calls the method of a request. It returns the response, also where the status in it is a
+// failure; an error is a *dcerpc.Fault, or says that there was no answer.
 func perform(ctx context.Context, s fsrvp.Service, req fsrvp.Message) (fsrvp.Response, error) {
 	resp, err := fsrvp.Serve(ctx, s, req)
 	return answer(resp, err)

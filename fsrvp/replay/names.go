@@ -13,9 +13,10 @@ type ShareMap struct{ entries []shareEntry }
 // A shareEntry without a share is about all shares of the host.
 type shareEntry struct{ from, to fsrvp.ShareName }
 
-// NewShareMap makes a map of recorded names to today's: of shares, `\\host\share`, and of whole hosts, `\\host`, both without
-// regard to case. A share's own entry goes before its host's. A share that is mapped to `\\host` keeps its
-// bare name. It fails with a *fsrvp.ShareNameError for what is neither form, and for `\\host` to `\\host\share`.
+// NewShareMap makes a map of recorded names to today's: of shares, `\\host\share`, and of whole
+// hosts, `\\host`, both without regard to case. A share's own entry goes before its host's. A share
+// that is mapped to `\\host` keeps its bare name. It fails with a *fsrvp.ShareNameError for what is
+// neither form, and for `\\host` to `\\host\share`.
 func NewShareMap(names map[string]string) (*ShareMap, error) {
 	m := new(ShareMap)
 	for from, to := range names {

@@ -13,40 +13,44 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// Run makes the calls of a recording, and compares what is answered with what was. The Exchanges, in any order, are
-// not changed.
+// Run makes the calls of a recording, and compares what is answered with what was. The Exchanges,
+// in any order, are not changed.
 //
 // # Order
 //
-// Calls begin in the order of the recording, and each when those have ended that had ended before it began. So calls
-// that overlapped overlap again, with Config.Speed zero not necessarily by as much; a call without an answer is waited
-// for by all that follow. At most 64 calls are made at a time.
+// Calls begin in the order of the recording, and each when those have ended that had ended before
+// it began. So calls that overlapped overlap again, with Config.Speed zero not necessarily by as
+// much; a call without an answer is waited for by all that follow. At most 64 calls are made at a
+// time.
 //
 // # Differences
 //
-// A status that differs is a difference, and so are results where both calls succeeded. Ids have to differ where they
-// did, and to be the same where they were; so have the times when copies were created. The replay goes on after
-// differences.
+// A status that differs is a difference, and so are results where both calls succeeded. Ids have to
+// differ where they did, and to be the same where they were; so have the times when copies were
+// created. The replay goes on after differences.
 //
 // # Other sets
 //
-// A replay touches no set that it has not started, on the server that was recorded neither. Where a recorded call names
-// another set, be it one from before the recording or one that could not be started now, the call is made with
-// an id that nobody has; the null GUID stays. SetContext, however, makes a server remove the unfinished set of the
-// client that it comes from (MS-FSRVP 3.1.4.2).
+// A replay touches no set that it has not started, on the server that was recorded neither. Where a
+// recorded call names another set, be it one from before the recording or one that could not be
+// started now, the call is made with an id that nobody has; the null GUID stays. SetContext,
+// however, makes a server remove the unfinished set of the client that it comes from (MS-FSRVP
+// 3.1.4.2).
 //
 // # Errors
 //
-// The Report is never nil, and tells of what was done. The error is nil where all calls were answered, whatever with,
-// and nothing is left behind that should not be. A call that is not answered, a connection that cannot be made, or the
-// end of ctx stops the replay: no call begins any more, and those at work are cancelled.
+// The Report is never nil, and tells of what was done. The error is nil where all calls were
+// answered, whatever with, and nothing is left behind that should not be. A call that is not
+// answered, a connection that cannot be made, or the end of ctx stops the replay: no call begins
+// any more, and those at work are cancelled.
 //
 // # Clean-up
 //
-// Sets that the replay has made and that are still there are then removed: aborted, or their mappings deleted. (Of those
-// that the recording has aborted after a commit mappings are deleted too: a server is known that keeps them.) A
-// context that was set for a set that never came, or whose id never did, is removed by a set that is started and
-// aborted. All of this is bounded by Config.CleanUpLimit, and not by ctx; its failures are part of the error.
+// Sets that the replay has made and that are still there are then removed: aborted, or their
+// mappings deleted. (Of those that the recording has aborted after a commit mappings are deleted
+// too: a server is known that keeps them.) A context that was set for a set that never came, or
+// whose id never did, is removed by a set that is started and aborted. All of this is bounded by
+// Config.CleanUpLimit, and not by ctx; its failures are part of the error.
 func Run(ctx context.Context, recording []*transcript.Exchange, cfg *Config) (*Report, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -178,7 +182,8 @@ func byTime(recording []*transcript.Exchange) []int {
 	return order
 }
 
-// waitFor waits for calls that had ended when another began, and for any where there are too many. It returns the rest.
+// waitFor waits for calls that had ended when another began, and for any where there are too many.
+// It returns the rest.
 func waitFor(atWork []pendingCall, began time.Time) []pendingCall {
 	rest := atWork[:0]
 	for _, call := range atWork {

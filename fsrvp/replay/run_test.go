@@ -154,7 +154,8 @@ func version() (fsrvp.Message, fsrvp.Response) {
 
 func TestRunUnanswered(t *testing.T) {
 	recording := recorded(t, "read-only")
-	// Without the answers to RecoveryComplete and Commit there is nothing to compare there, but the calls are made.
+	// Without the answers to RecoveryComplete and Commit there is nothing to compare there, but the
+	// calls are made.
 	for _, e := range recording {
 		if op := e.Opnum(); op == fsrvp.OpCommitShadowCopySet || op == fsrvp.OpRecoveryCompleteShadowCopySet {
 			e.Response, e.ResponseTime, e.Error = nil, time.Time{}, "lost"

@@ -24,8 +24,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// TestRunAgainstSamba replays what rpcclient and smbtorture did with Samba's server against Samba's server, and what
-// was recorded of our agent. It has to answer the former as it did.
+// TestRunAgainstSamba replays what rpcclient and smbtorture did with Samba's server against Samba's
+// server, and what was recorded of our agent. It has to answer the former as it did.
 func TestRunAgainstSamba(t *testing.T) {
 	n := peers.Start(t)
 	server := n.Host("fs")
@@ -83,7 +83,8 @@ func TestRunAgainstSamba(t *testing.T) {
 			var err error
 			report, err = Run(t.Context(), recording, &Config{Dial: dial, Speed: 1})
 			require.NoError(t, err)
-			// Samba names snapshots by the second. Two that were one apart may not be where the machine is busy: Commit fails.
+			// Samba names snapshots by the second. Two that were one apart may not be where the
+			// machine is busy: Commit fails.
 			if all := lines(report.Differences); len(all) == 0 || !strings.Contains(all[0], "CommitShadowCopySet: Return: recorded 0x00000000 ZERO, now 0x80004005") {
 				break
 			}
@@ -104,8 +105,9 @@ func TestRunAgainstSamba(t *testing.T) {
 			requireClean(t)
 		})
 	}
-	// Samba names itself by its NetBIOS name, has no IsPathShadowCopied, takes shadow copies of exposed shares, and has an
-	// E_INVALIDARG for most of what is wrong; it starts a set for a null id, so that what was recorded of the next one fails.
+	// Samba names itself by its NetBIOS name, has no IsPathShadowCopied, takes shadow copies of
+	// exposed shares, and has an E_INVALIDARG for most of what is wrong; it starts a set for a null
+	// id, so that what was recorded of the next one fails.
 	for life, want := range map[string][]string{
 		"read-only": {
 			"1 IsPathSupported OwnerMachineName",
@@ -159,7 +161,8 @@ func TestRunAgainstSamba(t *testing.T) {
 	}
 }
 
-// TestServiceToSmbtorture records smbtorture with our agent, and then answers it out of the recording.
+// TestServiceToSmbtorture records smbtorture with our agent, and then answers it out of the
+// recording.
 func TestServiceToSmbtorture(t *testing.T) {
 	if testing.Short() {
 		t.Skip("smbtorture waits for time-outs, twice for 12 s")

@@ -18,8 +18,9 @@ type step struct {
 	skipped bool    // it was left out
 }
 
-// A stepKey is what a recorded call and one that it answers have in common: the method, and what of the parameters does not
-// change with the ids of today. Steps of one key need not match the same calls.
+// A stepKey is what a recorded call and one that it answers have in common: the method, and what of
+// the parameters does not change with the ids of today. Steps of one key need not match the same
+// calls.
 type stepKey struct {
 	op     fsrvp.Opnum
 	number uint32 // the context, or the level
@@ -41,7 +42,8 @@ func keyOf(m fsrvp.Message) stepKey {
 	return k
 }
 
-// foldShare returns the same for all names that fsrvp.ShareName.Equal may take for one share, on whatever host.
+// foldShare returns the same for all names that fsrvp.ShareName.Equal may take for one share, on
+// whatever host.
 func foldShare(unc string) string {
 	n, err := fsrvp.ParseShareName(unc)
 	if err != nil {
@@ -60,8 +62,8 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// A sequence is recorded calls that are answered in their order. What lies behind is not looked at again, so that a call that
-// comes in its turn costs the same however long the sequence is.
+// A sequence is recorded calls that are answered in their order. What lies behind is not looked at
+// again, so that a call that comes in its turn costs the same however long the sequence is.
 type sequence struct {
 	steps     []*step
 	first     int             // of those that are neither asked nor skipped
@@ -112,7 +114,8 @@ func (q *sequence) expected() *step {
 	return nil
 }
 
-// again returns the last of the GetShareMappings before a step that were asked and match a call; nil where there is none.
+// again returns the last of the GetShareMappings before a step that were asked and match a call;
+// nil where there is none.
 func (q *sequence) again(key stepKey, before int, matches func(*step) bool) *step {
 	var last *step
 	for _, st := range q.mappings[key] {
@@ -123,8 +126,8 @@ func (q *sequence) again(key stepKey, before int, matches func(*step) bool) *ste
 	return last
 }
 
-// next finds the step that answers a call. With an error it returns the first that the client may not leave out, where there
-// is one.
+// next finds the step that answers a call. With an error it returns the first that the client may
+// not leave out, where there is one.
 func (q *sequence) next(req fsrvp.Message, matches func(*step) bool) (found, expected *step, err error) {
 	key, end := keyOf(req), len(q.steps)
 	err = errNoMatch

@@ -17,7 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A plain is a Service that looks at all recorded calls for each that is made: slow, and as simple as the rules are.
+// A plain is a Service that looks at all recorded calls for each that is made: slow, and as simple
+// as the rules are.
 type plain struct {
 	*Service // for names and comparisons
 	sequence map[*sequence][]*step
@@ -104,8 +105,8 @@ func (p *plain) next(steps []*step, req fsrvp.Message) (found, expected *step, e
 	return nil, expected, err
 }
 
-// TestServiceAsRules compares the Service with the plain one, on what clients did at random: their calls in their order, some left out,
-// repeated, made too early, or others than those.
+// TestServiceAsRules compares the Service with the plain one, on what clients did at random: their
+// calls in their order, some left out, repeated, made too early, or others than those.
 func TestServiceAsRules(t *testing.T) {
 	answered, departed := 0, 0
 	for seed := range uint64(12) {
@@ -197,8 +198,8 @@ func longRecording(n int) []*transcript.Exchange {
 	return list
 }
 
-// TestServiceLong answers many recorded calls in their order: 100,000, or FSRVP_REPLAY_CALLS. A Service that
-// looked at what lies behind would not come to an end.
+// TestServiceLong answers many recorded calls in their order: 100,000, or FSRVP_REPLAY_CALLS. A
+// Service that looked at what lies behind would not come to an end.
 func TestServiceLong(t *testing.T) {
 	n := 100_000
 	if s := os.Getenv("FSRVP_REPLAY_CALLS"); s != "" {

@@ -13,44 +13,50 @@ import (
 
 // ServiceConfig says how a Service answers. Nil means its zero value.
 type ServiceConfig struct {
-	// Shares says what a host and a share of the recording are called by the clients of today; see Config.Shares.
+	// Shares says what a host and a share of the recording are called by the clients of today; see
+	// Config.Shares.
 	Shares func(fsrvp.ShareName) fsrvp.ShareName
-	// Speed makes every answer take as long as it did in the recording, divided by it. Zero: answers come at once.
+	// Speed makes every answer take as long as it did in the recording, divided by it. Zero:
+	// answers come at once.
 	Speed float64
-	// OnDeparture is told of every call that the recording does not answer, and returns what is answered: an error that
-	// wraps a Status, or nil for the Departure itself, which is fsrvp.ErrBadState. It may be called by several
-	// goroutines at once. Nil: the Departure.
+	// OnDeparture is told of every call that the recording does not answer, and returns what is
+	// answered: an error that wraps a Status, or nil for the Departure itself, which is
+	// fsrvp.ErrBadState. It may be called by several goroutines at once. Nil: the Departure.
 	OnDeparture func(context.Context, *Departure) error
 }
 
-// A Service answers the calls of clients as a recording has them. It is for tests of clients: it makes nothing, and
-// checks nothing of who calls.
+// A Service answers the calls of clients as a recording has them. It is for tests of clients: it
+// makes nothing, and checks nothing of who calls.
 //
 // # Matching
 //
 // Which recorded call answers a call depends on the calls before it alone, and not on time:
 //
-//   - A call can be answered by a recorded one of the same method with the same parameters. Share names are compared as
-//     fsrvp.ShareName.Equal does, after ServiceConfig.Shares. Time-outs, and the ids that clients choose, may be
-//     any. Set and copy ids are those that the Service has handed out, which are the recorded ones; but where the recorded
-//     server returned the client's id as its own, the Service does so too. An id that was not handed out stands
-//     for any that the recording's server had not.
-//   - GetSupportedVersion, IsPathSupported and IsPathShadowCopied: the n-th call is answered by the n-th
-//     recorded one, and when these are used up by the last.
-//   - SetContext and StartShadowCopySet are one sequence, and the calls that name one set are another: they are
-//     answered in the recorded order. Recorded calls of the same method may be made in any order where their parameters differ,
-//     and left out may be GetShareMapping and what did not succeed. When a call that succeeded is reached,
-//     those left out before it are no longer answered.
+//   - A call can be answered by a recorded one of the same method with the same parameters. Share
+//     names are compared as fsrvp.ShareName.Equal does, after ServiceConfig.Shares. Time-outs, and
+//     the ids that clients choose, may be any. Set and copy ids are those that the Service has
+//     handed out, which are the recorded ones; but where the recorded server returned the client's
+//     id as its own, the Service does so too. An id that was not handed out stands for any that the
+//     recording's server had not.
+//   - GetSupportedVersion, IsPathSupported and IsPathShadowCopied: the n-th call is answered by the
+//     n-th recorded one, and when these are used up by the last.
+//   - SetContext and StartShadowCopySet are one sequence, and the calls that name one set are
+//     another: they are answered in the recorded order. Recorded calls of the same method may be
+//     made in any order where their parameters differ, and left out may be GetShareMapping and what
+//     did not succeed. When a call that succeeded is reached, those left out before it are no
+//     longer answered.
 //   - GetShareMapping may be repeated: it gets its last answer again.
 //
-// Recorded connections make no difference. Of a recording with several servers, give NewService one server's calls.
+// Recorded connections make no difference. Of a recording with several servers, give NewService one
+// server's calls.
 //
 // # Departures
 //
-// What none of this answers is a departure, and so is a call whose recorded answer is not known. Departures are
-// answered as ServiceConfig.OnDeparture says, and have no effect on later calls.
+// What none of this answers is a departure, and so is a call whose recorded answer is not known.
+// Departures are answered as ServiceConfig.OnDeparture says, and have no effect on later calls.
 //
-// A recorded fault is answered with an error that is a *dcerpc.Fault, which fsrvp.NewHandler sends as it is.
+// A recorded fault is answered with an error that is a *dcerpc.Fault, which fsrvp.NewHandler sends
+// as it is.
 //
 // The methods may be called by several goroutines at once.
 type Service struct {
@@ -71,8 +77,8 @@ type Service struct {
 
 var _ fsrvp.Service = (*Service)(nil)
 
-// NewService returns a Service that answers as a recording has it. The Exchanges may be in any order, and must not be
-// changed any more. It fails where one of them is not fit to be replayed.
+// NewService returns a Service that answers as a recording has it. The Exchanges may be in any
+// order, and must not be changed any more. It fails where one of them is not fit to be replayed.
 func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service, error) {
 	s := &Service{
 		queries: queries{},
@@ -126,8 +132,8 @@ func (s *Service) add(e *transcript.Exchange) {
 	}
 }
 
-// Unasked returns the recorded calls that no client has made, in the order in which they began. Those that a
-// client need not make are among them.
+// Unasked returns the recorded calls that no client has made, in the order in which they began.
+// Those that a client need not make are among them.
 func (s *Service) Unasked() []*transcript.Exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,8 +156,8 @@ func (s *Service) Departures() int {
 // A Departure is a call that the recording does not answer. As an error it wraps fsrvp.ErrBadState.
 type Departure struct {
 	Request fsrvp.Message // as the client made it
-	// Expected is the first recorded call about the same set, or of the same sequence, that is still to come and
-	// may not be left out. Nil: none.
+	// Expected is the first recorded call about the same set, or of the same sequence, that is
+	// still to come and may not be left out. Nil: none.
 	Expected *transcript.Exchange
 	Reason   string
 }
@@ -163,7 +169,8 @@ func (d *Departure) Error() string {
 // Unwrap returns fsrvp.ErrBadState.
 func (d *Departure) Unwrap() error { return fsrvp.ErrBadState }
 
-// answer answers a call: the response that is due, in today's ids and names, and its status as an error.
+// answer answers a call: the response that is due, in today's ids and names, and its status as an
+// error.
 func (s *Service) answer(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 	e, resp, departure := s.match(req)
 	if departure != nil {

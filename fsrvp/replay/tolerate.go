@@ -20,9 +20,10 @@ type Rule struct {
 //	METHOD.FIELD
 //	METHOD.FIELD=RECORDED:NOW
 //
-// METHOD is a method's name, FIELD what Difference.Field has: a result by its name in the IDL, "Return" for the status, "Fault".
-// RECORDED and NOW are values as Difference.String shows them; statuses may be names, with "FSRVP_E_" and "E_" or without, or numbers.
-// Each of the four may be "*", for any.
+// METHOD is a method's name, FIELD what Difference.Field has: a result by its name in the IDL,
+// "Return" for the status, "Fault". RECORDED and NOW are values as Difference.String shows them;
+// statuses may be names, with "FSRVP_E_" and "E_" or without, or numbers. Each of the four may be
+// "*", for any.
 //
 //	IsPathSupported.OwnerMachineName                    another machine's name
 //	IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO  a server that can say what Samba cannot

@@ -22,11 +22,13 @@ type translation struct {
 	recordedSets   map[fsrvp.SetID]fsrvp.SetID
 	recordedCopies map[fsrvp.CopyID]fsrvp.CopyID
 	created        map[creation]fsrvp.Filetime
-	// strangers are recorded sets that are not known, and an id for each that nobody has. Nil: they keep theirs.
+	// strangers are recorded sets that are not known, and an id for each that nobody has. Nil: they
+	// keep theirs.
 	strangers map[fsrvp.SetID]fsrvp.SetID
 }
 
-// A copyKey is a recorded copy and one of its shares, in lower case: today each may have a copy of its own.
+// A copyKey is a recorded copy and one of its shares, in lower case: today each may have a copy of
+// its own.
 type copyKey struct {
 	id    fsrvp.CopyID
 	share string
@@ -53,8 +55,8 @@ func newTranslation(shares func(fsrvp.ShareName) fsrvp.ShareName) *translation {
 // ownID is what a Difference says of an id that should not have been given before.
 const ownID = "an id of its own"
 
-// learnSet notes a recorded id and today's. Where that is at odds with what is known, it returns what today's
-// should have been; nil where all is well.
+// learnSet notes a recorded id and today's. Where that is at odds with what is known, it returns
+// what today's should have been; nil where all is well.
 func (t *translation) learnSet(recorded, now fsrvp.SetID) (want any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,7 +75,8 @@ func (t *translation) learnSet(recorded, now fsrvp.SetID) (want any) {
 	return want
 }
 
-// learnCopy is learnSet for the copy of a share. Shares of one recorded copy should have one today, and others not.
+// learnCopy is learnSet for the copy of a share. Shares of one recorded copy should have one today,
+// and others not.
 func (t *translation) learnCopy(recorded, now fsrvp.CopyID, share string) (want any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -96,8 +99,8 @@ func (t *translation) learnCopy(recorded, now fsrvp.CopyID, share string) (want 
 	return want
 }
 
-// learnCreation is learnSet for the time when a copy was created: what was one time is one, and nothing more is
-// expected of it than to be there.
+// learnCreation is learnSet for the time when a copy was created: what was one time is one, and
+// nothing more is expected of it than to be there.
 func (t *translation) learnCreation(id fsrvp.CopyID, recorded, now fsrvp.Filetime) (want any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -171,7 +174,8 @@ func (t *translation) recordedCopy(now fsrvp.CopyID) (fsrvp.CopyID, bool) {
 	return id, ok
 }
 
-// name returns a host and a share's bare name as they are called today. The share may be an exposed one.
+// name returns a host and a share's bare name as they are called today. The share may be an exposed
+// one.
 func (t *translation) name(host, share string) fsrvp.ShareName {
 	base, tail, exposed := strings.Cut(share, "@{")
 	n := fsrvp.ShareName{Host: host, Share: base}
@@ -193,7 +197,8 @@ func (t *translation) name(host, share string) fsrvp.ShareName {
 	return n
 }
 
-// unc returns a UNC path as it is today. What is none stays as it is, and so does what follows the share.
+// unc returns a UNC path as it is today. What is none stays as it is, and so does what follows the
+// share.
 func (t *translation) unc(path string) string {
 	n, err := fsrvp.ParseShareName(path)
 	if err != nil {
@@ -203,7 +208,7 @@ func (t *translation) unc(path string) string {
 	return t.name(n.Host, n.Share).UNC() + rest
 }
 
-// request returns a recorded request as it has to be today. Waits stay as they are.
+// request returns a recorded request as it must be today. Waits stay as they are.
 func (t *translation) request(m fsrvp.Message) fsrvp.Message {
 	switch m := m.(type) {
 	case *fsrvp.AddToShadowCopySetRequest:

@@ -12,7 +12,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A connection is that to a share, which is replaced when it breaks. All FS of one share have the same.
+// A connection is that to a share, which is replaced when it breaks. All FS of one share have the
+// same.
 type connection struct {
 	open func(ctx context.Context) (share, error) // nil: one that breaks is not replaced
 	wait time.Duration                            // how long a replacement is tried for
@@ -50,7 +51,8 @@ func (c *connection) close() error {
 	return s.Close()
 }
 
-// lost reports whether an error came of a broken connection that can be replaced. What the server said is no such error.
+// lost reports whether an error came of a broken connection that can be replaced. What the server
+// said is no such error.
 func (c *connection) lost(s share, err error) bool {
 	if err == nil || c.open == nil || c.wait < 0 || s.alive() {
 		return false
@@ -60,7 +62,8 @@ func (c *connection) lost(s share, err error) bool {
 	return !c.closed && !c.given
 }
 
-// replace connects again in place of old, unless somebody has; many callers share one attempt. Ctx bounds the waiting.
+// replace connects again in place of old, unless somebody has; many callers share one attempt. Ctx
+// bounds the waiting.
 func (c *connection) replace(ctx context.Context, old share) error {
 	c.mu.Lock()
 	if c.closed {
@@ -159,8 +162,9 @@ func (f *File) current() (handle, share) {
 	return f.f, f.of
 }
 
-// run does something with the open file; when the connection breaks, again with the file opened again over a new one. That
-// must be the same: the time of its creation, its size and the time of its last change are compared.
+// run does something with the open file; when the connection breaks, again with the file opened
+// again over a new one. That must be the same: the time of its creation, its size and the time of
+// its last change are compared.
 func (f *File) run(do func(h handle) error) error {
 	for n := 0; ; n++ {
 		h, of := f.current()

@@ -31,7 +31,8 @@ type fakeShare struct {
 type fakeServer struct {
 	files map[string][]byte
 	mu    sync.Mutex
-	// lives are how many operations each further connection lasts; without any more, a server that refuses connections.
+	// lives are how many operations each further connection lasts; without any more, a server that
+	// refuses connections.
 	lives  []int
 	dials  int
 	opened int
@@ -263,7 +264,8 @@ type sliceAt []byte
 
 func (s sliceAt) WriteAt(b []byte, off int64) (int, error) { return copy(s[off:], b), nil }
 
-// TestReconnectFails has a server that does not come back, one that is not wanted back, and a file that is another one.
+// TestReconnectFails has a server that does not come back, one that is not wanted back, and a file
+// that is another one.
 func TestReconnectFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := map[string][]byte{"": nil, "big": random(5000)}

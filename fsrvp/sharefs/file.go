@@ -134,8 +134,8 @@ func (f *File) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo copies the file from its position to its end, reading ahead. Of a sparse file it reads the data alone, and writes
-// zeros for the rest; see also [File.DataTo].
+// WriteTo copies the file from its position to its end, reading ahead. Of a sparse file it reads
+// the data alone, and writes zeros for the rest; see also [File.DataTo].
 func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -157,7 +157,8 @@ func (f *File) copyTo(w io.Writer, length int64) (total int64, err error) {
 	return total, err
 }
 
-// pieces gives length bytes from off on, or all, to write, in order, with the place of each piece. It returns how many were written.
+// pieces gives length bytes from off on, or all, to write, in order, with the place of each piece.
+// It returns how many were written.
 func (f *File) pieces(off, length int64, write func(p []byte, at int64) (int, error)) (total int64, err error) {
 	var written error // by write, in which the connection has no part
 	err = f.run(func(h handle) error {
@@ -229,8 +230,8 @@ func (f *File) ranges(off, length int64) (ranges []smb2.Range, err error) {
 	return ranges, err
 }
 
-// Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. Of a server that does not know them it
-// is all of the file.
+// Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. Of a
+// server that does not know them it is all of the file.
 func (f *File) Ranges() ([]smb2.Range, error) {
 	i, err := f.status()
 	if err != nil {
@@ -248,8 +249,8 @@ func (f *File) Ranges() ([]smb2.Range, error) {
 	return ranges, f.fault("ranges", err)
 }
 
-// DataTo copies the parts of the file that hold data to the same places of w, and returns how many bytes that were. The position
-// does not matter, and stays.
+// DataTo copies the parts of the file that hold data to the same places of w, and returns how many
+// bytes that were. The position does not matter, and stays.
 func (f *File) DataTo(w io.WriterAt) (total int64, err error) {
 	ranges, err := f.Ranges()
 	if err != nil {
@@ -291,7 +292,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// ReadDir lists a directory, in the server's order. With n > 0 it keeps one piece of the listing at a time.
+// ReadDir lists a directory, in the server's order. With n > 0 it keeps one piece of the listing at
+// a time.
 func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -352,8 +354,9 @@ func (f *File) list() error {
 	return nil
 }
 
-// Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner|smb2.SecurityGroup|smb2.SecurityDACL, in its
-// self-relative form. The SACL needs a file that was opened with smb2.AccessSystemSecurity.
+// Descriptor returns parts of the security descriptor, such as
+// smb2.SecurityOwner|smb2.SecurityGroup|smb2.SecurityDACL, in its self-relative form. The SACL
+// needs a file that was opened with smb2.AccessSystemSecurity.
 func (f *File) Descriptor(parts uint32) ([]byte, error) {
 	var d []byte
 	err := f.run(func(h handle) (err error) {
@@ -391,14 +394,16 @@ func (f *File) OpenStream(name string) (*File, error) {
 	smb, called := f.handle().Name()+":"+name, f.name+":"+name
 	stream, err := f.fsys.open(smb, called, o)
 	if e := (*smb2.Error)(nil); errors.As(err, &e) && e.Status == smb2.StatusNotSupported && !o.NoBackupIntent {
-		// Samba 4.22 opens no stream for those who have the privilege to back up. Without it the file's ACL decides.
+		// Samba 4.22 opens no stream for those who have the privilege to back up. Without it the
+		// file's ACL decides.
 		o.NoBackupIntent = true
 		stream, err = f.fsys.open(smb, called, o)
 	}
 	return stream, err
 }
 
-// ReparsePoint returns the data of a reparse point, tag included, that was opened with smb2.OptionReparsePoint (MS-FSCC 2.1.2).
+// ReparsePoint returns the data of a reparse point, tag included, that was opened with
+// smb2.OptionReparsePoint (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint() ([]byte, error) {
 	var b []byte
 	err := f.run(func(h handle) (err error) {

@@ -1,23 +1,25 @@
-// Package sharefs reads a share of an SMB server, such as one that exposes a shadow copy, as a backup reads it: an [FS] is
-// an [fs.FS] whose files have all their metadata too.
+// Package sharefs reads a share of an SMB server, such as one that exposes a shadow copy, as a
+// backup reads it: an [FS] is an [fs.FS] whose files have all their metadata too.
 //
-// Files are opened with backup intent, by which Backup Operators read what an ACL forbids them, and leave others all they want to
-// do. Sys of an [fs.FileInfo] returns [*Attributes]; a [*File] has its security descriptor, its alternate
-// streams and its allocated ranges.
+// Files are opened with backup intent, by which Backup Operators read what an ACL forbids them, and
+// leave others all they want to do. Sys of an [fs.FileInfo] returns [*Attributes]; a [*File] has
+// its security descriptor, its alternate streams and its allocated ranges.
 //
-// The share is connected to by package [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2] ([Open], [New]) or, on Windows, by the system itself
-// ([OpenSystem]).
+// The share is connected to by package [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2] ([Open], [New])
+// or, on Windows, by the system itself ([OpenSystem]).
 //
 // # Names
 //
-// Names have slashes, as in package fs. A name on NTFS that is not valid UTF-16 is not valid UTF-8 here either, and leads to its file
-// again: half of a surrogate pair is what its three bytes would be (WTF-8).
+// Names have slashes, as in package fs. A name on NTFS that is not valid UTF-16 is not valid UTF-8
+// here either, and leads to its file again: half of a surrogate pair is what its three bytes would
+// be (WTF-8).
 //
 // # Links
 //
-// What is a link in a listing is never a directory: a symbolic link has the type [fs.ModeSymlink]; a junction, a link of DFS and what is
-// unknown have [fs.ModeIrregular]; so a walk stays in its tree. [Attributes] has the tag. Files whose data the server
-// keeps elsewhere (deduplicated, compressed, in a cloud) are files.
+// What is a link in a listing is never a directory: a symbolic link has the type [fs.ModeSymlink];
+// a junction, a link of DFS and what is unknown have [fs.ModeIrregular]; so a walk stays in its
+// tree. [Attributes] has the tag. Files whose data the server keeps elsewhere (deduplicated,
+// compressed, in a cloud) are files.
 package sharefs
 
 import (
@@ -47,9 +49,10 @@ type Config struct {
 	MaxDirEntries int
 	// MaxReadFile bounds what ReadFile keeps of one file, in bytes. Zero means 1 GiB.
 	MaxReadFile int64
-	// ReconnectTime is how long a share whose connection breaks is tried to be connected to again, with files that are open
-	// opened again where they are the same still; then all operations fail at once. Zero means 30 s; a negative value means never. Neither a share that
-	// was given to [New] nor one of [OpenSystem] is connected to again.
+	// ReconnectTime is how long a share whose connection breaks is tried to be connected to again,
+	// with files that are open opened again where they are the same still; then all operations fail
+	// at once. Zero means 30 s; a negative value means never. Neither a share that was given to
+	// [New] nor one of [OpenSystem] is connected to again.
 	ReconnectTime time.Duration
 }
 
@@ -58,7 +61,8 @@ type Opener interface {
 	OpenTree(ctx context.Context, unc string) (*smb2.Tree, error)
 }
 
-// An FS is a share. It may be used by several goroutines at once, and so may its files, but for a file's own position.
+// An FS is a share. It may be used by several goroutines at once, and so may its files, but for a
+// file's own position.
 type FS struct {
 	c   *connection
 	cfg *Config
@@ -91,9 +95,10 @@ func New(t *smb2.Tree, cfg *Config) *FS {
 	return newFS(smbShare{t}, cfg)
 }
 
-// OpenSystem connects to a share, `\\server\share`, by the SMB client of Windows itself, its redirector: with the log-on of the process, or of the thread
-// where it impersonates somebody. The context bounds that alone. Errors are as those of [Open]; on other systems one
-// matches [errors.ErrUnsupported].
+// OpenSystem connects to a share, `\\server\share`, by the SMB client of Windows itself, its
+// redirector: with the log-on of the process, or of the thread where it impersonates somebody. The
+// context bounds that alone. Errors are as those of [Open]; on other systems one matches
+// [errors.ErrUnsupported].
 func OpenSystem(ctx context.Context, unc string, cfg *Config) (*FS, error) {
 	s, err := redirector.OpenShare(ctx, unc)
 	if err != nil {
@@ -109,7 +114,8 @@ func newFS(t share, cfg *Config) *FS {
 	return &FS{c: &connection{share: t, wait: cfg.reconnectTime()}, cfg: cfg, ctx: context.Background()}
 }
 
-// WithContext returns the same share, whose operations, and those of files that it opens, end with ctx.
+// WithContext returns the same share, whose operations, and those of files that it opens, end with
+// ctx.
 func (f *FS) WithContext(ctx context.Context) *FS {
 	g := *f
 	g.ctx = ctx
@@ -163,7 +169,8 @@ func (f *FS) Open(name string) (fs.File, error) {
 	return opened, nil
 }
 
-// OpenFile is Open with options: smb2.OptionReparsePoint opens a reparse point itself. Nil means how Open does it.
+// OpenFile is Open with options: smb2.OptionReparsePoint opens a reparse point itself. Nil means
+// how Open does it.
 func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	s, err := smbName("open", name)
 	if err != nil {
@@ -269,7 +276,8 @@ type Attributes struct {
 	Created        time.Time
 	Accessed       time.Time
 	Changed        time.Time // attributes or contents, where ModTime is that of the contents
-	// ReparseTag is that of a reparse point (MS-FSCC 2.1.2.1), in listings and from Lstat; otherwise zero.
+	// ReparseTag is that of a reparse point (MS-FSCC 2.1.2.1), in listings and from Lstat;
+	// otherwise zero.
 	ReparseTag uint32
 	// ID is the file system's number of the file, in listings; zero where there is none.
 	ID uint64

@@ -1,13 +1,14 @@
-// Package snapshot takes snapshots of whatever a share is on: an Auto picks, for every volume, the best of the
-// backends below it that the file system allows.
+// Package snapshot takes snapshots of whatever a share is on: an Auto picks, for every volume, the
+// best of the backends below it that the file system allows.
 //
 //	package zfs       datasets of OpenZFS: atomic, at once, truly read-only; needs root
 //	package btrfs     subvolumes of btrfs: atomic, at once, truly read-only; needs root
 //	package reflink   file by file, sharing the data: XFS, btrfs; not atomic over a tree
 //	package copy      file by file, all data: any file system, any operating system; not atomic
 //
-// Each of them can be used alone, and says in its documentation what its snapshots are. They implement the interfaces
-// Snapshots, Sealer, SnapshotLister and PathChecker of package backend. Package memory has one for tests.
+// Each of them can be used alone, and says in its documentation what its snapshots are. They
+// implement the interfaces Snapshots, Sealer, SnapshotLister and PathChecker of package backend.
+// Package memory has one for tests.
 package snapshot
 
 import (
@@ -30,48 +31,56 @@ import (
 
 // A Config is that of all backends. Nil means the zero values.
 type Config struct {
-	// Dirs are the directories that snapshots are in, one for each file system; see the backends. A volume on whose file
-	// system there is none is copied to the first one. Nil: the directory .fsrvp at the root of the mount that holds the
-	// volume, which only Linux tells: elsewhere one has to be given.
+	// Dirs are the directories that snapshots are in, one for each file system; see the backends. A
+	// volume on whose file system there is none is copied to the first one. Nil: the directory
+	// .fsrvp at the root of the mount that holds the volume, which only Linux tells: elsewhere one
+	// must be given.
 	Dirs []string
-	// Volumes are directories that are volumes with all that is below them, where the backend is reflink or copy. Nil:
-	// every shared directory is a volume.
+	// Volumes are directories that are volumes with all that is below them, where the backend is
+	// reflink or copy. Nil: every shared directory is a volume.
 	Volumes []string
-	// IgnoreNested are the names of btrfs subvolumes that may be below a shared directory; see package btrfs.
+	// IgnoreNested are the names of btrfs subvolumes that may be below a shared directory; see
+	// package btrfs.
 	IgnoreNested []string
-	// ZFSDir is the directory that snapshots of datasets of ZFS are mounted in; see package zfs. Empty: that package's.
+	// ZFSDir is the directory that snapshots of datasets of ZFS are mounted in; see package zfs.
+	// Empty: that package's.
 	ZFSDir string
 	// NoCopy refuses, with fsrvp.ErrNotSupported, what only package copy could take.
 	NoCopy bool
-	// Workers is how many files of a volume reflink and copy work on at once. Zero: runtime.GOMAXPROCS.
+	// Workers is how many files of a volume reflink and copy work on at once. Zero:
+	// runtime.GOMAXPROCS.
 	Workers int
-	// SkipUnreadable has reflink and copy take a shadow copy without what cannot be read, for want of rights or by an input or output
-	// error, and names that in Snapshot.Unread. Otherwise such a file fails the shadow copy.
+	// SkipUnreadable has reflink and copy take a shadow copy without what cannot be read, for want
+	// of rights or by an input or output error, and names that in Snapshot.Unread. Otherwise such a
+	// file fails the shadow copy.
 	SkipUnreadable bool
-	// NoSync says that snapshots of reflink and copy are not brought to stable storage: they are lost, or in part, when the machine crashes. It is for snapshots
-	// that do not outlive the process.
+	// NoSync says that snapshots of reflink and copy are not brought to stable storage: they are
+	// lost, or in part, when the machine crashes. It is for snapshots that do not outlive the
+	// process.
 	NoSync bool
-	// Progress is called with the number of files and of bytes that reflink or copy have copied for a shadow copy. It must
-	// not block. Nil: nobody is told.
+	// Progress is called with the number of files and of bytes that reflink or copy have copied for
+	// a shadow copy. It must not block. Nil: nobody is told.
 	Progress func(id fsrvp.CopyID, files, bytes int64)
 	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
 	Logger *slog.Logger
 }
 
-// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer, SnapshotPreparer, SnapshotLister,
-// PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once. The volumes of one set may be of several backends.
+// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer,
+// SnapshotPreparer, SnapshotLister, PathChecker and CompatibilityReporter. All methods may be
+// called by several goroutines at once. The volumes of one set may be of several backends.
 type Auto struct {
 	backends []engine // best first
 }
 
-// An engine is a backend that this machine has. The IDs of its volumes begin with its name and a colon.
+// An engine is a backend that this machine has. The IDs of its volumes begin with its name and a
+// colon.
 type engine struct {
 	name string
 	snapshots
 }
 
-// snapshots is what all backends are. Some are a backend.Preparer or a backend.SnapshotPreparer, and a
-// backend.CompatibilityReporter too.
+// snapshots is what all backends are. Some are a backend.Preparer or a backend.SnapshotPreparer,
+// and a backend.CompatibilityReporter too.
 type snapshots interface {
 	backend.Snapshots
 	backend.Sealer
@@ -89,7 +98,8 @@ var _ interface {
 
 // New returns an Auto. It fails for a Config that is wrong.
 //
-// Backends that the operating system does not have are left out, and so are zfs and btrfs where the process is not root.
+// Backends that the operating system does not have are left out, and so are zfs and btrfs where the
+// process is not root.
 func New(cfg *Config) (*Auto, error) {
 	if cfg == nil {
 		cfg = new(Config)
@@ -136,8 +146,8 @@ func New(cfg *Config) (*Auto, error) {
 	return a, nil
 }
 
-// Volume asks the backends, best first, and returns the answer of the first one that supports dir. Where none
-// does, it fails with what the best had against it.
+// Volume asks the backends, best first, and returns the answer of the first one that supports dir.
+// Where none does, it fails with what the best had against it.
 func (a *Auto) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	first := error(fmt.Errorf("snapshot: no backend on this system: %w", fsrvp.ErrNotSupported))
 	for i, b := range a.backends {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// A backup fails at night with E_INVALIDARG. The recording shows why: between the commit and the next call the
-// application was thawed, which took longer than the server waits.
+// A backup fails at night with E_INVALIDARG. The recording shows why: between the commit and the
+// next call the application was thawed, which took longer than the server waits.
 func ExampleTell() {
 	f, err := os.Open("testdata/slow-thaw.jsonl")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// startOverWait is how long Windows lets nobody start a set after the Abort of one that was Added or Exposed (MS-FSRVP
-// 3.1.4.3, note 6).
+// startOverWait is how long Windows lets nobody start a set after the Abort of one that was Added
+// or Exposed (MS-FSRVP 3.1.4.3, note 6).
 const startOverWait = 30 * time.Minute
 
 // callTimeout is how long a client waits for an answer (MS-FSRVP 3.2.2).
@@ -140,7 +140,8 @@ func (s *server) missing(ev *Event, set *Set) bool {
 	return true
 }
 
-// lost ends a set that a server answers not to have, without anything in the recording that has ended it.
+// lost ends a set that a server answers not to have, without anything in the recording that has
+// ended it.
 func (s *server) lost(e *transcript.Exchange, set *Set) bool {
 	if !set.Status.creating() || set.Midway {
 		return false

@@ -13,8 +13,8 @@ import (
 //go:embed page.html
 var page string
 
-// WriteHTML writes sets as one page that needs nothing else, no network and no scripts: a chart with a row for each
-// set, and below it the timeline of each. Title is shown at its top.
+// WriteHTML writes sets as one page that needs nothing else, no network and no scripts: a chart
+// with a row for each set, and below it the timeline of each. Title is shown at its top.
 func WriteHTML(w io.Writer, title string, sets []*Set) error {
 	t, err := template.New("page").Parse(page)
 	if err != nil {
@@ -128,7 +128,8 @@ func newPage(title string, sets []*Set) *pageData {
 	return p
 }
 
-// draw puts the set into the chart: bars of its statuses, marks for what failed and for what no call shows.
+// draw puts the set into the chart: bars of its statuses, marks for what failed and for what no
+// call shows.
 func (r *row) draw(s *Set, x func(time.Time) float64) {
 	top := r.Y + 4
 	for i := range s.Events {

@@ -92,8 +92,8 @@ func browse(t *testing.T, file string, args ...string) string {
 	return out.String()
 }
 
-// TestChromium has a browser read the page: the chart and the tables are there, nothing that came of the recording is run, and
-// what is drawn is to be seen.
+// TestChromium has a browser read the page: the chart and the tables are there, nothing that came
+// of the recording is run, and what is drawn is to be seen.
 func TestChromium(t *testing.T) {
 	chromium(t)
 	file, _ := writePage(t, examples(t))

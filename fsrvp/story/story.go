@@ -18,12 +18,13 @@ const (
 
 // Config says what a recording does not. Nil means the defaults.
 type Config struct {
-	// ShortTimeout is the server's Message Sequence Timer after SetContext, Start, Commit, Expose and what failed. Zero
-	// means DefaultShortTimeout.
+	// ShortTimeout is the server's Message Sequence Timer after SetContext, Start, Commit, Expose
+	// and what failed. Zero means DefaultShortTimeout.
 	ShortTimeout time.Duration
 	// LongTimeout is that after Add, Prepare and GetShareMapping. Zero means DefaultLongTimeout.
 	LongTimeout time.Duration
-	// End is when the recording ended, where that was later than its last call. Zero means the last call.
+	// End is when the recording ended, where that was later than its last call. Zero means the last
+	// call.
 	End time.Time
 }
 
@@ -87,7 +88,8 @@ type Set struct {
 	Events  []Event // by time
 	Status  Status  // in the end
 	Outcome Outcome
-	// Cause is the event that explains an outcome that is no success. It is nil where there is none.
+	// Cause is the event that explains an outcome that is no success. It is nil where there is
+	// none.
 	Cause *Event
 
 	timer   timer
@@ -118,8 +120,8 @@ type Event struct {
 	Call *transcript.Exchange
 	// Status is that of the set after it.
 	Status Status
-	// Text says what a failure or what no call shows means: a sentence without its full stop. It is empty for a call
-	// that succeeded.
+	// Text says what a failure or what no call shows means: a sentence without its full stop. It is
+	// empty for a call that succeeded.
 	Text string
 	// Section is where MS-FSRVP says so: "3.1.4.5". It may be empty.
 	Section string
@@ -136,8 +138,8 @@ func (e *Event) Took() time.Duration {
 	return max(e.Call.ResponseTime.Sub(e.Call.Time), 0)
 }
 
-// Result names what the call returned: "ok", the status's or the fault's name, "no answer", "?" where the
-// answer could not be read. It is empty for other events.
+// Result names what the call returned: "ok", the status's or the fault's name, "no answer", "?"
+// where the answer could not be read. It is empty for other events.
 func (e *Event) Result() string {
 	switch {
 	case e.Call == nil:
@@ -181,8 +183,8 @@ func (s *Set) End() time.Time {
 	return end
 }
 
-// Matches reports whether a set goes by a name: its id or the client's, with or without braces, or the beginning of one
-// of them, at least four digits.
+// Matches reports whether a set goes by a name: its id or the client's, with or without braces, or
+// the beginning of one of them, at least four digits.
 func (s *Set) Matches(id string) bool {
 	id = strings.ToLower(strings.Trim(id, "{}"))
 	if len(id) < 4 {

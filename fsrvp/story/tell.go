@@ -13,8 +13,9 @@ import (
 // maxPrelude is how many calls before StartShadowCopySet are kept of a client.
 const maxPrelude = 64
 
-// Tell returns the stories of the sets in some calls, which may be in any order and of several servers, by the times at
-// which they begin. The calls must not be changed any more. Those that are not fit for a transcript are passed over.
+// Tell returns the stories of the sets in some calls, which may be in any order and of several
+// servers, by the times at which they begin. The calls must not be changed any more. Those that are
+// not fit for a transcript are passed over.
 //
 // It needs memory for all calls, and time in proportion to them.
 func Tell(calls []*transcript.Exchange, cfg *Config) []*Set {
@@ -192,7 +193,8 @@ func (s *server) newSet(id fsrvp.SetID, client string) *Set {
 	return set
 }
 
-// add puts an event into a set's timeline. What no call shows may be earlier than what stands there.
+// add puts an event into a set's timeline. What no call shows may be earlier than what stands
+// there.
 func (s *server) add(set *Set, ev Event) {
 	if ev.Status == None {
 		ev.Status = set.Status
@@ -364,8 +366,8 @@ func (s *server) close() {
 	}
 }
 
-// cause returns the event that explains how the set ended: what made it go away without a call of its own, or the
-// first call that failed and did not succeed later.
+// cause returns the event that explains how the set ended: what made it go away without a call of
+// its own, or the first call that failed and did not succeed later.
 func (s *Set) cause() *Event {
 	if s.Outcome.Succeeded() {
 		return nil
@@ -392,7 +394,8 @@ func changes(op fsrvp.Opnum) bool {
 	return true
 }
 
-// repeated reports whether the call of an event succeeded later; a share that is added twice, before.
+// repeated reports whether the call of an event succeeded later; a share that is added twice,
+// before.
 func (s *Set) repeated(i int) bool {
 	e := s.Events[i].Call
 	others := s.Events[i+1:]

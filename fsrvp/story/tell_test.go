@@ -131,8 +131,8 @@ const (
 	bob   = "10.0.0.2"
 )
 
-// TestOutcomes has a real agent tell each story, and checks how it is understood: the outcome, the verdict, and what is said
-// of the calls that failed.
+// TestOutcomes has a real agent tell each story, and checks how it is understood: the outcome, the
+// verdict, and what is said of the calls that failed.
 func TestOutcomes(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -15,7 +15,8 @@ const timeForm = "2006-01-02 15:04:05.000"
 //
 //	time {id} client > server shares | methods with their times | how it ended
 //
-// Methods stand in their short form, "Add" for AddToShadowCopySet; those that failed have an exclamation mark.
+// Methods stand in their short form, "Add" for AddToShadowCopySet; those that failed have an
+// exclamation mark.
 func (s *Set) AppendLine(dst []byte) []byte {
 	names := make([]string, len(s.Shares))
 	for i, sh := range s.Shares {
@@ -37,7 +38,8 @@ func (s *Set) Name() string {
 	return s.ID.String()
 }
 
-// steps are the methods with the times that they took; several calls of one method in a row are one step.
+// steps are the methods with the times that they took; several calls of one method in a row are one
+// step.
 func (s *Set) steps() []string {
 	type step struct {
 		name   string
@@ -83,7 +85,8 @@ func Short(op fsrvp.Opnum) string {
 	return strings.TrimSuffix(name, "To")
 }
 
-// AppendText appends the story for people: a head, and the timeline, a line for each event and one more for what it means.
+// AppendText appends the story for people: a head, and the timeline, a line for each event and one
+// more for what it means.
 func (s *Set) AppendText(dst []byte) []byte {
 	head := func(name, value string) {
 		if value != "" {

@@ -13,13 +13,14 @@ import (
 
 // An Exchange is one recorded call and its answer.
 type Exchange struct {
-	// Time is when the request was sent or came, ResponseTime when the answer came or was sent; zero without one.
+	// Time is when the request was sent or came, ResponseTime when the answer came or was sent;
+	// zero without one.
 	Time, ResponseTime time.Time
 	Connection
 
 	Request fsrvp.Message // never nil
-	// Response is nil where there was none that could be read, and Fault where RPC answered with no fault. At most
-	// one of them is set.
+	// Response is nil where there was none that could be read, and Fault where RPC answered with no
+	// fault. At most one of them is set.
 	Response fsrvp.Response
 	Fault    *dcerpc.Fault
 	// Error says why there is neither, or what a server knew of its E_FAIL; for people.
@@ -51,7 +52,8 @@ func (e *Exchange) Succeeded() bool { return e.Response != nil && e.Response.Sta
 // Answered reports whether it is known what the answer was.
 func (e *Exchange) Answered() bool { return e.Response != nil || e.Fault != nil }
 
-// End returns when the answer came; of a call without one, when it began: others are not known to have waited for it.
+// End returns when the answer came; of a call without one, when it began: others are not known to
+// have waited for it.
 func (e *Exchange) End() time.Time {
 	if e.ResponseTime.Before(e.Time) {
 		return e.Time
@@ -74,7 +76,8 @@ func (e *Exchange) Check() error {
 	return nil
 }
 
-// isRequest tells a request from a response, which is a Message too, and from a type that is not the package's.
+// isRequest tells a request from a response, which is a Message too, and from a type that is not
+// the package's.
 func isRequest(m fsrvp.Message) bool {
 	req := fsrvp.NewRequest(m.Opnum())
 	return reflect.TypeOf(m) == reflect.TypeOf(req)

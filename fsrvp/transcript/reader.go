@@ -14,8 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// MaxLine is the longest line of a transcript that is read, in bytes: more than any call needs whose stubs have
-// 1 MiB each.
+// MaxLine is the longest line of a transcript that is read, in bytes: more than any call needs
+// whose stubs have 1 MiB each.
 const MaxLine = 16 << 20
 
 // Errors that a *Error may wrap.
@@ -26,7 +26,8 @@ var (
 )
 
 // A Error says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
-// ErrLineTooLong, io.ErrUnexpectedEOF for a last line that is cut off, the error of the reader, or another error.
+// ErrLineTooLong, io.ErrUnexpectedEOF for a last line that is cut off, the error of the reader, or
+// another error.
 type Error struct {
 	Line int // from 1
 	Err  error
@@ -38,7 +39,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the caller's. An error, a
+// Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the
+// caller's. An error, a
 // *Error, comes alone and last; the calls before it are good. Memory is that of one line.
 //
 // The sequence can be used once. Empty lines are passed over, and those that begin with #.
@@ -89,7 +91,8 @@ func ReadAll(r io.Reader) ([]*Exchange, error) {
 	return all, nil
 }
 
-// readLine reads to the next newline, or to the end with io.EOF. The bytes are good until the next read.
+// readLine reads to the next newline, or to the end with io.EOF. The bytes are good until the next
+// read.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	b, err := in.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
@@ -109,7 +112,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	return whole, err
 }
 
-// parseLine reads one line: a call, or nil for a header. The first line has to be a header.
+// parseLine reads one line: a call, or nil for a header. The first line must be a header.
 func parseLine(b []byte, first bool) (*Exchange, error) {
 	var l struct {
 		header

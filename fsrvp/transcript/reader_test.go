@@ -212,7 +212,8 @@ func TestTranscriptRoundTrip(t *testing.T) {
 	})
 }
 
-// TestTranscriptDocumented reads lines that are written by hand, as the package's documentation allows them.
+// TestTranscriptDocumented reads lines that are written by hand, as the package's documentation
+// allows them.
 func TestTranscriptDocumented(t *testing.T) {
 	const calls = `{"time":"2026-11-22T21:21:20.5+01:00","opnum":0,"method":"GetSupportedVersion","request":{},"response":null}`
 	want := []*Exchange{{Time: epoch.Add(time.Second / 2), Request: &fsrvp.GetSupportedVersionRequest{}}}
@@ -390,7 +391,8 @@ func FuzzRead(f *testing.F) {
 		if len(all) == 0 {
 			return
 		}
-		// What was read can be written, and reads the same; but for times that RFC 3339 has no place for in UTC.
+		// What was read can be written, and reads the same; but for times that RFC 3339 has no
+		// place for in UTC.
 		var b bytes.Buffer
 		w := NewWriter(&b)
 		kept := all[:0]

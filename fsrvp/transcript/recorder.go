@@ -14,20 +14,22 @@ import (
 
 // RecorderConfig says what a Recorder cannot see. Nil means its zero value.
 type RecorderConfig struct {
-	// Connection is written for calls whose context does not say who calls, as a dcerpc.Server's does
-	// (dcerpc.PeerFromContext): those that a client makes itself. Its Server is written for all calls.
+	// Connection is written for calls whose context does not say who calls, as a dcerpc.Server's
+	// does (dcerpc.PeerFromContext): those that a client makes itself. Its Server is written for
+	// all calls.
 	Connection
 }
 
-// A Recorder is a Service that passes all calls on to another, and writes each as one line of a transcript when it
-// has returned, before its caller gets the answer.
+// A Recorder is a Service that passes all calls on to another, and writes each as one line of a
+// transcript when it has returned, before its caller gets the answer.
 //
 // Its methods may be called by several goroutines at once. Writing is done by one at a time, and a
 // call waits for it. What fails to be written does not change the call: see Err.
 //
-// Where the context of a call says who calls, the Recorder stands on the server's side, and writes what fsrvp.NewHandler
-// answers for an error without a Status: a *dcerpc.Fault, or E_FAIL. Elsewhere such an error is a call without an answer, or one with a Fault.
-// The text of the error is written in both cases.
+// Where the context of a call says who calls, the Recorder stands on the server's side, and writes
+// what fsrvp.NewHandler answers for an error without a Status: a *dcerpc.Fault, or E_FAIL.
+// Elsewhere such an error is a call without an answer, or one with a Fault. The text of the error
+// is written in both cases.
 type Recorder struct {
 	fsrvp.ServiceFunc // the methods
 
@@ -43,8 +45,8 @@ type Recorder struct {
 
 var _ fsrvp.Service = (*Recorder)(nil)
 
-// NewRecorder returns a Recorder of the calls of s, and writes the header. W stays the caller's; to go on with a
-// file that holds a transcript, open it for appending. A nil cfg means its zero value.
+// NewRecorder returns a Recorder of the calls of s, and writes the header. W stays the caller's; to
+// go on with a file that holds a transcript, open it for appending. A nil cfg means its zero value.
 func NewRecorder(s fsrvp.Service, w io.Writer, cfg *RecorderConfig) *Recorder {
 	r := &Recorder{service: s, w: NewWriter(w)}
 	r.ServiceFunc = r.call
@@ -55,9 +57,9 @@ func NewRecorder(s fsrvp.Service, w io.Writer, cfg *RecorderConfig) *Recorder {
 	return r
 }
 
-// Err returns why calls are missing from the transcript, and how many; nil where none are. After an error of the writer
-// nothing more is written; a call that has no place in a transcript (a string that is not WTF-8, a year of five
-// digits) is left out alone.
+// Err returns why calls are missing from the transcript, and how many; nil where none are. After an
+// error of the writer nothing more is written; a call that has no place in a transcript (a string
+// that is not WTF-8, a year of five digits) is left out alone.
 func (r *Recorder) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,7 +69,8 @@ func (r *Recorder) Err() error {
 	return fmt.Errorf("%w (%d calls are not in the transcript)", r.err, r.lost)
 }
 
-// Close ends the recording and returns Err. Calls that return later are still passed on. Nothing else is closed.
+// Close ends the recording and returns Err. Calls that return later are still passed on. Nothing
+// else is closed.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	r.closed = true

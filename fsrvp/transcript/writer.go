@@ -77,9 +77,10 @@ type Writer struct {
 // NewWriter returns a Writer that writes to w, which stays the caller's.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Write writes one Exchange as one line, by one call of Write of the underlying writer; the first time with the
-// header before it. An Exchange that cannot be written leaves no trace. After an error of the underlying writer,
-// which may have taken half a line, Write does nothing but return it.
+// Write writes one Exchange as one line, by one call of Write of the underlying writer; the first
+// time with the header before it. An Exchange that cannot be written leaves no trace. After an
+// error of the underlying writer, which may have taken half a line, Write does nothing but return
+// it.
 func (w *Writer) Write(e *Exchange) error {
 	if w.err != nil {
 		return w.err

@@ -166,8 +166,8 @@ func (k *keeper) abort(ctx context.Context) error {
 	return nil
 }
 
-// wait waits until the guard of the last run has ended. One that has nothing to do ends at once, one that
-// still has to thaw is not waited for.
+// wait waits until the guard of the last run has ended. One that has nothing to do ends at once,
+// one that still has to thaw is not waited for.
 func (k *keeper) wait(ctx context.Context) {
 	k.mu.Lock()
 	l := k.last

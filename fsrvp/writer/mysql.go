@@ -13,10 +13,10 @@ import (
 )
 
 // MySQL is a server of MySQL or MariaDB. Between freeze and thaw one session holds BACKUP STAGE
-// BLOCK_COMMIT (MariaDB
-// 10.4.1 and later) or FLUSH TABLES WITH READ LOCK: nothing commits, and tables that are not transactional are on disk.
+// BLOCK_COMMIT (MariaDB 10.4.1 and later) or FLUSH TABLES WITH READ LOCK: nothing commits, and
+// tables that are not transactional are on disk.
 //
-// InnoDB still writes pages meanwhile, so the copy has to be of one moment. A server on the
+// InnoDB still writes pages meanwhile, so the copy must be of one moment. A server on the
 // restored copy starts with the usual recovery, and holds every transaction that was acknowledged
 // before the freeze.
 //

@@ -18,11 +18,11 @@ import (
 // There are two ways to restore, for two kinds of copies.
 //
 //   - One moment of the data directory, with pg_wal and all tablespaces: start a server on it. It
-//     recovers as after a crash, and holds every transaction that was acknowledged before the freeze.
-//     The label is not needed and must not be put there: with it the server wants the log up to the
-//     end of the backup, which the copy does not have.
-//   - Any other copy, of several moments: put the label there as backup_label, and the tablespace map
-//     as tablespace_map, and have restore_command bring the log up to StopLSN from an archive.
+//     recovers as after a crash, and holds every transaction that was acknowledged before the
+//     freeze. The label is not needed and must not be put there: with it the server wants the log
+//     up to the end of the backup, which the copy does not have.
+//   - Any other copy, of several moments: put the label there as backup_label, and the tablespace
+//     map as tablespace_map, and have restore_command bring the log up to StopLSN from an archive.
 //
 // The server ends the backup mode when the connection breaks, or (from version 14 on) when nothing
 // came on it for Limit after the freeze. The role needs the right to execute the two functions.

@@ -9,11 +9,12 @@ import (
 // Window is how long refusals of one address are counted before their sum is logged.
 const Window = time.Minute
 
-// maxAddresses is for how many addresses refusals are counted one by one; those of all others are summed up together.
+// maxAddresses is for how many addresses refusals are counted one by one; those of all others are
+// summed up together.
 const maxAddresses = 256
 
-// Refusals logs why peers are refused: the first of an address at once, those of the next minute as one line at its
-// end. The zero value is ready for use, by several goroutines at once.
+// Refusals logs why peers are refused: the first of an address at once, those of the next minute as
+// one line at its end. The zero value is ready for use, by several goroutines at once.
 type Refusals struct {
 	mu     sync.Mutex
 	closed bool
@@ -74,7 +75,8 @@ func (c *count) logLocked(address string) {
 	}
 }
 
-// Close logs what has been counted and stops counting; refusals that come later are logged one by one.
+// Close logs what has been counted and stops counting; refusals that come later are logged one by
+// one.
 func (r *Refusals) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

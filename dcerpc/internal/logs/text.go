@@ -10,8 +10,8 @@ import (
 // MaxText is how many bytes of what a peer has said go into one log line or error.
 const MaxText = 256
 
-// Cut returns the first bytes of a text that a peer has a say in, at most MaxText of them, and no half of a
-// character. Where something was cut off, it ends in "...".
+// Cut returns the first bytes of a text that a peer has a say in, at most MaxText of them, and no
+// half of a character. Where something was cut off, it ends in "...".
 func Cut(s string) string {
 	if len(s) <= MaxText {
 		return s
@@ -24,8 +24,8 @@ func Cut(s string) string {
 	return s[:n] + more
 }
 
-// Printable returns a text that a peer has chosen as one line that is safe to print: cut, and quoted if it holds
-// anything but printable characters.
+// Printable returns a text that a peer has chosen as one line that is safe to print: cut, and
+// quoted if it holds anything but printable characters.
 func Printable(s string) string {
 	s = Cut(s)
 	for _, r := range s {
@@ -36,8 +36,8 @@ func Printable(s string) string {
 	return s
 }
 
-// Error is an attribute's value for an error whose text may be a peer's. The text is made, and cut, only when
-// the line is written.
+// Error is an attribute's value for an error whose text may be a peer's. The text is made, and cut,
+// only when the line is written.
 func Error(err error) slog.LogValuer { return cutError{err} }
 
 type cutError struct{ error }

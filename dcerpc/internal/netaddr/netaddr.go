@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Host returns the part of an address that tells hosts apart, without port and zone. It is empty where the
-// transport knows no address.
+// Host returns the part of an address that tells hosts apart, without port and zone. It is empty
+// where the transport knows no address.
 func Host(addr net.Addr) string {
 	switch a := addr.(type) {
 	case nil:
@@ -26,8 +26,9 @@ func Host(addr net.Addr) string {
 	return s
 }
 
-// Block returns what the addresses of one owner have in common, of a host that Host returned: the first 64 bits
-// for IPv6, where every host may choose the others, and the whole of any other address.
+// Block returns what the addresses of one owner have in common, of a host that Host returned: the
+// first 64 bits for IPv6, where every host may choose the others, and the whole of any other
+// address.
 func Block(host string) string {
 	ip, err := netip.ParseAddr(host)
 	if err != nil {

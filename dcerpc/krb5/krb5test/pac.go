@@ -62,7 +62,8 @@ func (r *Realm) pac(name string, u *user, authTime time.Time, key types.Encrypti
 			out = append(out, 0)
 		}
 	}
-	// The server signs the PAC with both signatures zero, the KDC the server's signature (MS-PAC 2.8).
+	// The server signs the PAC with both signatures zero, the KDC the server's signature (MS-PAC
+	// 2.8).
 	serverSum, err := checksum(key, out)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
-// Package krb5test is a Kerberos realm in memory, for tests and demonstrations: its keys are made at start and its tickets in
-// the process that uses them. There is no KDC, nothing is written to a file, and nobody is authenticated: whoever holds
-// a Realm can be any of its users. It is for nothing else.
+// Package krb5test is a Kerberos realm in memory, for tests and demonstrations: its keys are made
+// at start and its tickets in the process that uses them. There is no KDC, nothing is written to a
+// file, and nobody is authenticated: whoever holds a Realm can be any of its users. It is for
+// nothing else.
 package krb5test
 
 import (
@@ -37,8 +38,8 @@ type user struct {
 // The version of every key of a realm.
 const keyVersion = 3
 
-// NewRealm makes an empty realm, "EXAMPLE.TEST", with keys of one encryption type; zero means krb5.AES256SHA1. It
-// panics for a type that package krb5 does not have.
+// NewRealm makes an empty realm, "EXAMPLE.TEST", with keys of one encryption type; zero means
+// krb5.AES256SHA1. It panics for a type that package krb5 does not have.
 func NewRealm(name string, etype krb5.Etype) *Realm {
 	if etype == 0 {
 		etype = krb5.AES256SHA1
@@ -95,7 +96,8 @@ func (r *Realm) AddService(spn string) {
 	r.services[spn] = key
 }
 
-// Keytab returns the keys of services, which AddService must have added; those of all where none is named.
+// Keytab returns the keys of services, which AddService must have added; those of all where none is
+// named.
 func (r *Realm) Keytab(spns ...string) *krb5.Keytab {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,7 +117,8 @@ func (r *Realm) Keytab(spns ...string) *krb5.Keytab {
 	return kt
 }
 
-// Initiator returns the client's side of security contexts for a user, whom AddUser must have added.
+// Initiator returns the client's side of security contexts for a user, whom AddUser must have
+// added.
 func (r *Realm) Initiator(user string) *krb5.Initiator { return r.InitiatorWith(user, nil) }
 
 // InitiatorWith is Initiator with tickets that differ from good ones.
@@ -123,8 +126,9 @@ func (r *Realm) InitiatorWith(user string, o *TicketOptions) *krb5.Initiator {
 	return krb5.NewInitiator(source{r, user, o}, &krb5.InitiatorConfig{InsecureRC4: r.etype == krb5.RC4HMAC})
 }
 
-// Acceptor returns the server's side for services, as Keytab has them. Unlike others it takes the local groups that AddUser
-// gave to an account, BUILTIN\Backup Operators for instance, so that a test needs no domain's group.
+// Acceptor returns the server's side for services, as Keytab has them. Unlike others it takes the
+// local groups that AddUser gave to an account, BUILTIN\Backup Operators for instance, so that a
+// test needs no domain's group.
 func (r *Realm) Acceptor(spns ...string) *krb5.Acceptor {
 	a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{
 		Keytab: r.Keytab(spns...), InsecureRC4: r.etype == krb5.RC4HMAC, InsecureLocalSIDs: true,
@@ -135,7 +139,8 @@ func (r *Realm) Acceptor(spns ...string) *krb5.Acceptor {
 	return a
 }
 
-// TicketOptions say how a ticket differs from a good one. Nil means a good one, for ten hours from now.
+// TicketOptions say how a ticket differs from a good one. Nil means a good one, for ten hours from
+// now.
 type TicketOptions struct {
 	StartTime time.Time // zero means now
 	EndTime   time.Time // zero means ten hours after StartTime
@@ -153,7 +158,8 @@ type TicketOptions struct {
 	NoPAC, MinimalPAC bool
 	// ResourceGroups are put into the PAC beside the user's groups. All are of one domain.
 	ResourceGroups []dcerpc.SID
-	// SpoilPAC changes one bit of the PAC after it was signed, whose number is taken modulo the PAC's size. Zero means none.
+	// SpoilPAC changes one bit of the PAC after it was signed, whose number is taken modulo the
+	// PAC's size. Zero means none.
 	SpoilPAC int
 	// PACName is the client that the PAC says to be of; empty means the right one.
 	PACName string

@@ -21,8 +21,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 )
 
-// Ticket makes a service ticket for a user, with a signed PAC. A user or a service that was not added is an error
-// that matches krb5.ErrClientUnknown or krb5.ErrServiceUnknown.
+// Ticket makes a service ticket for a user, with a signed PAC. A user or a service that was not
+// added is an error that matches krb5.ErrClientUnknown or krb5.ErrServiceUnknown.
 func (r *Realm) Ticket(userName, service string, o *TicketOptions) (*krb5.Ticket, error) {
 	if o == nil {
 		o = &TicketOptions{}

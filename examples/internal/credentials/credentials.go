@@ -1,8 +1,8 @@
-// Package credentials has the flags by which the examples are told who they are, and makes of them what
-// fsrvp.Config, smbpipe.Dialer and sharefs need.
+// Package credentials has the flags by which the examples are told who they are, and makes of them
+// what fsrvp.Config, smbpipe.Dialer and sharefs need.
 //
-// On Windows, where no flag names credentials, it is the log-on of the process: by dcerpc/sspi, and the SMB client of Windows for pipes and
-// shares.
+// On Windows, where no flag names credentials, it is the log-on of the process: by dcerpc/sspi, and
+// the SMB client of Windows for pipes and shares.
 package credentials
 
 import (
@@ -54,7 +54,7 @@ func Register(flags *flag.FlagSet) *Flags {
 	return f
 }
 
-// Given tells whether the flags name somebody.
+// Given reports whether the flags name somebody.
 func (f *Flags) Given() bool {
 	return f.User != "" || f.Keytab != "" || f.CCache != "" || f.PasswordFile != ""
 }
@@ -62,7 +62,8 @@ func (f *Flags) Given() bool {
 // An Access is how servers are reached. Its owner closes it.
 type Access struct {
 	Client *fsrvp.Config
-	// OpenShare opens a share for reading. It is nil where nothing is known of SMB: with another transport and credentials for it.
+	// OpenShare opens a share for reading. It is nil where nothing is known of SMB: with another
+	// transport and credentials for it.
 	OpenShare func(ctx context.Context, unc string) (*sharefs.FS, error)
 
 	dialer *smbpipe.Dialer // or nil
@@ -130,7 +131,8 @@ func (f *Flags) badMechanism() error {
 	return fmt.Errorf("-mechanism is %q; it has to be krb5, spnego or ntlm", f.Mechanism)
 }
 
-// initiator makes the mechanism that the flags describe, and reports whether it is that of the log-on of Windows.
+// initiator makes the mechanism that the flags describe, and reports whether it is that of the
+// log-on of Windows.
 func (f *Flags) initiator() (_ dcerpc.Initiator, system bool, _ error) {
 	sources := 0
 	for _, s := range []string{f.Keytab, f.CCache, f.PasswordFile} {
@@ -193,7 +195,8 @@ func (f *Flags) krb5(ccache string) (*krb5.Initiator, error) {
 	return krb5.NewInitiatorWithPassword(f.User, password, cfg)
 }
 
-// krb5Conf is -krb5-conf, or the files of KRB5_CONFIG that exist: as with MIT's programs others of that list are left out.
+// krb5Conf is -krb5-conf, or the files of KRB5_CONFIG that exist: as with MIT's programs others of
+// that list are left out.
 func (f *Flags) krb5Conf() string {
 	env := os.Getenv("KRB5_CONFIG")
 	if f.Krb5Conf != "" || env == "" {

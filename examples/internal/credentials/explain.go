@@ -20,7 +20,8 @@ var hints = []struct {
 	{dcerpc.ErrSecurityPackage, "The server refused the security of the call. Try another -mechanism, and -level privacy; under Wine, -no-header-signing."},
 }
 
-// Explain adds to an error of a server what its user can do about it. It returns other errors, and nil, as they are.
+// Explain adds to an error of a server what its user can do about it. It returns other errors, and
+// nil, as they are.
 func Explain(err error) error {
 	for _, h := range hints {
 		if errors.Is(err, h.err) {

@@ -19,8 +19,8 @@ var summaries = map[string]string{
 	"fsrvp-replay":      "plays recorded FSRVP calls again, against a server or as one",
 }
 
-// generate prints what packages have besides the command itself: "man", its manual page, or "bash", the completion of its
-// flags. Both are made of the flags and of what -h says.
+// generate prints what packages have besides the command itself: "man", its manual page, or "bash",
+// the completion of its flags. Both are made of the flags and of what -h says.
 func generate(fs *flag.FlagSet, what string, stdout io.Writer) error {
 	switch what {
 	case "man":

@@ -1,7 +1,8 @@
-// Package program has what the commands of this module do alike: flags, -version, signals and exit statuses.
+// Package program has what the commands of this module do alike: flags, -version, signals and exit
+// statuses.
 //
-// A command exits with 0 when it has done its work, and for -h and -version; with 1 when it failed; with 2 when it
-// was called wrongly. [Exit] gives another status.
+// A command exits with 0 when it has done its work, and for -h and -version; with 1 when it failed;
+// with 2 when it was called wrongly. [Exit] gives another status.
 package program
 
 import (
@@ -43,11 +44,12 @@ func Usage(err error) error {
 	return &Exit{Status: 2, Err: err}
 }
 
-// Parse parses the arguments of a command whose flags are fs, and adds the flag -version. It returns
-// [flag.ErrHelp] when it has printed what -h or -version ask for on stdout: the command then ends with 0. Other
-// errors are those of a wrong call. fs.Usage has to write to fs.Output.
+// Parse parses the arguments of a command whose flags are fs, and adds the flag -version. It
+// returns [flag.ErrHelp] when it has printed what -h or -version ask for on stdout: the command
+// then ends with 0. Other errors are those of a wrong call. fs.Usage has to write to fs.Output.
 //
-// The first argument -generate, which is for makers of packages and not in -h, prints the manual page (man) or bash's completion (bash).
+// The first argument -generate, which is for makers of packages and not in -h, prints the manual
+// page (man) or bash's completion (bash).
 func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 	if len(args) == 2 && args[0] == "-generate" {
 		if err := generate(fs, args[1], stdout); err != nil {
@@ -74,8 +76,8 @@ func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 // packaged is the version of the package that has the command; its maker sets it, by the linker's -X.
 var packaged string
 
-// ModuleVersion returns the version of the command's module, or of its package: "v1.2.3" of what go install has installed at a version,
-// "(devel)" where a build knows none.
+// ModuleVersion returns the version of the command's module, or of its package: "v1.2.3" of what go
+// install has installed at a version, "(devel)" where a build knows none.
 func ModuleVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return cmp.Or(packaged, info.Main.Version)
@@ -83,8 +85,8 @@ func ModuleVersion() string {
 	return cmp.Or(packaged, "(unknown)")
 }
 
-// Version returns what -version prints: the name of the command, the version of its module, the revision that it
-// was built from where the build knows it, and Go's version.
+// Version returns what -version prints: the name of the command, the version of its module, the
+// revision that it was built from where the build knows it, and Go's version.
 func Version(name string) string {
 	version, revision, modified := ModuleVersion(), "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -102,8 +104,9 @@ func Version(name string) string {
 	return fmt.Sprintf("%s %s%s%s %s %s/%s", name, version, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends the
-// process at once, with 128 and the number of the signal. Errors are printed behind the command's name.
+// Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends
+// the process at once, with 128 and the number of the signal. Errors are printed behind the
+// command's name.
 func Main(name string, run func(ctx context.Context, args []string) error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -112,8 +115,9 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 	os.Exit(status(name, run(ctx, os.Args[1:]), os.Stderr))
 }
 
-// interrupt cancels at the first signal and exits at the second. The process stays the one to decide: a shell that
-// is no interactive one starts what runs in its background with SIGINT ignored, so the system's own action would be none.
+// interrupt cancels at the first signal and exits at the second. The process stays the one to
+// decide: a shell that is no interactive one starts what runs in its background with SIGINT
+// ignored, so the system's own action would be none.
 func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer, exit func(int)) {
 	first := <-signals
 	cancel(fmt.Errorf("%w by the signal %q", context.Canceled, first))
@@ -143,8 +147,8 @@ func status(name string, err error, stderr io.Writer) int {
 	return code
 }
 
-// Verdict returns how a command that compares or checks ends: with 1 when what it checked failed, which it has said
-// already, and with 2 when it could not check, as diff and grep do.
+// Verdict returns how a command that compares or checks ends: with 1 when what it checked failed,
+// which it has said already, and with 2 when it could not check, as diff and grep do.
 func Verdict(failed bool, err error) error {
 	switch exit := new(Exit); {
 	case err == nil && failed:

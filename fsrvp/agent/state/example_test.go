@@ -14,7 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A keyValues is as much of etcd as the example needs: keys with the revision of their last change, and transactions on one condition.
+// A keyValues is as much of etcd as the example needs: keys with the revision of their last change,
+// and transactions on one condition.
 type keyValues struct {
 	mu       sync.Mutex
 	revision int64
@@ -23,7 +24,8 @@ type keyValues struct {
 	of       map[string]int64 // revisions, also of keys that were deleted
 }
 
-// txn does a change if the revision of a key is the given one: etcd's Txn().If(Compare(ModRevision(guard), "=", r)).Then(...).
+// txn does a change if the revision of a key is the given one: etcd's
+// Txn().If(Compare(ModRevision(guard), "=", r)).Then(...).
 func (kv *keyValues) txn(guard string, r int64, puts map[string][]byte, deletes []string) (now int64, ok bool) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
@@ -43,8 +45,8 @@ func (kv *keyValues) txn(guard string, r int64, puts map[string][]byte, deletes 
 	return kv.revision, true
 }
 
-// since returns the keys below a prefix that changed after a revision, and the revision of the head. Of etcd it is what a watch
-// has brought since.
+// since returns the keys below a prefix that changed after a revision, and the revision of the
+// head. Of etcd it is what a watch has brought since.
 func (kv *keyValues) since(prefix string, r int64) (c state.Change, now int64, changed <-chan struct{}) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
@@ -63,7 +65,8 @@ func (kv *keyValues) since(prefix string, r int64) (c state.Change, now int64, c
 	return c, kv.of[head], kv.changed
 }
 
-// An etcdStore keeps an agent's records below "fsrvp/table/", and at "fsrvp/head" a key that every Write changes.
+// An etcdStore keeps an agent's records below "fsrvp/table/", and at "fsrvp/head" a key that every
+// Write changes.
 type etcdStore struct {
 	kv     *keyValues
 	member string
@@ -133,7 +136,8 @@ func (s *etcdStore) Wait(ctx context.Context) error {
 	}
 }
 
-// Life never says Gone: a lease that ended proves that a node is silent, not that its agent runs no more.
+// Life never says Gone: a lease that ended proves that a node is silent, not that its agent runs no
+// more.
 func (s *etcdStore) Life(_ context.Context, member string) (state.Life, error) {
 	if c, _, _ := s.kv.since(nodes+member, 0); len(c.Put) == 0 {
 		return state.Lost, nil

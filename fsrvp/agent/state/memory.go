@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Memory is a table in memory that several agents of one process share, for tests and demos of clusters. It is gone with
-// the process.
+// A Memory is a table in memory that several agents of one process share, for tests and demos of
+// clusters. It is gone with the process.
 type Memory struct {
 	id ID
 
@@ -34,11 +34,12 @@ func NewMemory(id ID) *Memory {
 	}
 }
 
-// Open opens the table for a member, which is Present from then on, and Gone after its Close. It fails with an error that
-// matches [ErrInUse] when the name is taken by a member that has not closed the table and is not Gone.
+// Open opens the table for a member, which is Present from then on, and Gone after its Close. It
+// fails with an error that matches [ErrInUse] when the name is taken by a member that has not
+// closed the table and is not Gone.
 //
-// Fault, if not nil, is called without a lock before and after each Refresh and Write of this member. It may
-// wait. An error makes the method fail with it, before its effect or after it.
+// Fault, if not nil, is called without a lock before and after each Refresh and Write of this
+// member. It may wait. An error makes the method fail with it, before its effect or after it.
 func (m *Memory) Open(member string, fault func(ctx context.Context, p Point) error) (Shared, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -56,8 +57,8 @@ type Point struct {
 	Done   bool   // the effect is there
 }
 
-// SetLife says what Life reports of a member from now on. A member that is Gone has the table open no more: what it
-// calls fails.
+// SetLife says what Life reports of a member from now on. A member that is Gone has the table open
+// no more: what it calls fails.
 func (m *Memory) SetLife(member string, l Life) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -204,7 +205,8 @@ func (s *memoryMember) Close() error {
 	return nil
 }
 
-// Joined returns one change that does what these do one after the other. It shares the values with them, and nothing else.
+// Joined returns one change that does what these do one after the other. It shares the values with
+// them, and nothing else.
 func Joined(changes ...Change) Change {
 	all := Change{Put: map[string][]byte{}}
 	drop := map[string]bool{}

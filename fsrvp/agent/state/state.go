@@ -1,12 +1,12 @@
 // Package state is where an agent's table lives: a [Store] of small records, in a local file or
 // wherever else the maker of a server keeps it.
 //
-// The agent alone knows what the records mean. A store keeps them, whole, and proves that it has: an
-// agent that was given another table than the one that it has stored would delete snapshots that clients
-// rely on.
+// The agent alone knows what the records mean. A store keeps them, whole, and proves that it has:
+// an agent that was given another table than the one that it has stored would delete snapshots that
+// clients rely on.
 //
-// A [File] is the store of one agent. The agents of a cluster have a [Shared] store together: see package
-// state/ctdb for clusters of Samba, and [Memory] for tests.
+// A [File] is the store of one agent. The agents of a cluster have a [Shared] store together: see
+// package state/ctdb for clusters of Samba, and [Memory] for tests.
 package state
 
 import (
@@ -20,7 +20,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/recordfile"
 )
 
-// An ID is the identity of an agent, made with its state. What an agent makes on a machine carries it.
+// An ID is the identity of an agent, made with its state. What an agent makes on a machine carries
+// it.
 type ID uuid.UUID
 
 // String returns the id in the form "f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff".
@@ -32,8 +33,8 @@ func (id ID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (id *ID) UnmarshalText(b []byte) error { return (*uuid.UUID)(id).UnmarshalText(b) }
 
-// A Change is what one Write does, all of it or nothing: records that are put, by their keys, and keys
-// whose records are gone.
+// A Change is what one Write does, all of it or nothing: records that are put, by their keys, and
+// keys whose records are gone.
 type Change = recordfile.Change
 
 // A Store keeps an agent's records. One agent at a time has it open. Its methods may be called by
@@ -46,8 +47,8 @@ type Store interface {
 	Sequence() uint64
 	// Load returns all records. The map is the caller's, the values are not.
 	Load(ctx context.Context) (map[string][]byte, error)
-	// Write does a change. When it returns nil the change is on stable storage. After an error it has
-	// no effect, except that a crash may show that it had. The Change stays the caller's.
+	// Write does a change. When it returns nil the change is on stable storage. After an error it
+	// has no effect, except that a crash may show that it had. The Change stays the caller's.
 	Write(ctx context.Context, c Change) error
 	// Close ends the use of the store. It does not wait for a Write that goes on.
 	Close() error
@@ -59,8 +60,8 @@ var (
 	ErrInUse = recordfile.ErrInUse
 )
 
-// A DamageError is what Open fails with when the file is damaged, or missing though it has been there.
-// Nothing has been changed then.
+// A DamageError is what Open fails with when the file is damaged, or missing though it has been
+// there. Nothing has been changed then.
 type DamageError = recordfile.DamageError
 
 // Options say how to open a file. Nil means the zero value.
@@ -69,11 +70,11 @@ type Options struct {
 	Wait time.Duration
 	// ID is the identity of a new file. Zero: a random one.
 	ID ID
-	// New makes an empty state, with an identity of its own, also where the file is missing, or empty,
-	// though it has been there. The agent then knows nothing of the copies that it made.
+	// New makes an empty state, with an identity of its own, also where the file is missing, or
+	// empty, though it has been there. The agent then knows nothing of the copies that it made.
 	New bool
-	// Convert reads a file of an older format, which Open then takes over; the old file stays beside
-	// it, with ".old" at its name's end. Nil: such a file is refused.
+	// Convert reads a file of an older format, which Open then takes over; the old file stays
+	// beside it, with ".old" at its name's end. Nil: such a file is refused.
 	Convert func(data []byte) (map[string][]byte, error)
 }
 
@@ -95,8 +96,9 @@ type File struct{ f *recordfile.File }
 
 var _ Store = (*File)(nil)
 
-// Open opens a file, and makes it, with mode 0600, where there is none. Its directory has to exist, belong to root
-// or to the user of this process, and be closed to others. Beside the file it keeps another one, PATH.id.
+// Open opens a file, and makes it, with mode 0600, where there is none. Its directory has to exist,
+// belong to root or to the user of this process, and be closed to others. Beside the file it keeps
+// another one, PATH.id.
 //
 // It fails with an error that matches [ErrInUse] when another process has the file open, and with a
 // [DamageError] when any byte of it was changed, lost or repeated.
@@ -120,8 +122,8 @@ func (f *File) Syncs() uint64 { return f.f.Syncs() }
 // Load implements [Store].
 func (f *File) Load(context.Context) (map[string][]byte, error) { return f.f.Load(), nil }
 
-// Write implements [Store]. It costs one fdatasync, two for a change of more than 8,000 bytes, and now
-// and then those of writing the file anew. A write that has begun is not ended by its context.
+// Write implements [Store]. It costs one fdatasync, two for a change of more than 8,000 bytes, and
+// now and then those of writing the file anew. A write that has begun is not ended by its context.
 func (f *File) Write(_ context.Context, c Change) error { return f.f.Write(c) }
 
 // Close implements [Store].
@@ -132,7 +134,8 @@ type Report struct {
 	ID       ID     `json:"id"`
 	Sequence uint64 `json:"sequence"` // of the newest change
 	Size     int64  `json:"size"`     // of the file, in bytes
-	// CutShort: there is a part of a change that a crash has cut short, or that is just being written.
+	// CutShort: there is a part of a change that a crash has cut short, or that is just being
+	// written.
 	CutShort bool `json:"cutShort,omitempty"`
 	// Foreign: it is a file of another format, which an older version may have written.
 	Foreign bool `json:"foreign,omitempty"`
@@ -140,8 +143,8 @@ type Report struct {
 	Records map[string][]byte `json:"-"`
 }
 
-// Check reads a file, which an agent may have open, and changes nothing. When the file is damaged it returns
-// a [DamageError] and what could be read; a Report is nil when nothing could.
+// Check reads a file, which an agent may have open, and changes nothing. When the file is damaged
+// it returns a [DamageError] and what could be read; a Report is nil when nothing could.
 func Check(path string) (*Report, error) {
 	r, err := recordfile.Check(path, kind)
 	if r == nil {

@@ -1,6 +1,6 @@
-// Package boltfile reads files of bbolt, in which agents and providers kept their tables, to take them
-// over. It checks every page that the current meta page leads to, and the free list: where bbolt
-// panics, faults or recurses without end on a damaged file, it returns an error.
+// Package boltfile reads files of bbolt, in which agents and providers kept their tables, to take
+// them over. It checks every page that the current meta page leads to, and the free list: where
+// bbolt panics, faults or recurses without end on a damaged file, it returns an error.
 package boltfile
 
 import (
@@ -60,7 +60,8 @@ func Read(data []byte) (map[string]map[string][]byte, error) {
 	return f.found, nil
 }
 
-// meta finds the current meta page, as bbolt does: the one with the higher transaction id that is whole.
+// meta finds the current meta page, as bbolt does: the one with the higher transaction id that is
+// whole.
 func (f *boltFile) meta() ([]byte, error) {
 	size, err := f.findPageSize()
 	if err != nil {
@@ -137,7 +138,8 @@ func (f *boltFile) page(id uint64) ([]byte, error) {
 	return p[:n*f.pageSize], nil
 }
 
-// bucket reads a bucket, given its header and what follows; into is nil for the bucket of all buckets.
+// bucket reads a bucket, given its header and what follows; into is nil for the bucket of all
+// buckets.
 func (f *boltFile) bucket(b []byte, depth int, into map[string][]byte) error {
 	if len(b) < boltBucket {
 		return errors.New("a bucket is too short")
@@ -175,8 +177,9 @@ func (f *boltFile) tree(id uint64, depth int, into map[string][]byte) error {
 	return nil
 }
 
-// elements calls f with each element of a page and its data: size bytes of element, data of the length that dataLen
-// gives at the position that is at pos in the element. The keys, ksize bytes long, ascend.
+// elements calls f with each element of a page and its data: size bytes of element, data of the
+// length that dataLen gives at the position that is at pos in the element. The keys, ksize bytes
+// long, ascend.
 func elements(p []byte, pos int, dataLen func(e []byte) (key, all uint64), each func(e, key, value []byte) error) error {
 	const size = 16
 	count := int(native.Uint16(p[10:]))

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// Dir puts the names in a directory on stable storage. It does nothing where the system or the file system
-// cannot do that.
+// Dir puts the names in a directory on stable storage. It does nothing where the system or the file
+// system cannot do that.
 func Dir(path string) error {
 	if !canSyncDir {
 		return nil

@@ -35,8 +35,9 @@ func (h *Host) readPID() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
-// check fails unless process 1 of the host has files of its own, and those of the root that the environment
-// demands. In a process that has the machine's files, what a test does to a host would be done to the machine.
+// check fails unless process 1 of the host has files of its own, and those of the root that the
+// environment demands. In a process that has the machine's files, what a test does to a host would
+// be done to the machine.
 func (h *Host) check() error {
 	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", h.pid))
 	if err != nil {
@@ -59,14 +60,14 @@ func (h *Host) check() error {
 	return nil
 }
 
-// Path is how this process reaches a file of the host: what the host has mounted is not mounted here.
-// Do not follow absolute symbolic links in it.
+// Path is how this process reaches a file of the host: what the host has mounted is not mounted
+// here. Do not follow absolute symbolic links in it.
 func (h *Host) Path(p string) string {
 	return filepath.Join("/proc", strconv.Itoa(h.pid), "root", p)
 }
 
-// Command is exec.CommandContext in all namespaces of the host, in its root directory. When ctx ends, the
-// program and what it has started is killed.
+// Command is exec.CommandContext in all namespaces of the host, in its root directory. When ctx
+// ends, the program and what it has started is killed.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	enter := []string{"-t", strconv.Itoa(h.pid), "-m", "-u", "-i", "-n", "-p", "--", name}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
@@ -74,7 +75,8 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.C
 	return cmd
 }
 
-// endGroup makes the end of cmd's context that of its process group: nsenter does not hand signals on.
+// endGroup makes the end of cmd's context that of its process group: nsenter does not hand signals
+// on.
 func endGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -101,8 +103,8 @@ func (h *Host) output(tb testing.TB, stdin, name string, args ...string) string 
 }
 
 // CCache gets a ticket-granting ticket for a user, and tickets for services ("host/fs.fsrvp.test"),
-// and returns the path of the credential cache, a file, that holds them. With the services' tickets in it a
-// Kerberos client needs no KDC, which this process could not reach.
+// and returns the path of the credential cache, a file, that holds them. With the services' tickets
+// in it a Kerberos client needs no KDC, which this process could not reach.
 func (n *Network) CCache(tb testing.TB, u User, services ...string) string {
 	tb.Helper()
 	cl, path := n.Host("cl"), filepath.Join(tb.TempDir(), "ccache")
@@ -113,9 +115,10 @@ func (n *Network) CCache(tb testing.TB, u User, services ...string) string {
 	return path
 }
 
-// Claim waits until no other test uses the host and keeps it for this test; a file server is made to forget all that other tests
-// have left (see Reset). Whoever uses FSRVP on a host, or what it keeps, has to claim it: tests of other
-// packages run at the same time. Hosts are claimed in the order of their names, and once per test: a subtest uses Reset.
+// Claim waits until no other test uses the host and keeps it for this test; a file server is made
+// to forget all that other tests have left (see Reset). Whoever uses FSRVP on a host, or what it
+// keeps, has to claim it: tests of other packages run at the same time. Hosts are claimed in the
+// order of their names, and once per test: a subtest uses Reset.
 func (h *Host) Claim(tb testing.TB) {
 	tb.Helper()
 	if !claimedByParent(h.Name) {
@@ -134,8 +137,9 @@ func (h *Host) Claim(tb testing.TB) {
 	}
 }
 
-// Reset removes shares that smb.conf has not got, all files, mounts and snapshots on the btrfs, and the state of rpcd_fsrvp, on
-// fs or nas. From then on rpcd_fsrvp's Message Sequence Timer is sequenceTimeout, in whole seconds; zero means 180 s, the standard's.
+// Reset removes shares that smb.conf has not got, all files, mounts and snapshots on the btrfs, and
+// the state of rpcd_fsrvp, on fs or nas. From then on rpcd_fsrvp's Message Sequence Timer is
+// sequenceTimeout, in whole seconds; zero means 180 s, the standard's.
 func (h *Host) Reset(tb testing.TB, sequenceTimeout time.Duration) {
 	tb.Helper()
 	var args []string

@@ -17,11 +17,13 @@ import (
 	"time"
 )
 
-// Run runs f in a process that is in the host's namespaces, so that f reaches the KDC and any other host by name and finds the
-// host's files: the test binary starts itself there, for this test alone. What the test does before Run, it does in
-// both processes; it does nothing after it. A Run cannot be in another one.
+// Run runs f in a process that is in the host's namespaces, so that f reaches the KDC and any other
+// host by name and finds the host's files: the test binary starts itself there, for this test
+// alone. What the test does before Run, it does in both processes; it does nothing after it. A Run
+// cannot be in another one.
 //
-// The process sees the machine's processes, not those of the host, and may use the network's other hosts as any test does.
+// The process sees the machine's processes, not those of the host, and may use the network's other
+// hosts as any test does.
 func (h *Host) Run(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(envInside) == h.Name {

@@ -44,8 +44,8 @@ func join(scripts, state string) error {
 	return fmt.Errorf("is not up after %v:\n%s", startLimit, logOf(state))
 }
 
-// lockUse takes the shared lock that keeps the network up, until the process ends: the descriptor is not closed. While a network is taken
-// down it waits.
+// lockUse takes the shared lock that keeps the network up, until the process ends: the descriptor
+// is not closed. While a network is taken down it waits.
 func lockUse(state string) error {
 	path := filepath.Join(state, "use.lock")
 	for {
@@ -101,7 +101,8 @@ func registerRun(state string) error {
 	return err
 }
 
-// startTime is when a process began, in the kernel's ticks: with its id it names a process for good.
+// startTime is when a process began, in the kernel's ticks: with its id it names a process for
+// good.
 func startTime(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects from the host, from within this process. The address's host is that of a host of the network, by
-// its name (short or long) or its address.
+// Dial connects from the host, from within this process. The address's host is that of a host of
+// the network, by its name (short or long) or its address.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	address, err := h.net.resolve(address)
 	if err != nil {
@@ -47,8 +47,9 @@ func (h *Host) ListenPacket(ctx context.Context, network, address string) (net.P
 	return c, err
 }
 
-// inNetwork calls f in the host's network namespace. A socket belongs to the namespace in which it was made, whoever
-// uses it later; f must make it in its own goroutine, as package net does for a literal address.
+// inNetwork calls f in the host's network namespace. A socket belongs to the namespace in which it
+// was made, whoever uses it later; f must make it in its own goroutine, as package net does for a
+// literal address.
 func (h *Host) inNetwork(f func() error) error {
 	done := make(chan error)
 	go func() {

@@ -5,15 +5,16 @@
 // Every host is a set of Linux namespaces; nothing outside of them changes.
 //
 // The network's configuration and the scripts that bring it up are in testdata/peers. The first
-// test process that calls Start has it brought up, all others use the same one, and it goes when the last
-// of them has ended, however that ended; under one "go test ./..." it stays until the go command ends.
+// test process that calls Start has it brought up, all others use the same one, and it goes when
+// the last of them has ended, however that ended; under one "go test ./..." it stays until the go
+// command ends.
 //
 // Tests that need it are for Linux, as root, with Samba installed. Where that is not so Start skips
 // the test and says why; with FSRVP_PEERS=require in the environment it fails the test.
 //
-// With FSRVP_PEERS_ROOT=FOLDER the file servers and the client have the programs, and the /etc, of a
-// folder that .ci/root has made, and so the Samba of another release of Debian; FSRVP_PEERS_ROOT_DC and
-// the like say it of one host, with "" for the machine's own.
+// With FSRVP_PEERS_ROOT=FOLDER the file servers and the client have the programs, and the /etc, of
+// a folder that .ci/root has made, and so the Samba of another release of Debian;
+// FSRVP_PEERS_ROOT_DC and the like say it of one host, with "" for the machine's own.
 package peers
 
 import (
@@ -41,8 +42,8 @@ const (
 	DNS    = "fsrvp.test"
 )
 
-// Variables of the environment. The first two are for whoever runs the tests; the others are for processes
-// that Host.Run starts, and the third for testdata/peers/on too.
+// Variables of the environment. The first two are for whoever runs the tests; the others are for
+// processes that Host.Run starts, and the third for testdata/peers/on too.
 const (
 	envMode    = "FSRVP_PEERS"         // "require": a missing peer fails the test
 	envRoot    = "FSRVP_PEERS_ROOT"    // see rootOf; also with _ and a host's name
@@ -72,7 +73,8 @@ type Network struct {
 	users map[string]User
 }
 
-// Start returns the network of peers, which it brings up unless it is up: that takes some ten seconds.
+// Start returns the network of peers, which it brings up unless it is up: that takes some ten
+// seconds.
 func Start(tb testing.TB) *Network {
 	tb.Helper()
 	n, err := network()
@@ -103,8 +105,8 @@ func (n *Network) Host(name string) *Host {
 	return h
 }
 
-// User returns an account by its name: Administrator, backup (a backup operator on both file servers),
-// nobody1 (nothing but a user) or agent (whose service the host agent is).
+// User returns an account by its name: Administrator, backup (a backup operator on both file
+// servers), nobody1 (nothing but a user) or agent (whose service the host agent is).
 func (n *Network) User(name string) User {
 	u, ok := n.users[name]
 	if !ok {
@@ -151,8 +153,8 @@ var network = sync.OnceValues(func() (*Network, error) {
 	return n, nil
 })
 
-// findScripts looks for testdata/peers at the root of the module that is tested: "go test" runs a test in
-// its package's folder.
+// findScripts looks for testdata/peers at the root of the module that is tested: "go test" runs a
+// test in its package's folder.
 func findScripts() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -210,8 +212,8 @@ type missingError struct{ what string }
 
 func (e *missingError) Error() string { return e.what }
 
-// rootOf returns the folder whose programs and /etc a host has, or "" for the machine's own. The scripts
-// (host.sh) have the same rule.
+// rootOf returns the folder whose programs and /etc a host has, or "" for the machine's own. The
+// scripts (host.sh) have the same rule.
 func rootOf(host string) string {
 	if root, ok := os.LookupEnv(envRoot + "_" + strings.ToUpper(host)); ok {
 		return root
@@ -289,8 +291,8 @@ func isDir(path string) bool {
 	return err == nil && fi.IsDir()
 }
 
-// stateDir makes the directory of the network's state. Its name depends on the scripts and on the roots of hosts, so
-// that a changed network is another one.
+// stateDir makes the directory of the network's state. Its name depends on the scripts and on the
+// roots of hosts, so that a changed network is another one.
 func (n *Network) stateDir() (string, error) {
 	dir := os.Getenv(envState)
 	if dir == "" {

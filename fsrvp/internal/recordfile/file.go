@@ -58,8 +58,8 @@ func writeFile(path string, data []byte) (*os.File, error) {
 	return f, nil
 }
 
-// readID reads the file PATH.id: a line with the kind and the id, and a line with its sum. An empty one is one that was
-// just made. A damaged one is known, with an id of zeros.
+// readID reads the file PATH.id: a line with the kind and the id, and a line with its sum. An empty
+// one is one that was just made. A damaged one is known, with an id of zeros.
 func (f *File) readID() (id uuid.UUID, known bool, err error) {
 	b, err := io.ReadAll(io.LimitReader(f.lock, 4096))
 	if err != nil || len(b) == 0 {
@@ -109,8 +109,9 @@ type Report struct {
 	Records  map[string][]byte // with an error, what could be read
 }
 
-// Check reads a file and changes nothing. It may be open elsewhere; a change that is just being written
-// then looks like one that was cut short. When the file is damaged it returns a [DamageError], and what could be read.
+// Check reads a file and changes nothing. It may be open elsewhere; a change that is just being
+// written then looks like one that was cut short. When the file is damaged it returns a
+// [DamageError], and what could be read.
 func Check(path, kind string) (*Report, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -136,8 +137,8 @@ func Parse(data []byte, kind string) (*Report, error) {
 	return r, nil
 }
 
-// Replace puts a file with this table in the place of the one at path, of an agent or a program that is not running.
-// The old one, if any, stays at the name that it returns.
+// Replace puts a file with this table in the place of the one at path, of an agent or a program
+// that is not running. The old one, if any, stays at the name that it returns.
 func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (aside string, err error) {
 	if err := trusted.Path(dirOf(path)); err != nil {
 		return "", err

@@ -21,15 +21,15 @@ import (
 //	record          length of payload 4 | sequence 8 | sum 32 | payload
 //	payload         operations: length of key 4 | key | length of value 4 | value; 0xffffffff: the key is dropped
 //
-// The sum of a record is SHA-256 of the sum before it (the header's, for the first), its length, its
-// sequence and its payload: so a record is valid at one place of one file alone.
+// The sum of a record is SHA-256 of the sum before it (the header's, for the first), its length,
+// its sequence and its payload: so a record is valid at one place of one file alone.
 //
 // A change is one record, written to the end of the log and to its slot, and then one fdatasync. A
 // record that is too long for a slot has its head alone there, which is written when the log is on
 // stable storage. So after every change that was answered, the log and the slot both prove it, and
-// neither can be cut off or turned back without the other's saying so; and what a crash leaves of
-// a change that was not answered is a record that is valid in neither, or whole in one. The first record
-// has the whole table of the file before, which it replaced by a rename.
+// neither can be cut off or turned back without the other's saying so; and what a crash leaves of a
+// change that was not answered is a record that is valid in neither, or whole in one. The first
+// record has the whole table of the file before, which it replaced by a rename.
 const (
 	magic = "fsrvp records 1\n"
 
@@ -95,7 +95,8 @@ func appendString[S string | []byte](b []byte, s S) []byte {
 	return append(b, s...)
 }
 
-// do does a payload's operations, and calls dropped, if it is not nil, for each key that is dropped. It fails where the payload is none.
+// do does a payload's operations, and calls dropped, if it is not nil, for each key that is
+// dropped. It fails where the payload is none.
 func (t table) do(payload []byte, dropped func(key string)) error {
 	errCut := errors.New("an operation is cut off")
 	next := func() (uint32, bool) {

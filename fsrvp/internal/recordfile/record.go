@@ -10,8 +10,9 @@ import (
 // A Sum is what a record proves all records before it by.
 type Sum = [sumSize]byte
 
-// AppendHeader and the functions below are for tables whose records are in files of their own. A header names the kind and
-// the identity of a table, and the sequence of the first record after it; its sum is what that record follows.
+// AppendHeader and the functions below are for tables whose records are in files of their own. A
+// header names the kind and the identity of a table, and the sequence of the first record after it;
+// its sum is what that record follows.
 func AppendHeader(b []byte, kind string, id uuid.UUID, base uint64) ([]byte, Sum) {
 	h := header(kind, id, base)
 	return append(b, h...), sum(h[headerSize-sumSize:])

@@ -2,9 +2,10 @@
 // table of an agent, the journal of a provider.
 //
 // A change is on stable storage, whole, when [File.Write] returns nil, and costs one fdatasync. Any
-// byte of the file that was changed, lost, repeated or cut off is found when the file is opened, and
-// then it is not opened, or what was lost is known from elsewhere in the file. What a crash leaves of
-// a change is that change or nothing. It is no defence against somebody that may write the file.
+// byte of the file that was changed, lost, repeated or cut off is found when the file is opened,
+// and then it is not opened, or what was lost is known from elsewhere in the file. What a crash
+// leaves of a change is that change or nothing. It is no defence against somebody that may write
+// the file.
 package recordfile
 
 import (
@@ -29,7 +30,8 @@ import (
 // ErrInUse is what Open fails with when somebody else has the file open.
 var ErrInUse = errors.New("it is in use by another process")
 
-// A DamageError is what Open fails with when a file is damaged or missing. Nothing has been changed then.
+// A DamageError is what Open fails with when a file is damaged or missing. Nothing has been changed
+// then.
 type DamageError struct {
 	Path    string
 	Missing bool // it is not there, or empty
@@ -52,16 +54,19 @@ func (e *DamageError) Error() string {
 
 // Options say how to open a file.
 type Options struct {
-	// Kind is what the file holds, "agent table": at most 16 bytes. A file of another kind is refused.
+	// Kind is what the file holds, "agent table": at most 16 bytes. A file of another kind is
+	// refused.
 	Kind string
 	// Wait is how long to wait for somebody else that has the file open. Zero: no wait.
 	Wait time.Duration
 	// ID is the id of a new file. Zero: a random one.
 	ID uuid.UUID
-	// New makes an empty file, with an id of its own, also where one is missing, or empty, that has been there.
+	// New makes an empty file, with an id of its own, also where one is missing, or empty, that has
+	// been there.
 	New bool
-	// Convert reads a file of an older format, to take it over; errors say that it is not one. The old file is kept beside the new
-	// one, with ".old" at its name's end. Nil: nothing else is read.
+	// Convert reads a file of an older format, to take it over; errors say that it is not one. The
+	// old file is kept beside the new one, with ".old" at its name's end. Nil: nothing else is
+	// read.
 	Convert func(data []byte) (map[string][]byte, error)
 	// Advice is what a DamageError says to do.
 	Advice string
@@ -93,8 +98,8 @@ type File struct {
 	dirty   bool  // a write has failed: what the file has is not known
 }
 
-// Open opens a file, and makes it where there is none. One process at a time has it open, and beside
-// it a file PATH.id, which says that there is one, and whose.
+// Open opens a file, and makes it where there is none. One process at a time has it open, and
+// beside it a file PATH.id, which says that there is one, and whose.
 func Open(path string, o *Options) (*File, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -188,7 +193,8 @@ func (f *File) measure() {
 	f.compact = logAt + max(4*chunk, 4*int64(f.live))
 }
 
-// takeOver makes a file of what an older version has written. Where both fail to read it, it is damaged.
+// takeOver makes a file of what an older version has written. Where both fail to read it, it is
+// damaged.
 func (f *File) takeOver(id uuid.UUID, data []byte) error {
 	old, err := f.o.Convert(data)
 	if err != nil {

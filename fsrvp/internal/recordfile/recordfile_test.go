@@ -92,7 +92,8 @@ func TestEveryBit(t *testing.T) {
 	require.NotZero(t, refused)
 }
 
-// TestEveryCut cuts the file off after every byte, takes out every single byte, and repeats every one.
+// TestEveryCut cuts the file off after every byte, takes out every single byte, and repeats every
+// one.
 func TestEveryCut(t *testing.T) {
 	data, want := sample(t)
 	c, err := parse(data, testKind)
@@ -126,7 +127,8 @@ func logOf(t testing.TB, data []byte) []int {
 	}
 }
 
-// TestEveryRecord drops, doubles and swaps records, and takes them away from the end, with and without zeros in their place.
+// TestEveryRecord drops, doubles and swaps records, and takes them away from the end, with and
+// without zeros in their place.
 func TestEveryRecord(t *testing.T) {
 	data, want := sample(t)
 	at := logOf(t, data)
@@ -176,8 +178,8 @@ func TestLongRecord(t *testing.T) {
 	require.False(t, judge(t, data, want, "whole"))
 }
 
-// TestCrash writes changes and lets each of the writes of one be on the disk in part: what is read is the table before it, or
-// after it.
+// TestCrash writes changes and lets each of the writes of one be on the disk in part: what is read
+// is the table before it, or after it.
 func TestCrash(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	path := filepath.Join(quickDir(t), "file")
@@ -297,7 +299,8 @@ func TestMissing(t *testing.T) {
 	require.ErrorAs(t, err, &damage)
 }
 
-// TestIDFile flips every bit of the file beside, cuts it everywhere, and takes the file away: an id is never made up.
+// TestIDFile flips every bit of the file beside, cuts it everywhere, and takes the file away: an id
+// is never made up.
 func TestIDFile(t *testing.T) {
 	path := filepath.Join(quickDir(t), "file")
 	f := open(t, path)

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRights: others may neither write to the directory nor use the file, and nothing is a symbolic link.
+// TestRights: others may neither write to the directory nor use the file, and nothing is a symbolic
+// link.
 func TestRights(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, dir, path string)

@@ -1,5 +1,6 @@
-// Package trusted checks files and directories whose contents a program takes for its own: the owner, the
-// mode, and no symbolic link. On systems without Unix modes, access lists are the administrator's to set.
+// Package trusted checks files and directories whose contents a program takes for its own: the
+// owner, the mode, and no symbolic link. On systems without Unix modes, access lists are the
+// administrator's to set.
 package trusted
 
 import (
@@ -8,9 +9,10 @@ import (
 	"path/filepath"
 )
 
-// Dir fails if dir, an absolute path, is not a directory, or if a user other than root and the process's own
-// could change what is in it or put another directory in its place: it checks the owner and the mode of dir
-// and of its parent. A parent to which everybody may write is accepted if it is sticky, as /tmp is.
+// Dir fails if dir, an absolute path, is not a directory, or if a user other than root and the
+// process's own could change what is in it or put another directory in its place: it checks the
+// owner and the mode of dir and of its parent. A parent to which everybody may write is accepted if
+// it is sticky, as /tmp is.
 func Dir(dir string) error {
 	if err := real(dir); err != nil {
 		return err
@@ -21,7 +23,8 @@ func Dir(dir string) error {
 	return owned(filepath.Dir(dir), true)
 }
 
-// Path fails as [Dir] does, and also if another user owns, or may write to, any directory above dir.
+// Path fails as [Dir] does, and also if another user owns, or may write to, any directory above
+// dir.
 func Path(dir string) error {
 	if err := real(dir); err != nil {
 		return err
@@ -42,8 +45,8 @@ func Path(dir string) error {
 	}
 }
 
-// File fails if f is not a regular file, or if a user other than root and the process's own owns it or may
-// read or write it.
+// File fails if f is not a regular file, or if a user other than root and the process's own owns it
+// or may read or write it.
 func File(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -69,8 +72,8 @@ func real(dir string) error {
 	return nil
 }
 
-// owned fails if another user owns a directory or may write to it. With sticky, everybody may write to a
-// sticky one.
+// owned fails if another user owns a directory or may write to it. With sticky, everybody may write
+// to a sticky one.
 func owned(dir string, sticky bool) error {
 	info, err := os.Stat(dir)
 	if err != nil {

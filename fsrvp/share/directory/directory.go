@@ -1,11 +1,12 @@
-// Package directory exposes shadow copies as directories: a symbolic link in one directory for each exposed share. It is
-// for programs that embed an agent and read the copies themselves, for file servers that serve that
-// directory in a way of their own, and for demos. It needs no rights but to write to the directory; on Windows,
-// the right to make symbolic links.
+// Package directory exposes shadow copies as directories: a symbolic link in one directory for each
+// exposed share. It is for programs that embed an agent and read the copies themselves, for file
+// servers that serve that directory in a way of their own, and for demos. It needs no rights but to
+// write to the directory; on Windows, the right to make symbolic links.
 //
-// A link grants nothing and takes nothing away: whoever can read the snapshot can read the exposed copy, and what keeps a
-// copy from being written to is the snapshot itself. When an exposed share is removed, nobody finds it any more, but files
-// that are open stay so until the snapshot is deleted.
+// A link grants nothing and takes nothing away: whoever can read the snapshot can read the exposed
+// copy, and what keeps a copy from being written to is the snapshot itself. When an exposed share
+// is removed, nobody finds it any more, but files that are open stay so until the snapshot is
+// deleted.
 package directory
 
 import (
@@ -25,8 +26,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All methods may
-// be called by several goroutines at once.
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All
+// methods may be called by several goroutines at once.
 type Shares struct {
 	dir    string
 	shares map[string]backend.Share // by their lower-case names
@@ -39,12 +40,13 @@ var _ interface {
 	backend.ShareLister
 } = (*Shares)(nil)
 
-// New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is none. Shares are
-// the directories that can be copied, by the names of their shares; names differ in more than case. Dir must not be a symbolic link, has to
-// belong to root or the user of the process, and nobody else may be able to write to it or to replace it.
+// New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is
+// none. Shares are the directories that can be copied, by the names of their shares; names differ
+// in more than case. Dir must not be a symbolic link, has to belong to root or the user of the
+// process, and nobody else may be able to write to it or to replace it.
 //
-// Several agents may use one dir. Whose an exposed share is says a symbolic link beside it, ".owner-" and the share's name, whose target
-// is the mark.
+// Several agents may use one dir. Whose an exposed share is says a symbolic link beside it,
+// ".owner-" and the share's name, whose target is the mark.
 func New(dir string, shares map[string]string) (*Shares, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -103,8 +105,8 @@ func (s *Shares) Lookup(_ context.Context, name string) (backend.Share, error) {
 	return share, nil
 }
 
-// CheckName reports whether an exposed share can have that name: it has to be a file's, with room for what is put before
-// it, of at most 248 bytes, and to look like an exposed share's.
+// CheckName reports whether an exposed share can have that name: it must be a file's, with room for
+// what is put before it, of at most 248 bytes, and to look like an exposed share's.
 func (s *Shares) CheckName(name string) error {
 	if !exposed(name) || strings.ContainsAny(name, `/\`+"\x00") || len(name) > 255-len(ownerPrefix) ||
 		strings.HasPrefix(name, ownerPrefix) || strings.HasPrefix(name, newPrefix) {
@@ -119,7 +121,8 @@ func exposed(name string) bool {
 	return ok
 }
 
-// What is beside the link of an exposed share: whose it is, and the link itself before it is complete.
+// What is beside the link of an exposed share: whose it is, and the link itself before it is
+// complete.
 const (
 	ownerPrefix = ".owner-"
 	newPrefix   = ".new-"
@@ -137,7 +140,8 @@ func (s *Shares) markOf(name string) (backend.Mark, error) {
 	return backend.ParseMark(text)
 }
 
-// check fails where an exposed share is not one that the owner may replace or remove, and returns its mark. The link need not be there.
+// check fails where an exposed share is not one that the owner may replace or remove, and returns
+// its mark. The link need not be there.
 func (s *Shares) check(name string, owner backend.Owner) (backend.Mark, error) {
 	info, err := os.Lstat(s.Path(name))
 	if err == nil && info.Mode().Type() != fs.ModeSymlink {
@@ -186,7 +190,8 @@ func (s *Shares) expose(e backend.Exposure) error {
 	return nil
 }
 
-// link makes the link beside the others and then puts it over an old one: there is no moment at which neither is there.
+// link makes the link beside the others and then puts it over an old one: there is no moment at
+// which neither is there.
 func (s *Shares) link(e backend.Exposure) error {
 	temp := s.Path(newPrefix + e.Name)
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -229,8 +234,8 @@ func (s *Shares) Unexpose(_ context.Context, owner backend.Owner, name string) e
 	return nil
 }
 
-// List returns the exposed shares. One whose link was not completed, or not removed with its mark, is Partial. It passes over links with
-// a mark that it cannot read.
+// List returns the exposed shares. One whose link was not completed, or not removed with its mark,
+// is Partial. It passes over links with a mark that it cannot read.
 func (s *Shares) List(_ context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

@@ -125,7 +125,8 @@ func TestExposeOfNothing(t *testing.T) {
 	require.Empty(t, names)
 }
 
-// TestHalfMade has what a crash leaves at each step: it is whose it would be, Expose completes it, and Unexpose removes it.
+// TestHalfMade has what a crash leaves at each step: it is whose it would be, Expose completes it,
+// and Unexpose removes it.
 func TestHalfMade(t *testing.T) {
 	s, e := newShares(t)
 	e.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 3}

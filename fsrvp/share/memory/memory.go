@@ -1,5 +1,5 @@
-// Package memory has shares in memory: a backend for an agent in tests, demos and tools that need no
-// file server, with hooks for failures and delays.
+// Package memory has shares in memory: a backend for an agent in tests, demos and tools that need
+// no file server, with hooks for failures and delays.
 package memory
 
 import (
@@ -15,18 +15,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Files is what the shares show: the volumes of package fsrvp/snapshot/memory, or something else with files
-// by their absolute paths.
+// Files is what the shares show: the volumes of package fsrvp/snapshot/memory, or something else
+// with files by their absolute paths.
 type Files interface {
 	ReadFile(name string) ([]byte, error)
 	WriteFile(name string, data []byte) error
 }
 
-// Shares is shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. Its
-// methods may be called by several goroutines at once; the exported fields have to be set before.
+// Shares is shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and
+// ShareLister. Its methods may be called by several goroutines at once; the exported fields must be
+// set before.
 type Shares struct {
-	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx meanwhile. An
-	// error makes the method fail with it.
+	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx
+	// meanwhile. An error makes the method fail with it.
 	Fault func(ctx context.Context, p Point) error
 	// MaxName limits the names of exposed shares, in bytes. Zero: 255.
 	MaxName int
@@ -99,7 +100,8 @@ func (s *Shares) Exposed(name string) (Exposed, bool) {
 	return e, ok
 }
 
-// Clone returns a copy of the shares as they are now, without Fault, over other files: what a crash at this moment would leave.
+// Clone returns a copy of the shares as they are now, without Fault, over other files: what a crash
+// at this moment would leave.
 func (s *Shares) Clone(files Files) *Shares {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,7 +251,8 @@ func (s *Shares) ReadFile(share, name string) ([]byte, error) {
 	return s.files.ReadFile(path.Join(dir, path.Join("/", name)))
 }
 
-// WriteFile writes a file of a share, or of an exposed share that is writable; else it fails with fs.ErrPermission.
+// WriteFile writes a file of a share, or of an exposed share that is writable; else it fails with
+// fs.ErrPermission.
 func (s *Shares) WriteFile(share, name string, data []byte) error {
 	dir, writable, err := s.open(share)
 	if err == nil && !writable {

@@ -53,12 +53,13 @@ func newTools(cfg *Config, log *slog.Logger, programs ...string) (*tools, error)
 	return t, nil
 }
 
-// programEnv is the environment of all programs. It is not the caller's: its language, and variables such as SMB_CONF_PATH and
-// TDB_NO_FSYNC, would change what is done.
+// programEnv is the environment of all programs. It is not the caller's: its language, and
+// variables such as SMB_CONF_PATH and TDB_NO_FSYNC, would change what is done.
 var programEnv = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
-// run runs a program and returns what it has written to standard output. The error of a program that fails has what it
-// said. The program and all that it has started is killed when ctx ends, or after the time-out.
+// run runs a program and returns what it has written to standard output. The error of a program
+// that fails has what it said. The program and all that it has started is killed when ctx ends, or
+// after the time-out.
 func (t *tools) run(ctx context.Context, program string, args ...string) (string, error) {
 	out, _, err := t.output(ctx, program, args...)
 	return out, err
@@ -120,8 +121,8 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// said returns the end of what a program has written, in one line: to standard error, or if there is nothing to
-// standard output, where net says why it fails.
+// said returns the end of what a program has written, in one line: to standard error, or if there
+// is nothing to standard output, where net says why it fails.
 func said(outputs ...string) string {
 	const most = 500
 	for _, out := range outputs {

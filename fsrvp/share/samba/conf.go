@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A conf is Samba's whole configuration, smb.conf and the registry, as testparm prints it: defaults are left out,
-// "copy" and "include" are resolved, parameters and their values have one spelling.
+// A conf is Samba's whole configuration, smb.conf and the registry, as testparm prints it: defaults
+// are left out, "copy" and "include" are resolved, parameters and their values have one spelling.
 type conf struct {
 	global section // with the shares' parameters that are their defaults
 	shares []section
@@ -17,13 +17,15 @@ type conf struct {
 type section struct {
 	name   string
 	params []param
-	// strange is the first line that is no parameter: what follows a line break in a value. Only the registry can have one.
+	// strange is the first line that is no parameter: what follows a line break in a value. Only
+	// the registry can have one.
 	strange string
 }
 
 type param struct{ key, value string }
 
-// sameKey tells whether two spellings name one parameter: case and white space do not count, as in "btrfs: manipulate snapshots".
+// sameKey reports whether two spellings name one parameter: case and white space do not count, as
+// in "btrfs: manipulate snapshots".
 func sameKey(a, b string) bool {
 	return strings.EqualFold(strings.Join(strings.Fields(a), ""), strings.Join(strings.Fields(b), ""))
 }
@@ -118,5 +120,5 @@ func (c *conf) yes(s *section, key string, otherwise bool) bool {
 // clustered reports whether Samba is a node of a cluster.
 func (c *conf) clustered() bool { return c.yes(&c.global, "clustering", false) }
 
-// available tells whether clients can use the share.
+// available reports whether clients can use the share.
 func (c *conf) available(s *section) bool { return c.yes(s, "available", true) }

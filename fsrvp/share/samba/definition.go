@@ -10,11 +10,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// marker is the parameter that tells an exposed share from an administrator's. Samba keeps parameters with a colon that it does
-// not know.
+// marker is the parameter that tells an exposed share from an administrator's. Samba keeps
+// parameters with a colon that it does not know.
 const marker = "fsrvp:copy"
 
-// ownerParam is the parameter with the mark of the agent that has made an exposed share. Older agents did not set it.
+// ownerParam is the parameter with the mark of the agent that has made an exposed share. Older
+// agents did not set it.
 const ownerParam = "fsrvp:owner"
 
 // A definition is a registry share to be made.
@@ -79,7 +80,7 @@ func (c *conf) makeReadOnly(d *definition) {
 	}
 }
 
-// isReadOnly tells whether nobody can write to a share.
+// isReadOnly reports whether nobody can write to a share.
 func (c *conf) isReadOnly(s *section) bool {
 	return c.yes(s, "read only", true) && c.value(s, "write list") == ""
 }
@@ -107,13 +108,14 @@ func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(" \t,;\"'", r) })
 }
 
-// moduleName returns the name of a module that may be spelled as a file, or with an instance: "shadow_copy2:daily".
+// moduleName returns the name of a module that may be spelled as a file, or with an instance:
+// "shadow_copy2:daily".
 func moduleName(module string) string {
 	module, _, _ = strings.Cut(strings.ToLower(module), ":")
 	return strings.TrimSuffix(path.Base(module), ".so")
 }
 
-// isSnapshotter tells whether a VFS module shows snapshots, or takes them: a copy has none.
+// isSnapshotter reports whether a VFS module shows snapshots, or takes them: a copy has none.
 func isSnapshotter(module string) bool {
 	switch moduleName(module) {
 	case "shadow_copy", "shadow_copy2", "shadow_copy_test", "btrfs", "snapper", "shell_snap", "ceph_snapshots", "shadow_copy_zfs":
@@ -122,14 +124,15 @@ func isSnapshotter(module string) bool {
 	return false
 }
 
-// isSnapshotterParam tells whether a parameter is one of those modules'.
+// isSnapshotterParam reports whether a parameter is one of those modules'.
 func isSnapshotterParam(key string) bool {
 	module, _, ok := strings.Cut(key, ":")
 	module = strings.ToLower(strings.TrimSpace(module))
 	return ok && (module == "shadow" || isSnapshotter(module))
 }
 
-// isRemote tells whether a VFS module has the files elsewhere, so that the share's path is none of this machine.
+// isRemote reports whether a VFS module has the files elsewhere, so that the share's path is none
+// of this machine.
 func isRemote(module string) bool {
 	switch moduleName(module) {
 	case "ceph", "ceph_new", "ceph_rgw", "glusterfs":
@@ -138,9 +141,9 @@ func isRemote(module string) bool {
 	return false
 }
 
-// file returns the definition as a file for "net conf import", and the parameters that cannot be in one, for "net conf setparm":
-// the file's syntax joins lines that end in a backslash, and makes one space out of several. It refuses what
-// could be read as more than one value.
+// file returns the definition as a file for "net conf import", and the parameters that cannot be in
+// one, for "net conf setparm": the file's syntax joins lines that end in a backslash, and makes one
+// space out of several. It refuses what could be read as more than one value.
 func (d *definition) file() (text string, others []param, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[%s]\n", d.name)
@@ -160,7 +163,7 @@ func (d *definition) file() (text string, others []param, err error) {
 	return b.String(), others, nil
 }
 
-// isPlain tells whether a value is the same after it was in a file.
+// isPlain reports whether a value is the same after it was in a file.
 func isPlain(value string) bool {
 	const space = " \t"
 	for i := range value {

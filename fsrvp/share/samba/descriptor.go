@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// everyone is the security descriptor of shares that have none, full access for all. Releases of sharesec show it in two ways: up to 4.17 as
-// here, and as D:(A;;FA;;;WD).
+// everyone is the security descriptor of shares that have none, full access for all. Releases of
+// sharesec show it in two ways: up to 4.17 as here, and as D:(A;;FA;;;WD).
 const everyone = "D:(A;;0x001f01ff;;;WD)"
 
 // isEveryone reports whether a security descriptor is that of shares that have none.
@@ -25,9 +25,10 @@ var everyoneDecoded = func() []string {
 	return d
 }()
 
-// decodeSDDL returns the parts of a security descriptor's text form (MS-DTYP 2.5.1), each in one spelling: the owner, the group, and for each
-// list its flags and its entries, with rights as a number and well-known SIDs in full. It is for comparing them: what it does not know it
-// leaves as it is.
+// decodeSDDL returns the parts of a security descriptor's text form (MS-DTYP 2.5.1), each in one
+// spelling: the owner, the group, and for each list its flags and its entries, with rights as a
+// number and well-known SIDs in full. It is for comparing them: what it does not know it leaves as
+// it is.
 func decodeSDDL(sddl string) ([]string, error) {
 	var parts []string
 	for rest := strings.TrimSpace(sddl); rest != ""; {

@@ -13,10 +13,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Expose makes a registry share for a copy, with the parameters and the security descriptor that the base share has
-// now. The share is there at once for all clients, those that are connected included. A share that is exposed already is left as it
-// is; one that a crash has left half-made, or that exposes something else, is replaced, and who uses it is
-// disconnected.
+// Expose makes a registry share for a copy, with the parameters and the security descriptor that
+// the base share has now. The share is there at once for all clients, those that are connected
+// included. A share that is exposed already is left as it is; one that a crash has left half-made,
+// or that exposes something else, is replaced, and who uses it is disconnected.
 func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	return s.ExposeShares(ctx, []backend.Exposure{e})
 }
@@ -76,7 +76,8 @@ type shown struct {
 	err  error
 }
 
-// exposeFrom returns what exposed shares are made of: the configuration, and the descriptors of the base shares.
+// exposeFrom returns what exposed shares are made of: the configuration, and the descriptors of the
+// base shares.
 func (s *Shares) exposeFrom(ctx context.Context, list []backend.Exposure) (*conf, map[string]shown, error) {
 	sddls := make(map[string]shown)
 	viewed := make(chan struct{})
@@ -98,7 +99,8 @@ func (s *Shares) exposeFrom(ctx context.Context, list []backend.Exposure) (*conf
 	return c, sddls, err
 }
 
-// expose exposes one by programs, and reports whether it has made the share. After an error nothing of it is left.
+// expose exposes one by programs, and reports whether it has made the share. After an error nothing
+// of it is left.
 func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposure) (made bool, err error) {
 	old := c.share(e.Name)
 	if old != nil {
@@ -129,8 +131,8 @@ func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposu
 	return true, nil
 }
 
-// exposeByHelper makes shares that are not there. An error that wraps errHelper is for programs to do it all. Begun reports whether shares
-// may have been made.
+// exposeByHelper makes shares that are not there. An error that wraps errHelper is for programs to
+// do it all. Begun reports whether shares may have been made.
 func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (begun bool, err error) {
 	var bases []string
 	for _, e := range list {
@@ -289,7 +291,8 @@ func (s *Shares) install(ctx context.Context, d definition, sddl string) error {
 	return s.reload(ctx) // for processes that have seen it unavailable
 }
 
-// importFile makes a share of what a file can have of its definition, in one transaction. A share of the same name is replaced.
+// importFile makes a share of what a file can have of its definition, in one transaction. A share
+// of the same name is replaced.
 func (s *Shares) importFile(ctx context.Context, d definition) error {
 	text, _, err := d.file()
 	if err != nil {

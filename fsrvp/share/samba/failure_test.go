@@ -38,7 +38,8 @@ func TestExposeFails(t *testing.T) {
 	}
 }
 
-// TestUnexposeFails has every command of Unexpose fail: it can be called again, and the share is not half there.
+// TestUnexposeFails has every command of Unexpose fail: it can be called again, and the share is
+// not half there.
 func TestUnexposeFails(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)
@@ -63,7 +64,8 @@ func TestUnexposeFails(t *testing.T) {
 		})
 }
 
-// TestSealFails has every command of SealShare fail: the share is as it was, or nobody can write to it.
+// TestSealFails has every command of SealShare fail: the share is as it was, or nobody can write to
+// it.
 func TestSealFails(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)
@@ -82,7 +84,8 @@ func TestSealFails(t *testing.T) {
 		})
 }
 
-// eachFailure runs act once for every command that it gives, that one failing: before it has done something, or after.
+// eachFailure runs act once for every command that it gives, that one failing: before it has done
+// something, or after.
 func (f *fakeSamba) eachFailure(e backend.Exposure, begin func(), act func() error, after func(command string)) {
 	f.t.Helper()
 	begin()
@@ -108,8 +111,8 @@ func (f *fakeSamba) eachFailure(e backend.Exposure, begin func(), act func() err
 	}
 }
 
-// TestUndoFails leaves a half-made share, as a crash does, that nobody can use: Unexpose removes it, and
-// another Expose completes it.
+// TestUndoFails leaves a half-made share, as a crash does, that nobody can use: Unexpose removes
+// it, and another Expose completes it.
 func TestUndoFails(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)
@@ -144,7 +147,8 @@ func TestUndoFails(t *testing.T) {
 	require.Empty(t, f.state().Registry, "its base share is gone")
 }
 
-// hangs makes a command hang, and returns what to wait with until it and its child are there, and until both are gone.
+// hangs makes a command hang, and returns what to wait with until it and its child are there, and
+// until both are gone.
 func (f *fakeSamba) hangs(command string) (begun, gone func()) {
 	f.t.Helper()
 	path := filepath.Join(f.home, "pipe")
@@ -166,7 +170,8 @@ func (f *fakeSamba) hangs(command string) (begun, gone func()) {
 		}
 }
 
-// TestTimeout ends a program that hangs, and its child, when it takes too long or the caller has had enough.
+// TestTimeout ends a program that hangs, and its child, when it takes too long or the caller has
+// had enough.
 func TestTimeout(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)

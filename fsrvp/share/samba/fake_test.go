@@ -21,8 +21,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// fakes are Samba's programs, as far as this package uses them. The test binary is linked under their names into a directory, where
-// they also keep their state.
+// fakes are Samba's programs, as far as this package uses them. The test binary is linked under
+// their names into a directory, where they also keep their state.
 var fakes = map[string]func() int{
 	"net":        func() int { return fake("net", fakeNet) },
 	"testparm":   func() int { return fake("testparm", fakeTestparm) },
@@ -364,7 +364,8 @@ func (f *fakeSamba) calls() []fakeCall {
 	return calls
 }
 
-// commands returns what was called since the last time, without the options that all have, and X for the name of e's share.
+// commands returns what was called since the last time, without the options that all have, and X
+// for the name of e's share.
 func (f *fakeSamba) commands(e backend.Exposure) []string {
 	f.t.Helper()
 	var list []string

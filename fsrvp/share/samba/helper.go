@@ -30,15 +30,15 @@ const maxAnswer = 16 << 20
 // helperStart is how long a helper may take to be ready.
 const helperStart = 20 * time.Second
 
-// How long a helper that has ended is not started again: first, and at most, as a multiple of that. One that has served for so long counts
-// as a new one.
+// How long a helper that has ended is not started again: first, and at most, as a multiple of that.
+// One that has served for so long counts as a new one.
 const (
 	firstDelay = time.Second
 	mostDelays = 60
 )
 
-// A helper keeps one process on python3-samba's public bindings, which does in a millisecond what takes programs a tenth of a
-// second: see helper.py. It serves one call at a time.
+// A helper keeps one process on python3-samba's public bindings, which does in a millisecond what
+// takes programs a tenth of a second: see helper.py. It serves one call at a time.
 type helper struct {
 	argv    []string
 	timeout time.Duration // of an answer
@@ -68,10 +68,12 @@ type helperProcess struct {
 	stderr *tail
 }
 
-// errHelper is wrapped by the errors of a call whose outcome is in doubt, or that was not made: programs have to do its work again.
+// errHelper is wrapped by the errors of a call whose outcome is in doubt, or that was not made:
+// programs have to do its work again.
 var errHelper = errors.New("the helper did not do it")
 
-// errStuck is the error of a call whose process does not end: what it was asked for may still happen.
+// errStuck is the error of a call whose process does not end: what it was asked for may still
+// happen.
 var errStuck = errors.New("samba: the helper hangs and cannot be killed")
 
 // newHelper starts a helper and returns when it is ready, or an error when it cannot be.
@@ -279,8 +281,9 @@ type helperAnswer struct {
 	SMBD   int            `json:"smbd"` // how many processes have dealt with it
 }
 
-// call has the helper do one thing. Every error but that of an ended ctx, and errStuck, wraps errHelper: then the process that was asked is
-// no more, or has refused the whole. When ctx has ended meanwhile it is not known what was done.
+// call has the helper do one thing. Every error but that of an ended ctx, and errStuck, wraps
+// errHelper: then the process that was asked is no more, or has refused the whole. When ctx has
+// ended meanwhile it is not known what was done.
 func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, error) {
 	select {
 	case h.calling <- struct{}{}:
@@ -380,7 +383,8 @@ func (h *helper) delete(ctx context.Context, names []string) error {
 	return err
 }
 
-// end has all processes of smbd read their shares again, and disconnect who uses those that are named. It returns when they have done it.
+// end has all processes of smbd read their shares again, and disconnect who uses those that are
+// named. It returns when they have done it.
 func (h *helper) end(ctx context.Context, names ...string) error {
 	a, err := h.call(ctx, helperRequest{Op: "end", Names: names, Within: min(2, h.timeout.Seconds()/2)})
 	if err == nil && a.SMBD == 0 {
@@ -407,7 +411,8 @@ func (s *Shares) Helper() HelperState {
 	return HelperState{Running: s.helper.process.Load() != nil, Restarts: s.helper.restarts.Load(), Doubts: s.helper.doubts.Load()}
 }
 
-// Close ends the helper; programs do the work of what is called after that. It does not remove what is exposed. It returns nil.
+// Close ends the helper; programs do the work of what is called after that. It does not remove what
+// is exposed. It returns nil.
 func (s *Shares) Close() error {
 	if s.helper != nil {
 		s.closing.Do(s.helper.close)

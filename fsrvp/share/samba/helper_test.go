@@ -107,8 +107,9 @@ func TestHelperOrder(t *testing.T) {
 // helperFaults are what can go wrong with a helper's answer.
 var helperFaults = []string{"die", "hang", "garble", "other", "long", "refuse"}
 
-// TestHelperFaults has each operation of the helper go wrong in each way, before it has done something and after: programs do
-// the work, whatever is half done, and the helper is started again.
+// TestHelperFaults has each operation of the helper go wrong in each way, before it has done
+// something and after: programs do the work, whatever is half done, and the helper is started
+// again.
 func TestHelperFaults(t *testing.T) {
 	for _, base := range []string{"data", "open"} {
 		t.Run(base, func(t *testing.T) {
@@ -156,7 +157,8 @@ func TestHelperFaults(t *testing.T) {
 	}
 }
 
-// requireSameState compares states but for the order and the spelling of parameters: programs and the helper differ in it.
+// requireSameState compares states but for the order and the spelling of parameters: programs and
+// the helper differ in it.
 func requireSameState(t *testing.T, want, got fakeState, what string) {
 	t.Helper()
 	require.Equal(t, want.SDs, got.SDs, what)
@@ -173,7 +175,8 @@ func requireSameState(t *testing.T, want, got fakeState, what string) {
 	require.Equal(t, params(want), params(got), what)
 }
 
-// TestHelperAndProgramsFail: after an Expose that fails nothing is left, whatever the helper had done.
+// TestHelperAndProgramsFail: after an Expose that fails nothing is left, whatever the helper had
+// done.
 func TestHelperAndProgramsFail(t *testing.T) {
 	f, share := newFakeHelper(t)
 	list := writable(share, 3)
@@ -193,7 +196,8 @@ func TestHelperAndProgramsFail(t *testing.T) {
 	}
 }
 
-// TestHelperCancelled: a caller that has enough while the helper works leaves nothing, and one that had enough before does it no harm.
+// TestHelperCancelled: a caller that has enough while the helper works leaves nothing, and one that
+// had enough before does it no harm.
 func TestHelperCancelled(t *testing.T) {
 	f, share := newFakeHelper(t)
 	list := writable(share, 2)
@@ -263,8 +267,8 @@ func TestHelperIsClosed(t *testing.T) {
 	require.Empty(t, f.state().Registry)
 }
 
-// TestToolsHelperKilled kills and stops the helper on real databases at random moments: what was asked for is done, and nothing is left. FSRVP_SAMBA_ROUNDS is
-// how often.
+// TestToolsHelperKilled kills and stops the helper on real databases at random moments: what was
+// asked for is done, and nothing is left. FSRVP_SAMBA_ROUNDS is how often.
 func TestToolsHelperKilled(t *testing.T) {
 	rounds := 6
 	if text := os.Getenv("FSRVP_SAMBA_ROUNDS"); text != "" {

@@ -16,8 +16,9 @@ import (
 // fakeRelease is what the fakes say they are.
 const fakeRelease = "4.17.12-Fake"
 
-// fakeHelper is the helper on the fakes' state: the test binary is linked as python3 into their directory. Faults of commands "helper OP"
-// have modes of their own, before and after it has done what it was asked for:
+// fakeHelper is the helper on the fakes' state: the test binary is linked as python3 into their
+// directory. Faults of commands "helper OP" have modes of their own, before and after it has done
+// what it was asked for:
 //
 //	die     it ends
 //	hang    it does not answer

@@ -12,10 +12,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound it fails with an error
-// that wraps fsrvp.ErrNotSupported, for a share that is no directory of this machine, or another one for every
-// client (%U and the like in its path). Where programs have to be asked, a share that was there less than a second ago is taken to be
-// there still: a client asks for each share of a set, twice.
+// Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound
+// it fails with an error that wraps fsrvp.ErrNotSupported, for a share that is no directory of this
+// machine, or another one for every client (%U and the like in its path). Where programs must be
+// asked, a share that was there less than a second ago is taken to be there still: a client asks
+// for each share of a set, twice.
 func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	v := s.seen.Load()
 	recent := v != nil && (s.helper == nil || v.files == nil) && time.Since(v.at) < confAge
@@ -62,7 +63,7 @@ func (c *conf) base(name string) (*section, error) {
 	return b, nil
 }
 
-// isBase tells whether clients can use the share, and it is one of files, and no copy itself.
+// isBase reports whether clients can use the share, and it is one of files, and no copy itself.
 func (c *conf) isBase(s *section) bool {
 	for _, special := range []string{"homes", "printers", "print$", "ipc$"} {
 		if strings.EqualFold(s.name, special) {
@@ -100,8 +101,8 @@ func (c *conf) path(s *section) (string, error) {
 	return path, nil
 }
 
-// hasMacro tells whether Samba would substitute something in a path: a percent sign and a letter, or %$(NAME). There is no
-// way to escape it.
+// hasMacro reports whether Samba would substitute something in a path: a percent sign and a letter,
+// or %$(NAME). There is no way to escape it.
 func hasMacro(path string) bool {
 	for i := range len(path) - 1 {
 		if next := path[i+1]; path[i] == '%' && (next|0x20 >= 'a' && next|0x20 <= 'z' || next == '$') {

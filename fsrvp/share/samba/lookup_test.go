@@ -11,7 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// TestLookupAsksSeldom: what testparm said a moment ago is good for shares that were there, and for no others.
+// TestLookupAsksSeldom: what testparm said a moment ago is good for shares that were there, and for
+// no others.
 func TestLookupAsksSeldom(t *testing.T) {
 	f, share := newFake(t, Config{})
 	aged := func(age time.Duration) { f.seen.Store(&view{conf: f.seen.Load().conf, at: time.Now().Add(-age)}) }

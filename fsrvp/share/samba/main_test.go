@@ -11,7 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain makes the test binary a program of Samba's where it is started by such a name; see fake_test.go.
+// TestMain makes the test binary a program of Samba's where it is started by such a name; see
+// fake_test.go.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "python3" {
 		syscall.Exit(fakeHelper())

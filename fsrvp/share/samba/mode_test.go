@@ -47,7 +47,8 @@ func (m mode) new(t testing.TB, cfg Config) *Shares {
 	return s
 }
 
-// quickDir returns a directory of the test's own, in memory where that is possible: Samba syncs its databases.
+// quickDir returns a directory of the test's own, in memory where that is possible: Samba syncs its
+// databases.
 func quickDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "fsrvp-samba-")
 	if err != nil {

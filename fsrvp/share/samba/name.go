@@ -7,16 +7,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// maxName is what a share's name may have, in bytes. With one more "net conf" succeeds and the whole registry can
-// no longer be read: no smbd starts.
+// maxName is what a share's name may have, in bytes. With one more "net conf" succeeds and the
+// whole registry can no longer be read: no smbd starts.
 const maxName = 255
 
 // forbidden is what Samba refuses in a share's name, and what its files cannot have in one.
 const forbidden = `%<>*?|/\+=;:",` + "]\t"
 
-// CheckName tells whether an exposed share can have that name: it ends with @{id} or @{id}$, has at most 255 bytes
-// of UTF-8, and nothing that Samba refuses, or loses, in the name of a share. Other names give an error that wraps
-// fsrvp.ErrNotSupported.
+// CheckName reports whether an exposed share can have that name: it ends with @{id} or @{id}$, has
+// at most 255 bytes of UTF-8, and nothing that Samba refuses, or loses, in the name of a share.
+// Other names give an error that wraps fsrvp.ErrNotSupported.
 func (s *Shares) CheckName(name string) error {
 	if reason := nameFault(name); reason != "" {
 		return fmt.Errorf("samba: %q cannot be the name of an exposed share: %s: %w", name, reason, fsrvp.ErrNotSupported)

@@ -71,7 +71,8 @@ func smbclient(t *testing.T, n *peers.Network, user, share, commands string) str
 	return string(out)
 }
 
-// openFile is a program that opens the file "file" of a share and keeps it open: "read", "write TEXT".
+// openFile is a program that opens the file "file" of a share and keeps it open: "read", "write
+// TEXT".
 const openFile = `
 import sys
 from samba import NTSTATUSError
@@ -109,8 +110,8 @@ func openFileOn(t *testing.T, n *peers.Network, share string, writable bool) *ta
 	return newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "/usr/bin/python3", "-c", openFile, n.Host("fs").FQDN, share, u.Principal()+"%"+u.Password, access))
 }
 
-// programsOn returns a directory of Samba's programs that run among the host's processes. The process that Host.Run starts does not:
-// smbstatus would take every smbd for dead.
+// programsOn returns a directory of Samba's programs that run among the host's processes. The
+// process that Host.Run starts does not: smbstatus would take every smbd for dead.
 func programsOn(t *testing.T, h *peers.Host) string {
 	t.Helper()
 	dir := t.TempDir()

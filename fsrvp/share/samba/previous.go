@@ -14,8 +14,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// PreviousVersions is Shares that also lists each exposed copy among the previous versions of its base share
-// (FSCTL_SRV_ENUM_SNAPS, MS-SMB2 3.3.5.15.1), by symbolic links in the form that Samba's module shadow_copy2 reads:
+// PreviousVersions is Shares that also lists each exposed copy among the previous versions of its
+// base share (FSCTL_SRV_ENUM_SNAPS, MS-SMB2 3.3.5.15.1), by symbolic links in the form that Samba's
+// module shadow_copy2 reads:
 //
 //	<dir>/<base share in lower case>/@GMT-2026.11.23-16.05.33 -> the copy's directory
 //
@@ -25,16 +26,17 @@ import (
 //	shadow:snapdir = <dir>/<base share in lower case>
 //	shadow:basedir = <the share's path>
 //
-// Such names have a resolution of one second: of copies of one second, later ones are listed a second later each.
+// Such names have a resolution of one second: of copies of one second, later ones are listed a
+// second later each.
 type PreviousVersions struct {
 	*Shares
 	dir string
 }
 
-// NewPreviousVersions returns s with links in dir, an absolute path that users of the shares have to be able to pass
-// through. It is made, with mode 0755, where it is not there, and in it the directories that shares have as their
-// shadow:snapdir: without them smbd would refuse to list previous versions until the first copy is exposed. Its context bounds
-// that alone.
+// NewPreviousVersions returns s with links in dir, an absolute path that users of the shares must
+// be able to pass through. It is made, with mode 0755, where it is not there, and in it the
+// directories that shares have as their shadow:snapdir: without them smbd would refuse to list
+// previous versions until the first copy is exposed. Its context bounds that alone.
 func NewPreviousVersions(ctx context.Context, s *Shares, dir string) (*PreviousVersions, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("samba: the directory of previous versions %q is not an absolute path", dir)
@@ -127,7 +129,8 @@ func (p *PreviousVersions) ExposeShares(ctx context.Context, list []backend.Expo
 	return nil
 }
 
-// UnexposeShares removes the exposed shares that are the owner's, and takes the copies off the list.
+// UnexposeShares removes the exposed shares that are the owner's, and takes the copies off the
+// list.
 func (p *PreviousVersions) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
 	if err := p.Shares.UnexposeShares(ctx, owner, names); err != nil {
 		return err
@@ -140,7 +143,8 @@ func (p *PreviousVersions) UnexposeShares(ctx context.Context, owner backend.Own
 	return nil
 }
 
-// unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id, so the target tells.
+// unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id,
+// so the target tells.
 func (p *PreviousVersions) unlink(name string) error {
 	id, ok := exposedID(name)
 	if !ok {
@@ -165,7 +169,8 @@ func (p *PreviousVersions) unlink(name string) error {
 	return nil
 }
 
-// of returns the directory of the links for a base share, given the name of one that exposes a copy.
+// of returns the directory of the links for a base share, given the name of one that exposes a
+// copy.
 func (p *PreviousVersions) of(exposed string) (string, error) {
 	base, _, _ := fsrvp.ParseExposedName(exposed)
 	base = strings.ToLower(base)

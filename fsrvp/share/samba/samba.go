@@ -20,32 +20,35 @@ import (
 type Config struct {
 	// SmbConf is the path of smb.conf, the one that smbd uses. Empty: Samba's own.
 	SmbConf string
-	// Programs is the directory of net, testparm, sharesec, smbcontrol and smbstatus. Empty: they are found
-	// in PATH.
+	// Programs is the directory of net, testparm, sharesec, smbcontrol and smbstatus. Empty: they
+	// are found in PATH.
 	Programs string
 	// CommandTimeout bounds every run of one of them. Zero: 30 s.
 	CommandTimeout time.Duration
-	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all who use
-	// the share. Zero: 10 s.
+	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all
+	// who use the share. Zero: 10 s.
 	DisconnectWait time.Duration
-	// Python is the interpreter that python3-samba, of the same release as the programs, is there for. Empty: /usr/bin/python3, or where Programs is
-	// set none.
+	// Python is the interpreter that python3-samba, of the same release as the programs, is there
+	// for. Empty: /usr/bin/python3, or where Programs is set none.
 	Python string
-	// ProgramsOnly forbids the helper: a process of Python's, on python3-samba, that changes the registry and ends the use of shares
-	// without a program for each step. False: New starts one, where it can.
+	// ProgramsOnly forbids the helper: a process of Python's, on python3-samba, that changes the
+	// registry and ends the use of shares without a program for each step. False: New starts one,
+	// where it can.
 	ProgramsOnly bool
 	// HelperTimeout bounds every answer of the helper; then programs do the work again. Zero: 5 s.
 	HelperTimeout time.Duration
 	restartDelay  time.Duration // of the helper, for tests; zero: firstDelay
-	// Clustered says that all nodes of Samba's cluster share the agent's state. False: New fails where smb.conf has
-	// "clustering = yes", since a client that comes to another node would not find its set there.
+	// Clustered says that all nodes of Samba's cluster share the agent's state. False: New fails
+	// where smb.conf has "clustering = yes", since a client that comes to another node would not
+	// find its set there.
 	Clustered bool
 	// Logger gets a line for every command, at debug level, and warnings. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer, ShareLister, ShareBatcher and ServerNamer. All methods may
-// be called by several goroutines at once; those that change something wait for each other.
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer, ShareLister,
+// ShareBatcher and ServerNamer. All methods may be called by several goroutines at once; those that
+// change something wait for each other.
 type Shares struct {
 	tools          *tools
 	helper         *helper // nil: there is none
@@ -68,9 +71,10 @@ var _ interface {
 	backend.ServerNamer
 } = (*Shares)(nil)
 
-// New finds Samba's programs and checks that shares can come from the registry, and that it can be read; it starts the helper, unless
-// the Config forbids it, and says in the log whether there is one. Its context
-// bounds that alone. It fails on a machine without Samba, also on systems that have none. Close ends the helper.
+// New finds Samba's programs and checks that shares can come from the registry, and that it can be
+// read; it starts the helper, unless the Config forbids it, and says in the log whether there is
+// one. Its context bounds that alone. It fails on a machine without Samba, also on systems that
+// have none. Close ends the helper.
 func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -153,7 +157,8 @@ func (s *Shares) startHelper(ctx context.Context, cfg *Config) (*helper, error) 
 	return h, nil
 }
 
-// findState finds what stamps need: smb.conf, and Samba's state directory. Without them no answer of a program's is kept.
+// findState finds what stamps need: smb.conf, and Samba's state directory. Without them no answer
+// of a program's is kept.
 func (s *Shares) findState(ctx context.Context) {
 	if s.confPath = s.tools.smbConf; s.helper != nil {
 		s.confPath, s.stateDir = s.helper.conf, s.helper.stateDir
@@ -179,8 +184,8 @@ var ErrClustered = errors.New(`samba: smb.conf has "clustering = yes": the share
 	`but the state of this agent is this node's alone, so a client that comes to another node loses its shadow copies. ` +
 	`Run the agent on a server that is not clustered, or with a state that all nodes share`)
 
-// Clustered reports whether this machine's Samba is a node of a cluster, by CTDB. It needs testparm alone of Samba's programs, and fails where
-// that cannot read the configuration.
+// Clustered reports whether this machine's Samba is a node of a cluster, by CTDB. It needs testparm
+// alone of Samba's programs, and fails where that cannot read the configuration.
 func Clustered(ctx context.Context, cfg *Config) (bool, error) {
 	if cfg == nil {
 		cfg = &Config{}

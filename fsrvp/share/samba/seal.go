@@ -8,14 +8,15 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// SealShare makes an exposed share one that nobody can write to. It disconnects everybody, and while it does so the
-// share is unavailable: what was connected before could still write. If it fails the share can stay unavailable, until SealShare is called
-// again.
+// SealShare makes an exposed share one that nobody can write to. It disconnects everybody, and
+// while it does so the share is unavailable: what was connected before could still write. If it
+// fails the share can stay unavailable, until SealShare is called again.
 func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	return s.SealShares(ctx, []backend.Exposure{e})
 }
 
-// SealShares seals each, as SealShare does, all at once. After an error those that are to be sealed may be unavailable.
+// SealShares seals each, as SealShare does, all at once. After an error those that are to be sealed
+// may be unavailable.
 func (s *Shares) SealShares(ctx context.Context, list []backend.Exposure) error {
 	for _, e := range list {
 		if err := s.CheckName(e.Name); err != nil {
@@ -62,7 +63,8 @@ func (s *Shares) SealShares(ctx context.Context, list []backend.Exposure) error 
 	return s.reload(ctx)
 }
 
-// sealByHelper is SealShares by the helper, in two transactions. An error that wraps errHelper is for programs to do it all.
+// sealByHelper is SealShares by the helper, in two transactions. An error that wraps errHelper is
+// for programs to do it all.
 func (s *Shares) sealByHelper(ctx context.Context, list []backend.Exposure) error {
 	v, err := s.currentOf(ctx, globalName)
 	if err != nil {
@@ -117,7 +119,8 @@ func (c *conf) sealing(list []backend.Exposure, share func(i int) *section) ([]d
 	return sealing, nil
 }
 
-// sealed returns the parameters that make a share read-only, and unavailable until nobody is connected any more: that first.
+// sealed returns the parameters that make a share read-only, and unavailable until nobody is
+// connected any more: that first.
 func (c *conf) sealed(share *section) []param {
 	params := []param{{"available", "No"}, {"read only", "Yes"}}
 	if c.value(share, "write list") != "" {

@@ -9,8 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// ServerNames returns Samba's "netbios name", which in a domain has its service principals, as the machine, and as aliases the same
-// in the realm's DNS domain, "netbios aliases", "dns hostname" and "additional dns hostnames".
+// ServerNames returns Samba's "netbios name", which in a domain has its service principals, as the
+// machine, and as aliases the same in the realm's DNS domain, "netbios aliases", "dns hostname" and
+// "additional dns hostnames".
 func (s *Shares) ServerNames(ctx context.Context) (backend.ServerNames, error) {
 	c, err := s.conf(ctx)
 	if err != nil {
@@ -23,7 +24,8 @@ func (s *Shares) ServerNames(ctx context.Context) (backend.ServerNames, error) {
 	return c.serverNames(host), nil
 }
 
-// serverNames takes them from the configuration; host is what the machine is called, which the NetBIOS name is made of where there is none.
+// serverNames takes them from the configuration; host is what the machine is called, which the
+// NetBIOS name is made of where there is none.
 func (c *conf) serverNames(host string) backend.ServerNames {
 	get := func(key string) string {
 		v, _ := c.global.get(key)

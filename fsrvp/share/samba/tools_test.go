@@ -19,7 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// missing ends a test that needs what this machine has not: it is skipped, or fails with FSRVP_PEERS=require.
+// missing ends a test that needs what this machine has not: it is skipped, or fails with
+// FSRVP_PEERS=require.
 func missing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("FSRVP_PEERS") == "require" {
@@ -28,7 +29,8 @@ func missing(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// An offlineSamba is Samba's programs on a configuration and a registry of the test's own. No smbd runs.
+// An offlineSamba is Samba's programs on a configuration and a registry of the test's own. No smbd
+// runs.
 type offlineSamba struct {
 	t    testing.TB
 	with mode
@@ -91,13 +93,15 @@ func (o *offlineSamba) shown(name string) map[string]string {
 	return params
 }
 
-// record returns a share's record of share_info.tdb, or nil: [MS-DTYP] 2.4.6 and what Samba has around it.
+// record returns a share's record of share_info.tdb, or nil: [MS-DTYP] 2.4.6 and what Samba has
+// around it.
 func (o *offlineSamba) record(name string) []byte {
 	o.t.Helper()
 	db, err := os.ReadFile(filepath.Join(o.dir, "state-directory", "share_info.tdb"))
 	require.NoError(o.t, err)
-	// A header of 168 bytes, with the number of hash chains in it; the free list; the chains. A record: the next one's
-	// place, its size, the key's, the data's, a hash, a mark; then the key, and the data.
+	// A header of 168 bytes, with the number of hash chains in it; the free list; the chains. A
+	// record: the next one's place, its size, the key's, the data's, a hash, a mark; then the key,
+	// and the data.
 	word := func(at int) int { return int(binary.NativeEndian.Uint32(db[at:])) }
 	key := "SECDESC/" + strings.ToLower(name) + "\x00"
 	for chain := range word(36) {

@@ -12,14 +12,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Unexpose removes an exposed share and disconnects all its users. The base share need not be there. After a failure, also
-// that somebody is still connected after Config.DisconnectWait, it has to be called again. A share of that
-// name that is no exposed copy, or another agent's, is left alone, and an error.
+// Unexpose removes an exposed share and disconnects all its users. The base share need not be
+// there. After a failure, also that somebody is still connected after Config.DisconnectWait, it
+// must be called again. A share of that name that is no exposed copy, or another agent's, is left
+// alone, and an error.
 func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	return s.UnexposeShares(ctx, owner, []string{name})
 }
 
-// UnexposeShares removes each, as Unexpose does. The helper does it in one transaction, and programs disconnect the users of all at once.
+// UnexposeShares removes each, as Unexpose does. The helper does it in one transaction, and
+// programs disconnect the users of all at once.
 func (s *Shares) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return nameFault(name) != "" // no such share can have been made
@@ -66,7 +68,8 @@ func (s *Shares) UnexposeShares(ctx context.Context, owner backend.Owner, names 
 	return errors.Join(append(errs, s.disconnect(ctx, gone...))...)
 }
 
-// unexposeByHelper is UnexposeShares by the helper. An error that wraps errHelper is for programs to do it all.
+// unexposeByHelper is UnexposeShares by the helper. An error that wraps errHelper is for programs
+// to do it all.
 func (s *Shares) unexposeByHelper(ctx context.Context, owner backend.Owner, names []string) error {
 	shares, err := s.helper.get(ctx, names...)
 	if err != nil {
@@ -119,7 +122,8 @@ func (s *Shares) endUse(ctx context.Context, names []string) error {
 	return err
 }
 
-// List returns the exposed shares. Those that are half-made or half-sealed, which no client can use, are Partial.
+// List returns the exposed shares. Those that are half-made or half-sealed, which no client can
+// use, are Partial.
 func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, nil, err
@@ -149,8 +153,9 @@ func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []
 	return own, foreign, nil
 }
 
-// remove deletes a share, unless it is not there, and disconnects who uses it. That is done for a share that is not there too: it may
-// have been deleted before a crash. Smbd processes that know a share go on serving it until they are told.
+// remove deletes a share, unless it is not there, and disconnects who uses it. That is done for a
+// share that is not there too: it may have been deleted before a crash. Smbd processes that know a
+// share go on serving it until they are told.
 func (s *Shares) remove(ctx context.Context, name string, there bool) error {
 	if there {
 		if err := s.delete(ctx, name); err != nil {
@@ -186,7 +191,8 @@ func (s *Shares) delete(ctx context.Context, name string) error {
 	return err
 }
 
-// disconnect ends all use of shares that have been deleted or made unavailable, and returns when nobody is connected to them.
+// disconnect ends all use of shares that have been deleted or made unavailable, and returns when
+// nobody is connected to them.
 func (s *Shares) disconnect(ctx context.Context, names ...string) error {
 	if len(names) == 0 {
 		return nil
@@ -274,7 +280,7 @@ func usersOf(out, name string) []string {
 	return pids
 }
 
-// isPID tells whether a word is a process id, which in a cluster has a node before it: "0:1234".
+// isPID reports whether a word is a process id, which in a cluster has a node before it: "0:1234".
 func isPID(word string) bool {
 	return strings.Trim(word, "0123456789:") == ""
 }

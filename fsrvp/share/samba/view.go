@@ -22,12 +22,13 @@ import (
 type view struct {
 	conf *conf
 	at   time.Time // when testparm was asked
-	// files are smb.conf and what it includes, and registry is registry.tdb. While both are as they were the view is what testparm would
-	// print. Nil files: that is not known.
+	// files are smb.conf and what it includes, and registry is registry.tdb. While both are as they
+	// were the view is what testparm would print. Nil files: that is not known.
 	files    []stamp
 	registry stamp
-	// raw has registry shares as they were, by their lower-case names: nil for those that were not there. A change of registry.tdb
-	// that has left them alone has left alone what the view says of them.
+	// raw has registry shares as they were, by their lower-case names: nil for those that were not
+	// there. A change of registry.tdb that has left them alone has left alone what the view says of
+	// them.
 	raw map[string]*section
 	// all says that raw has all shares of the registry: others are not in it.
 	all bool
@@ -52,8 +53,9 @@ func (s stamp) same(o stamp) bool {
 	return !s.there || s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) && os.SameFile(s.info, o.info)
 }
 
-// isSettled reports whether a file that changes from at on has another stamp then: its time is not of the same tick of the file system's clock as
-// that moment. It is Git's rule for files that are "racily clean".
+// isSettled reports whether a file that changes from at on has another stamp then: its time is not
+// of the same tick of the file system's clock as that moment. It is Git's rule for files that are
+// "racily clean".
 func (s stamp) isSettled(at time.Time) bool {
 	if !s.there {
 		return true
@@ -73,8 +75,8 @@ func stampOf(path string) (stamp, error) {
 	return stamp{path: path, there: true, info: info}, err
 }
 
-// stampOfRegistry has the sequence number too, which each change of the registry counts up: the word at byte 48 of a TDB file's
-// header. Files that are copied by their times have it.
+// stampOfRegistry has the sequence number too, which each change of the registry counts up: the
+// word at byte 48 of a TDB file's header. Files that are copied by their times have it.
 func stampOfRegistry(path string) (stamp, error) {
 	s, err := stampOf(path)
 	if err != nil || !s.there {
@@ -93,14 +95,15 @@ func stampOfRegistry(path string) (stamp, error) {
 	return s, nil
 }
 
-// maxConf bounds a file of smb.conf's that is read for its includes, in bytes, and maxIncludes their number.
+// maxConf bounds a file of smb.conf's that is read for its includes, in bytes, and maxIncludes
+// their number.
 const (
 	maxConf     = 1 << 20
 	maxIncludes = 100
 )
 
-// confStamps returns the stamps of smb.conf and all files that it includes. It returns false where other files may count, by other
-// users or clients: then nothing is kept.
+// confStamps returns the stamps of smb.conf and all files that it includes. It returns false where
+// other files may count, by other users or clients: then nothing is kept.
 func confStamps(path string) ([]stamp, bool) {
 	var list []stamp
 	for todo := []string{path}; len(todo) > 0; todo = todo[1:] {
@@ -131,8 +134,8 @@ func confStamps(path string) ([]stamp, bool) {
 	return list, true
 }
 
-// includes returns the files that a file of smb.conf's includes, and false where these are not the same for all, or it names another
-// configuration.
+// includes returns the files that a file of smb.conf's includes, and false where these are not the
+// same for all, or it names another configuration.
 func includes(text string) (files []string, ok bool) {
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\\\n", "")
 	for line := range strings.Lines(text) {
@@ -160,7 +163,8 @@ func (c *conf) hasUsershares() bool {
 	})
 }
 
-// statePath returns the path of a database in Samba's state directory, or "" where that is not known.
+// statePath returns the path of a database in Samba's state directory, or "" where that is not
+// known.
 func (s *Shares) statePath(c *conf, name string) string {
 	dir := s.stateDir
 	if d, ok := c.global.get("state directory"); ok {
@@ -206,8 +210,8 @@ func (s *Shares) keepable(c *conf, files []stamp, at time.Time) bool {
 	return true
 }
 
-// registryIncludes reports whether the registry may have shares that include files, which then count too. It is what the database of the
-// registry calls the value that has their names.
+// registryIncludes reports whether the registry may have shares that include files, which then
+// count too. It is what the database of the registry calls the value that has their names.
 func registryIncludes(path string) bool {
 	text, err := os.ReadFile(path)
 	return err != nil || strings.Contains(string(text), "includes\x00")
@@ -245,7 +249,8 @@ func (s *Shares) current(ctx context.Context) (*view, error) {
 // globalName is what the helper calls the section that is no share.
 const globalName = "global"
 
-// currentOf returns a view that says of some shares what testparm would say now; of others in the registry it may say what was before.
+// currentOf returns a view that says of some shares what testparm would say now; of others in the
+// registry it may say what was before.
 func (s *Shares) currentOf(ctx context.Context, names ...string) (*view, error) {
 	v := s.seen.Load()
 	switch {
@@ -266,14 +271,16 @@ func (s *Shares) currentOf(ctx context.Context, names ...string) (*view, error) 
 	return s.look(ctx)
 }
 
-// wasChecked reports whether some shares were seen to be as they were when the registry had a stamp.
+// wasChecked reports whether some shares were seen to be as they were when the registry had a
+// stamp.
 func (v *view) wasChecked(registry stamp, names []string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return registry.path != "" && !slices.ContainsFunc(names, func(name string) bool { return !v.checked[strings.ToLower(name)].same(registry) })
 }
 
-// check notes that shares are as they were, and [global]; the stamp was taken before they were looked at.
+// check notes that shares are as they were, and [global]; the stamp was taken before they were
+// looked at.
 func (v *view) check(registry stamp, names []string) {
 	const most = 10000 // they may be clients'
 	v.mu.Lock()
@@ -286,7 +293,8 @@ func (v *view) check(registry stamp, names []string) {
 	}
 }
 
-// sameRaw reports whether shares and [global] are in the registry as they were when testparm was asked.
+// sameRaw reports whether shares and [global] are in the registry as they were when testparm was
+// asked.
 func (s *Shares) sameRaw(ctx context.Context, v *view, names []string) bool {
 	names = append(slices.Clone(names), globalName)
 	for _, name := range names {
@@ -311,8 +319,9 @@ func (s *Shares) sameRaw(ctx context.Context, v *view, names []string) bool {
 	return true
 }
 
-// rememberAll notes how the registry has [global] and each share that testparm shows and that is no exposed one, as far as nothing
-// else counts for them. It reports whether the files of the view's stamps are all that count.
+// rememberAll notes how the registry has [global] and each share that testparm shows and that is no
+// exposed one, as far as nothing else counts for them. It reports whether the files of the view's
+// stamps are all that count.
 func (s *Shares) rememberAll(ctx context.Context, v *view) bool {
 	if s.helper == nil && len(v.conf.shares) > manyShares {
 		return s.rememberList(ctx, v)
@@ -343,7 +352,8 @@ func (s *Shares) rememberAll(ctx context.Context, v *view) bool {
 	return true
 }
 
-// manyShares is how many shares make testparm slower than two or three runs of "net conf showshare".
+// manyShares is how many shares make testparm slower than two or three runs of "net conf
+// showshare".
 const manyShares = 100
 
 // rememberList is rememberAll by "net conf list".
@@ -362,8 +372,9 @@ func (s *Shares) rememberList(ctx context.Context, v *view) bool {
 	return true
 }
 
-// parseRaw reads what "net conf list" and "net conf showshare" print: what is in the registry, to the letter. Lines that are no parameter, which
-// follow a line break in a value, become parameters with no key, so that they differ where the value does.
+// parseRaw reads what "net conf list" and "net conf showshare" print: what is in the registry, to
+// the letter. Lines that are no parameter, which follow a line break in a value, become parameters
+// with no key, so that they differ where the value does.
 func parseRaw(out string) []*section {
 	var list []*section
 	for line := range strings.Lines(out) {
@@ -385,7 +396,8 @@ func parseRaw(out string) []*section {
 	return list
 }
 
-// get returns shares as they are in the registry, nil for those that are not there: by the helper, or by a program for each.
+// get returns shares as they are in the registry, nil for those that are not there: by the helper,
+// or by a program for each.
 func (s *Shares) get(ctx context.Context, names ...string) ([]*section, error) {
 	if s.helper != nil {
 		return s.helper.get(ctx, names...)
@@ -432,7 +444,8 @@ func (s *Shares) confOf(ctx context.Context, names ...string) (*conf, error) {
 	if slices.ContainsFunc(names, nameless) {
 		return s.conf(ctx)
 	}
-	// A base share that Lookup has just seen need not be seen again; [global] matters to base shares alone.
+	// A base share that Lookup has just seen need not be seen again; [global] matters to base
+	// shares alone.
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		_, exposed := exposedID(name)
 		return !exposed && v.wasChecked(now, []string{name})
@@ -466,7 +479,8 @@ func nameless(name string) bool {
 	return name == "" || len(name) > maxName || checkText(name) != nil || strings.EqualFold(name, globalName)
 }
 
-// equal reports whether two definitions are the same to the letter. Nil ones, of shares that are not there, are.
+// equal reports whether two definitions are the same to the letter. Nil ones, of shares that are
+// not there, are.
 func (s *section) equal(o *section) bool {
 	if s == nil || o == nil {
 		return s == o
@@ -490,7 +504,8 @@ type descriptors struct {
 	sddl  map[string]string
 }
 
-// descriptor returns the security descriptor of a share, in the text form of sharesec. It asks once, until the descriptors of shares change.
+// descriptor returns the security descriptor of a share, in the text form of sharesec. It asks
+// once, until the descriptors of shares change.
 func (s *Shares) descriptor(ctx context.Context, name string) (string, error) {
 	var now stamp
 	if v := s.seen.Load(); v.filesSame() {
@@ -535,8 +550,9 @@ func (d *descriptors) put(now stamp, key, sddl string) {
 	d.sddl[key] = sddl
 }
 
-// mayHaveDescriptor reports whether a share that exposes a copy may have a security descriptor of its own: whether the copy's id, which no
-// other share has, is anywhere in the database of descriptors.
+// mayHaveDescriptor reports whether a share that exposes a copy may have a security descriptor of
+// its own: whether the copy's id, which no other share has, is anywhere in the database of
+// descriptors.
 func (s *Shares) mayHaveDescriptor(name string, text []byte) bool {
 	id, ok := exposedID(name)
 	return !ok || text == nil || bytes.Contains(bytes.ToLower(text), []byte(id.String()))

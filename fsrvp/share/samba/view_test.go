@@ -90,7 +90,8 @@ func TestConfStamps(t *testing.T) {
 	require.False(t, (&view{}).filesSame())
 }
 
-// TestStampIsSettled is Git's rule: a file that was changed in the moment in which it was read may change again, and keep its time.
+// TestStampIsSettled is Git's rule: a file that was changed in the moment in which it was read may
+// change again, and keep its time.
 func TestStampIsSettled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
@@ -202,7 +203,8 @@ func testToolsAskSeldom(t *testing.T, with mode) {
 	asked(0, 0, func() { require.NoError(t, o.Expose(t.Context(), e)) })
 	asked(own, 0, func() { require.NoError(t, o.Unexpose(t.Context(), backend.Owner{}, e.Name)) })
 
-	// Others change the registry: a share of their own, which concerns the helper not; [data] itself; and the descriptor.
+	// Others change the registry: a share of their own, which concerns the helper not; [data]
+	// itself; and the descriptor.
 	o.run("net", "conf", "addshare", "other", base)
 	asked(own, 0, lookup)
 	other := t.TempDir()
@@ -251,7 +253,8 @@ func testToolsAskSeldom(t *testing.T, with mode) {
 	asked(1, 0, lookup) // each client may have another file
 }
 
-// TestToolsManyShares has more shares than testparm is asked for: programs ask for those that matter alone.
+// TestToolsManyShares has more shares than testparm is asked for: programs ask for those that
+// matter alone.
 func TestToolsManyShares(t *testing.T) {
 	base, copied, other := t.TempDir(), t.TempDir(), t.TempDir()
 	var text strings.Builder

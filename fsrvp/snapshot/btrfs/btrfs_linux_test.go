@@ -132,7 +132,8 @@ func TestNested(t *testing.T) {
 	require.Equal(t, dir, v.Path)
 }
 
-// TestBindMount shares parts of subvolumes that are mounted elsewhere: a snapshot has nothing at that path.
+// TestBindMount shares parts of subvolumes that are mounted elsewhere: a snapshot has nothing at
+// that path.
 func TestBindMount(t *testing.T) {
 	mount := snaptest.Mount(t, "btrfs", 300)
 	dir := subvolume(t, filepath.Join(mount, "vms"))
@@ -251,7 +252,8 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestStable cuts the power: a copy of the image as it is right after Create has the snapshot, and the data.
+// TestStable cuts the power: a copy of the image as it is right after Create has the snapshot, and
+// the data.
 func TestStable(t *testing.T) {
 	image, dir := snaptest.Image(t, "btrfs", 300), snaptest.Dir(t)
 	point, after := mkdir(t, filepath.Join(dir, "mnt")), mkdir(t, filepath.Join(dir, "after"))

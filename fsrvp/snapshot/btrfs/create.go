@@ -36,7 +36,8 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error
 	return nil
 }
 
-// A job is one snapshot to take. Its files are open so that taking them all is nothing but the ioctls.
+// A job is one snapshot to take. Its files are open so that taking them all is nothing but the
+// ioctls.
 type job struct {
 	spec    backend.SnapshotSpec
 	source  *safepath.Dir
@@ -47,8 +48,8 @@ type job struct {
 	created backend.Snapshot
 }
 
-// Create takes all the snapshots at once, or leaves none. Their data, too, is on stable storage. A snapshot that the kernel
-// is taking when ctx ends is finished, and then deleted.
+// Create takes all the snapshots at once, or leaves none. Their data, too, is on stable storage. A
+// snapshot that the kernel is taking when ctx ends is finished, and then deleted.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	jobs := make([]*job, 0, len(specs))
 	defer func() {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of mounts, without the paths of their
-// volumes.
+// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of
+// mounts, without the paths of their volumes.
 func (s *Snapshots) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.dirs.List()
 	if err != nil {

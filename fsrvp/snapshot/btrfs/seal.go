@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// Seal makes a writable snapshot read-only. What was written to it is on stable storage then. A file that is open for
-// writing stays so until it is closed: seal the share first.
+// Seal makes a writable snapshot read-only. What was written to it is on stable storage then. A
+// file that is open for writing stays so until it is closed: seal the share first.
 func (s *Snapshots) Seal(_ context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", seal(snapshot.Path))
 }

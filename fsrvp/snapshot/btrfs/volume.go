@@ -19,9 +19,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Volume finds the subvolume that holds dir. It fails with fsrvp.ErrNotSupported where dir is not on btrfs, the root of its
-// subvolume cannot be reached (only part of it is mounted), other subvolumes or mounts are below dir, or snapshots would
-// lie within dir, for the users of the share to see.
+// Volume finds the subvolume that holds dir. It fails with fsrvp.ErrNotSupported where dir is not
+// on btrfs, the root of its subvolume cannot be reached (only part of it is mounted), other
+// subvolumes or mounts are below dir, or snapshots would lie within dir, for the users of the share
+// to see.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)
@@ -113,7 +114,8 @@ func rootOf(dir *safepath.Dir) (*safepath.Dir, error) {
 	}
 }
 
-// look returns the number of the subvolume that holds f, zero elsewhere than on btrfs, and whether f is its root.
+// look returns the number of the subvolume that holds f, zero elsewhere than on btrfs, and whether
+// f is its root.
 func look(f *os.File) (id uint64, root bool, err error) {
 	if is, err := btrfsctl.Is(f); err != nil || !is {
 		return 0, false, err

@@ -1,46 +1,52 @@
-// Package command takes snapshots by programs that the administrator names: for file servers whose storage has snapshots
-// of its own, and a command-line tool for them. Nobody has to write Go.
+// Package command takes snapshots by programs that the administrator names: for file servers whose
+// storage has snapshots of its own, and a command-line tool for them. Nobody has to write Go.
 //
 // # Programs
 //
-// Each program gets one JSON object, a request, on its standard input, and answers with one on its standard output. It succeeds by
-// exit status 0. When it fails, what it wrote to its standard error is in the error that the agent logs, and its exit status
-// says what the client sees:
+// Each program gets one JSON object, a request, on its standard input, and answers with one on its
+// standard output. It succeeds by exit status 0. When it fails, what it wrote to its standard error
+// is in the error that the agent logs, and its exit status says what the client sees:
 //
 //	10   the volume cannot be copied          (NOT_SUPPORTED)
 //	11   there is such a snapshot already     (OBJECT_ALREADY_EXISTS)
 //	12   no space is left                     (disk full)
 //	any other: the call fails
 //
-// A program that runs longer than Config.Timeout is killed, with all processes of its group, and so is one whose set is aborted. It may
-// write 8 MiB. Members that it does not know it has to ignore; later versions may add some. The request:
+// A program that runs longer than Config.Timeout is killed, with all processes of its group, and so
+// is one whose set is aborted. It may write 8 MiB. Members that it does not know it has to ignore;
+// later versions may add some. The request:
 //
 //	{"version": 1, "action": "create", "snapshots": [
 //	  {"id": "f0f1f2f3-...", "mark": "01234567-....42", "volume": {"id": "command:/srv/vms", "path": "/srv/vms"}, "writable": false}]}
 //
 // Action is one of:
 //
-//   - create: take all the snapshots, as close to one moment as the storage can, and have them on stable storage; or
-//     take none, and fail. The answer has the directory that shows each, absolute, and when it was taken:
-//     {"snapshots": [{"id": "f0f1f2f3-...", "path": "/snapshots/f0f1f2f3-...", "created": "2026-11-27T06:40:13Z"}]}.
-//     A writable one may be written to until it is sealed. After a failure the program for delete is run for all of them.
+//   - create: take all the snapshots, as close to one moment as the storage can, and have them on
+//     stable storage; or take none, and fail. The answer has the directory that shows each,
+//     absolute, and when it was taken: {"snapshots": [{"id": "f0f1f2f3-...", "path":
+//     "/snapshots/f0f1f2f3-...", "created": "2026-11-27T06:40:13Z"}]}. A writable one may be
+//     written to until it is sealed. After a failure the program for delete is run for all of them.
 //   - delete: delete the snapshots; one that does not exist is no failure. No answer is needed.
-//   - list: answer with every snapshot that was made and still exists, half-made ones too, as the request for its create
-//     described it. The request has no snapshots.
-//   - seal: make the snapshots, which have a path here, read-only for good. Doing it twice is no failure.
-//   - prepare: do what makes a create of these snapshots short, such as to flush. Nothing that it makes needs to be
-//     deleted.
+//   - list: answer with every snapshot that was made and still exists, half-made ones too, as the
+//     request for its create described it. The request has no snapshots.
+//   - seal: make the snapshots, which have a path here, read-only for good. Doing it twice is no
+//     failure.
+//   - prepare: do what makes a create of these snapshots short, such as to flush. Nothing that it
+//     makes needs to be deleted.
 //
-// The id of a snapshot is all that names it. A storage that has names of its own keeps the id in them, or in a property, since nothing
-// else records what exists. The mark, at most 57 letters, digits, dots and hyphens, names the agent that a snapshot is of; list gives it back. An
-// agent deletes only what has its own mark, or none. The testdata of the package has programs for LVM (thin volumes) and for an array's command-line tool.
+// The id of a snapshot is all that names it. A storage that has names of its own keeps the id in
+// them, or in a property, since nothing else records what exists. The mark, at most 57 letters,
+// digits, dots and hyphens, names the agent that a snapshot is of; list gives it back. An agent
+// deletes only what has its own mark, or none. The testdata of the package has programs for LVM
+// (thin volumes) and for an array's command-line tool.
 //
 // # Volumes
 //
-// The volume of a shared directory is the outermost of Config.Volumes that it is in. It is opened step by step, without symbolic
-// links, before and after the snapshot is taken, and has to be the directory that it was when the share was added. Snapshots must not be more open than
-// it: where a directory above the volume does not let everybody pass, one above its snapshot has to have the same
-// owner, group and rights, or to let only root pass; else Create fails.
+// The volume of a shared directory is the outermost of Config.Volumes that it is in. It is opened
+// step by step, without symbolic links, before and after the snapshot is taken, and must be the
+// directory that it was when the share was added. Snapshots must not be more open than it: where a
+// directory above the volume does not let everybody pass, one above its snapshot has to have the
+// same owner, group and rights, or to let only root pass; else Create fails.
 package command
 
 import (
@@ -65,14 +71,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// A Config names the programs, each with its first arguments. Programs without a slash are looked for in PATH. One program
-// may do several actions: the request says which.
+// A Config names the programs, each with its first arguments. Programs without a slash are looked
+// for in PATH. One program may do several actions: the request says which.
 type Config struct {
 	Create, Delete, List []string // required
 	Seal                 []string // nil: there are no writable snapshots, and AUTO_RECOVERY contexts are not supported
 	Prepare              []string // nil: there is nothing to prepare
-	// Volumes are the directories that are volumes with all that is below them, absolute, clean, without symbolic
-	// links. Required.
+	// Volumes are the directories that are volumes with all that is below them, absolute, clean,
+	// without symbolic links. Required.
 	Volumes []string
 	// Timeout is how long a program may run. Zero: five minutes.
 	Timeout time.Duration
@@ -83,9 +89,9 @@ const DefaultTimeout = 5 * time.Minute
 
 const prefix = "command:"
 
-// Snapshots is the backend. It implements backend.Snapshots, SnapshotLister and PathChecker, and what New returns also
-// Sealer and Preparer, as far as there are programs for them. All methods may be called by several goroutines at once,
-// and run programs at once.
+// Snapshots is the backend. It implements backend.Snapshots, SnapshotLister and PathChecker, and
+// what New returns also Sealer and Preparer, as far as there are programs for them. All methods may
+// be called by several goroutines at once, and run programs at once.
 type Snapshots struct{ cfg Config }
 
 type (
@@ -139,8 +145,8 @@ func New(cfg *Config) (backend.Snapshots, error) {
 	return s, nil
 }
 
-// Volume finds the volume that holds dir. It fails with fsrvp.ErrNotSupported where no volume does, or something else is
-// mounted below dir.
+// Volume finds the volume that holds dir. It fails with fsrvp.ErrNotSupported where no volume does,
+// or something else is mounted below dir.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)
@@ -240,7 +246,8 @@ func status(err error) error {
 	return err
 }
 
-// Create has the program take all the snapshots. After a failure it has the other program delete them.
+// Create has the program take all the snapshots. After a failure it has the other program delete
+// them.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	list := make([]snapshot, len(specs))
 	for i, spec := range specs {
@@ -369,7 +376,8 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 	return wrap("delete", s.run(ctx, "delete", s.cfg.Delete, []snapshot{describe(spec)}, nil))
 }
 
-// List returns what the program lists. It fails where that is of volumes of other backends, or has ids twice.
+// List returns what the program lists. It fails where that is of volumes of other backends, or has
+// ids twice.
 func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	specs, err := s.list(ctx)
 	if err != nil {

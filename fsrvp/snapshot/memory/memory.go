@@ -1,8 +1,8 @@
-// Package memory has volumes and snapshots in memory: a backend for an agent in tests, demos and tools that
-// need no file system, with hooks for failures and delays.
+// Package memory has volumes and snapshots in memory: a backend for an agent in tests, demos and
+// tools that need no file system, with hooks for failures and delays.
 //
-// A volume is a tree of files below a path that need not exist in the machine's own file system. A snapshot is a copy
-// of it at /.snapshots/ID.
+// A volume is a tree of files below a path that need not exist in the machine's own file system. A
+// snapshot is a copy of it at /.snapshots/ID.
 package memory
 
 import (
@@ -22,12 +22,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Snapshots is volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer, SnapshotLister and
-// CompatibilityReporter. Its methods may be called by several goroutines at once; the exported fields have
-// to be set before.
+// Snapshots is volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer,
+// SnapshotLister and CompatibilityReporter. Its methods may be called by several goroutines at
+// once; the exported fields have to be set before.
 type Snapshots struct {
-	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx meanwhile. An
-	// error makes the method fail with it.
+	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx
+	// meanwhile. An error makes the method fail with it.
 	Fault func(ctx context.Context, p Point) error
 	// Flags are what Compatibility reports.
 	Flags fsrvp.Compatibility
@@ -45,13 +45,14 @@ var (
 	_ backend.CompatibilityReporter = (*Snapshots)(nil)
 )
 
-// A Point is a moment in a method: before the effect that it has on one volume or snapshot, or after it.
+// A Point is a moment in a method: before the effect that it has on one volume or snapshot, or
+// after it.
 type Point struct {
 	Method string // "Volume", "Prepare", "Create", "Delete", "Seal", "List"
 	Volume string // root of the volume; empty for List
 	ID     fsrvp.CopyID
-	// Done tells that the effect is there. An error before it prevents it, one after it does not, but
-	// Create takes back what it has made.
+	// Done tells that the effect is there. An error before it prevents it, one after it does not,
+	// but Create takes back what it has made.
 	Done bool
 }
 
@@ -96,8 +97,8 @@ func (s *Snapshots) Mount(dir string) error {
 	return nil
 }
 
-// Clone returns a copy of the volumes and snapshots as they are now, half-made ones too, without Fault: what a crash at this
-// moment would leave.
+// Clone returns a copy of the volumes and snapshots as they are now, half-made ones too, without
+// Fault: what a crash at this moment would leave.
 func (s *Snapshots) Clone() *Snapshots {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +184,8 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error
 	return nil
 }
 
-// Create implements backend.Snapshots. Each snapshot is half-made before it is whole; Fault is called in between as well.
+// Create implements backend.Snapshots. Each snapshot is half-made before it is whole; Fault is
+// called in between as well.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	made := make([]backend.Snapshot, 0, len(specs))
 	for _, spec := range specs {
@@ -301,7 +303,8 @@ func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compat
 	return s.Flags, nil
 }
 
-// ReadFile returns the content of a file of a volume or snapshot, by its absolute path. It fails with fs.ErrNotExist.
+// ReadFile returns the content of a file of a volume or snapshot, by its absolute path. It fails
+// with fs.ErrNotExist.
 func (s *Snapshots) ReadFile(name string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -90,7 +90,8 @@ func TestAllOrNone(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// TestClone: a clone is what a crash would leave, half-made snapshots too, and shares nothing with the original.
+// TestClone: a clone is what a crash would leave, half-made snapshots too, and shares nothing with
+// the original.
 func TestClone(t *testing.T) {
 	s := memory.New("/a")
 	require.NoError(t, s.WriteFile("/a/file", []byte("one")))

@@ -14,7 +14,7 @@ import (
 
 func supported() error { return nil }
 
-// check tells whether the tree below volume can be cloned into dir.
+// check reports whether the tree below volume can be cloned into dir.
 func check(volume, dir string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		dir = filepath.Dir(dir)
@@ -22,8 +22,8 @@ func check(volume, dir string) error {
 	return tryClone(volume, dir)
 }
 
-// tryClone clones an unnamed file in one directory to one in another. Both are on one file system. Where the process may only read
-// from, it tries with two files in the other.
+// tryClone clones an unnamed file in one directory to one in another. Both are on one file system.
+// Where the process may only read from, it tries with two files in the other.
 func tryClone(from, to string) error {
 	src, err := unnamed(from)
 	if errors.Is(err, fs.ErrPermission) {

@@ -243,7 +243,8 @@ func TestHalfMade(t *testing.T) {
 	nothingLeft(t, mount)
 }
 
-// killedIn is set, to the shared directory, for a process that takes and deletes snapshots until it is killed.
+// killedIn is set, to the shared directory, for a process that takes and deletes snapshots until it
+// is killed.
 const killedIn = "FSRVP_TEST_KILLED_IN"
 
 // TestKilled kills processes that take and delete snapshots, and removes what they left.
@@ -294,7 +295,8 @@ func TestKilled(t *testing.T) {
 	require.NotZero(t, left, "no process was killed at work")
 }
 
-// TestStable cuts the power: a copy of the image as it is right after Create has the snapshot, whole.
+// TestStable cuts the power: a copy of the image as it is right after Create has the snapshot,
+// whole.
 func TestStable(t *testing.T) {
 	for _, fsType := range []string{"xfs", "btrfs"} {
 		t.Run(fsType, func(t *testing.T) {

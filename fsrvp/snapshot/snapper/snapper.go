@@ -1,22 +1,25 @@
-// Package snapper takes snapshots by snapper's daemon, over D-Bus, of btrfs subvolumes that snapper has a configuration for. They
-// are snapshots of snapper like any other: its tools list them, with the agent's description. It is for Linux, and needs root.
+// Package snapper takes snapshots by snapper's daemon, over D-Bus, of btrfs subvolumes that snapper
+// has a configuration for. They are snapshots of snapper like any other: its tools list them, with
+// the agent's description. It is for Linux, and needs root.
 //
 // # Snapshots
 //
-// A snapshot is read-only, or writable until Seal. Its number is snapper's; its id and the mark of the agent are in its
-// userdata, as fsrvp-id and fsrvp-mark. It has no cleanup algorithm: snapper deletes none by itself. Those of several volumes are taken
-// one after the other.
+// A snapshot is read-only, or writable until Seal. Its number is snapper's; its id and the mark of
+// the agent are in its userdata, as fsrvp-id and fsrvp-mark. It has no cleanup algorithm: snapper
+// deletes none by itself. Those of several volumes are taken one after the other.
 //
 // # Volumes
 //
-// The volume of a shared directory is the subvolume of a configuration of snapper that holds it. Other subvolumes, but for
-// snapper's own .snapshots, and mounts must not be below the directory. IDs are "snapper:" and the name of the configuration.
+// The volume of a shared directory is the subvolume of a configuration of snapper that holds it.
+// Other subvolumes, but for snapper's own .snapshots, and mounts must not be below the directory.
+// IDs are "snapper:" and the name of the configuration.
 //
 // # Who may read them
 //
-// Snapshots are in .snapshots of their subvolume, where users can pass as far as snapper's configuration lets them (SYNC_ACL,
-// ALLOW_USERS, ALLOW_GROUPS). A file server that reads as its users needs that. Snapshots are refused that would be more open than the
-// directories above their volume.
+// Snapshots are in .snapshots of their subvolume, where users can pass as far as snapper's
+// configuration lets them (SYNC_ACL, ALLOW_USERS, ALLOW_GROUPS). A file server that reads as its
+// users needs that. Snapshots are refused that would be more open than the directories above their
+// volume.
 package snapper
 
 import (
@@ -51,8 +54,9 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister, PathChecker and
-// CompatibilityReporter. All methods may be called by several goroutines at once. Each connects anew.
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister,
+// PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
+// Each connects anew.
 type Snapshots struct{ cfg Config }
 
 var _ interface {
@@ -70,7 +74,8 @@ const (
 	keyMark = "fsrvp-mark"
 )
 
-// New returns the backend. It fails with errors.ErrUnsupported where the system is not Linux, and for a Config that is wrong.
+// New returns the backend. It fails with errors.ErrUnsupported where the system is not Linux, and
+// for a Config that is wrong.
 func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
@@ -197,8 +202,8 @@ func (r *record) spec(config string) (backend.SnapshotSpec, bool) {
 	return backend.SnapshotSpec{ID: fsrvp.CopyID(id), Mark: mark, Volume: backend.Volume{ID: prefix + config}}, true
 }
 
-// Volume finds the subvolume of snapper's that holds dir. It fails with fsrvp.ErrNotSupported where snapper has no
-// configuration for it, or other subvolumes or mounts are below dir.
+// Volume finds the subvolume of snapper's that holds dir. It fails with fsrvp.ErrNotSupported where
+// snapper has no configuration for it, or other subvolumes or mounts are below dir.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(ctx, dir)
 	return v, wrap("volume", err)
@@ -410,8 +415,8 @@ func (d *daemon) take(ctx context.Context, spec backend.SnapshotSpec) (backend.S
 	return backend.Snapshot{SnapshotSpec: spec, Path: path, Created: created}, btrfsctl.Sync(root.File)
 }
 
-// Delete has snapper delete a snapshot. It fails where snapper does not know the configuration any more, since the
-// snapshot may then still exist.
+// Delete has snapper delete a snapshot. It fails where snapper does not know the configuration any
+// more, since the snapshot may then still exist.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if !strings.HasPrefix(spec.Volume.ID, prefix) {
 		_, err := configOf(spec.Volume)
@@ -480,8 +485,8 @@ func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path
 	return wrap("check", safepath.CheckBeneath(snapshot.Path, path))
 }
 
-// List returns the snapshots of all of snapper's configurations that a backend like this has made, without the paths of
-// their volumes, and without saying which are writable.
+// List returns the snapshots of all of snapper's configurations that a backend like this has made,
+// without the paths of their volumes, and without saying which are writable.
 func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	bus, err := s.connect()
 	if err != nil {
@@ -508,7 +513,8 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// Compatibility says that a volume is not to be defragmented: that would give up what it shares with its snapshots.
+// Compatibility says that a volume is not to be defragmented: that would give up what it shares
+// with its snapshots.
 func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return fsrvp.DisableDefrag, nil
 }

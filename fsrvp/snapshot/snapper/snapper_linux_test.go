@@ -22,7 +22,8 @@ import (
 
 func TestMain(m *testing.M) { snaptest.Main(m) }
 
-// newSnapshots starts a bus and snapper's daemon, with configurations of their own, until the test ends.
+// newSnapshots starts a bus and snapper's daemon, with configurations of their own, until the test
+// ends.
 func newSnapshots(t *testing.T) *Snapshots {
 	t.Helper()
 	for _, program := range []string{"dbus-daemon", "snapperd", "snapper"} {

@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateEnv makes the test's program a fake of zfs, mount or umount, whose pools are in the directory that it names: datasets are
-// directories, which tests mount as tmpfs with the dataset as their source; snapshots and clones are copies. It says and refuses what
-// OpenZFS 2.3 does, in its words, as far as the backend may meet it.
+// stateEnv makes the test's program a fake of zfs, mount or umount, whose pools are in the
+// directory that it names: datasets are directories, which tests mount as tmpfs with the dataset as
+// their source; snapshots and clones are copies. It says and refuses what OpenZFS 2.3 does, in its
+// words, as far as the backend may meet it.
 const stateEnv = "FSRVP_FAKE_ZFS"
 
 // A state is what the pools hold. It is a file, locked while a program runs.

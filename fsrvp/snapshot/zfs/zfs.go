@@ -1,24 +1,29 @@
-// Package zfs takes snapshots of datasets of OpenZFS, by the programs zfs and mount. It is for Linux, and needs root, or
-// a user to whom "zfs allow" has delegated what it does and who may mount.
+// Package zfs takes snapshots of datasets of OpenZFS, by the programs zfs and mount. It is for
+// Linux, and needs root, or a user to whom "zfs allow" has delegated what it does and who may
+// mount.
 //
 // # What a snapshot is
 //
-// A snapshot shows a dataset as it was at one moment. Those of several datasets of one pool are of the same moment: one command
-// takes them all. A snapshot is read-only by itself. A writable one is a clone, which Seal makes read-only.
+// A snapshot shows a dataset as it was at one moment. Those of several datasets of one pool are of
+// the same moment: one command takes them all. A snapshot is read-only by itself. A writable one is
+// a clone, which Seal makes read-only.
 //
-// A snapshot is DATASET@fsrvp-<copy id>, a clone POOL/fsrvp-<copy id>. Both have the mark of the agent in the user property
-// org.go-fsrvp:mark. A hold of the tag go-fsrvp keeps a snapshot from being destroyed by accident, and clean-up scripts off it.
+// A snapshot is DATASET@fsrvp-<copy id>, a clone POOL/fsrvp-<copy id>. Both have the mark of the
+// agent in the user property org.go-fsrvp:mark. A hold of the tag go-fsrvp keeps a snapshot from
+// being destroyed by accident, and clean-up scripts off it.
 //
 // # Volumes
 //
-// The volume of a shared directory is the dataset that is mounted there or above. Something else must not be mounted below the
-// directory, such as a child dataset. IDs are "zfs:" and the GUID of the dataset, which stays the same when it is renamed or its pool imported elsewhere.
+// The volume of a shared directory is the dataset that is mounted there or above. Something else
+// must not be mounted below the directory, such as a child dataset. IDs are "zfs:" and the GUID of
+// the dataset, which stays the same when it is renamed or its pool imported elsewhere.
 //
 // # Where snapshots are
 //
-// A snapshot is mounted at zfs-<copy id>@<mark> in Config.Dir, a path that needs no automount and does not depend on the property
-// snapdir. That of a volume below a directory that not everybody may pass through is within .gated-zfs-<copy id>@<mark>. After
-// a restart of the machine New mounts them again.
+// A snapshot is mounted at zfs-<copy id>@<mark> in Config.Dir, a path that needs no automount and
+// does not depend on the property snapdir. That of a volume below a directory that not everybody
+// may pass through is within .gated-zfs-<copy id>@<mark>. After a restart of the machine New mounts
+// them again.
 package zfs
 
 import (
@@ -48,18 +53,20 @@ import (
 
 // A Config says where snapshots are mounted, and by which programs. Nil means the zero values.
 type Config struct {
-	// Dir is the directory that snapshots are mounted in, absolute and clean. It is made, with mode 0711, in a parent that has to
-	// exist; it must belong to the user of the process, and nobody else may be able to write to it or to replace it. It has to outlive a restart of
-	// the machine. Empty: /var/lib/fsrvp-zfs.
+	// Dir is the directory that snapshots are mounted in, absolute and clean. It is made, with mode
+	// 0711, in a parent that has to exist; it must belong to the user of the process, and nobody
+	// else may be able to write to it or to replace it. It has to outlive a restart of the machine.
+	// Empty: /var/lib/fsrvp-zfs.
 	Dir string
-	// Zfs, Mount and Umount are the programs, with their first arguments. Nil: "zfs", "mount" and "umount", by PATH.
+	// Zfs, Mount and Umount are the programs, with their first arguments. Nil: "zfs", "mount" and
+	// "umount", by PATH.
 	Zfs, Mount, Umount []string
 	// Timeout is how long one of them may run. Zero: two minutes.
 	Timeout time.Duration
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and PathChecker. All methods may be
-// called by several goroutines at once.
+// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and
+// PathChecker. All methods may be called by several goroutines at once.
 type Snapshots struct {
 	cfg  Config
 	dirs snapdir.Dirs
@@ -84,9 +91,10 @@ const (
 	tag      = "go-fsrvp"
 )
 
-// New returns the backend, and mounts the snapshots again that a restart of the machine has unmounted. It fails for a Config
-// that is wrong, with errors.ErrUnsupported where the system is not Linux or has no program zfs, with fsrvp.ErrNotSupported where
-// the kernel has no ZFS, and when mounting fails.
+// New returns the backend, and mounts the snapshots again that a restart of the machine has
+// unmounted. It fails for a Config that is wrong, with errors.ErrUnsupported where the system is
+// not Linux or has no program zfs, with fsrvp.ErrNotSupported where the kernel has no ZFS, and when
+// mounting fails.
 func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	s, err := newSnapshots(cfg, kind)
 	if err != nil {
@@ -179,8 +187,9 @@ func status(err error) error {
 // isGone reports whether what was to be removed was not there.
 func isGone(err error) bool { return errors.Is(err, fsrvp.ErrObjectNotFound) }
 
-// Volume finds the dataset that is mounted at dir or above. It fails with fsrvp.ErrNotSupported where dir is not on ZFS, only
-// part of a dataset is mounted there, or something else is mounted below.
+// Volume finds the dataset that is mounted at dir or above. It fails with fsrvp.ErrNotSupported
+// where dir is not on ZFS, only part of a dataset is mounted there, or something else is mounted
+// below.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(ctx, dir)
 	return v, wrap("volume", err)
@@ -268,8 +277,8 @@ func pool(dataset string) string {
 	return p
 }
 
-// Create takes the snapshots, those of a pool at one moment, or leaves none. A snapshot is on stable storage when the program
-// that takes it has ended.
+// Create takes the snapshots, those of a pool at one moment, or leaves none. A snapshot is on
+// stable storage when the program that takes it has ended.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	made, err := s.create(ctx, specs)
 	return made, wrap("create", err)
@@ -311,7 +320,8 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	return snapshots, nil
 }
 
-// open finds the dataset of a spec by where its volume is mounted, and checks that it is the one that was added.
+// open finds the dataset of a spec by where its volume is mounted, and checks that it is the one
+// that was added.
 func (s *Snapshots) open(ctx context.Context, spec backend.SnapshotSpec) (*job, error) {
 	if err := checkID(spec.Volume); err != nil {
 		return nil, err
@@ -480,8 +490,8 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// Delete unmounts and destroys a snapshot. It fails with an error that wraps syscall.EBUSY where a program has files open in it, or
-// somebody else has made a clone or a hold of it.
+// Delete unmounts and destroys a snapshot. It fails with an error that wraps syscall.EBUSY where a
+// program has files open in it, or somebody else has made a clone or a hold of it.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := checkID(spec.Volume); err != nil {
 		return wrap("delete", err)
@@ -563,7 +573,8 @@ func (s *Snapshots) destroy(ctx context.Context, f found) error {
 	return nil
 }
 
-// Seal makes a writable snapshot read-only. Files that are open for writing keep it from being so: seal the share first.
+// Seal makes a writable snapshot read-only. Files that are open for writing keep it from being so:
+// seal the share first.
 func (s *Snapshots) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", s.seal(ctx, snapshot))
 }

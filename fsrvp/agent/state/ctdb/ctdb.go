@@ -23,13 +23,15 @@ import (
 
 // Config says how to open a table. Dir is required.
 type Config struct {
-	// Dir is a directory on the cluster's file system, for this alone, at the same path on all nodes. It has to
-	// exist, belong to root or to the user of this process, and be closed to others.
+	// Dir is a directory on the cluster's file system, for this alone, at the same path on all
+	// nodes. It has to exist, belong to root or to the user of this process, and be closed to
+	// others.
 	Dir string
-	// Member is the name of this node in the table. Empty: "node" and the number that CTDB has for it.
+	// Member is the name of this node in the table. Empty: "node" and the number that CTDB has for
+	// it.
 	Member string
-	// Life reports what the cluster knows of another node, by the name in the table, when that node's agent still
-	// holds its lock. Nil: CTDB is asked.
+	// Life reports what the cluster knows of another node, by the name in the table, when that
+	// node's agent still holds its lock. Nil: CTDB is asked.
 	Life func(ctx context.Context, member string) (state.Life, error)
 	// Program is the path of CTDB's program. Empty: "ctdb", in the path.
 	Program string
@@ -37,7 +39,8 @@ type Config struct {
 	Poll time.Duration
 }
 
-// A Store is a member of a table in a directory. It implements [state.Shared]. Its methods may be called by several goroutines at once.
+// A Store is a member of a table in a directory. It implements [state.Shared]. Its methods may be
+// called by several goroutines at once.
 type Store struct {
 	cfg  Config
 	lock *os.File // held while the store is open
@@ -58,9 +61,10 @@ var _ state.Shared = (*Store)(nil)
 // memberName is what may be the name of a file.
 var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Open opens the table in a directory for this node, and makes an empty one where there is none. It fails with an error that matches
-// [state.ErrInUse] when another process has it open under this node's name, with a [state.DamageError] when any
-// part of it was changed or lost, and when CTDB does not answer.
+// Open opens the table in a directory for this node, and makes an empty one where there is none. It
+// fails with an error that matches [state.ErrInUse] when another process has it open under this
+// node's name, with a [state.DamageError] when any part of it was changed or lost, and when CTDB
+// does not answer.
 func Open(ctx context.Context, cfg *Config) (*Store, error) {
 	s := &Store{cfg: *cfg}
 	c := &s.cfg
@@ -127,7 +131,8 @@ func (s *Store) takeLock() error {
 	return err
 }
 
-// lockCall does an operation on a lock of the open file, or of the process where the file system knows no other.
+// lockCall does an operation on a lock of the open file, or of the process where the file system
+// knows no other.
 func lockCall(f *os.File, cmd, ofProcess int, lk *unix.Flock_t) error {
 	for {
 		err := unix.FcntlFlock(f.Fd(), cmd, lk)

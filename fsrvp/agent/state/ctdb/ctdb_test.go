@@ -52,7 +52,8 @@ func TestStore(t *testing.T) {
 
 func put(k, v string) state.Change { return state.Change{Put: map[string][]byte{k: []byte(v)}} }
 
-// TestGenerations writes through several of them, while another member looks now and then, and checks that old ones go.
+// TestGenerations writes through several of them, while another member looks now and then, and
+// checks that old ones go.
 func TestGenerations(t *testing.T) {
 	dir := newDir(t)
 	a, b := open(t, dir, "a"), open(t, dir, "b")
@@ -88,7 +89,8 @@ func TestGenerations(t *testing.T) {
 	require.Len(t, list, 4, "%v", list)
 }
 
-// TestStoppedWriter has a member stop between any two steps of a write, while others write through two generations.
+// TestStoppedWriter has a member stop between any two steps of a write, while others write through
+// two generations.
 func TestStoppedWriter(t *testing.T) {
 	dir := newDir(t)
 	a, b := open(t, dir, "a"), open(t, dir, "b")
@@ -131,7 +133,8 @@ func TestEndOfGenerationCutShort(t *testing.T) {
 	require.Equal(t, uint64(2), a.log.gen)
 }
 
-// TestDamage changes, cuts, removes and doubles every file of a table: what is read is the same table, or nothing.
+// TestDamage changes, cuts, removes and doubles every file of a table: what is read is the same
+// table, or nothing.
 func TestDamage(t *testing.T) {
 	dir := newDir(t)
 	a := open(t, dir, "a")

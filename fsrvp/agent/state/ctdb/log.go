@@ -171,7 +171,8 @@ func (l *log) writeTmp(dir string, data []byte) (string, error) {
 	return path, nil
 }
 
-// makeGeneration makes a generation that begins with a whole table. It is no error when another node has made it.
+// makeGeneration makes a generation that begins with a whole table. It is no error when another
+// node has made it.
 func (l *log) makeGeneration(gen uint64, id uuid.UUID, seq uint64, records map[string][]byte) error {
 	tmp := filepath.Join(l.dir, tmpPrefix+l.member+"-"+rand.Text())
 	if err := os.Mkdir(tmp, 0o700); err != nil {
@@ -322,7 +323,8 @@ func (l *log) follow() error {
 	}
 }
 
-// nextGeneration goes on to the generation after the one whose end is the next change, and makes it where no other node has.
+// nextGeneration goes on to the generation after the one whose end is the next change, and makes it
+// where no other node has.
 func (l *log) nextGeneration() error {
 	end := l.seq + 1
 	next := filepath.Join(l.genDir(l.gen+1), baseFile)
@@ -371,7 +373,8 @@ func (l *log) refresh() (state.Change, error) {
 	return c, nil
 }
 
-// isSuperseded reports whether the generation is there no more, since this member has not looked for so long.
+// isSuperseded reports whether the generation is there no more, since this member has not looked
+// for so long.
 func (l *log) isSuperseded() (bool, error) {
 	_, err := os.Lstat(filepath.Join(l.genDir(l.gen), baseFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -459,15 +462,16 @@ func (l *log) conflict() error { return fmt.Errorf("change %d: %w", l.seq+1, sta
 
 // link gives a file the name of the next change, which only one node can.
 //
-// A generation that is removed is renamed before, so that a node which was stopped in the midst of this, for however long, does not
-// find its change at its path, even where the link was made.
+// A generation that is removed is renamed before, so that a node which was stopped in the midst of
+// this, for however long, does not find its change at its path, even where the link was made.
 func (l *log) link(tmp string) error {
 	path := l.entry(l.seq + 1)
 	mine, err := os.Lstat(tmp)
 	if err == nil {
 		err = os.Link(tmp, path)
 	}
-	// Over some network file systems an operation that was done twice fails the second time: what is there counts.
+	// Over some network file systems an operation that was done twice fails the second time: what
+	// is there counts.
 	is, statErr := os.Lstat(path)
 	switch {
 	case statErr == nil && mine != nil && os.SameFile(mine, is):

@@ -86,7 +86,8 @@ type node struct {
 	this bool // it is the node that was asked
 }
 
-// judge says what a node's view of the cluster tells of another. A node that is out of the cluster itself tells nothing.
+// judge says what a node's view of the cluster tells of another. A node that is out of the cluster
+// itself tells nothing.
 func judge(nodes []node, pnn int) state.Life {
 	life, inside := state.Present, false
 	for _, n := range nodes {
@@ -101,7 +102,8 @@ func judge(nodes []node, pnn int) state.Life {
 	return life
 }
 
-// parseStatus reads what "ctdb -X status" prints: a line with the names of columns, and one for each node.
+// parseStatus reads what "ctdb -X status" prints: a line with the names of columns, and one for
+// each node.
 func parseStatus(out string) ([]node, error) {
 	var columns []string
 	var nodes []node

@@ -1,4 +1,5 @@
-// Package statetest checks that a store which agents of a cluster share keeps what [state.Shared] promises.
+// Package statetest checks that a store which agents of a cluster share keeps what [state.Shared]
+// promises.
 package statetest
 
 import (
@@ -17,8 +18,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// Run runs the checks on new tables. Each call of newTable returns a function that opens one table for the member of a name;
-// it fails the test where it cannot. Run closes what it opens.
+// Run runs the checks on new tables. Each call of newTable returns a function that opens one table
+// for the member of a name; it fails the test where it cannot. Run closes what it opens.
 func Run(t *testing.T, newTable func(t *testing.T) (open func(member string) (state.Shared, error))) {
 	type opener = func(member string) state.Shared
 	run := func(name string, f func(t *testing.T, open opener)) {

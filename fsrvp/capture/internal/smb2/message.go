@@ -113,7 +113,8 @@ func ParseNegotiateResponse(msg []byte) (NegotiateResponse, bool) {
 	if err != nil && r.Dialect == 0 {
 		return NegotiateResponse{}, false
 	}
-	// What a capture has cut may have the cipher still; and a server of dialect 3.0 that does not encrypt needs no key.
+	// What a capture has cut may have the cipher still; and a server of dialect 3.0 that does not
+	// encrypt needs no key.
 	out := NegotiateResponse{Dialect: r.Dialect, ServerGUID: r.ServerGUID}
 	out.Cipher, _ = r.Cipher()
 	out.Signing, _ = r.Signing()
@@ -123,8 +124,8 @@ func ParseNegotiateResponse(msg []byte) (NegotiateResponse, bool) {
 	return out, true
 }
 
-// SessionSetupRequest returns the security token of a request, and whether it binds a connection to a session of another
-// (SMB2_SESSION_FLAG_BINDING).
+// SessionSetupRequest returns the security token of a request, and whether it binds a connection to
+// a session of another (SMB2_SESSION_FLAG_BINDING).
 func SessionSetupRequest(msg []byte) (token []byte, binding, ok bool) {
 	r, err := smb2.ParseSessionSetupRequest(msg)
 	return r.Token, r.Flags&1 != 0, err == nil

@@ -232,7 +232,8 @@ func (c *cluster) startAgent(i int) {
 	c.agents[i] = cmd
 }
 
-// signal sends a signal to the agent of a node. nsenter hands none on; when its child stops it stops itself, too.
+// signal sends a signal to the agent of a node. nsenter hands none on; when its child stops it
+// stops itself, too.
 func (c *cluster) signal(i int, s string) {
 	c.Helper()
 	c.on(i, "sh", "-c", fmt.Sprintf("kill -%s $(pgrep -x agent)", s))
@@ -469,7 +470,8 @@ func (c *cluster) otherNodeUses() {
 	require.Contains(c, out.String(), "NT_STATUS_", "the session of the client at the other node has ended")
 }
 
-// randomRound lets an agent fail at some moment of a life, and has the client go on at another node.
+// randomRound lets an agent fail at some moment of a life, and has the client go on at another
+// node.
 func (c *cluster) randomRound(k int) {
 	i := rand.IntN(nodes) + 1
 	other := (i+rand.IntN(nodes-1))%nodes + 1
@@ -519,8 +521,8 @@ func (c *cluster) randomRound(k int) {
 	})
 }
 
-// goOn is what a client does whose call was not answered: the same at another node, and where that fails, it gives the set up.
-// From Commit's answer on it must not fail.
+// goOn is what a client does whose call was not answered: the same at another node, and where that
+// fails, it gives the set up. From Commit's answer on it must not fail.
 func (c *cluster) goOn(i int, l *life, stage int, answered bool) {
 	c.Helper()
 	begun := time.Now()
@@ -552,7 +554,8 @@ func (c *cluster) goOn(i int, l *life, stage int, answered bool) {
 	c.delete(i, l)
 }
 
-// stoppedNode stops all processes of a node for 10 s, so that CTDB goes on without it. It comes back, and takes nothing away.
+// stoppedNode stops all processes of a node for 10 s, so that CTDB goes on without it. It comes
+// back, and takes nothing away.
 func (c *cluster) stoppedNode() {
 	l, kept := &life{}, &life{}
 	c.advance(2, kept, 0, len(stages))

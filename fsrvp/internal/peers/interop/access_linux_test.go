@@ -47,7 +47,8 @@ type step struct {
 	call func(s fsrvp.Service) error
 }
 
-// everyMethod is a life cycle in which each method is called. Who is denied can call any step, and changes nothing in it.
+// everyMethod is a life cycle in which each method is called. Who is denied can call any step, and
+// changes nothing in it.
 func everyMethod(t *testing.T, share string) []step {
 	ctx := t.Context()
 	var set fsrvp.SetID
@@ -85,8 +86,8 @@ func everyMethod(t *testing.T, share string) []step {
 	}
 }
 
-// TestAccess has an ordinary user try each step of a backup operator's life cycle before that takes it, each of them as smbd and
-// RPC can hand them over.
+// TestAccess has an ordinary user try each step of a backup operator's life cycle before that takes
+// it, each of them as smbd and RPC can hand them over.
 func TestAccess(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")

@@ -19,7 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// An agentProcess is examples/fsrvp-agent behind the smbd of the host nas, with btrfs snapshots and registry shares.
+// An agentProcess is examples/fsrvp-agent behind the smbd of the host nas, with btrfs snapshots and
+// registry shares.
 type agentProcess struct {
 	host *peers.Host
 	args []string
@@ -48,8 +49,8 @@ var buildAgent = sync.OnceValues(func() (string, error) {
 // sambaModes are the flags of the two ways in which the agent changes Samba's registry.
 var sambaModes = map[string][]string{"helper": nil, "programs": {"-samba-programs"}}
 
-// startAgentBehindSamba starts the program, and has it end with the test. With FSRVP_SAMBA=programs in the environment it runs
-// Samba's programs for every step.
+// startAgentBehindSamba starts the program, and has it end with the test. With FSRVP_SAMBA=programs
+// in the environment it runs Samba's programs for every step.
 func startAgentBehindSamba(t testing.TB, n *peers.Network, args ...string) *agentProcess {
 	t.Helper()
 	p := &agentProcess{host: n.Host("nas"), log: filepath.Join(t.TempDir(), "log")}
@@ -138,8 +139,9 @@ func (p *agentProcess) signal(t testing.TB, sig syscall.Signal) {
 	require.NoError(t, syscall.Kill(pid, sig))
 }
 
-// TestSmbtortureBehindSamba runs Samba's tests of the protocol against our agent behind its smbd. The agent keeps exposed sets: enum_created has
-// a client begin a second set while its first is exposed and not recovered, and wants both.
+// TestSmbtortureBehindSamba runs Samba's tests of the protocol against our agent behind its smbd.
+// The agent keeps exposed sets: enum_created has a client begin a second set while its first is
+// exposed and not recovered, and wants both.
 func TestSmbtortureBehindSamba(t *testing.T) {
 	t.Parallel() // it waits most of its time
 	n := peers.Start(t)
@@ -158,7 +160,8 @@ func TestSmbtortureBehindSamba(t *testing.T) {
 				"get_version", "is_path_supported", "seq_timeout",
 			}}
 			if !strings.Contains(flags, "ndr64") {
-				// share_sd binds to Samba's own srvsvc with the same flags, which does not have NDR64.
+				// share_sd binds to Samba's own srvsvc with the same flags, which does not have
+				// NDR64.
 				to.tests = append([]string{"share_sd"}, to.tests...)
 			}
 			to.run(t.Context(), n)

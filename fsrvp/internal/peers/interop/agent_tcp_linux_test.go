@@ -124,8 +124,8 @@ func (to *torture) check(t *testing.T) {
 	}
 }
 
-// TestSmbtortureOverTCP runs those of Samba's tests that need no SMB beside them. They wait for the timer most of their time,
-// so all run at once, each with an agent of its own.
+// TestSmbtortureOverTCP runs those of Samba's tests that need no SMB beside them. They wait for the
+// timer most of their time, so all run at once, each with an agent of its own.
 func TestSmbtortureOverTCP(t *testing.T) {
 	t.Parallel() // it waits most of its time
 	n := peers.Start(t)

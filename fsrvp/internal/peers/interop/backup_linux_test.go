@@ -19,8 +19,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// TestBackupOfTwoServers has examples/fsrvp-backup, on the client's host, back up two shares in one run: one of Samba's own agent, one of
-// ours behind smbd. The files change while it runs; the archive has to have what was there before.
+// TestBackupOfTwoServers has examples/fsrvp-backup, on the client's host, back up two shares in one
+// run: one of Samba's own agent, one of ours behind smbd. The files change while it runs; the
+// archive has to have what was there before.
 func TestBackupOfTwoServers(t *testing.T) {
 	n := peers.Start(t)
 	samba, nas, cl := n.Host("fs"), n.Host("nas"), n.Host("cl")
@@ -44,8 +45,8 @@ func TestBackupOfTwoServers(t *testing.T) {
 			want[prefix+"/"+name] = content
 		}
 	}
-	// The application of this backup: it is thawed once the copies are taken, and goes on writing. The program that thaws
-	// it, on the client's host, waits until this test has written.
+	// The application of this backup: it is thawed once the copies are taken, and goes on writing.
+	// The program that thaws it, on the client's host, waits until this test has written.
 	thaw, thawed, changed := filepath.Join(dir, "thaw"), filepath.Join(dir, "thawed"), filepath.Join(dir, "changed")
 	require.NoError(t, os.WriteFile(thaw, fmt.Appendf(nil, "#!/bin/sh\n: > %s\nuntil test -e %s; do sleep 0.02; done\n", thawed, changed), 0o755))
 	done := make(chan error, 1)
@@ -106,7 +107,8 @@ func TestBackupOfTwoServers(t *testing.T) {
 	require.Contains(t, stderr, "wrong password")
 }
 
-// requireWindowsRecords checks that all files of an archive have what a server says of them beyond their contents.
+// requireWindowsRecords checks that all files of an archive have what a server says of them beyond
+// their contents.
 func requireWindowsRecords(t *testing.T, file string) {
 	t.Helper()
 	f, err := os.Open(file)

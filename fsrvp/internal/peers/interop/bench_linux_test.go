@@ -30,9 +30,10 @@ func (d contextDialer) DialContext(ctx context.Context, network, address string)
 	return d.h.Dial(ctx, network, address)
 }
 
-// BenchmarkGetSupportedVersion calls Samba's rpcd_fsrvp through the pipe, with our client and with go-msrpc's in turn, in sessions by NTLM:
-// without security of RPC's, and sealed by NTLM. It gives the median time of a call with each, and ours as a share of go-msrpc's, which
-// has 0.6 as its aim; the servers take most of the time of both.
+// BenchmarkGetSupportedVersion calls Samba's rpcd_fsrvp through the pipe, with our client and with
+// go-msrpc's in turn, in sessions by NTLM: without security of RPC's, and sealed by NTLM. It gives
+// the median time of a call with each, and ours as a share of go-msrpc's, which has 0.6 as its aim;
+// the servers take most of the time of both.
 //
 //	go test -run '^$' -bench GetSupportedVersion ./fsrvp/internal/peers/interop
 func BenchmarkGetSupportedVersion(b *testing.B) {
@@ -59,11 +60,14 @@ func BenchmarkGetSupportedVersion(b *testing.B) {
 	}
 }
 
-// BenchmarkLifeCycle takes, exposes and deletes copies, from IsPathSupported to DeleteShareMapping, behind smbd on btrfs: by our agent on one file server
-// and by Samba's rpcd_fsrvp on another like it, in turn and with the same client. Ours changes the registry by the helper, or by programs. Both
-// servers sync their databases to the disk, and nothing runs when a client connects to the shares. It gives the median time of a life with each, and
-// ours as a share of Samba's, and logs the times of the methods: with one share exposed at a time, with 9 and 99 others that stay exposed, with 1,000 other shares in the
-// registry, and with a set of 64 shares. The aim is a share of 1.2 with the helper, and of 7 without.
+// BenchmarkLifeCycle takes, exposes and deletes copies, from IsPathSupported to DeleteShareMapping,
+// behind smbd on btrfs: by our agent on one file server and by Samba's rpcd_fsrvp on another like
+// it, in turn and with the same client. Ours changes the registry by the helper, or by programs.
+// Both servers sync their databases to the disk, and nothing runs when a client connects to the
+// shares. It gives the median time of a life with each, and ours as a share of Samba's, and logs
+// the times of the methods: with one share exposed at a time, with 9 and 99 others that stay
+// exposed, with 1,000 other shares in the registry, and with a set of 64 shares. The aim is a share
+// of 1.2 with the helper, and of 7 without.
 //
 //	go test -run '^$' -bench LifeCycle -benchtime 20x ./fsrvp/internal/peers/interop
 func BenchmarkLifeCycle(b *testing.B) {
@@ -96,7 +100,8 @@ func BenchmarkLifeCycle(b *testing.B) {
 // lifeHosts are the servers that are compared: Samba's, and ours.
 var lifeHosts = [2]string{"fs", "nas"}
 
-// volumes are the names of shares that are subvolumes of their own: a set of Samba's has one share of a volume.
+// volumes are the names of shares that are subvolumes of their own: a set of Samba's has one share
+// of a volume.
 var volumes = func() (names []string) {
 	for i := range 64 {
 		names = append(names, fmt.Sprintf("volume%d", i))
@@ -152,7 +157,8 @@ param.get_context().load("/etc/samba/smb.conf")
 smbconf.init_reg(None).drop()
 `
 
-// addShares makes registry shares of a server's, all at once, with what Samba's agent needs for snapshots.
+// addShares makes registry shares of a server's, all at once, with what Samba's agent needs for
+// snapshots.
 func addShares(b *testing.B, h *peers.Host, names []string) {
 	const script = `
 import sys

@@ -23,7 +23,8 @@ import (
 // benchRounds is how often both programs are timed, in turn; the medians are compared.
 const benchRounds = 5
 
-// smbClientTime runs Samba's smbclient on the client's host, and returns how long it took, its log-in included.
+// smbClientTime runs Samba's smbclient on the client's host, and returns how long it took, its
+// log-in included.
 func smbClientTime(b *testing.B, n *peers.Network, share string, args []string, command string) time.Duration {
 	b.Helper()
 	u := n.User("backup")
@@ -35,8 +36,9 @@ func smbClientTime(b *testing.B, n *peers.Network, share string, args []string, 
 	return elapsed
 }
 
-// BenchmarkSMBRead reads a file of 256 MiB from Samba over the network of the test, with this module and with smbclient in turn, each with its log-in. It gives
-// the median MB/s of both, and ours as a multiple of smbclient's when that signs by GMAC. The aims are 1.5 signed by GMAC, 1.2
+// BenchmarkSMBRead reads a file of 256 MiB from Samba over the network of the test, with this
+// module and with smbclient in turn, each with its log-in. It gives the median MB/s of both, and
+// ours as a multiple of smbclient's when that signs by GMAC. The aims are 1.5 signed by GMAC, 1.2
 // encrypted by GCM, 0.6 signed by CMAC.
 //
 //	go test -run '^$' -bench SMBRead -benchtime 1x ./fsrvp/internal/peers/interop
@@ -100,7 +102,8 @@ func BenchmarkSMBRead(b *testing.B) {
 	}
 }
 
-// BenchmarkSMBSmallFiles reads 3,000 files of 4 kB, with this module by 16 goroutines and with smbclient's mget. The aim is 4 times as many.
+// BenchmarkSMBSmallFiles reads 3,000 files of 4 kB, with this module by 16 goroutines and with
+// smbclient's mget. The aim is 4 times as many.
 func BenchmarkSMBSmallFiles(b *testing.B) {
 	const files = 3000
 	n := peers.Start(b)
@@ -159,7 +162,8 @@ func readAll(f *sharefs.FS, dir string, workers int) error {
 	return errors.Join(errs...)
 }
 
-// A delayedConn delivers what is read from it later, as a long wire does; and takes what is written at once but sends it later.
+// A delayedConn delivers what is read from it later, as a long wire does; and takes what is written
+// at once but sends it later.
 type delayedConn struct {
 	net.Conn
 	read, write chan delayed
@@ -237,8 +241,9 @@ func (d *delayedConn) Close() error {
 	return d.Conn.Close()
 }
 
-// BenchmarkSMBDelay reads over a wire that takes 2.5 ms each way, with 1, 8 and 16 requests in flight, as a share of the speed without it
-// ("of-loopback"), and of that at which the same wire carries bytes that nobody has to ask for ("of-wire").
+// BenchmarkSMBDelay reads over a wire that takes 2.5 ms each way, with 1, 8 and 16 requests in
+// flight, as a share of the speed without it ("of-loopback"), and of that at which the same wire
+// carries bytes that nobody has to ask for ("of-wire").
 func BenchmarkSMBDelay(b *testing.B) {
 	const size = 128 << 20
 	n := peers.Start(b)

@@ -83,7 +83,8 @@ func parameters(t *testing.T, nas *peers.Host, share string) map[string]string {
 	return all
 }
 
-// descriptor is the security descriptor of a share as srvsvc's NetShareGetInfo gives it, at level 502.
+// descriptor is the security descriptor of a share as srvsvc's NetShareGetInfo gives it, at level
+// 502.
 func descriptor(t *testing.T, n *peers.Network, share string) string {
 	t.Helper()
 	u := n.User("Administrator")
@@ -93,8 +94,8 @@ func descriptor(t *testing.T, n *peers.Network, share string) string {
 	return sd
 }
 
-// rewrite writes a file, which may be another user's in a directory that is everybody's: to open such a one with O_CREAT
-// is refused where fs.protected_regular is set.
+// rewrite writes a file, which may be another user's in a directory that is everybody's: to open
+// such a one with O_CREAT is refused where fs.protected_regular is set.
 func rewrite(t *testing.T, path, content string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
@@ -106,7 +107,8 @@ func rewrite(t *testing.T, path, content string) {
 	require.NoError(t, errors.Join(err, f.Close()))
 }
 
-// TestExposedShares has copies of a share that has much that is its own, through their lives, made by the agent's helper and by programs.
+// TestExposedShares has copies of a share that has much that is its own, through their lives, made
+// by the agent's helper and by programs.
 func TestExposedShares(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
@@ -222,8 +224,8 @@ func livesOfShares(t *testing.T, n *peers.Network, nas *peers.Host, flags ...str
 	}
 }
 
-// TestNamesThatAreTooLong has shares whose copies could, and could not, have the name that the standard wants. One byte too much in a share's
-// name and Samba's registry cannot be read any more.
+// TestNamesThatAreTooLong has shares whose copies could, and could not, have the name that the
+// standard wants. One byte too much in a share's name and Samba's registry cannot be read any more.
 func TestNamesThatAreTooLong(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
@@ -267,8 +269,8 @@ func TestNamesThatAreTooLong(t *testing.T) {
 	requireNothingLeft(t, nas)
 }
 
-// TestPreviousVersions has smbtorture ask for the previous versions of a share of which no copy has been exposed yet, and counts them when there
-// are some.
+// TestPreviousVersions has smbtorture ask for the previous versions of a share of which no copy has
+// been exposed yet, and counts them when there are some.
 func TestPreviousVersions(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")

@@ -14,8 +14,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// TestKilledClient has clients go, as when they are killed, while the methods that may take long are at work behind smbd: each
-// is cancelled within 5 s. Samba 4.22 by itself would wait for its answer.
+// TestKilledClient has clients go, as when they are killed, while the methods that may take long
+// are at work behind smbd: each is cancelled within 5 s. Samba 4.22 by itself would wait for its
+// answer.
 func TestKilledClient(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")

@@ -26,7 +26,8 @@ func negotiate(tb testing.TB, mechs ...spnego.InitiatorMechanism) *spnego.Initia
 	return i
 }
 
-// TestLogOnToSamba calls the management interface of Samba's domain controller with every mechanism at every level.
+// TestLogOnToSamba calls the management interface of Samba's domain controller with every mechanism
+// at every level.
 func TestLogOnToSamba(t *testing.T) {
 	n := peers.Start(t)
 	u := n.User("backup")

@@ -19,8 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// TestNDR64 has our client call all methods of a server with an NDR64 of somebody else's, Scapy's. What the server makes of
-// each request, and we of each answer, is what was meant.
+// TestNDR64 has our client call all methods of a server with an NDR64 of somebody else's, Scapy's.
+// What the server makes of each request, and we of each answer, is what was meant.
 func TestNDR64(t *testing.T) {
 	n := peers.Start(t)
 	requests := startScapy(t, n)
@@ -112,7 +112,8 @@ func TestNDR64(t *testing.T) {
 	understood("AbortShadowCopySet", fields{"ShadowCopySetId": set.String()})
 }
 
-// startScapy starts Scapy's server on the host cl, and returns a function that waits for the next request that it has taken.
+// startScapy starts Scapy's server on the host cl, and returns a function that waits for the next
+// request that it has taken.
 func startScapy(t *testing.T, n *peers.Network) func(t *testing.T) string {
 	t.Helper()
 	cl := n.Host("cl")

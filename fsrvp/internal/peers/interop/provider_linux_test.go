@@ -29,7 +29,8 @@ func backupKeytab(tb testing.TB, n *peers.Network) dcerpc.Initiator {
 	return auth
 }
 
-// TestProviderOnSamba backs up two shares of Samba's own agent, and reads back byte for byte what was there before.
+// TestProviderOnSamba backs up two shares of Samba's own agent, and reads back byte for byte what
+// was there before.
 func TestProviderOnSamba(t *testing.T) {
 	n := peers.Start(t)
 	server := n.Host("fs")

@@ -111,7 +111,8 @@ func (l *life) abort(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// startOver is how a client cleans up that has forgotten its set. What is Recovered it has to delete.
+// startOver is how a client cleans up that has forgotten its set. What is Recovered it has to
+// delete.
 func (l *life) startOver(t *testing.T) {
 	t.Helper()
 	require.NoError(t, l.SetContext(t.Context(), fsrvp.ContextBackup))
@@ -139,7 +140,8 @@ func (l *life) requireReadable(t *testing.T) {
 	require.Equal(t, "before", string(content))
 }
 
-// requireBroken fails unless the next call on this connection says at once that the connection is gone.
+// requireBroken fails unless the next call on this connection says at once that the connection is
+// gone.
 func (l *life) requireBroken(t *testing.T) {
 	t.Helper()
 	begun := time.Now()
@@ -204,7 +206,8 @@ func (l *life) reconnect(t *testing.T) {
 	l.redial(t)
 }
 
-// restartSmbd stops smbd with all its children, and starts it again. It does not sync its databases, as before.
+// restartSmbd stops smbd with all its children, and starts it again. It does not sync its
+// databases, as before.
 func restartSmbd(t testing.TB, h *peers.Host) {
 	t.Helper()
 	restartSmbdWith(t, h, "TDB_NO_FSYNC=1")
@@ -224,8 +227,8 @@ func restartSmbdWith(t testing.TB, h *peers.Host, env string) {
 	}, 20*time.Second, 10*time.Millisecond)
 }
 
-// restartDcerpcd stops samba-dcerpcd, which starts again when somebody calls srvsvc. Our pipe has nothing to do with it: the client
-// goes on as it is.
+// restartDcerpcd stops samba-dcerpcd, which starts again when somebody calls srvsvc. Our pipe has
+// nothing to do with it: the client goes on as it is.
 func (l *life) restartDcerpcd(t *testing.T) {
 	t.Helper()
 	l.nas.Output(t, "sh", "-c", `kill $(cat /run/samba/samba-dcerpcd.pid); while pgrep -x samba-dcerpcd; do sleep 0.02; done >/dev/null`)
@@ -244,8 +247,8 @@ func (l *life) requireOtherPipes(t *testing.T) {
 	}
 }
 
-// TestRestarts restarts what a life cycle depends on after each of its moments. Either it goes on to its end, or the client is told and cleans
-// up; in no case is anything left.
+// TestRestarts restarts what a life cycle depends on after each of its moments. Either it goes on
+// to its end, or the client is told and cleans up; in no case is anything left.
 func TestRestarts(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
@@ -321,7 +324,8 @@ func TestRestarts(t *testing.T) {
 	requireNoSets(t, agent)
 }
 
-// requireNoSets fails unless the agent, by its log, has taken each set out of its table that it had ever put there.
+// requireNoSets fails unless the agent, by its log, has taken each set out of its table that it had
+// ever put there.
 func requireNoSets(t *testing.T, agent *agentProcess) {
 	t.Helper()
 	change := regexp.MustCompile(`msg="shadow copy set [^"]*" .* set=(\S+) .* to=(\S+)`)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// An rpcClient is Samba's rpcclient on the host cl. It opens a pipe for each name of a command, so that what it does for one set
-// comes by several connections; it has no command that aborts.
+// An rpcClient is Samba's rpcclient on the host cl. It opens a pipe for each name of a command, so
+// that what it does for one set comes by several connections; it has no command that aborts.
 type rpcClient struct {
 	n      *peers.Network
 	server *peers.Host
@@ -32,8 +32,8 @@ func loginsOf(u peers.User) map[string][]string {
 	}
 }
 
-// run runs commands in one session and returns all that is printed. The exit status tells nothing: create_expose has 0 also when it was
-// denied.
+// run runs commands in one session and returns all that is printed. The exit status tells nothing:
+// create_expose has 0 also when it was denied.
 func (c *rpcClient) run(t *testing.T, commands ...string) string {
 	t.Helper()
 	binding := "ncacn_np:" + c.server.FQDN + "[" + c.flags + "]"
@@ -83,7 +83,8 @@ func exposedShares(t *testing.T, nas *peers.Host) []string {
 	return slices.DeleteFunc(all, func(name string) bool { return !strings.Contains(name, "@{") })
 }
 
-// requireNothingLeft fails where the agent on nas still has a share, a snapshot or a previous version.
+// requireNothingLeft fails where the agent on nas still has a share, a snapshot or a previous
+// version.
 func requireNothingLeft(t *testing.T, nas *peers.Host) {
 	t.Helper()
 	require.Empty(t, exposedShares(t, nas))
@@ -91,7 +92,8 @@ func requireNothingLeft(t *testing.T, nas *peers.Host) {
 	require.Empty(t, nas.Output(t, "find", "/srv/btrfs", "-type", "l", "-name", "@GMT-*"))
 }
 
-// TestRpcclientBehindSamba has every command of rpcclient for FSRVP answered by our agent behind its smbd, and looks at what each did.
+// TestRpcclientBehindSamba has every command of rpcclient for FSRVP answered by our agent behind
+// its smbd, and looks at what each did.
 func TestRpcclientBehindSamba(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")

@@ -127,8 +127,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// TestTakeOver lets samba-dcerpcd start, with its own server for the pipe, in every order: it takes the socket, and we take it
-// back; the pipes of others work throughout.
+// TestTakeOver lets samba-dcerpcd start, with its own server for the pipe, in every order: it takes
+// the socket, and we take it back; the pipes of others work throughout.
 func TestTakeOver(t *testing.T) {
 	n := peers.Start(t)
 	fs, u := n.Host("fs"), n.User("backup")

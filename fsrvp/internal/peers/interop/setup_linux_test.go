@@ -62,7 +62,8 @@ func dialer(tb testing.TB, n *peers.Network, auth dcerpc.Initiator) *smbpipe.Dia
 	return d
 }
 
-// addShare makes a registry share of a file server, with parameters such as "hide dot files=no", until the test ends.
+// addShare makes a registry share of a file server, with parameters such as "hide dot files=no",
+// until the test ends.
 func addShare(tb testing.TB, h *peers.Host, name, path string, params ...string) {
 	tb.Helper()
 	h.Output(tb, "net", "conf", "addshare", name, path, "writeable=y", "guest_ok=n")
@@ -73,7 +74,8 @@ func addShare(tb testing.TB, h *peers.Host, name, path string, params ...string)
 	}
 }
 
-// serve has srv answer for \pipe\FssagentRpc behind the smbd of a file server, which the test has claimed.
+// serve has srv answer for \pipe\FssagentRpc behind the smbd of a file server, which the test has
+// claimed.
 func serve(tb testing.TB, h *peers.Host, srv *dcerpc.Server, logger *slog.Logger) {
 	tb.Helper()
 	l, err := sambapipe.Listen(&sambapipe.Config{Dir: h.Path("/run/samba/ncalrpc"), LibexecDirs: []string{}, Logger: logger})

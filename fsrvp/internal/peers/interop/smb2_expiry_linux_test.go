@@ -15,12 +15,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-// ticketLife is how long service tickets live in TestSMBExpiry. What smbd and the clients need to log in has to fit in.
+// ticketLife is how long service tickets live in TestSMBExpiry. What smbd and the clients need to
+// log in has to fit in.
 const ticketLife = 6 * time.Second
 
-// TestSMBExpiry lets a session outlive its service ticket three times, while a file is read and while a call of a pipe waits:
-// smbd answers STATUS_NETWORK_SESSION_EXPIRED, and nobody notices but the log. The ticket-granting ticket lives longer: Samba's
-// KDC takes none that ends within two minutes.
+// TestSMBExpiry lets a session outlive its service ticket three times, while a file is read and
+// while a call of a pipe waits: smbd answers STATUS_NETWORK_SESSION_EXPIRED, and nobody notices but
+// the log. The ticket-granting ticket lives longer: Samba's KDC takes none that ends within two
+// minutes.
 func TestSMBExpiry(t *testing.T) {
 	n := peers.Start(t)
 	nas, u := n.Host("nas"), n.User("backup")

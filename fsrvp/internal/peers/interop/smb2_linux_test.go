@@ -51,7 +51,8 @@ func smbShare(tb testing.TB, s *smb2.Session, share string) *sharefs.FS {
 	return f
 }
 
-// setGlobal sets parameters of a server, such as "server smb encrypt=required", until the test ends.
+// setGlobal sets parameters of a server, such as "server smb encrypt=required", until the test
+// ends.
 func setGlobal(tb testing.TB, h *peers.Host, params ...string) {
 	tb.Helper()
 	for _, p := range params {
@@ -84,7 +85,8 @@ func sum(tb testing.TB, fsys fs.FS, name string) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// TestSMBMatrix reads with every dialect, every algorithm alone and in the default lists, and every mechanism.
+// TestSMBMatrix reads with every dialect, every algorithm alone and in the default lists, and every
+// mechanism.
 func TestSMBMatrix(t *testing.T) {
 	n := peers.Start(t)
 	nas, u := n.Host("nas"), n.User("backup")

@@ -28,7 +28,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// TestLifeCycle has our client drive Samba's own server, and reads the file that was there before the snapshot.
+// TestLifeCycle has our client drive Samba's own server, and reads the file that was there before
+// the snapshot.
 func TestLifeCycle(t *testing.T) {
 	n := peers.Start(t)
 	server, u := n.Host("fs"), n.User("backup")
@@ -340,7 +341,8 @@ func TestPipe(t *testing.T) {
 	})
 }
 
-// TestEncryption asks the server's side whether a session was encrypted: by the client's wish, and by the server's.
+// TestEncryption asks the server's side whether a session was encrypted: by the client's wish, and
+// by the server's.
 func TestEncryption(t *testing.T) {
 	n := peers.Start(t)
 	nas, u := n.Host("nas"), n.User("backup")

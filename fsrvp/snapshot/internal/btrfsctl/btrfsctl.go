@@ -1,7 +1,8 @@
-// Package btrfsctl asks and tells btrfs what needs an ioctl (linux/btrfs.h). It is for Linux on machines with
-// the common numbering of ioctls: not mips, mipsle, mips64, ppc64 and their like, which number them in another way. There, and on
-// other systems, its functions fail with errors.ErrUnsupported. A program for 386 needs a 64-bit kernel: one of 32
-// bits lays the times of a subvolume out in 12 bytes each, not 16, and does not know the ioctl by its number here.
+// Package btrfsctl asks and tells btrfs what needs an ioctl (linux/btrfs.h). It is for Linux on
+// machines with the common numbering of ioctls: not mips, mipsle, mips64, ppc64 and their like,
+// which number them in another way. There, and on other systems, its functions fail with
+// errors.ErrUnsupported. A program for 386 needs a 64-bit kernel: one of 32 bits lays the times of
+// a subvolume out in 12 bytes each, not 16, and does not know the ioctl by its number here.
 package btrfsctl
 
 import "time"

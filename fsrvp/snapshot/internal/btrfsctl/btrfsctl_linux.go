@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported tells whether this is a system that the package is for.
+// Supported reports whether this is a system that the package is for.
 const Supported = true
 
 // The arguments of the ioctls, as linux/btrfs.h lays them out.
@@ -102,14 +102,14 @@ func on[T any](f *os.File, name string, direction, number uintptr, arg *T) error
 	return nil
 }
 
-// Is tells whether the open file is on btrfs.
+// Is reports whether the open file is on btrfs.
 func Is(f *os.File) (bool, error) {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(f.Fd()), &st)
 	return err == nil && uint32(st.Type) == unix.BTRFS_SUPER_MAGIC, err
 }
 
-// IsRoot tells whether the open directory, which is on btrfs, is the root of a subvolume.
+// IsRoot reports whether the open directory, which is on btrfs, is the root of a subvolume.
 func IsRoot(f *os.File) (bool, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(int(f.Fd()), &st)
@@ -138,7 +138,8 @@ func Info(f *os.File) (Subvolume, error) {
 	}, nil
 }
 
-// Nested returns the paths, from the directory, of the subvolumes below it, but not of those in them.
+// Nested returns the paths, from the directory, of the subvolumes below it, but not of those in
+// them.
 func Nested(dir *os.File) ([]string, error) {
 	var paths []string
 	refs := new(rootRefArgs)
@@ -171,8 +172,8 @@ func text(b []byte) string {
 	return string(b)
 }
 
-// Snapshot makes in dir a snapshot of the subvolume whose root is source. It is on stable storage when Snapshot returns,
-// with what was written to source before.
+// Snapshot makes in dir a snapshot of the subvolume whose root is source. It is on stable storage
+// when Snapshot returns, with what was written to source before.
 func Snapshot(dir, source *os.File, name string, readOnly bool) error {
 	a := &volArgsV2{fd: int64(source.Fd())}
 	if len(name) >= 256 {
@@ -197,7 +198,7 @@ func Destroy(dir *os.File, name string) error {
 	return on(dir, "BTRFS_IOC_SNAP_DESTROY", write, 15, a)
 }
 
-// ReadOnly tells whether the subvolume whose root is f is read-only.
+// ReadOnly reports whether the subvolume whose root is f is read-only.
 func ReadOnly(f *os.File) (bool, error) {
 	var flags uint64
 	err := on(f, "BTRFS_IOC_SUBVOL_GETFLAGS", read, 25, &flags)
@@ -218,8 +219,8 @@ func Flush(f *os.File) error {
 	return nil
 }
 
-// Sync waits until what was done to the file system that holds f is on stable storage. It does less than Flush: data
-// that has not been written back may not be.
+// Sync waits until what was done to the file system that holds f is on stable storage. It does less
+// than Flush: data that has not been written back may not be.
 func Sync(f *os.File) error {
 	var transid uint64
 	if err := on(f, "BTRFS_IOC_START_SYNC", read, 24, &transid); err != nil {

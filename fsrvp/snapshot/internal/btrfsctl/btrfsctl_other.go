@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Supported tells whether this is a system that the package is for.
+// Supported reports whether this is a system that the package is for.
 const Supported = false
 
 // Is finds no btrfs here.

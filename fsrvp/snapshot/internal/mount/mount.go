@@ -15,7 +15,7 @@ type Mount struct {
 	Root   string // the directory of the file system that is mounted; "/" is all of it
 }
 
-// Remote tells whether a look at the mount may wait for another machine or for a user's process.
+// Remote reports whether a look at the mount may wait for another machine or for a user's process.
 func (m Mount) Remote() bool {
 	switch m.Type {
 	case "nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "9p", "afs", "autofs", "ncpfs", "coda", "gfs2", "lustre":
@@ -24,8 +24,9 @@ func (m Mount) Remote() bool {
 	return strings.HasPrefix(m.Type, "fuse")
 }
 
-// Below returns the points of the table at which something is mounted below dir, which is absolute and clean. The table
-// holds hidden mounts too, so there may be more than a walk would meet, but never fewer.
+// Below returns the points of the table at which something is mounted below dir, which is absolute
+// and clean. The table holds hidden mounts too, so there may be more than a walk would meet, but
+// never fewer.
 func Below(dir string) ([]string, error) {
 	all, err := All()
 	if err != nil {
@@ -40,7 +41,7 @@ func Below(dir string) ([]string, error) {
 	return points, nil
 }
 
-// Within tells whether path is dir or below it. Both are absolute and clean.
+// Within reports whether path is dir or below it. Both are absolute and clean.
 func Within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)

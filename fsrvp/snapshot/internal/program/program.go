@@ -1,5 +1,5 @@
-// Package program runs the programs that some backends take snapshots by: for a limited time, with limited output, and so
-// that nothing of them stays behind.
+// Package program runs the programs that some backends take snapshots by: for a limited time, with
+// limited output, and so that nothing of them stays behind.
 package program
 
 import (
@@ -40,13 +40,13 @@ func (e *Error) Unwrap() error { return e.Err }
 type Call struct {
 	Argv  []string // the program and its arguments; a program without a slash is looked for in PATH
 	Input []byte   // its standard input
-	// Timeout is how long it may run; zero: without limit. When it has run so long, or ctx ends, it is killed with all
-	// processes of its group (on Unix; elsewhere alone).
+	// Timeout is how long it may run; zero: without limit. When it has run so long, or ctx ends, it
+	// is killed with all processes of its group (on Unix; elsewhere alone).
 	Timeout time.Duration
 }
 
-// Run runs a program, and returns what it wrote to its standard output. It fails with an *[Error], or with context.Cause(ctx)
-// where that is why the program was killed.
+// Run runs a program, and returns what it wrote to its standard output. It fails with an *[Error],
+// or with context.Cause(ctx) where that is why the program was killed.
 func Run(ctx context.Context, c Call) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -1,5 +1,5 @@
-// Package safepath opens directories by absolute paths that nobody can bend: no step of a path is a symbolic
-// link, and the directory at its end is the one that was there before.
+// Package safepath opens directories by absolute paths that nobody can bend: no step of a path is a
+// symbolic link, and the directory at its end is the one that was there before.
 package safepath
 
 import (
@@ -16,7 +16,8 @@ import (
 // A Dir is an open directory. Its Name is the path that it was opened by.
 type Dir struct {
 	*os.File
-	// Above are the directories above it, from the root to its parent. Nil where the system has no modes.
+	// Above are the directories above it, from the root to its parent. Nil where the system has no
+	// modes.
 	Above []Ancestor
 }
 
@@ -28,8 +29,9 @@ type Ancestor struct {
 	ACL      []byte // its access control list as Linux keeps it in system.posix_acl_access; nil: none
 }
 
-// Open opens the directory at path, which is absolute and clean, step by step from the root. It follows no
-// symbolic link: it fails with fsrvp.ErrNotSupported where there is one, or path is no directory.
+// Open opens the directory at path, which is absolute and clean, step by step from the root. It
+// follows no symbolic link: it fails with fsrvp.ErrNotSupported where there is one, or path is no
+// directory.
 func Open(path string) (*Dir, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return nil, fmt.Errorf("%q is no absolute, clean path: %w", path, fsrvp.ErrInvalidArg)
@@ -37,7 +39,8 @@ func Open(path string) (*Dir, error) {
 	return open(path)
 }
 
-// OpenPinned is Open for a directory that has to be the one whose Pin was taken. An empty pin demands nothing.
+// OpenPinned is Open for a directory that must be the one whose Pin was taken. An empty pin demands
+// nothing.
 func OpenPinned(path, pin string) (*Dir, error) {
 	d, err := Open(path)
 	if err != nil {
@@ -54,12 +57,13 @@ func OpenPinned(path, pin string) (*Dir, error) {
 	return d, nil
 }
 
-// Pin returns what tells the directory apart from any other that may take its path: its device, its inode and, where the
-// file system knows it, its time of birth. It is empty on a system that tells none of them.
+// Pin returns what tells the directory apart from any other that may take its path: its device, its
+// inode and, where the file system knows it, its time of birth. It is empty on a system that tells
+// none of them.
 func (d *Dir) Pin() (string, error) { return pin(d.File) }
 
-// CheckBeneath fails where path, which is root or below it, is no directory, or where a step between root and path is a
-// symbolic link. Root itself is trusted.
+// CheckBeneath fails where path, which is root or below it, is no directory, or where a step
+// between root and path is a symbolic link. Root itself is trusted.
 func CheckBeneath(root, path string) error {
 	rel, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(rel) {

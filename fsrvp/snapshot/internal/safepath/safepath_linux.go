@@ -45,8 +45,8 @@ func open(path string) (*Dir, error) {
 	return d, nil
 }
 
-// step opens one name of a path. No name is a symbolic link that is followed: O_NOFOLLOW is of the last step, and there is
-// but one.
+// step opens one name of a path. No name is a symbolic link that is followed: O_NOFOLLOW is of the
+// last step, and there is but one.
 func step(fd int, name string, flags int) (int, error) {
 	for {
 		next, err := unix.Openat(fd, name, flags, 0)

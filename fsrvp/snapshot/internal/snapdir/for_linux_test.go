@@ -42,7 +42,8 @@ func TestFor(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// TestDefaultsOfAllMounts finds snapshots without being told where, and once where a file system is mounted twice.
+// TestDefaultsOfAllMounts finds snapshots without being told where, and once where a file system is
+// mounted twice.
 func TestDefaultsOfAllMounts(t *testing.T) {
 	image := snaptest.Image(t, "btrfs", 200)
 	dir := snaptest.Dir(t)

@@ -56,8 +56,9 @@ func appendACL(b []byte, entries []aclEntry) []byte {
 	return b
 }
 
-// passers returns who may pass through a directory, as an access control list for one that belongs to owner, who may do all:
-// named is whether it has users or groups by name, and denies whether one of them may not pass.
+// passers returns who may pass through a directory, as an access control list for one that belongs
+// to owner, who may do all: named is whether it has users or groups by name, and denies whether one
+// of them may not pass.
 func passers(a safepath.Ancestor, owner uint32) (list []aclEntry, named, denies bool, err error) {
 	group, mask := uint16(a.Mode>>3&1), uint16(1)
 	var users, groups []aclEntry
@@ -101,8 +102,9 @@ func passers(a safepath.Ancestor, owner uint32) (list []aclEntry, named, denies 
 	return list, named, denies, nil
 }
 
-// makeGate makes a directory that belongs to the user of the process, and that those can pass through, and do no more, who
-// can pass through the other. Where the file system or the rights of the process do not allow to say who, nobody can.
+// makeGate makes a directory that belongs to the user of the process, and that those can pass
+// through, and do no more, who can pass through the other. Where the file system or the rights of
+// the process do not allow to say who, nobody can.
 func makeGate(path string, a safepath.Ancestor) error {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err

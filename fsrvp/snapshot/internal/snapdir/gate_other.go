@@ -10,8 +10,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// makeGate makes a directory that belongs to the user of the process, and that those can pass through, and do no more, who
-// can pass through the other by its mode. Where that cannot be said without naming its owner, nobody can.
+// makeGate makes a directory that belongs to the user of the process, and that those can pass
+// through, and do no more, who can pass through the other by its mode. Where that cannot be said
+// without naming its owner, nobody can.
 func makeGate(path string, a safepath.Ancestor) error {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err

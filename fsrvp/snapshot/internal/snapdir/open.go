@@ -7,8 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// CheckNoMoreOpen refuses a snapshot, at a path that this package has not chosen, through the directories above which users could
-// pass who cannot pass to its volume.
+// CheckNoMoreOpen refuses a snapshot, at a path that this package has not chosen, through the
+// directories above which users could pass who cannot pass to its volume.
 func CheckNoMoreOpen(made, volume string) error {
 	v, err := safepath.Open(volume)
 	if err != nil {

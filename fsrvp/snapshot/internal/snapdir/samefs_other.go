@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// SameFS tells whether two paths are on one volume.
+// SameFS reports whether two paths are on one volume.
 func SameFS(a, b string) (bool, error) {
 	return strings.EqualFold(filepath.VolumeName(a), filepath.VolumeName(b)), nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 )
 
-// SameFS tells whether two paths are on one file system. The subvolumes of a btrfs are one, though each has a device
-// number of its own.
+// SameFS reports whether two paths are on one file system. The subvolumes of a btrfs are one,
+// though each has a device number of its own.
 func SameFS(a, b string) (bool, error) {
 	var devices [2]uint64
 	var uuids [2]btrfsctl.UUID

@@ -1,11 +1,13 @@
-// Package snapdir finds, makes and checks the directories that hold snapshots, and the names in them.
+// Package snapdir finds, makes and checks the directories that hold snapshots, and the names in
+// them.
 //
 // A snapshot is a directory entry <kind>-<copy id>@<mark>; one that is being made or deleted may be
-// .tmp-<kind>-<copy id>@<mark>. Agents that knew no marks left out the @ and the mark. The id alone finds it, so nothing else
-// records what exists.
+// .tmp-<kind>-<copy id>@<mark>. Agents that knew no marks left out the @ and the mark. The id alone
+// finds it, so nothing else records what exists.
 //
-// A volume may lie below directories that not everybody may pass through. Its snapshot is no more open: it lies in
-// .gated-<kind>-<copy id>@<mark>, behind one directory, named gate but for the outermost, for each of those.
+// A volume may lie below directories that not everybody may pass through. Its snapshot is no more
+// open: it lies in .gated-<kind>-<copy id>@<mark>, behind one directory, named gate but for the
+// outermost, for each of those.
 package snapdir
 
 import (
@@ -30,8 +32,8 @@ import (
 // Default is the directory, at the root of a mount, that is used where none is configured.
 const Default = ".fsrvp"
 
-// Mode is that of a directory that Make makes: users pass through to a snapshot whose name they know, and
-// list nothing.
+// Mode is that of a directory that Make makes: users pass through to a snapshot whose name they
+// know, and list nothing.
 const Mode = 0o711
 
 const (
@@ -48,7 +50,7 @@ type Dirs struct {
 	Anywhere bool
 }
 
-// CheckPaths tells whether configured paths can be used, without looking at the file system.
+// CheckPaths reports whether configured paths can be used, without looking at the file system.
 func CheckPaths(paths ...string) error {
 	for _, p := range paths {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
@@ -66,9 +68,10 @@ func CheckDefault(paths []string) error {
 	return nil
 }
 
-// For returns the directory for snapshots of a volume, which may not exist yet: the first of Paths on the volume's
-// file system, else (Anywhere) the first of Paths; without any Paths, Default at the root of the mount that holds the volume. It fails
-// with fsrvp.ErrNotSupported where there is none.
+// For returns the directory for snapshots of a volume, which may not exist yet: the first of Paths
+// on the volume's file system, else (Anywhere) the first of Paths; without any Paths, Default at
+// the root of the mount that holds the volume. It fails with fsrvp.ErrNotSupported where there is
+// none.
 func (d *Dirs) For(volume string) (string, error) {
 	for _, p := range d.Paths {
 		same, err := SameFS(volume, nearest(p))
@@ -129,7 +132,8 @@ func CheckShared(dir string) error {
 	return nil
 }
 
-// CheckOutside refuses a shared directory that the snapshot directory lies in: users of the share would see it.
+// CheckOutside refuses a shared directory that the snapshot directory lies in: users of the share
+// would see it.
 func CheckOutside(snapshots, shared string) error {
 	if mount.Within(snapshots, shared) {
 		return fmt.Errorf("snapshots of %s would lie within it, in %s: configure another snapshot directory, or share a directory below: %w",
@@ -173,8 +177,9 @@ func (d *Dirs) gated(dir string, id fsrvp.CopyID, mark backend.Mark) string {
 	return filepath.Join(dir, gatedPrefix+d.name(id, mark))
 }
 
-// Gate makes in dir the gates for a snapshot of a volume in these directories, and returns the innermost one, in
-// which the snapshot belongs; dir itself where none is needed. It fails with fsrvp.ErrObjectAlreadyExists where they exist.
+// Gate makes in dir the gates for a snapshot of a volume in these directories, and returns the
+// innermost one, in which the snapshot belongs; dir itself where none is needed. It fails with
+// fsrvp.ErrObjectAlreadyExists where they exist.
 func (d *Dirs) Gate(dir string, id fsrvp.CopyID, mark backend.Mark, above []safepath.Ancestor) (string, error) {
 	inner := dir
 	top := d.gated(dir, id, mark)
@@ -235,8 +240,8 @@ type Entry struct {
 	Gated bool
 }
 
-// List returns what is in the configured directories or, where there are none, in the default ones of all local mounts,
-// whatever its mark. A directory that is not there holds nothing.
+// List returns what is in the configured directories or, where there are none, in the default ones
+// of all local mounts, whatever its mark. A directory that is not there holds nothing.
 func (d *Dirs) List() ([]Entry, error) {
 	dirs, err := d.all()
 	if err != nil {
@@ -278,8 +283,9 @@ func (d *Dirs) List() ([]Entry, error) {
 	return entries, nil
 }
 
-// Find returns the entries, finished and not, of one snapshot that the owner may delete: its own, and those without
-// a mark. It does not need the volume, which may be gone. Where others have one with that id alone, it fails with backend.ErrForeign.
+// Find returns the entries, finished and not, of one snapshot that the owner may delete: its own,
+// and those without a mark. It does not need the volume, which may be gone. Where others have one
+// with that id alone, it fails with backend.ErrForeign.
 func (d *Dirs) Find(id fsrvp.CopyID, owner backend.Owner) ([]Entry, error) {
 	all, err := d.List()
 	if err != nil {
@@ -302,7 +308,8 @@ func (d *Dirs) Find(id fsrvp.CopyID, owner backend.Owner) ([]Entry, error) {
 	return entries, nil
 }
 
-// CheckFree fails with fsrvp.ErrObjectAlreadyExists where there is a snapshot with the id, whoever it belongs to.
+// CheckFree fails with fsrvp.ErrObjectAlreadyExists where there is a snapshot with the id, whoever
+// it belongs to.
 func (d *Dirs) CheckFree(id fsrvp.CopyID) error {
 	all, err := d.List()
 	if err != nil {

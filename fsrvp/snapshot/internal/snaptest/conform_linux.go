@@ -24,8 +24,8 @@ type Backend interface {
 	backend.SnapshotLister
 }
 
-// Conform tests a backend that was made anew: on the first of several shared directories, which are on different
-// volumes, empty, and on file systems that nothing else uses.
+// Conform tests a backend that was made anew: on the first of several shared directories, which are
+// on different volumes, empty, and on file systems that nothing else uses.
 func Conform(t *testing.T, b Backend, dirs ...string) {
 	t.Helper()
 	dir := dirs[0]

@@ -23,9 +23,9 @@ const (
 	imageDir    = "/mnt"
 )
 
-// Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its own: whatever a
-// test mounts is gone with the process, also when that is killed. The snapshots that others have on this machine are out of its
-// sight. No goroutine may be left at the end.
+// Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its
+// own: whatever a test mounts is gone with the process, also when that is killed. The snapshots
+// that others have on this machine are out of its sight. No goroutine may be left at the end.
 func Main(m *testing.M) {
 	if os.Getenv(inNamespace) == "made" {
 		// The images lie in memory. Nobody else sees the mount, so its place does not matter.
@@ -56,7 +56,8 @@ func Main(m *testing.M) {
 	os.Exit(0)
 }
 
-// hide covers the directories in which backends look for snapshots where none is configured, at the root of each mount.
+// hide covers the directories in which backends look for snapshots where none is configured, at the
+// root of each mount.
 func hide() error {
 	mounts, err := mount.All()
 	if err != nil {
@@ -74,8 +75,8 @@ func hide() error {
 	return nil
 }
 
-// Mount makes a file system in a file of that many MiB (btrfs: at least 114, xfs: 300), mounts it, and returns the mount point.
-// It needs root and the namespace that Main makes.
+// Mount makes a file system in a file of that many MiB (btrfs: at least 114, xfs: 300), mounts it,
+// and returns the mount point. It needs root and the namespace that Main makes.
 func Mount(tb testing.TB, fsType string, mib int64, options ...string) string {
 	tb.Helper()
 	image := Image(tb, fsType, mib)

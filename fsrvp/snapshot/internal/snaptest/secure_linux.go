@@ -21,9 +21,10 @@ const (
 	bob   = 4321
 )
 
-// Secure tests that nobody who owns a directory above a share leads a backend, which was made anew, anywhere else, and that
-// snapshots are no more open than what they are of. Base is an empty directory that everybody may pass through, and volume makes a
-// directory that is a volume of its own.
+// Secure tests that nobody who owns a directory above a share leads a backend, which was made anew,
+// anywhere else, and that snapshots are no more open than what they are of. Base is an empty
+// directory that everybody may pass through, and volume makes a directory that is a volume of its
+// own.
 func Secure(t *testing.T, b Backend, base string, volume func(path string)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -175,7 +176,8 @@ func gates(t *testing.T, b Backend, base string, volume func(string)) {
 	}
 }
 
-// holder returns the directory of snapshots that a snapshot, maybe behind gates, is in: the last one that is there.
+// holder returns the directory of snapshots that a snapshot, maybe behind gates, is in: the last
+// one that is there.
 func holder(t *testing.T, path string) string {
 	t.Helper()
 	for {

@@ -1,5 +1,6 @@
-// Package snaptest is what the tests of the snapshot backends have in common: real file systems to take
-// snapshots of, trees with everything that a file system has, and a way to tell two trees apart.
+// Package snaptest is what the tests of the snapshot backends have in common: real file systems to
+// take snapshots of, trees with everything that a file system has, and a way to tell two trees
+// apart.
 package snaptest
 
 import (
@@ -7,8 +8,8 @@ import (
 	"testing"
 )
 
-// Missing ends a test that needs what this machine has not: the test is skipped, or fails where the environment
-// has FSRVP_PEERS=require.
+// Missing ends a test that needs what this machine has not: the test is skipped, or fails where the
+// environment has FSRVP_PEERS=require.
 func Missing(tb testing.TB, format string, args ...any) {
 	tb.Helper()
 	if os.Getenv("FSRVP_PEERS") == "require" {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Build fills the directory with a tree that has one of everything that a file system knows; what only root
-// can make, only for root.
+// Build fills the directory with a tree that has one of everything that a file system knows; what
+// only root can make, only for root.
 func Build(tb testing.TB, dir string) {
 	tb.Helper()
 	root := os.Geteuid() == 0
@@ -167,8 +167,8 @@ func sparse(tb testing.TB, path string, size int64, offsets ...int64) {
 	}
 }
 
-// ACL returns an access control list in the form of the extended attributes system.posix_acl_*: the owner's rights, those of one
-// more user, of the group, the mask, and everybody else's.
+// ACL returns an access control list in the form of the extended attributes system.posix_acl_*: the
+// owner's rights, those of one more user, of the group, the mask, and everybody else's.
 func ACL(owner uint16, user uint32, userRights, group, mask, other uint16) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, 2)
 	entry := func(tag, rights uint16, id uint32) {

@@ -26,7 +26,8 @@ func (d *dataCopier) copy(ctx context.Context, dst, src int, size int64) error {
 func cloneFile(dst, src int) error {
 	err := ignoreEINTR(func() error { return unix.IoctlFileClone(dst, src) })
 	if errors.Is(err, unix.EINVAL) {
-		// btrfs does not clone between files with and without copy on write (chattr +C, which disk images often have).
+		// btrfs does not clone between files with and without copy on write (chattr +C, which disk
+		// images often have).
 		if err := setNoCOW(dst, src); err != nil {
 			return fmt.Errorf("clone: %w", unix.EINVAL)
 		}
@@ -98,8 +99,8 @@ func (d *dataCopier) readRange(ctx context.Context, dst, src int, off, end int64
 				continue
 			case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP),
 				errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM), errors.Is(err, unix.EIO), err == nil && n == 0:
-				// Not between these two; some file systems say so by copying nothing. Or one of them failed: the read
-				// or the write says which.
+				// Not between these two; some file systems say so by copying nothing. Or one of
+				// them failed: the read or the write says which.
 				byKernel = false
 				continue
 			case err != nil:

@@ -49,8 +49,8 @@ func makeRoot(path string) (*linuxDir, error) {
 	return d, nil
 }
 
-// checkFlags refuses to carry device nodes and set-user-ID programs from a file system where they have no
-// effect to one where they do, which would make root of whoever brought them.
+// checkFlags refuses to carry device nodes and set-user-ID programs from a file system where they
+// have no effect to one where they do, which would make root of whoever brought them.
 func checkFlags(dst, src int) error {
 	if os.Geteuid() != 0 {
 		return nil

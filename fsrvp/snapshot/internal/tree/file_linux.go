@@ -50,8 +50,9 @@ func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *in
 	return did, d.setMetadata(target{fd: dst, dirfd: d.fd, name: name}, &after, attrs)
 }
 
-// openRegular opens what stat said to be a regular file. A named pipe in its place does not block the open. Where
-// somebody holds a lease on the file (smbd with kernel oplocks) it waits until the kernel has broken it, 45 s at most by default.
+// openRegular opens what stat said to be a regular file. A named pipe in its place does not block
+// the open. Where somebody holds a lease on the file (smbd with kernel oplocks) it waits until the
+// kernel has broken it, 45 s at most by default.
 func openRegular(ctx context.Context, dirfd int, name string) (int, error) {
 	flags := unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NOATIME
 	pause := time.NewTimer(0)
@@ -125,7 +126,8 @@ func (d *linuxDir) link(old *linuxDir, oldName, name string) error {
 	return nil
 }
 
-// A target is a file of the copy: by its name in a directory, and open, or not (-1) where it cannot be.
+// A target is a file of the copy: by its name in a directory, and open, or not (-1) where it cannot
+// be.
 type target struct {
 	fd    int
 	dirfd int
@@ -139,8 +141,8 @@ func (t target) xattrs() xattrFile {
 	return xattrFile{fd: t.fd}
 }
 
-// setMetadata sets all that a file has beside its contents. The order matters: a change of owner clears
-// set-user-ID bits and capabilities, and a change of mode that of an access control list.
+// setMetadata sets all that a file has beside its contents. The order matters: a change of owner
+// clears set-user-ID bits and capabilities, and a change of mode that of an access control list.
 func (d *linuxDir) setMetadata(t target, in *info, attrs []xattr) error {
 	err := unix.Fchownat(t.dirfd, t.name, int(in.uid), int(in.gid), unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil && (d.top.root || !errors.Is(err, unix.EPERM)) { // who is not root gives nothing away

@@ -13,5 +13,5 @@ func identify(fs.FileInfo) info { return info{} }
 
 func chown(*os.Root, string, *info) error { return nil }
 
-// isGone tells whether an error says that a name is no longer what it was.
+// isGone reports whether an error says that a name is no longer what it was.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -22,8 +22,8 @@ const (
 	symlink
 )
 
-// A fileID tells files apart. Numbers of inodes are used again, so the time of birth belongs to it. The zero
-// fileID is that of a file that cannot be told apart.
+// A fileID tells files apart. Numbers of inodes are used again, so the time of birth belongs to it.
+// The zero fileID is that of a file that cannot be told apart.
 type fileID struct {
 	dev, ino uint64
 	birth    int64

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// A stamp is what shows that a file has changed. Equal stamps are those of one file in one state, unless it changed twice
-// within a step of the clock.
+// A stamp is what shows that a file has changed. Equal stamps are those of one file in one state,
+// unless it changed twice within a step of the clock.
 type stamp struct {
 	id           fileID
 	mode         uint32
@@ -24,8 +24,8 @@ func (in *info) stamp() stamp {
 	return s
 }
 
-// A sum stands for an entry of a directory, its name and stamp, in 16 bytes. That two entries share one is
-// as likely as a fault of the memory.
+// A sum stands for an entry of a directory, its name and stamp, in 16 bytes. That two entries share
+// one is as likely as a fault of the memory.
 type sum [2]uint64
 
 func (s sum) compare(t sum) int { return cmp.Or(cmp.Compare(s[0], t[0]), cmp.Compare(s[1], t[1])) }
@@ -54,7 +54,8 @@ type known struct {
 	dirs map[string]*known
 }
 
-// has reports whether an entry was copied as it is. The pass that made k has ended. A nil k has nothing.
+// has reports whether an entry was copied as it is. The pass that made k has ended. A nil k has
+// nothing.
 func (k *known) has(s sum) bool {
 	if k == nil {
 		return false

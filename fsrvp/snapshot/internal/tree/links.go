@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// links remembers the files with more than one name that a pass met, so that the copy has them once.
+// links remembers the files with more than one name that a pass met, so that the copy has them
+// once.
 type links struct {
 	mu   sync.Mutex
 	byID map[fileID]*firstName
@@ -21,9 +22,9 @@ type firstName struct {
 	did   copied
 }
 
-// claim returns nil where the caller is the first to meet the file: it makes it and calls settle. Otherwise claim
-// waits until that was done, and returns the first name. It may wait, since whatever
-// copies a file waits for nobody.
+// claim returns nil where the caller is the first to meet the file: it makes it and calls settle.
+// Otherwise claim waits until that was done, and returns the first name. It may wait, since
+// whatever copies a file waits for nobody.
 func (l *links) claim(ctx context.Context, in *info, dir *node, name string) (*firstName, error) {
 	for {
 		l.mu.Lock()

@@ -13,7 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// newPortable is newRunner with what the standard library offers, on systems that have nothing better.
+// newPortable is newRunner with what the standard library offers, on systems that have nothing
+// better.
 func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 	if cfg.Clone {
 		return nil, fmt.Errorf("clone: %w", errors.ErrUnsupported)
@@ -31,7 +32,8 @@ func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 	return newCopier(from, to, skipped(src.Name(), cfg.Skip), cfg), nil
 }
 
-// makePortable makes the root of a copy, when the source that was opened by its path is the one that is open.
+// makePortable makes the root of a copy, when the source that was opened by its path is the one
+// that is open.
 func makePortable(dst string, from *portableDir, src *os.File) (*portableDir, error) {
 	opened, err := src.Stat()
 	if err != nil {

@@ -2,8 +2,8 @@ package tree
 
 import "sync"
 
-// A queue holds the tasks of a walk, last in first out, which keeps it short: depth before breadth. It ends
-// when there is no task and nobody who might add one, or when it is stopped.
+// A queue holds the tasks of a walk, last in first out, which keeps it short: depth before breadth.
+// It ends when there is no task and nobody who might add one, or when it is stopped.
 type queue[T any] struct {
 	mu      sync.Mutex
 	more    sync.Cond
@@ -50,7 +50,7 @@ func (q *queue[T]) done() {
 	}
 }
 
-// starved tells whether somebody may be waiting for a task.
+// starved reports whether somebody may be waiting for a task.
 func (q *queue[T]) starved(workers int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

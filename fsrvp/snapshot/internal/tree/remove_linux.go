@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove removes path, an absolute path, and all below it, however deep. It follows no symbolic link out of the
-// tree, and makes directories writable that the user of the process owns. Nothing being there is no error. It ends early, with
-// context.Cause(ctx), when ctx ends; then part of the tree is left.
+// Remove removes path, an absolute path, and all below it, however deep. It follows no symbolic
+// link out of the tree, and makes directories writable that the user of the process owns. Nothing
+// being there is no error. It ends early, with context.Cause(ctx), when ctx ends; then part of the
+// tree is left.
 func Remove(ctx context.Context, path string) error {
 	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -50,8 +51,8 @@ func removeAt(ctx context.Context, dirfd int, name string) error {
 	return r.tree(dirfd, name, 0)
 }
 
-// A remover removes one tree. What lies deeper than maxDepth it moves to the top of the tree first, so that it needs no more
-// descriptors than that.
+// A remover removes one tree. What lies deeper than maxDepth it moves to the top of the tree first,
+// so that it needs no more descriptors than that.
 type remover struct {
 	ctx    context.Context
 	root   bool
@@ -98,8 +99,8 @@ func (r *remover) open(dirfd int, name string) (int, error) {
 	return fd, nil
 }
 
-// contents removes all that is in an open directory. It reads it again until there is nothing, since
-// names may be passed over while others are removed.
+// contents removes all that is in an open directory. It reads it again until there is nothing,
+// since names may be passed over while others are removed.
 func (r *remover) contents(fd, depth int) error {
 	buf := make([]byte, 16<<10)
 	for {
@@ -166,8 +167,8 @@ type entry struct {
 	kind byte
 }
 
-// nextEntry takes a struct linux_dirent64 from what getdents64 returned: inode and offset, 8 bytes each, its own
-// length, 2, the kind, 1, and the name, which ends with a NUL.
+// nextEntry takes a struct linux_dirent64 from what getdents64 returned: inode and offset, 8 bytes
+// each, its own length, 2, the kind, 1, and the name, which ends with a NUL.
 func nextEntry(b []byte) (e entry, rest []byte, ok bool) {
 	const head = 19
 	if len(b) < head {

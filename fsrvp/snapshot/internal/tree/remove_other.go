@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 )
 
-// Remove removes path, an absolute path, and all below it. It follows no symbolic link out of the tree, and
-// makes directories writable that the user of the process owns. Nothing being there is no error. It ends early, with
-// context.Cause(ctx), when ctx ends; then part of the tree is left.
+// Remove removes path, an absolute path, and all below it. It follows no symbolic link out of the
+// tree, and makes directories writable that the user of the process owns. Nothing being there is no
+// error. It ends early, with context.Cause(ctx), when ctx ends; then part of the tree is left.
 func Remove(ctx context.Context, path string) error {
 	parent, err := os.OpenRoot(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {

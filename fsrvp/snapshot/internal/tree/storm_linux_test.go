@@ -21,14 +21,15 @@ import (
 // runsEnv is how often TestRenameStorm copies, with each way to copy. Empty: a few times.
 const runsEnv = "FSRVP_STORM_RUNS"
 
-// A storm moves files and directories of one tree to and fro. Nothing is ever absent: each has one of two names at any moment.
+// A storm moves files and directories of one tree to and fro. Nothing is ever absent: each has one
+// of two names at any moment.
 type storm struct {
 	files map[string][2]string // by what is in the file: where it may be
 	moves [][2]string
 }
 
-// newStorm makes directories with files, and says what is moved: files within a directory and across, and a directory
-// with files in it.
+// newStorm makes directories with files, and says what is moved: files within a directory and
+// across, and a directory with files in it.
 func newStorm(t testing.TB, src string, rnd *rand.Rand) *storm {
 	t.Helper()
 	s := &storm{files: make(map[string][2]string)}
@@ -84,8 +85,8 @@ func (s *storm) blow(ctx context.Context, src string, rnd *rand.Rand, pause time
 	}
 }
 
-// missing returns which files a copy does not have and moved does not name, by themselves or by a directory that they
-// were in or above.
+// missing returns which files a copy does not have and moved does not name, by themselves or by a
+// directory that they were in or above.
 func (s *storm) missing(t testing.TB, dst string, moved []string) (silent, named []string) {
 	t.Helper()
 	have := make(map[string]bool)
@@ -116,8 +117,9 @@ func (s *storm) missing(t testing.TB, dst string, moved []string) (silent, named
 	return silent, named
 }
 
-// TestRenameStorm copies trees in which files and directories are moved all the time. Every file is in the copy, or
-// the copy says what moved. With a freeze, which a storm ends before, every file is in the copy.
+// TestRenameStorm copies trees in which files and directories are moved all the time. Every file is
+// in the copy, or the copy says what moved. With a freeze, which a storm ends before, every file is
+// in the copy.
 func TestRenameStorm(t *testing.T) {
 	runs := 6
 	if n, err := strconv.Atoi(os.Getenv(runsEnv)); err == nil {
@@ -173,8 +175,8 @@ func TestRenameStorm(t *testing.T) {
 	})
 }
 
-// TestRenameStormOfOthers is not about this package: it counts, for the note on TestRenameStorm, how often tar and rsync, with
-// exit status 0, miss a file in the same storm.
+// TestRenameStormOfOthers is not about this package: it counts, for the note on TestRenameStorm,
+// how often tar and rsync, with exit status 0, miss a file in the same storm.
 func TestRenameStormOfOthers(t *testing.T) {
 	runs, err := strconv.Atoi(os.Getenv(runsEnv))
 	if err != nil {

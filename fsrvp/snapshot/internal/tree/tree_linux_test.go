@@ -273,8 +273,8 @@ func TestCopyRefusesLooserMount(t *testing.T) {
 	require.NoError(t, Copy(t.Context(), filepath.Join(strict, "dst"), src, &Config{}))
 }
 
-// TestDeep has paths that are longer than what a system call takes, and more directories in one another than a process
-// has descriptors.
+// TestDeep has paths that are longer than what a system call takes, and more directories in one
+// another than a process has descriptors.
 func TestDeep(t *testing.T) {
 	for name, c := range map[string]struct{ length, depth int }{"long": {250, 40}, "many": {3, 1500}} {
 		if testing.Short() {

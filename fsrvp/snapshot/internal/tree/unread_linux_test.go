@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asNobody runs the test again in a process without rights, in a directory of /tmp that it may write to. It
-// returns that directory, and true in that process. Before, make puts there what the process finds.
+// asNobody runs the test again in a process without rights, in a directory of /tmp that it may
+// write to. It returns that directory, and true in that process. Before, make puts there what the
+// process finds.
 func asNobody(t *testing.T, make func(dir string)) (dir string, nobody bool) {
 	t.Helper()
 	const key = "FSRVP_TEST_AS_NOBODY"

@@ -17,7 +17,8 @@ import (
 // A dir is an open directory of the source or of the copy. Paths and names are relative to it.
 type dir[D any] interface {
 	io.Closer
-	// open opens a directory at or below this one. It follows no symbolic link and crosses no mount.
+	// open opens a directory at or below this one. It follows no symbolic link and crosses no
+	// mount.
 	open(path string) (D, error)
 	// names returns some more names of the directory, none at its end.
 	names() ([]string, error)
@@ -28,15 +29,16 @@ type dir[D any] interface {
 
 	// mkdir makes a directory for the owner of the process alone, for finish to complete.
 	mkdir(name string) error
-	// unlock gives a directory that was finished back to the owner of the process alone, where that cannot write to it.
+	// unlock gives a directory that was finished back to the owner of the process alone, where that
+	// cannot write to it.
 	unlock(name string) error
 	// remove removes what has the name, a whole tree too. There being nothing is no error.
 	remove(ctx context.Context, name string) error
-	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced where the name in from is not
-	// the file that in is of. After an error it leaves nothing.
+	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced
+	// where the name in from is not the file that in is of. After an error it leaves nothing.
 	file(ctx context.Context, from D, name string, in *info, data *dataCopier) (did copied, err error)
-	// symlink and special copy such files. They fail with errReplaced, and leave nothing, as file does; special
-	// also with errLeftOut, where the system cannot make such a file.
+	// symlink and special copy such files. They fail with errReplaced, and leave nothing, as file
+	// does; special also with errLeftOut, where the system cannot make such a file.
 	symlink(from D, name string, in *info) error
 	special(from D, name string, in *info) error
 	// link gives a file of the copy one more name.
@@ -58,8 +60,8 @@ const attempts = 4
 
 // A copier makes passes over one tree.
 //
-// Directories are opened by their path from the root each time rather than kept open, so that neither a deep tree nor a
-// wide one uses up file descriptors.
+// Directories are opened by their path from the root each time rather than kept open, so that
+// neither a deep tree nor a wide one uses up file descriptors.
 type copier[D dir[D]] struct {
 	cfg      *Config
 	src, dst D
@@ -231,8 +233,8 @@ func (w *walk[D]) run(ctx context.Context, t task) error {
 	return w.release(t.node)
 }
 
-// isTaken reports whether an error says that a name of the copy is another task's: a directory that changes while it
-// is read may name an entry twice, once as a file and once as a directory.
+// isTaken reports whether an error says that a name of the copy is another task's: a directory that
+// changes while it is read may name an entry twice, once as a file and once as a directory.
 func isTaken(err error) bool { return errors.Is(err, fs.ErrExist) || isGone(err) }
 
 // A sourceError says that the source, not the copy, failed in an operation.
@@ -252,8 +254,8 @@ func inSource(op string, err error) error {
 	return &sourceError{op, err}
 }
 
-// unread notes what the source does not let one read below the root, if the walk is to go on without it. Otherwise it
-// returns the error.
+// unread notes what the source does not let one read below the root, if the walk is to go on
+// without it. Otherwise it returns the error.
 func (w *walk[D]) unread(n *node, op, path string, err error) error {
 	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO)
 	if !w.cfg.SkipUnreadable || !lost || n.parent == nil && path == "." {
@@ -266,8 +268,8 @@ func (w *walk[D]) unread(n *node, op, path string, err error) error {
 // gone notes that a directory vanished under the walk.
 func (w *walk[D]) gone(n *node) { w.moved.add(n.path(), time.Time{}) }
 
-// directory makes a directory, or takes the one that the pass before has made, and copies what is in it, or leaves part
-// of that to others.
+// directory makes a directory, or takes the one that the pass before has made, and copies what is
+// in it, or leaves part of that to others.
 func (w *walk[D]) directory(ctx context.Context, n *node) error {
 	path := n.path()
 	src, err := w.src.open(path)
@@ -443,7 +445,8 @@ func (w *walk[D]) entries(ctx context.Context, n *node, src, dst D, names []stri
 	return nil
 }
 
-// entry brings up to date what has the name. It returns a sum by which the next pass knows it again, or none.
+// entry brings up to date what has the name. It returns a sum by which the next pass knows it
+// again, or none.
 func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (sum, error) {
 	for try := 1; ; try++ {
 		in, err := src.stat(name)
@@ -492,12 +495,12 @@ func (w *walk[D]) clear(ctx context.Context, n *node, dst D, name string) error 
 	return dst.remove(ctx, name)
 }
 
-// judge notes a file that may have been copied in parts of several states, and returns its sum where the next pass can
-// tell whether it has changed since.
+// judge notes a file that may have been copied in parts of several states, and returns its sum
+// where the next pass can report whether it has changed since.
 func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 	when := did.info.changedAt()
-	// What is mapped into memory changes without a trace until the system has written it back: a file that
-	// changed since the source was brought to stable storage is not known again.
+	// What is mapped into memory changes without a trace until the system has written it back: a
+	// file that changed since the source was brought to stable storage is not known again.
 	known := quiet(when, w.flushed)
 	if did.info.kind == regular && !w.cfg.Clone && (did.torn || !quiet(when, w.began)) {
 		w.moved.add(filepath.Join(n.path(), name), when)
@@ -568,8 +571,8 @@ func (w *walk[D]) copyFile(ctx context.Context, src, dst D, name string, in *inf
 	return did, err
 }
 
-// release takes one from what a directory waits for, and finishes it, and then maybe the one that it is in, when that was the
-// last. The root is left for complete.
+// release takes one from what a directory waits for, and finishes it, and then maybe the one that
+// it is in, when that was the last. The root is left for complete.
 func (w *walk[D]) release(n *node) error {
 	for ; n != nil && n.pending.Add(-1) == 0; n = n.parent {
 		n.next.sort()

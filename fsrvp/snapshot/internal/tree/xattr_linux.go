@@ -42,9 +42,10 @@ func (f xattrFile) set(a xattr) error {
 	return unix.Lsetxattr(f.path(), a.name, a.value, 0)
 }
 
-// kept tells which attributes belong to a copy: all of the namespaces user, trusted and security, and access
-// control lists. Others are how a file system shows something of its own, and so are two names of trusted, by which XFS shows
-// access control lists once more. An EVM signature holds the number of the inode.
+// kept tells which attributes belong to a copy: all of the namespaces user, trusted and security,
+// and access control lists. Others are how a file system shows something of its own, and so are two
+// names of trusted, by which XFS shows access control lists again. An EVM signature holds the
+// number of the inode.
 func kept(name string) bool {
 	switch {
 	case name == "trusted.SGI_ACL_FILE", name == "trusted.SGI_ACL_DEFAULT":
@@ -104,8 +105,8 @@ func grow(f func([]byte) (int, error)) ([]byte, error) {
 	return bytes.Clone(buf[:n]), nil
 }
 
-// writeXattrs sets them. Who is not root may not set those of the system's own namespaces, and has a copy
-// without. A security label that the target does not know is left out too.
+// writeXattrs sets them. Who is not root may not set those of the system's own namespaces, and has
+// a copy without. A security label that the target does not know is left out too.
 func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 	for _, a := range attrs {
 		err := f.set(a)
@@ -120,7 +121,8 @@ func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 	return nil
 }
 
-// dropXattrs removes those that belong to a copy and are not in attrs, which a copy made before may have.
+// dropXattrs removes those that belong to a copy and are not in attrs, which a copy made before may
+// have.
 func dropXattrs(f xattrFile, attrs []xattr, root bool) error {
 	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
 	if errors.Is(err, unix.EOPNOTSUPP) {

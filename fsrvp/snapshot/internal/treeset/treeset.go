@@ -1,5 +1,6 @@
-// Package treeset takes snapshots by copying directory trees: what the backends reflink and copy have in
-// common. A copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed when all of its set are complete.
+// Package treeset takes snapshots by copying directory trees: what the backends reflink and copy
+// have in common. A copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed
+// when all of its set are complete.
 //
 // The bulk of a copy is made by Prepare, while applications go on; Create brings it up to date.
 package treeset
@@ -40,7 +41,8 @@ type Set struct {
 	NoSync   bool
 	Progress func(id fsrvp.CopyID, files, bytes int64)
 	Logger   *slog.Logger // not nil
-	// Check tells whether trees of the volume can be copied into dir, whose parent exists, maybe not dir itself.
+	// Check reports whether trees of the volume can be copied into dir, whose parent exists, maybe
+	// not dir itself.
 	Check func(volume, dir string) error
 
 	mu    sync.Mutex
@@ -122,7 +124,8 @@ type job struct {
 	created time.Time
 }
 
-// Prepare makes the bulk of the copies. Each one is brought up to date until that takes little time.
+// Prepare makes the bulk of the copies. Each one is brought up to date until that takes little
+// time.
 func (s *Set) Prepare(ctx context.Context, specs []backend.SnapshotSpec) error {
 	jobs, err := s.take(specs)
 	if err != nil {
@@ -145,8 +148,8 @@ func (s *Set) Prepare(ctx context.Context, specs []backend.SnapshotSpec) error {
 // short is how long a pass may take that Prepare leaves to Create.
 const short = time.Second
 
-// prepare makes passes. The later ones have to do with what changed under the one before, and get shorter, unless
-// there is no end to it.
+// prepare makes passes. The later ones have to do with what changed under the one before, and get
+// shorter, unless there is no end to it.
 func prepare(ctx context.Context, j *job) error {
 	for last := time.Duration(math.MaxInt64); ; {
 		begun := time.Now()
@@ -178,8 +181,8 @@ func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backe
 	return snapshots, nil
 }
 
-// take returns jobs for all specs: those that were begun, and new ones. They are the caller's. After an error nothing
-// is left of them.
+// take returns jobs for all specs: those that were begun, and new ones. They are the caller's.
+// After an error nothing is left of them.
 func (s *Set) take(specs []backend.SnapshotSpec) ([]*job, error) {
 	var jobs []*job
 	for _, spec := range specs {
@@ -334,7 +337,8 @@ func (s *Set) undo(jobs []*job) error {
 	return errors.Join(errs...)
 }
 
-// Delete is backend.Snapshots.Delete. It renames a snapshot first, so that one that is deleted in part is not taken for whole.
+// Delete is backend.Snapshots.Delete. It renames a snapshot first, so that one that is deleted in
+// part is not taken for whole.
 func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := s.checkID(spec.Volume); err != nil {
 		return err
@@ -373,7 +377,8 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return nil
 }
 
-// List is backend.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell what it is of.
+// List is backend.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell
+// what it is of.
 func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.Dirs.List()
 	if err != nil {
