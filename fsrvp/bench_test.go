@@ -66,12 +66,13 @@ func goAddRequest() *gomsrpc.AddToShadowCopySetRequest {
 }
 
 func goMappingResponse() *gomsrpc.GetShareMappingResponse {
-	return &gomsrpc.GetShareMappingResponse{Level: 1, ShareMapping: &gomsrpc.ShareMapping{Value: &gomsrpc.ShareMapping_1{
-		ShareMapping1: &gomsrpc.ShareMapping1{
-			ShadowCopySetID: goGUID(benchSet), ShadowCopyID: goGUID(benchCopy),
-			ShareNameUNC: benchShare, ShadowCopyShareName: benchExposed, CreationTimestamp: benchCreated,
-		},
-	}}}
+	return &gomsrpc.GetShareMappingResponse{Level: 1,
+		ShareMapping: &gomsrpc.ShareMapping{Value: &gomsrpc.ShareMapping_1{
+			ShareMapping1: &gomsrpc.ShareMapping1{
+				ShadowCopySetID: goGUID(benchSet), ShadowCopyID: goGUID(benchCopy),
+				ShareNameUNC: benchShare, ShadowCopyShareName: benchExposed, CreationTimestamp: benchCreated,
+			},
+		}}}
 }
 
 // goCodec is go-msrpc's codec of a syntax.
@@ -99,10 +100,12 @@ func contests(t testing.TB) []contest {
 		require.NoError(t, err)
 		all = append(all,
 			contest{"AddToShadowCopySetRequest/" + s.String() + "/encode", encode(add, s), goEncode(goAdd, s)},
-			contest{"AddToShadowCopySetRequest/" + s.String() + "/decode", decode(new(fsrvp.AddToShadowCopySetRequest), s, addStub),
+			contest{"AddToShadowCopySetRequest/" + s.String() + "/decode",
+				decode(new(fsrvp.AddToShadowCopySetRequest), s, addStub),
 				goDecode(new(gomsrpc.AddToShadowCopySetRequest), s, addStub)},
 			contest{"GetShareMappingResponse/" + s.String() + "/encode", encode(mapping, s), goEncode(goMapping, s)},
-			contest{"GetShareMappingResponse/" + s.String() + "/decode", decode(new(fsrvp.GetShareMappingResponse), s, mappingStub),
+			contest{"GetShareMappingResponse/" + s.String() + "/decode",
+				decode(new(fsrvp.GetShareMappingResponse), s, mappingStub),
 				goDecode(new(gomsrpc.GetShareMappingResponse), s, mappingStub)},
 		)
 	}

@@ -178,7 +178,8 @@ func TestClientBadArguments(t *testing.T) {
 	require.Nil(t, fake.last(), "nothing was sent")
 	_, err = c.IsPathSupported(t.Context(), "\\\\fs1\\\xed\xa0\x80")
 	require.NoError(t, err)
-	require.Equal(t, &IsPathSupportedRequest{"\\\\fs1\\\xed\xa0\x80"}, fake.last(), "what a share may be called the server decides")
+	require.Equal(t, &IsPathSupportedRequest{"\\\\fs1\\\xed\xa0\x80"}, fake.last(),
+		"what a share may be called the server decides")
 }
 
 func TestDialErrors(t *testing.T) {

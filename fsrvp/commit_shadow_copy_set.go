@@ -49,7 +49,8 @@ func (f ServiceFunc) CommitShadowCopySet(ctx context.Context, set SetID, wait ti
 	if err != nil {
 		return err
 	}
-	_, err = invoke[CommitShadowCopySetResponse](ctx, f, &CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms})
+	_, err = invoke[CommitShadowCopySetResponse](ctx, f, &CommitShadowCopySetRequest{ShadowCopySetID: set,
+		TimeOutInMilliseconds: ms})
 	return err
 }
 

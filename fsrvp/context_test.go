@@ -37,7 +37,8 @@ func TestContextValue(t *testing.T) {
 	valid := 0
 	for mask := range 1 << 5 {
 		var c ContextValue
-		for i, a := range []ContextValue{AttrPersistent, AttrNoAutoRecovery, AttrNoAutoRelease, AttrNoWriters, AttrAutoRecovery} {
+		for i, a := range []ContextValue{AttrPersistent, AttrNoAutoRecovery, AttrNoAutoRelease, AttrNoWriters,
+			AttrAutoRecovery} {
 			if mask&(1<<i) != 0 {
 				c |= a
 			}

@@ -54,5 +54,6 @@ func (f ServiceFunc) DeleteShareMapping(ctx context.Context, set SetID, cpy Copy
 }
 
 func (m *DeleteShareMappingRequest) serve(ctx context.Context, s Service) (Response, error) {
-	return new(DeleteShareMappingResponse), s.DeleteShareMapping(ctx, m.ShadowCopySetID, m.ShadowCopyID, string(m.ShareName))
+	return new(DeleteShareMappingResponse), s.DeleteShareMapping(ctx, m.ShadowCopySetID, m.ShadowCopyID,
+		string(m.ShareName))
 }

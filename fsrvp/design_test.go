@@ -20,7 +20,8 @@ import (
 func TestDocuments(t *testing.T) {
 	root := ".."
 	names := declared(t, root)
-	for _, doc := range []string{"README.md", "fsrvp/DESIGN.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", ".github/CHANGELOG.md"} {
+	for _, doc := range []string{"README.md", "fsrvp/DESIGN.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md",
+		".github/CHANGELOG.md"} {
 		b, err := os.ReadFile(filepath.Join(root, doc))
 		require.NoError(t, err)
 		text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(b), "")

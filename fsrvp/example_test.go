@@ -29,7 +29,8 @@ func ExampleParseRequest() {
 
 // What a server answered is in the response's status; a stub that is cut off says where.
 func ExampleParseResponse() {
-	m, _ := fsrvp.ParseResponse(fsrvp.OpIsPathSupported, ndr.NDR20, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0x0c, 0x23, 0x04, 0x80})
+	m, _ := fsrvp.ParseResponse(fsrvp.OpIsPathSupported, ndr.NDR20,
+		[]byte{0, 0, 0, 0, 0, 0, 0, 0, 0x0c, 0x23, 0x04, 0x80})
 	fmt.Println(m.Status())
 	fmt.Println(errors.Is(m.Status(), fsrvp.ErrNotSupported))
 

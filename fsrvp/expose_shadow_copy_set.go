@@ -49,7 +49,8 @@ func (f ServiceFunc) ExposeShadowCopySet(ctx context.Context, set SetID, wait ti
 	if err != nil {
 		return err
 	}
-	_, err = invoke[ExposeShadowCopySetResponse](ctx, f, &ExposeShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms})
+	_, err = invoke[ExposeShadowCopySetResponse](ctx, f, &ExposeShadowCopySetRequest{ShadowCopySetID: set,
+		TimeOutInMilliseconds: ms})
 	return err
 }
 

@@ -10,7 +10,8 @@ import (
 func TestParseExposedName(t *testing.T) {
 	id := NewCopyID()
 	for _, share := range []string{"vms", "vms$", "a@{b}", "x@{" + id.String() + "}", "\xff", "é$$"} {
-		for _, name := range []string{ExposedName(share, id), ExposedNameNoDollar(share, id), share + "@{" + strings.ToUpper(id.String()) + "}"} {
+		for _, name := range []string{ExposedName(share, id), ExposedNameNoDollar(share, id),
+			share + "@{" + strings.ToUpper(id.String()) + "}"} {
 			got, gotID, ok := ParseExposedName(name)
 			require.True(t, ok, name)
 			require.Equal(t, share, got, name)

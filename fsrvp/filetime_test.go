@@ -48,7 +48,8 @@ func TestFiletimeOutOfRange(t *testing.T) {
 	for _, out := range []time.Time{
 		last.Add(100 * time.Nanosecond), last.Add(time.Second), last.AddDate(1, 0, 0),
 		first.Add(-1), first.Add(-time.Second), first.AddDate(-1, 0, 0),
-		time.Unix(math.MaxInt64/2, 0), time.Unix(math.MinInt64/2, 0), time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0),
+		time.Unix(math.MaxInt64/2, 0), time.Unix(math.MinInt64/2, 0), time.Unix(math.MaxInt64,
+			0), time.Unix(math.MinInt64, 0),
 	} {
 		_, err := FiletimeOf(out)
 		require.Error(t, err, "%v", out.Unix())

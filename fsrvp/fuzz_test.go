@@ -63,7 +63,8 @@ func FuzzPrepareShadowCopySet(f *testing.F) { fuzzMethod(f, OpPrepareShadowCopyS
 
 // FuzzParseShareName: what parses is spelt out to something that parses to the same.
 func FuzzParseShareName(f *testing.F) {
-	for _, s := range []string{`\\FS01\data\`, `\\[::1]\a\b`, `\\fe80--1s4.ipv6-literal.net\a$`, `\\?\UNC\h\s`, "\\\\h\\\xed\xa0\x80"} {
+	for _, s := range []string{`\\FS01\data\`, `\\[::1]\a\b`, `\\fe80--1s4.ipv6-literal.net\a$`, `\\?\UNC\h\s`,
+		"\\\\h\\\xed\xa0\x80"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, unc string) {

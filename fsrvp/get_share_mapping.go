@@ -136,12 +136,14 @@ func (m *GetShareMappingResponse) SetStatus(s Status) { m.Return = s }
 
 // GetShareMapping implements Service. An answer of another level than was asked for fails with
 // dcerpc.ErrBadPeer.
-func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
+func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping,
+	error) {
 	return c.serve.GetShareMapping(ctx, cpy, set, share, level)
 }
 
 // GetShareMapping implements Service.
-func (f ServiceFunc) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
+func (f ServiceFunc) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string,
+	level uint32) (*ShareMapping, error) {
 	resp, err := invoke[GetShareMappingResponse](ctx, f, &GetShareMappingRequest{
 		ShadowCopyID: cpy, ShadowCopySetID: set, ShareName: ndr.WTF8(share), Level: level,
 	})

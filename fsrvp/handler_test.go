@@ -98,7 +98,8 @@ func TestHandlerAccess(t *testing.T) {
 // A call that nobody knows the caller of is denied.
 func TestHandlerNoPeer(t *testing.T) {
 	fake := newFake()
-	resp, err := ask(t.Context(), NewHandler(fake, &HandlerConfig{MinLevel: dcerpc.LevelInsecureNone, Logger: quiet.Logger}),
+	resp, err := ask(t.Context(), NewHandler(fake, &HandlerConfig{MinLevel: dcerpc.LevelInsecureNone,
+		Logger: quiet.Logger}),
 		&SetContextRequest{}, ndr.NDR20)
 	require.NoError(t, err)
 	require.Equal(t, ErrAccessDenied, resp.Status())

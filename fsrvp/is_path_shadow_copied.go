@@ -75,5 +75,6 @@ func (f ServiceFunc) IsPathShadowCopied(ctx context.Context, share string) (Path
 
 func (m *IsPathShadowCopiedRequest) serve(ctx context.Context, s Service) (Response, error) {
 	p, err := s.IsPathShadowCopied(ctx, string(m.ShareName))
-	return &IsPathShadowCopiedResponse{ShadowCopyPresent: boolean(p.Present), ShadowCopyCompatibility: p.Compatibility}, err
+	return &IsPathShadowCopiedResponse{ShadowCopyPresent: boolean(p.Present),
+		ShadowCopyCompatibility: p.Compatibility}, err
 }

@@ -81,5 +81,6 @@ func (f ServiceFunc) IsPathSupported(ctx context.Context, share string) (PathSup
 
 func (m *IsPathSupportedRequest) serve(ctx context.Context, s Service) (Response, error) {
 	p, err := s.IsPathSupported(ctx, string(m.ShareName))
-	return &IsPathSupportedResponse{SupportedByThisProvider: boolean(p.Supported), OwnerMachineName: nullIfEmpty(p.Owner)}, err
+	return &IsPathSupportedResponse{SupportedByThisProvider: boolean(p.Supported),
+		OwnerMachineName: nullIfEmpty(p.Owner)}, err
 }

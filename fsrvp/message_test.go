@@ -93,15 +93,18 @@ func randomMessage(t *rapid.T) Message {
 	case *IsPathSupportedRequest:
 		m.ShareName = share()
 	case *IsPathSupportedResponse:
-		*m = IsPathSupportedResponse{SupportedByThisProvider: u32(), OwnerMachineName: genNull.Draw(t, "owner"), Return: status()}
+		*m = IsPathSupportedResponse{SupportedByThisProvider: u32(), OwnerMachineName: genNull.Draw(t, "owner"),
+			Return: status()}
 	case *IsPathShadowCopiedRequest:
 		m.ShareName = share()
 	case *IsPathShadowCopiedResponse:
-		*m = IsPathShadowCopiedResponse{ShadowCopyPresent: u32(), ShadowCopyCompatibility: Compatibility(u32()), Return: status()}
+		*m = IsPathShadowCopiedResponse{ShadowCopyPresent: u32(), ShadowCopyCompatibility: Compatibility(u32()),
+			Return: status()}
 	case *GetShareMappingRequest:
 		*m = GetShareMappingRequest{ShadowCopyID: cpy(), ShadowCopySetID: set(), ShareName: share(), Level: u32()}
 	case *GetShareMappingResponse:
-		*m = GetShareMappingResponse{Level: rapid.SampledFrom([]uint32{1, 1, 0, 2, 0xFFFFFFFF}).Draw(t, "level"), Return: status()}
+		*m = GetShareMappingResponse{Level: rapid.SampledFrom([]uint32{1, 1, 0, 2, 0xFFFFFFFF}).Draw(t, "level"),
+			Return: status()}
 		if m.Level == 1 && rapid.Bool().Draw(t, "mapping") {
 			m.ShareMapping1 = &ShareMapping1{
 				ShadowCopySetID: set(), ShadowCopyID: cpy(),

@@ -49,7 +49,8 @@ func (f ServiceFunc) PrepareShadowCopySet(ctx context.Context, set SetID, wait t
 	if err != nil {
 		return err
 	}
-	_, err = invoke[PrepareShadowCopySetResponse](ctx, f, &PrepareShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: ms})
+	_, err = invoke[PrepareShadowCopySetResponse](ctx, f, &PrepareShadowCopySetRequest{ShadowCopySetID: set,
+		TimeOutInMilliseconds: ms})
 	return err
 }
 

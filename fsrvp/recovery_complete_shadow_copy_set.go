@@ -43,7 +43,8 @@ func (c *Client) RecoveryCompleteShadowCopySet(ctx context.Context, set SetID) e
 
 // RecoveryCompleteShadowCopySet implements Service.
 func (f ServiceFunc) RecoveryCompleteShadowCopySet(ctx context.Context, set SetID) error {
-	_, err := invoke[RecoveryCompleteShadowCopySetResponse](ctx, f, &RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set})
+	_, err := invoke[RecoveryCompleteShadowCopySetResponse](ctx, f,
+		&RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set})
 	return err
 }
 

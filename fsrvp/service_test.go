@@ -95,7 +95,8 @@ func (s *fakeService) IsPathShadowCopied(ctx context.Context, share string) (Pat
 	return s.copied, s.asked(ctx, &IsPathShadowCopiedRequest{ndr.WTF8(share)})
 }
 
-func (s *fakeService) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping, error) {
+func (s *fakeService) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string,
+	level uint32) (*ShareMapping, error) {
 	return s.mapping, s.asked(ctx, &GetShareMappingRequest{cpy, set, ndr.WTF8(share), level})
 }
 

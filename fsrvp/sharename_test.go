@@ -140,7 +140,8 @@ func TestShareNameEqual(t *testing.T) {
 // Whatever parses is spelt out again to something that parses to the same.
 func TestShareNameRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		unc := rapid.OneOf(rapid.String(), rapid.StringMatching(`\\\\[a-z0-9:.\[\]-]{1,8}(\\[a-zA-Z$@{}.*]{0,5}){1,4}`)).Draw(t, "unc")
+		unc := rapid.OneOf(rapid.String(),
+			rapid.StringMatching(`\\\\[a-z0-9:.\[\]-]{1,8}(\\[a-zA-Z$@{}.*]{0,5}){1,4}`)).Draw(t, "unc")
 		n, err := ParseShareName(unc)
 		if err != nil {
 			require.ErrorIs(t, err, ErrInvalidArg)

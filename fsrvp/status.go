@@ -11,16 +11,17 @@ type Status uint32
 
 // The statuses of the standard, and those that servers were seen to answer.
 const (
-	ErrAccessDenied            Status = 0x80070005 // E_ACCESSDENIED
-	ErrOutOfMemory             Status = 0x8007000E // E_OUTOFMEMORY
-	ErrInvalidArg              Status = 0x80070057 // E_INVALIDARG
-	ErrFail                    Status = 0x80004005 // E_FAIL: whatever has no better status
-	ErrBadState                Status = 0x80042301
-	ErrBadID                   Status = 0x80042302 // seen, not in the standard
-	ErrObjectNotFound          Status = 0x80042308
-	ErrNotSupported            Status = 0x8004230C
-	ErrObjectAlreadyExists     Status = 0x8004230D
-	ErrNotExposed              Status = 0x80042311 // Windows Server 2012 to a GetShareMapping before the set is exposed; not in the standard
+	ErrAccessDenied        Status = 0x80070005 // E_ACCESSDENIED
+	ErrOutOfMemory         Status = 0x8007000E // E_OUTOFMEMORY
+	ErrInvalidArg          Status = 0x80070057 // E_INVALIDARG
+	ErrFail                Status = 0x80004005 // E_FAIL: whatever has no better status
+	ErrBadState            Status = 0x80042301
+	ErrBadID               Status = 0x80042302 // seen, not in the standard
+	ErrObjectNotFound      Status = 0x80042308
+	ErrNotSupported        Status = 0x8004230C
+	ErrObjectAlreadyExists Status = 0x8004230D
+	// Windows Server 2012 to a GetShareMapping before the set is exposed; not in the standard
+	ErrNotExposed              Status = 0x80042311
 	ErrShadowCopySetInProgress Status = 0x80042316
 	ErrUnsupportedContext      Status = 0x8004231B
 	ErrTimeout                 Status = 0x80042500 // FSSAGENT_E_TIMEOUT, of CommitShadowCopySet

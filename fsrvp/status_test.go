@@ -65,5 +65,6 @@ func TestStatusOf(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	err := &Error{Server: "fs1", Op: OpCommitShadowCopySet, Status: ErrTimeout}
-	require.EqualError(t, err, "fsrvp: CommitShadowCopySet on fs1: the commit timed out (FSSAGENT_E_TIMEOUT, 0x80042500)")
+	require.EqualError(t, err,
+		"fsrvp: CommitShadowCopySet on fs1: the commit timed out (FSSAGENT_E_TIMEOUT, 0x80042500)")
 }

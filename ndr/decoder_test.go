@@ -199,7 +199,8 @@ func allocated(f func()) uint64 {
 // for 2; hostile counts nothing but the error.
 func TestDecoderAllocation(t *testing.T) {
 	const n = 1 << 20
-	for name, unit := range map[string]string{"ASCII": "6100", "three bytes": "aa30", "lone surrogates": "00d8", "pairs": "3dd8bedc"} {
+	for name, unit := range map[string]string{"ASCII": "6100", "three bytes": "aa30", "lone surrogates": "00d8",
+		"pairs": "3dd8bedc"} {
 		e := NewEncoder(nil, NDR20)
 		e.Uint32(n/2 + 1)
 		e.Uint32(0)

@@ -148,7 +148,8 @@ func FuzzEncodeDecode(f *testing.F) {
 // FuzzDecode runs a program on a Decoder of any bytes: no panic, no reading past the end, and
 // strings that an Encoder takes.
 func FuzzDecode(f *testing.F) {
-	f.Add(byte(NDR20), []byte{7, 4, 2}, []byte("\x02\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00a\x00\x00\x00\x00\x00\x02\x00\x01\x00\x00\x00"))
+	f.Add(byte(NDR20), []byte{7, 4, 2},
+		[]byte("\x02\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00a\x00\x00\x00\x00\x00\x02\x00\x01\x00\x00\x00"))
 	f.Add(byte(NDR64), []byte{5, 6, 8, 12, 15}, bytes.Repeat([]byte{1, 0, 0, 0, 0, 0, 0, 0}, 8))
 	f.Add(byte(NDR20BE), []byte{7}, bytes.Repeat([]byte{0xff}, 16))
 	f.Fuzz(func(t *testing.T, syntax byte, prog, stub []byte) {

@@ -235,7 +235,8 @@ func TestMapperInquiries(t *testing.T) {
 		{"unknown inquiry", 4, 1, version(1, 0), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := invoke(t.Context(), cc, 2, lookupStub(ndr.NDR20, test.inquiry, test.versions, test.iface, 0, 500))
+			got, err := invoke(t.Context(), cc, 2, lookupStub(ndr.NDR20, test.inquiry, test.versions, test.iface, 0,
+				500))
 			require.NoError(t, err)
 			require.Equal(t, test.want, got[20])
 		})

@@ -141,7 +141,8 @@ func onlyPrincipals(names []string, kt *Keytab) (func(Principal) bool, error) {
 			found = found || match(want, have)
 		}
 		if !found {
-			return nil, fmt.Errorf("krb5: %w: %w: %s; it holds keys of: %s", ErrConfig, ErrNoKey, names[i], kt.describe())
+			return nil, fmt.Errorf("krb5: %w: %w: %s; it holds keys of: %s", ErrConfig, ErrNoKey, names[i],
+				kt.describe())
 		}
 	}
 	return func(have Principal) bool {
@@ -169,7 +170,8 @@ func (a *Acceptor) keytab() (*Keytab, error) {
 		}
 		return nil, fmt.Errorf("krb5: %w: the keytab cannot be read: %w", ErrConfig, err)
 	}
-	if a.kt != nil && os.SameFile(info, a.info) && info.ModTime().Equal(a.info.ModTime()) && info.Size() == a.info.Size() {
+	if a.kt != nil && os.SameFile(info, a.info) && info.ModTime().Equal(a.info.ModTime()) &&
+		info.Size() == a.info.Size() {
 		return a.kt, nil
 	}
 	kt, err := LoadKeytab(a.file)
@@ -251,7 +253,8 @@ func (x *acceptance) acceptRequest(in []byte) ([]byte, bool, error) {
 	}
 	client := opened.client()
 	if opened.flags&flagMutual == 0 && opened.flags&flagDCEStyle == 0 {
-		return nil, false, fmt.Errorf("krb5: %w: %v did not ask for it; use a client that authenticates both sides", ErrMutual, client)
+		return nil, false, fmt.Errorf("krb5: %w: %v did not ask for it; use a client that authenticates both sides",
+			ErrMutual, client)
 	}
 	now := time.Now()
 	if err := x.acceptor.checkTimes(opened, client, now); err != nil {
@@ -274,11 +277,13 @@ func (a *Acceptor) checkTimes(o *openedAPReq, client Principal, now time.Time) e
 	}
 	switch made := o.auth.CTime.Add(time.Duration(o.auth.Cusec) * time.Microsecond); {
 	case made.Sub(now) > a.skew || now.Sub(made) > a.skew:
-		return fmt.Errorf("krb5: %w: by %v with %v, more than %v; set both clocks", ErrSkew, now.Sub(made).Abs().Round(time.Second), client, a.skew)
+		return fmt.Errorf("krb5: %w: by %v with %v, more than %v; set both clocks", ErrSkew,
+			now.Sub(made).Abs().Round(time.Second), client, a.skew)
 	case start.Sub(now) > a.skew || bit(o.ticket.Flags, ticketFlagInvalid):
 		return fmt.Errorf("krb5: %w: that of %v begins at %v; set this host's clock", ErrNotYetValid, client, start)
 	case now.Sub(o.ticket.EndTime) > a.skew:
-		return fmt.Errorf("krb5: %w: that of %v ended at %v; its user must log in again", ErrExpired, client, o.ticket.EndTime)
+		return fmt.Errorf("krb5: %w: that of %v ended at %v; its user must log in again", ErrExpired, client,
+			o.ticket.EndTime)
 	}
 	return nil
 }
@@ -330,7 +335,8 @@ func (x *acceptance) finish(_ context.Context, in []byte) ([]byte, bool, error) 
 		return nil, false, fmt.Errorf("%w (third leg of %s)", err, x.c.identity.Principal)
 	}
 	if wireSequence(part.SequenceNumber) != x.c.agreement.acceptorSeq {
-		return nil, false, fmt.Errorf("krb5: %w: the third leg of %s answers another AP-REP", ErrMutual, x.c.identity.Principal)
+		return nil, false, fmt.Errorf("krb5: %w: the third leg of %s answers another AP-REP", ErrMutual,
+			x.c.identity.Principal)
 	}
 	if err := x.c.establish(true); err != nil {
 		return nil, false, err

@@ -41,13 +41,15 @@ func TestLocalSIDs(t *testing.T) {
 	t.Parallel()
 	r := newRealm(0)
 	domain := r.DomainSID()
-	sid := r.AddUser("mallory", dcerpc.SIDBuiltinAdmins, "S-1-5-18", "S-1-22-1-0", "S-1-5-80-1-2-3-4-5", domain+"-1234", "S-1-18-1", "S-1-5-11")
+	sid := r.AddUser("mallory", dcerpc.SIDBuiltinAdmins, "S-1-5-18", "S-1-22-1-0", "S-1-5-80-1-2-3-4-5", domain+"-1234",
+		"S-1-18-1", "S-1-5-11")
 	strict, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(), RequirePAC: true})
 	require.NoError(t, err)
 	want := []dcerpc.SID{sid, domain + "-513", domain + "-1234", "S-1-18-1"}
 	require.Equal(t, want, establish(t, r.Initiator("mallory"), strict, dcerpc.LevelPrivacy).acceptor.Identity().SIDs)
 	resource := &krb5test.TicketOptions{ResourceGroups: []dcerpc.SID{dcerpc.SIDBuiltinBackupOperators}}
-	require.ElementsMatch(t, want, establish(t, r.InitiatorWith("mallory", resource), strict, dcerpc.LevelPrivacy).acceptor.Identity().SIDs)
+	require.ElementsMatch(t, want, establish(t, r.InitiatorWith("mallory", resource), strict,
+		dcerpc.LevelPrivacy).acceptor.Identity().SIDs)
 }
 
 func TestRequirePAC(t *testing.T) {
@@ -67,8 +69,10 @@ func TestRequirePAC(t *testing.T) {
 func TestNameTypes(t *testing.T) {
 	t.Parallel()
 	r := newRealm(0)
-	for kind, ok := range map[int32]bool{1: true, 2: true, 3: true, 6: false, 7: false, 10: false, 11: false, -128: false} {
-		_, err := accept(t, r.Acceptor(), apReq(t, r.InitiatorWith(testUser, &krb5test.TicketOptions{NameType: kind}), testService))
+	for kind, ok := range map[int32]bool{1: true, 2: true, 3: true, 6: false, 7: false, 10: false, 11: false,
+		-128: false} {
+		_, err := accept(t, r.Acceptor(), apReq(t, r.InitiatorWith(testUser, &krb5test.TicketOptions{NameType: kind}),
+			testService))
 		if ok {
 			require.NoError(t, err, kind)
 		} else {
@@ -292,7 +296,8 @@ func TestPrincipals(t *testing.T) {
 	t.Parallel()
 	r := newRealm(0)
 	r.AddService("cifs/fs1.example.test")
-	only, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(), Principals: []string{"HOST/FS1.example.test"}})
+	only, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: r.Keytab(),
+		Principals: []string{"HOST/FS1.example.test"}})
 	require.NoError(t, err)
 	_, err = accept(t, only, apReq(t, r.Initiator(testUser), testService))
 	require.NoError(t, err)

@@ -74,7 +74,8 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	switch t := o.ticket.CName.NameType; t {
 	case nametype.KRB_NT_UNKNOWN, nametype.KRB_NT_PRINCIPAL, nametype.KRB_NT_SRV_INST, nametype.KRB_NT_SRV_HST:
 	default:
-		return nil, fmt.Errorf("krb5: %w: the client %v has a name of type %d, which is no account's", ErrToken, client, t)
+		return nil, fmt.Errorf("krb5: %w: the client %v has a name of type %d, which is no account's", ErrToken, client,
+			t)
 	}
 	if err := r.openAuthenticator(&o, allowed); err != nil {
 		return nil, err

@@ -40,7 +40,8 @@ var benchSizes = []int{200, 4000}
 
 // A message of both: a header of 24 bytes, the body, a trailer of 8.
 func benchMessage(size int) dcerpc.Message {
-	return dcerpc.Message{Header: make([]byte, 24), Body: make([]byte, size), Trailer: make([]byte, 8), SignHeader: true}
+	return dcerpc.Message{Header: make([]byte, 24), Body: make([]byte, size), Trailer: make([]byte, 8),
+		SignHeader: true}
 }
 
 // BenchmarkSeal is the cost of one sealed message to its sender, BenchmarkUnseal to its receiver,

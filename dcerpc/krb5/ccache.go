@@ -40,11 +40,13 @@ func ccacheFile(name string) (string, error) {
 			return "", fmt.Errorf("krb5: %w: credential cache %s: %w", ErrConfig, name, err)
 		}
 		if !strings.HasPrefix(primary, "tkt") || strings.ContainsAny(primary, `/\`) {
-			return "", fmt.Errorf("krb5: %w: credential cache %s: the file primary names no cache, but %q", ErrConfig, name, primary)
+			return "", fmt.Errorf("krb5: %w: credential cache %s: the file primary names no cache, but %q", ErrConfig,
+				name, primary)
 		}
 		return filepath.Join(rest, primary), nil
 	}
-	return "", fmt.Errorf("krb5: %w: credential cache %s: only files can be read; set KRB5CCNAME=FILE:... for kinit", ErrConfig, name)
+	return "", fmt.Errorf("krb5: %w: credential cache %s: only files can be read; set KRB5CCNAME=FILE:... for kinit",
+		ErrConfig, name)
 }
 
 // loadCCacheFile reads a cache of the types FILE and DIR.
@@ -200,7 +202,8 @@ func (s *kdcSource) loadCCache(service Principal) (*Ticket, error) {
 		return nil, err
 	}
 	if !c.client.equal(s.client) {
-		return nil, fmt.Errorf("krb5: %w: the credential cache %s was of %v and is now of %v", ErrConfig, s.ccache, s.client, c.client)
+		return nil, fmt.Errorf("krb5: %w: the credential cache %s was of %v and is now of %v", ErrConfig, s.ccache,
+			s.client, c.client)
 	}
 	if t := c.find(service); t.lasts(0) {
 		return t, nil

@@ -23,7 +23,8 @@ var allEtypes = []krb5.Etype{krb5.AES128SHA1, krb5.AES256SHA1, krb5.AES128SHA2, 
 
 // sizes are those of dcerpc.Context.TokenSize: a signature, a sealed message.
 var sizes = map[krb5.Etype][2]int{
-	krb5.AES128SHA1: {28, 76}, krb5.AES256SHA1: {28, 76}, krb5.AES128SHA2: {32, 80}, krb5.AES256SHA2: {40, 88}, krb5.RC4HMAC: {37, 45},
+	krb5.AES128SHA1: {28, 76}, krb5.AES256SHA1: {28, 76}, krb5.AES128SHA2: {32, 80}, krb5.AES256SHA2: {40,
+		88}, krb5.RC4HMAC: {37, 45},
 }
 
 func newRealm(etype krb5.Etype) *krb5test.Realm {

@@ -18,7 +18,8 @@ func (c *Context) SetRecvSequence(n uint64) { c.recvSeq = n }
 
 // MarshalAuthenticator makes the plain text of an authenticator.
 func MarshalAuthenticator(t *Ticket, at time.Time, flags uint32) []byte {
-	a := types.Authenticator{AVNO: 5, CRealm: t.Client.Realm, CName: t.Client.wire(), Cksum: gssChecksum(flags), SeqNumber: 1}
+	a := types.Authenticator{AVNO: 5, CRealm: t.Client.Realm, CName: t.Client.wire(), Cksum: gssChecksum(flags),
+		SeqNumber: 1}
 	a.CTime, a.Cusec = kerberosTime(at)
 	b, err := a.Marshal()
 	if err != nil {

@@ -204,7 +204,8 @@ func TestTicketsAreBoundedByContext(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
 	cfg := &krb5.InitiatorConfig{Config: config.New()}
-	for name, text := range map[string]string{"backup": "which realm", "": "empty name", "a@": "empty realm", "a@b@c": "two realms"} {
+	for name, text := range map[string]string{"backup": "which realm", "": "empty name", "a@": "empty realm",
+		"a@b@c": "two realms"} {
 		_, err := krb5.NewInitiatorWithPassword(name, "secret", cfg)
 		require.ErrorIs(t, err, krb5.ErrConfig)
 		require.ErrorContains(t, err, text)

@@ -40,7 +40,8 @@ func frame(id tokenID, msg []byte) ([]byte, error) {
 		return nil, err
 	}
 	inner := append(oid, byte(id>>8), byte(id))
-	return asn1.Marshal(asn1.RawValue{Class: asn1.ClassApplication, Tag: 0, IsCompound: true, Bytes: append(inner, msg...)})
+	return asn1.Marshal(asn1.RawValue{Class: asn1.ClassApplication, Tag: 0, IsCompound: true,
+		Bytes: append(inner, msg...)})
 }
 
 // unframe returns the message of a token that may be framed or raw, and what it is.

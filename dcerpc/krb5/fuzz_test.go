@@ -173,7 +173,8 @@ func (s fixedTicket) Ticket(context.Context, string) (*krb5.Ticket, error) { ret
 
 // FuzzKDCReply is what anybody on the way to the KDC may answer to a login.
 func FuzzKDCReply(f *testing.F) {
-	f.Add(krbError(f, errorcode.KDC_ERR_PREAUTH_REQUIRED, methodData(f, types.ETypeInfo2{{EType: 18, Salt: "salt", S2KParams: []byte{0, 0, 0, 1}}})))
+	f.Add(krbError(f, errorcode.KDC_ERR_PREAUTH_REQUIRED, methodData(f,
+		types.ETypeInfo2{{EType: 18, Salt: "salt", S2KParams: []byte{0, 0, 0, 1}}})))
 	f.Add(asRep(f, make([]byte, 60), 18, types.PADataSequence{{PADataType: 19, PADataValue: []byte{0x30, 0}}}))
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		c := config.New()

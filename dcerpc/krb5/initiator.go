@@ -203,7 +203,8 @@ func (x *initiation) explain(err error) error {
 	case errorcode.KRB_AP_ERR_NOKEY:
 		return fmt.Errorf("krb5: %w: that of %s lacks its own; export it once more: %w", ErrNoKey, x.target, e)
 	case errorcode.KRB_AP_ERR_BADKEYVER:
-		return fmt.Errorf("krb5: %w: that of %s is out of date; export it once more, or log in once more: %w", ErrKeyVersion, x.target, e)
+		return fmt.Errorf("krb5: %w: that of %s is out of date; export it once more, or log in once more: %w",
+			ErrKeyVersion, x.target, e)
 	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BAD_INTEGRITY:
 		return fmt.Errorf("krb5: %w: %s cannot read our ticket; see whether the name belongs to that host, and export its keytab once more: %w",
 			ErrWrongKey, x.target, e)

@@ -47,7 +47,8 @@ func (d *kdcDialer) ask(ctx context.Context, realm string, req []byte) ([]byte, 
 		}
 		failures = append(failures, err)
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("krb5: %w: realm %s: %w", ErrUnreachable, realm, errors.Join(append(failures, ctx.Err())...))
+			return nil, fmt.Errorf("krb5: %w: realm %s: %w", ErrUnreachable, realm,
+				errors.Join(append(failures, ctx.Err())...))
 		}
 	}
 	return nil, fmt.Errorf("krb5: %w: realm %s; see [realms] in krb5.conf, and whether TCP port 88 is open: %w",

@@ -387,7 +387,8 @@ func TestMITKDC(t *testing.T) {
 				}
 				i, err := krb5.NewInitiatorWithPassword(user, password, cfg)
 				require.NoError(t, err)
-				a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path(etype.String()), InsecureRC4: etype == krb5.RC4HMAC})
+				a, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: k.path(etype.String()),
+					InsecureRC4: etype == krb5.RC4HMAC})
 				require.NoError(t, err)
 				token, err := step(t, i, service)
 				require.NoError(t, err)

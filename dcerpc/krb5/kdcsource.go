@@ -103,9 +103,11 @@ func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 		s.tgts[s.client.Realm] = t
 		home = t
 	case home == nil:
-		return nil, fmt.Errorf("krb5: %w: the credential cache %s of %v has no ticket-granting ticket; run kinit", ErrExpired, s.ccache, s.client)
+		return nil, fmt.Errorf("krb5: %w: the credential cache %s of %v has no ticket-granting ticket; run kinit",
+			ErrExpired, s.ccache, s.client)
 	case !home.lasts(0):
-		return nil, fmt.Errorf("krb5: %w: that of %v in %s ended at %v; run kinit", ErrExpired, s.client, s.ccache, home.EndTime)
+		return nil, fmt.Errorf("krb5: %w: that of %v in %s ended at %v; run kinit", ErrExpired, s.client, s.ccache,
+			home.EndTime)
 	}
 	if realm == s.client.Realm {
 		return home, nil

@@ -22,7 +22,8 @@ func TestTicketLife(t *testing.T) {
 		life    time.Duration
 		service Principal
 		want    time.Duration
-	}{{0, service, time.Hour}, {10 * time.Second, service, 10 * time.Second}, {2 * time.Hour, service, time.Hour}, {10 * time.Second, cross, time.Hour}} {
+	}{{0, service, time.Hour}, {10 * time.Second, service, 10 * time.Second}, {2 * time.Hour, service,
+		time.Hour}, {10 * time.Second, cross, time.Hour}} {
 		source, err := newKDCSource(&InitiatorConfig{TicketLife: tt.life, Config: config.New()})
 		require.NoError(t, err)
 		req, err := source.tgsReq(tgt, "EXAMPLE.TEST", tt.service)

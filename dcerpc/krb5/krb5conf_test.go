@@ -180,13 +180,15 @@ func TestKDCsOfTheDNS(t *testing.T) {
 			require.Equal(t, "kdc.test:"+port, to)
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
-		i, err := krb5.NewInitiatorWithPassword("backup", "secret", &krb5.InitiatorConfig{Krb5Conf: dir + "/main", Resolver: dns, Dial: dial})
+		i, err := krb5.NewInitiatorWithPassword("backup", "secret",
+			&krb5.InitiatorConfig{Krb5Conf: dir + "/main", Resolver: dns, Dial: dial})
 		require.NoError(t, err)
 		_, err = step(t, i, testService)
 		require.ErrorIs(t, err, krb5.ErrClientUnknown)
 	}
 	dns := fakeDNS(t, "nothing.", 0)
-	i, err := krb5.NewInitiatorWithPassword("backup", "secret", &krb5.InitiatorConfig{Krb5Conf: dir + "/main", Resolver: dns})
+	i, err := krb5.NewInitiatorWithPassword("backup", "secret",
+		&krb5.InitiatorConfig{Krb5Conf: dir + "/main", Resolver: dns})
 	require.NoError(t, err)
 	_, err = step(t, i, testService)
 	require.ErrorIs(t, err, krb5.ErrUnreachable)

@@ -84,7 +84,8 @@ func (s *kdcSource) exchangeAS(ctx context.Context, realm string, req *messages.
 }
 
 // exchangeProof asks again, with an encrypted time stamp.
-func (s *kdcSource) exchangeProof(ctx context.Context, realm string, req *messages.ASReq, hints keyHints) (*messages.ASRep, error) {
+func (s *kdcSource) exchangeProof(ctx context.Context, realm string, req *messages.ASReq,
+	hints keyHints) (*messages.ASRep, error) {
 	etypes := s.credential.etypes(s.etypes)
 	// A KDC that knows a key of a type with a salt says so (RFC 4120 section 3.1.3).
 	if !hints.haveAny(etypes) {

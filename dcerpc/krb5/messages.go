@@ -97,7 +97,8 @@ type apReq struct {
 }
 
 // marshalAPReq makes a raw AP-REQ with the given ap-options.
-func marshalAPReq(ticket []byte, sessionKey types.EncryptionKey, auth types.Authenticator, usage uint32, options ...int) ([]byte, error) {
+func marshalAPReq(ticket []byte, sessionKey types.EncryptionKey, auth types.Authenticator, usage uint32,
+	options ...int) ([]byte, error) {
 	plain, err := auth.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("krb5: authenticator: %w", err)

@@ -143,11 +143,14 @@ func exchangeMessages(t *testing.T, c *krb5.Context, peer *gssPeer) {
 		for _, size := range []int{16, 32, 208, 4000} {
 			body := bytes.Repeat([]byte{byte(size)}, size)
 			f := protect(t, c, body, true, signHeader)
-			reply := peer.do(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body, Trailer: f.trailer, Sign: signHeader})
+			reply := peer.do(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body,
+				Trailer: f.trailer, Sign: signHeader})
 			require.Equal(t, body, reply.Body)
 
-			f = &frame{header: []byte("their header"), body: body, trailer: []byte("trailer."), sealed: true, signHeader: signHeader}
-			reply = peer.do(gssMessage{Op: "wrap", Header: f.header, Body: f.body, Trailer: f.trailer, Sign: signHeader})
+			f = &frame{header: []byte("their header"), body: body, trailer: []byte("trailer."), sealed: true,
+				signHeader: signHeader}
+			reply = peer.do(gssMessage{Op: "wrap", Header: f.header, Body: f.body, Trailer: f.trailer,
+				Sign: signHeader})
 			f.token, f.body = reply.Token, reply.Body
 			require.Len(t, f.token, c.TokenSize(dcerpc.LevelPrivacy))
 			require.NotEqual(t, body, f.body)
@@ -158,5 +161,6 @@ func exchangeMessages(t *testing.T, c *krb5.Context, peer *gssPeer) {
 	// What we seal, MIT reads to the last bit.
 	f := protect(t, c, make([]byte, 32), true, true)
 	f.token[20] ^= 1
-	require.NotEmpty(t, peer.try(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body, Trailer: f.trailer, Sign: true}).Error)
+	require.NotEmpty(t, peer.try(gssMessage{Op: "unwrap", Token: f.token, Header: f.header, Body: f.body,
+		Trailer: f.trailer, Sign: true}).Error)
 }

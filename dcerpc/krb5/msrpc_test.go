@@ -58,7 +58,8 @@ func TestTokensOfGoMSRPC(t *testing.T) {
 					require.Equal(t, mic, f.token)
 
 					// Theirs, read by ours.
-					f = &frame{header: []byte("header"), body: bytes.Clone(body), trailer: []byte("trailer."), signHeader: signHeader, sealed: true}
+					f = &frame{header: []byte("header"), body: bytes.Clone(body), trailer: []byte("trailer."),
+						signHeader: signHeader, sealed: true}
 					forSign, forSeal = parts(f)
 					f.token, err = theirs.WrapEx(t.Context(), ours.SendSequence(), forSign, forSeal)
 					require.NoError(t, err)
@@ -109,12 +110,15 @@ func TestGoMSRPCInitiator(t *testing.T) {
 			require.Equal(t, testUser, ours.Identity().Account)
 
 			for range 3 {
-				f := &frame{header: []byte("header"), body: []byte("sixteen bytes..."), trailer: []byte("trailer."), signHeader: true, sealed: true}
-				f.token, err = theirs.WrapExOutboundPayload(ctx, [][]byte{f.header, f.body, f.trailer}, [][]byte{f.body})
+				f := &frame{header: []byte("header"), body: []byte("sixteen bytes..."), trailer: []byte("trailer."),
+					signHeader: true, sealed: true}
+				f.token, err = theirs.WrapExOutboundPayload(ctx, [][]byte{f.header, f.body, f.trailer},
+					[][]byte{f.body})
 				require.NoError(t, err)
 				require.NoError(t, f.check(ours))
 				f = protect(t, ours, []byte("sixteen bytes..."), true, true)
-				ok, err := theirs.UnwrapExInboundPayload(ctx, [][]byte{f.header, f.body, f.trailer}, [][]byte{f.body}, f.token)
+				ok, err := theirs.UnwrapExInboundPayload(ctx, [][]byte{f.header, f.body, f.trailer}, [][]byte{f.body},
+					f.token)
 				require.NoError(t, err)
 				require.True(t, ok)
 			}

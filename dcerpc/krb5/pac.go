@@ -200,7 +200,8 @@ func (p *pac) verify(key types.EncryptionKey) error {
 		return fmt.Errorf("krb5: %w: %w", ErrPAC, err)
 	}
 	if et.GetHashID() != server.cksumType {
-		return fmt.Errorf("krb5: %w: server signature of type %d, key of %v", ErrPAC, server.cksumType, Etype(key.KeyType))
+		return fmt.Errorf("krb5: %w: server signature of type %d, key of %v", ErrPAC, server.cksumType,
+			Etype(key.KeyType))
 	}
 	zeroed := bytes.Clone(p.data)
 	clear(zeroed[server.start : server.start+len(server.value)])

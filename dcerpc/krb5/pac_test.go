@@ -150,7 +150,8 @@ func FuzzPAC(f *testing.F) {
 }
 
 func FuzzLogonInfo(f *testing.F) {
-	for _, text := range []string{testdata.MarshaledPAC_Kerb_Validation_Info, testdata.MarshaledPAC_Kerb_Validation_Info_MS,
+	for _, text := range []string{testdata.MarshaledPAC_Kerb_Validation_Info,
+		testdata.MarshaledPAC_Kerb_Validation_Info_MS,
 		testdata.MarshaledPAC_Kerb_Validation_Info_Trust} {
 		f.Add(unhex(f, text))
 	}

@@ -64,7 +64,8 @@ func serveEcho(t testing.TB, a dcerpc.Acceptor) *echo {
 
 // dial connects a client whose writes, and the server's, go through the two hooks; nil ones change
 // nothing.
-func (e *echo) dial(t testing.TB, cfg *dcerpc.Config, fromClient, fromServer func(n int, b []byte) [][]byte) *dcerpc.ClientConn {
+func (e *echo) dial(t testing.TB, cfg *dcerpc.Config, fromClient,
+	fromServer func(n int, b []byte) [][]byte) *dcerpc.ClientConn {
 	t.Helper()
 	client, server := dcerpctest.Pipe()
 	e.wg.Go(func() { e.server.ServeConn(&hookedConn{Conn: server, hook: fromServer}) })
@@ -110,30 +111,32 @@ func invoke(cc *dcerpc.ClientConn, stub []byte) ([]byte, error) {
 func TestRPC(t *testing.T) {
 	t.Parallel()
 	for _, etype := range allEtypes {
-		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureConnect, dcerpc.LevelPacket, dcerpc.LevelIntegrity, dcerpc.LevelPrivacy} {
+		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureConnect, dcerpc.LevelPacket, dcerpc.LevelIntegrity,
+			dcerpc.LevelPrivacy} {
 			for _, noHeaderSigning := range []bool{false, true} {
 				for _, syntax := range []ndr.Syntax{ndr.NDR20, ndr.NDR20BE, ndr.NDR64} {
-					t.Run(fmt.Sprintf("%v/level %d/%v/noHeaderSigning=%v", etype, level, syntax, noHeaderSigning), func(t *testing.T) {
-						t.Parallel()
-						r := newRealm(etype)
-						e := serveEcho(t, r.Acceptor())
-						cc := e.dial(t, &dcerpc.Config{Auth: r.Initiator(testUser), Level: level, Target: testService,
-							NoHeaderSigning: noHeaderSigning, Syntaxes: []ndr.Syntax{syntax}}, nil, nil)
-						defer cc.Close()
-						require.Equal(t, testService+"@"+testRealm, cc.Identity().Principal)
-						for _, size := range []int{0, 1, 16, 200, 20000} {
-							stub := bytes.Repeat([]byte{0x11}, size)
-							got, err := invoke(cc, stub)
-							require.NoError(t, err)
-							require.Equal(t, stub, append([]byte{}, got...)[:size])
-						}
-						peer := e.peer.Load()
-						require.Equal(t, testUser, peer.Account)
-						require.Equal(t, testUser+"@"+testRealm, peer.Principal)
-						require.Equal(t, dcerpc.AuthKerberos, peer.AuthType)
-						require.Equal(t, level, peer.Level)
-						require.True(t, peer.HasSID(dcerpc.SIDBuiltinBackupOperators))
-					})
+					t.Run(fmt.Sprintf("%v/level %d/%v/noHeaderSigning=%v", etype, level, syntax, noHeaderSigning),
+						func(t *testing.T) {
+							t.Parallel()
+							r := newRealm(etype)
+							e := serveEcho(t, r.Acceptor())
+							cc := e.dial(t, &dcerpc.Config{Auth: r.Initiator(testUser), Level: level, Target: testService,
+								NoHeaderSigning: noHeaderSigning, Syntaxes: []ndr.Syntax{syntax}}, nil, nil)
+							defer cc.Close()
+							require.Equal(t, testService+"@"+testRealm, cc.Identity().Principal)
+							for _, size := range []int{0, 1, 16, 200, 20000} {
+								stub := bytes.Repeat([]byte{0x11}, size)
+								got, err := invoke(cc, stub)
+								require.NoError(t, err)
+								require.Equal(t, stub, append([]byte{}, got...)[:size])
+							}
+							peer := e.peer.Load()
+							require.Equal(t, testUser, peer.Account)
+							require.Equal(t, testUser+"@"+testRealm, peer.Principal)
+							require.Equal(t, dcerpc.AuthKerberos, peer.AuthType)
+							require.Equal(t, level, peer.Level)
+							require.True(t, peer.HasSID(dcerpc.SIDBuiltinBackupOperators))
+						})
 				}
 			}
 		}

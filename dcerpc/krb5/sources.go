@@ -98,7 +98,8 @@ func (s *kdcSource) clientPrincipal(name string) (Principal, error) {
 		p.Realm = s.dialer.cfg.LibDefaults.DefaultRealm
 	}
 	if p.Realm == "" {
-		return p, fmt.Errorf("krb5: %w: which realm is %s of? Write it after an @, or set default_realm in krb5.conf", ErrConfig, name)
+		return p, fmt.Errorf("krb5: %w: which realm is %s of? Write it after an @, or set default_realm in krb5.conf",
+			ErrConfig, name)
 	}
 	return p, nil
 }

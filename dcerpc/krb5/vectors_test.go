@@ -104,7 +104,8 @@ func TestUnsealForeignECAndRRC(t *testing.T) {
 							continue
 						}
 						body := bytes.Repeat([]byte{0xAB}, size)
-						m := dcerpc.Message{Header: []byte("header"), Body: slices.Clone(body), Trailer: []byte("trailer"), SignHeader: true}
+						m := dcerpc.Message{Header: []byte("header"), Body: slices.Clone(body),
+							Trailer: []byte("trailer"), SignHeader: true}
 						token := foreignSeal(t, send.(*cfxTokens), m, 77, ec, rrc, rotation)
 						seq, err := recv.unseal(m, token)
 						require.NoError(t, err, "%v body %d EC %d RRC %d", etype, size, ec, rrc)

@@ -76,7 +76,8 @@ func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	} {
 		value := utf16le(n.name)
 		if len(value) > maxName {
-			return nil, fmt.Errorf("ntlm: the name %.64q... has %d bytes of UTF-16, more than %d", n.name, len(value), maxName)
+			return nil, fmt.Errorf("ntlm: the name %.64q... has %d bytes of UTF-16, more than %d", n.name, len(value),
+				maxName)
 		}
 		if n.name != "" {
 			a.info = appendAV(a.info, n.id, value)
@@ -152,7 +153,8 @@ func (c *acceptorContext) challengeClient(ctx context.Context, in []byte) ([]byt
 		need |= strongFlags // messages that anybody can sign are worse than none
 	}
 	if missing := need &^ offered; missing != 0 {
-		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered), uint32(missing))
+		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered),
+			uint32(missing))
 	}
 	c.flags = offered&(baseFlags|strongFlags|negotiateSign|negotiateSeal|negotiate56|negotiateVersion) |
 		negotiateAlwaysSign | requestTarget | negotiateTargetInfo | c.acceptor.nameType
@@ -181,7 +183,8 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	}
 	flags := m.flags & c.flags
 	if missing := (c.need & c.flags) &^ flags; missing != 0 {
-		return fmt.Errorf("ntlm: the client took back what it offered (NegotiateFlags %#08x lack %#08x)", uint32(m.flags), uint32(missing))
+		return fmt.Errorf("ntlm: the client took back what it offered (NegotiateFlags %#08x lack %#08x)",
+			uint32(m.flags), uint32(missing))
 	}
 	pairs, err := parseClientChallenge(m.nt)
 	if err != nil {

@@ -29,7 +29,8 @@ func TestCredentialsAreNotPrinted(t *testing.T) {
 		slog.New(slog.NewTextHandler(&all, nil)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&all, nil)).Info("x", "v", v)
 	}
-	for _, secret := range []string{"hunter2", "68756e74657232", "68756E74657232", "104 117 110", "0x68, 0x75", "aHVudGVyM"} {
+	for _, secret := range []string{"hunter2", "68756e74657232", "68756E74657232", "104 117 110", "0x68, 0x75",
+		"aHVudGVyM"} {
 		require.NotContains(t, all.String(), secret)
 	}
 	require.Contains(t, all.String(), `D\u`)

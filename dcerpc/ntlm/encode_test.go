@@ -27,7 +27,8 @@ func TestEncodeAgainstMSRPC(t *testing.T) {
 	require.Equal(t, "BÜRO", c.TargetInfo[ssp.AttrNetBIOSDomainName].NetBIOSDomainName)
 
 	sent := authenticateMessage{
-		flags: flags, lm: make([]byte, 24), nt: []byte(strings.Repeat("n", 300)), domain: "BÜRO", user: "anna", workstation: "W",
+		flags: flags, lm: make([]byte, 24), nt: []byte(strings.Repeat("n",
+			300)), domain: "BÜRO", user: "anna", workstation: "W",
 		encryptedSessionKey: []byte("0123456789abcdef"),
 	}
 	b, err := sent.append(nil)

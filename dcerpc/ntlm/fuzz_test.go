@@ -15,7 +15,8 @@ func tokens(f *testing.F) exchange {
 
 func FuzzParseMessages(f *testing.F) {
 	x := tokens(f)
-	for _, b := range [][]byte{x.negotiate, x.challenge, x.authenticate, unhex(f, exampleChallenge), unhex(f, exampleAuthenticate)} {
+	for _, b := range [][]byte{x.negotiate, x.challenge, x.authenticate, unhex(f, exampleChallenge),
+		unhex(f, exampleAuthenticate)} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -357,7 +357,8 @@ func TestServersOfOtherKinds(t *testing.T) {
 	}
 	flags := baseFlags | strongFlags | negotiateSign | negotiateSeal | negotiateTargetInfo
 	build := func(info ssp.AttrValues) []byte {
-		b, err := (&ssp.ChallengeMessage{Negotiate: ssp.Flag(flags), ServerChallenge: []byte("12345678"), TargetName: "FSRVP", TargetInfo: info}).
+		b, err := (&ssp.ChallengeMessage{Negotiate: ssp.Flag(flags), ServerChallenge: []byte("12345678"),
+			TargetName: "FSRVP", TargetInfo: info}).
 			Marshal(context.Background())
 		require.NoError(t, err)
 		return b

@@ -175,7 +175,8 @@ func TestHashFileByManyAtOnce(t *testing.T) {
 func TestNTHashes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	line := func(account, password string) string { return fmt.Sprintf("%s\t%x\n", account, NTHash(password)) }
-	require.NoError(t, os.WriteFile(path, []byte(line(`FSRVP\backup`, "one")+line(`OTHER\Backup`, "two")+line(`FSRVP\admin`, "three")), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte(line(`FSRVP\backup`, "one")+line(`OTHER\Backup`,
+		"two")+line(`FSRVP\admin`, "three")), 0o600))
 	f, err := OpenHashFile(path)
 	require.NoError(t, err)
 	require.Equal(t, [][16]byte{NTHash("one"), NTHash("two")}, f.NTHashes("fsrvp", "BACKUP"))

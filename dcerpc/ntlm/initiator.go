@@ -57,7 +57,8 @@ func NewInitiator(c Credentials) (*Initiator, error) {
 	case c.NTHash != nil && c.Password != "":
 		return nil, fmt.Errorf("ntlm: both a password and an NT hash for %s", i.account())
 	case c.NTHash != nil && len(c.NTHash) != len(i.hash):
-		return nil, fmt.Errorf("ntlm: the NT hash of %s is %d bytes long, not %d", i.account(), len(c.NTHash), len(i.hash))
+		return nil, fmt.Errorf("ntlm: the NT hash of %s is %d bytes long, not %d", i.account(), len(c.NTHash),
+			len(i.hash))
 	case c.NTHash != nil:
 		copy(i.hash[:], c.NTHash)
 	case c.Password == "":
@@ -170,7 +171,8 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE: %w", err)
 	}
 	if len(out) > MaxTokenSize {
-		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE of %d bytes, more than the %d that Windows takes", len(out), MaxTokenSize)
+		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE of %d bytes, more than the %d that Windows takes", len(out),
+			MaxTokenSize)
 	}
 	mic := hmacMD5(exported[:], c.negotiate, in, out)
 	copy(out[micOffset:micEnd], mic[:])
@@ -179,7 +181,8 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 }
 
 // responses are NtChallengeResponse, LmChallengeResponse, and the session base key of the two.
-func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) (nt, lm []byte, sessionBaseKey [16]byte, err error) {
+func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) (nt, lm []byte, sessionBaseKey [16]byte,
+	err error) {
 	_, hasComputer := findAV(challenge.targetInfo, msvAvNetBIOSComputerName)
 	_, hasDomain := findAV(challenge.targetInfo, msvAvNetBIOSDomainName)
 	if !hasComputer && !hasDomain {

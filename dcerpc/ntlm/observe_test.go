@@ -177,9 +177,11 @@ func TestObserverOfWeakerContexts(t *testing.T) {
 		o, err := watch(t, x, known("Secret1"))
 		require.ErrorIs(t, err, ErrBadMIC, "the flags are others than when it was made")
 		require.Equal(t, key[:], o.SessionKey())
-		sender := newDirection(key, flags.sealingKeySize(), magicSignServer, magicSealServer, flags.IsSet(negotiateKeyExchange))
+		sender := newDirection(key, flags.sealingKeySize(), magicSignServer, magicSealServer,
+			flags.IsSet(negotiateKeyExchange))
 		for range 3 {
-			s := sentMessage{dir: FromAcceptor, m: message(40), clear: message(40).Body, token: make([]byte, SignatureSize)}
+			s := sentMessage{dir: FromAcceptor, m: message(40), clear: message(40).Body,
+				token: make([]byte, SignatureSize)}
 			require.NoError(t, sender.protect(s.m.Header, s.m.Body, s.m.Trailer, s.token, true))
 			_, err := s.read(o, dcerpc.LevelPrivacy)
 			require.NoError(t, err)

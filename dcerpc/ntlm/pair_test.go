@@ -26,7 +26,8 @@ var (
 
 func newAcceptor(t testing.TB, v Verifier) *Acceptor {
 	t.Helper()
-	a, err := NewAcceptor(&AcceptorConfig{Verifier: v, ComputerName: "FS", DomainName: "FSRVP", DNSComputerName: "fs.fsrvp.test"})
+	a, err := NewAcceptor(&AcceptorConfig{Verifier: v, ComputerName: "FS", DomainName: "FSRVP",
+		DNSComputerName: "fs.fsrvp.test"})
 	require.NoError(t, err)
 	return a
 }

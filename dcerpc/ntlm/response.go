@@ -112,7 +112,8 @@ func hmacMD5(key []byte, parts ...[]byte) (sum [16]byte) {
 // micOf is the MIC over the three messages; that of the last is taken for zeros (MS-NLMP
 // 3.1.5.1.2).
 func micOf(key [16]byte, negotiate, challenge, authenticate []byte) [16]byte {
-	return hmacMD5(key[:], negotiate, challenge, authenticate[:micOffset], make([]byte, micEnd-micOffset), authenticate[micEnd:])
+	return hmacMD5(key[:], negotiate, challenge, authenticate[:micOffset], make([]byte, micEnd-micOffset),
+		authenticate[micEnd:])
 }
 
 // rc4K is RC4K(key, b) (MS-NLMP 6).

@@ -32,7 +32,8 @@ func TestProtectedMessages(t *testing.T) {
 			client, server := newPair(t, level)
 			establish(t, client, server)
 			for i, size := range []int{0, 16, 64, 4000, 16, 65000} {
-				for _, dir := range []struct{ from, to dcerpc.Context }{{client, server}, {server, client}, {client, server}} {
+				for _, dir := range []struct{ from, to dcerpc.Context }{{client, server}, {server, client},
+					{client, server}} {
 					m, want := message(size), message(size)
 					token, err := protect(dir.from, level, m)
 					require.NoError(t, err)

@@ -54,7 +54,8 @@ func TestKeysOfTheStandard(t *testing.T) {
 	proof, base := ntProof(key, m.challenge, client)
 	require.Equal(t, unhex(t, "68cd0ab851e51c96aabc927bebef6a1c"), proof[:])
 	require.Equal(t, unhex(t, "8de40ccadbc14a82f15cb0ad0de95ca3"), base[:])
-	require.Equal(t, unhex(t, "86c35097ac9cec102554764a57cccc19aaaaaaaaaaaaaaaa"), lmv2Response(key, m.challenge, nonce))
+	require.Equal(t, unhex(t, "86c35097ac9cec102554764a57cccc19aaaaaaaaaaaaaaaa"),
+		lmv2Response(key, m.challenge, nonce))
 	require.Equal(t, unhex(t, "c5dad2544fc9799094ce1ce90bc9d03e"), rc4K(base, unhex(t, strings.Repeat("55", 16))))
 }
 
@@ -68,7 +69,8 @@ func TestAuthenticateMessageOfTheStandard(t *testing.T) {
 	require.Len(t, m.lm, 24)
 	require.False(t, m.anonymous())
 
-	c := &Challenge{Domain: m.domain, User: m.user, Response: m.nt, ServerChallenge: [8]byte(unhex(t, "0123456789abcdef"))}
+	c := &Challenge{Domain: m.domain, User: m.user, Response: m.nt,
+		ServerChallenge: [8]byte(unhex(t, "0123456789abcdef"))}
 	base, ok := c.Check(NTHash("Password"))
 	require.True(t, ok)
 	require.Equal(t, unhex(t, strings.Repeat("55", 16)), rc4K(base, m.encryptedSessionKey))

@@ -133,7 +133,8 @@ func TestWinbindHelper(t *testing.T) {
 	for i := range 3 {
 		r, err := h.Verify(ctx, answer("FSRVP", "backup", "Secret1"))
 		require.NoError(t, err)
-		_, want := ntProof(ntowfv2(NTHash("Secret1"), "backup", "FSRVP"), [8]byte{1, 2, 3}, answer("FSRVP", "backup", "Secret1").Response[16:])
+		_, want := ntProof(ntowfv2(NTHash("Secret1"), "backup", "FSRVP"), [8]byte{1, 2, 3},
+			answer("FSRVP", "backup", "Secret1").Response[16:])
 		require.Equal(t, want, r.SessionBaseKey)
 		require.Equal(t, dcerpc.Identity{Account: "backup", Domain: "FSRVP"}, r.Identity)
 
@@ -329,7 +330,8 @@ func TestSambasHelper(t *testing.T) {
 		}
 		t.Skip("no ntlm_auth of Samba: ", err)
 	}
-	h := NewWinbindHelper(&WinbindConfig{Command: []string{path, "--helper-protocol=ntlm-server-1", "--password=Secret1"}})
+	h := NewWinbindHelper(&WinbindConfig{Command: []string{path, "--helper-protocol=ntlm-server-1",
+		"--password=Secret1"}})
 	defer h.Close()
 	a := newAcceptor(t, h)
 	for range 3 {
@@ -349,7 +351,8 @@ func TestSambasHelper(t *testing.T) {
 	require.NotZero(t, pid(h), "the helper lives on")
 
 	// Without winbind, its real mode fails, and says why.
-	h = NewWinbindHelper(&WinbindConfig{Command: []string{path, "--helper-protocol=ntlm-server-1", "--configfile=/dev/null"}})
+	h = NewWinbindHelper(&WinbindConfig{Command: []string{path, "--helper-protocol=ntlm-server-1",
+		"--configfile=/dev/null"}})
 	defer h.Close()
 	_, err = h.Verify(context.Background(), answer("FSRVP", "backup", "Secret1"))
 	require.Error(t, err)

@@ -17,7 +17,8 @@ const alterRespLast = `05000f03 10000000 4000 0000 03000000
 func alterContextRespSamples() []sample {
 	return []sample{
 		{"last leg: trailer with an empty token", &AlterContextResp{
-			Header:  Header{Major: 5, Type: TypeAlterContextResp, Flags: FirstFrag | LastFrag, FragLength: 64, CallID: 3},
+			Header: Header{Major: 5, Type: TypeAlterContextResp, Flags: FirstFrag | LastFrag, FragLength: 64,
+				CallID: 3},
 			MaxXmit: 5840, MaxRecv: 5840, AssocGroup: 1,
 			Results: []ContextResult{{Acceptance, 0, NDR20()}},
 			Auth:    Auth{Type: 9, Level: 6, ContextID: 2, Padding: []byte{}, Token: []byte{}},

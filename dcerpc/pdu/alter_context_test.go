@@ -15,7 +15,8 @@ const alterNTLM = `05000e03 10000000 5100 0100 02000000
 func alterContextSamples() []sample {
 	return []sample{
 		{"token", &AlterContext{
-			Header:  Header{Major: 5, Type: TypeAlterContext, Flags: FirstFrag | LastFrag, FragLength: 0x51, AuthLength: 1, CallID: 2},
+			Header: Header{Major: 5, Type: TypeAlterContext, Flags: FirstFrag | LastFrag, FragLength: 0x51,
+				AuthLength: 1, CallID: 2},
 			MaxXmit: 5840, MaxRecv: 5840, AssocGroup: 1,
 			Contexts: []ContextElement{{ID: 1, Abstract: fssagent(), Transfer: []SyntaxID{NDR64()}}},
 			Auth:     Auth{Type: 10, Level: 6, ContextID: 1, Padding: []byte{}, Token: []byte{0xaa}},

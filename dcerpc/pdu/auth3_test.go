@@ -11,9 +11,10 @@ const auth3NTLM = "05001003 10000000 2000 0400 0f000000  20202020  0a 05 00 00 0
 func auth3Samples() []sample {
 	return []sample{
 		{"NTLM", &Auth3{
-			Header: Header{Major: 5, Type: TypeAuth3, Flags: FirstFrag | LastFrag, FragLength: 32, AuthLength: 4, CallID: 15},
-			Pad:    [4]byte{0x20, 0x20, 0x20, 0x20},
-			Auth:   Auth{Type: 10, Level: 5, ContextID: 1, Padding: []byte{}, Token: []byte("NTLM")},
+			Header: Header{Major: 5, Type: TypeAuth3, Flags: FirstFrag | LastFrag, FragLength: 32, AuthLength: 4,
+				CallID: 15},
+			Pad:  [4]byte{0x20, 0x20, 0x20, 0x20},
+			Auth: Auth{Type: 10, Level: 5, ContextID: 1, Padding: []byte{}, Token: []byte("NTLM")},
 		}, auth3NTLM},
 		{"no trailer", &Auth3{
 			Header: Header{Major: 5, Type: TypeAuth3, FragLength: 22, CallID: 15},

@@ -112,7 +112,8 @@ func parseBindAck(b []byte, t Type) (BindAck, error) {
 	n := int(r.uint8())
 	copy(p.Reserved[:], r.take(3))
 	if r.short || n*contextResultSize > r.left() {
-		return BindAck{}, fail(ErrBody, t, "address of %d bytes, %d results, %d bytes left", len(p.SecondaryAddress), n, r.left())
+		return BindAck{}, fail(ErrBody, t, "address of %d bytes, %d results, %d bytes left", len(p.SecondaryAddress), n,
+			r.left())
 	}
 	if n > 0 {
 		p.Results = make([]ContextResult, n)

@@ -39,7 +39,8 @@ func bindAckSamples() []sample {
 			0003 0002 00000000000000000000000000000000 00000000`},
 		{"no address, padding, token", &BindAck{
 			Header: Header{Major: 5, Type: TypeBindAck, FragLength: 47, AuthLength: 3},
-			Auth:   Auth{Type: 16, Level: 6, PadLength: 4, ContextID: 1, Padding: []byte{0, 0, 0, 1}, Token: []byte("tok")},
+			Auth: Auth{Type: 16, Level: 6, PadLength: 4, ContextID: 1, Padding: []byte{0, 0, 0, 1},
+				Token: []byte("tok")},
 		}, `05000c00 10000000 2f00 0300 00000000
 			0000 0000 00000000
 			0000 0000
@@ -67,7 +68,8 @@ func genBindAck(t *rapid.T) BindAck {
 		AssocGroup:       rapid.Uint32().Draw(t, "group"),
 		SecondaryAddress: string(genBytes(t, "address")),
 		Results: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) ContextResult {
-			return ContextResult{Result(rapid.Uint16().Draw(t, "result")), Reason(rapid.Uint16().Draw(t, "reason")), genSyntax(t)}
+			return ContextResult{Result(rapid.Uint16().Draw(t, "result")), Reason(rapid.Uint16().Draw(t, "reason")),
+				genSyntax(t)}
 		}), 1, 20).Draw(t, "results"),
 		Auth: genAuth(t),
 	}

@@ -40,11 +40,13 @@ func bindSamples() []sample {
 			0001 01 00  a8e0653c 2744 4389 a61d7373df8b2292 0000 0001
 			            6cb71c2c 9812 4540 0300000000000000 0000 0001`},
 		{"trailer, stray bytes, reserved fields", &Bind{
-			Header:  Header{Major: 5, Type: TypeBind, Flags: SupportHeaderSign, FragLength: 0x3f, AuthLength: 3, CallID: 7},
+			Header: Header{Major: 5, Type: TypeBind, Flags: SupportHeaderSign, FragLength: 0x3f, AuthLength: 3,
+				CallID: 7},
 			MaxXmit: 1, MaxRecv: 2,
 			AssocGroup: 3, Reserved: [3]byte{4, 5, 6},
 			Contexts: []ContextElement{{ID: 8, Reserved: 9, Abstract: fssagent()}},
-			Auth:     Auth{Type: 10, Level: 5, PadLength: 0, Reserved: 1, ContextID: 2, Padding: []byte{}, Token: []byte("abc")},
+			Auth: Auth{Type: 10, Level: 5, PadLength: 0, Reserved: 1, ContextID: 2, Padding: []byte{},
+				Token: []byte("abc")},
 		}, `05000b04 10000000 3f00 0300 07000000
 			0100 0200 03000000 01 040506
 			0800 00 09  3c65e0a8 4427 8943 a61d7373df8b2292 0100 0000

@@ -53,7 +53,8 @@ func TestExtendedErrorLayout(t *testing.T) {
 }
 
 func TestExtendedErrors(t *testing.T) {
-	for _, records := range [][]ExtendedError{extendedSample(), extendedChain(), extendedChain()[1:], extendedChain()[2:]} {
+	for _, records := range [][]ExtendedError{extendedSample(), extendedChain(), extendedChain()[1:],
+		extendedChain()[2:]} {
 		b, err := AppendExtendedErrors([]byte("prefix..."), records)
 		require.NoError(t, err)
 		got, err := ParseExtendedErrors(b[9:])
@@ -69,7 +70,8 @@ func TestExtendedErrors(t *testing.T) {
 
 func TestExtendedErrorLimits(t *testing.T) {
 	for _, records := range [][]ExtendedError{
-		nil, make([]ExtendedError, MaxExtendedErrors+1), {{Params: make([]any, MaxExtendedParams+1)}}, {{Params: []any{1}}},
+		nil, make([]ExtendedError, MaxExtendedErrors+1), {{Params: make([]any,
+			MaxExtendedParams+1)}}, {{Params: []any{1}}},
 		{{Computer: strings.Repeat("x", 1<<15)}}, {{Params: []any{make([]byte, 1<<15)}}}, {{}, {Params: []any{1}}},
 	} {
 		b, err := AppendExtendedErrors([]byte("as it was"), records)

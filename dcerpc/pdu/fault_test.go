@@ -11,12 +11,14 @@ const faultOpRange = "05000323 10000000 2000 0000 02000000  20000000 0000 00 00 
 func faultSamples() []sample {
 	return []sample{
 		{"operation out of range", &Fault{
-			Header:    Header{Major: 5, Type: TypeFault, Flags: FirstFrag | LastFrag | DidNotExecute, FragLength: 32, CallID: 2},
+			Header: Header{Major: 5, Type: TypeFault, Flags: FirstFrag | LastFrag | DidNotExecute, FragLength: 32,
+				CallID: 2},
 			AllocHint: 32, Status: FaultOpRange, Stub: []byte{},
 		}, faultOpRange},
 		{"extended error, big-endian", &Fault{
 			Header:    Header{Major: 5, Type: TypeFault, DataRep: BigEndian, FragLength: 34, CallID: 2},
-			AllocHint: 34, ContextID: 1, CancelCount: 2, FaultFlags: 1, Status: FaultAccessDenied, Reserved: [4]byte{1, 2, 3, 4}, Stub: []byte{5, 6},
+			AllocHint: 34, ContextID: 1, CancelCount: 2, FaultFlags: 1, Status: FaultAccessDenied, Reserved: [4]byte{1,
+				2, 3, 4}, Stub: []byte{5, 6},
 		}, "05000300 00000000 0022 0000 00000002  00000022 0001 02 01  00000005 01020304 0506"},
 	}
 }

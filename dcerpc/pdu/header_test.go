@@ -14,11 +14,13 @@ func TestHeader(t *testing.T) {
 		want Header
 	}{
 		{"little-endian", "05000b07 10000000 cd05 7d05 01000000",
-			Header{Major: 5, Type: TypeBind, Flags: FirstFrag | LastFrag | SupportHeaderSign, FragLength: 0x5cd, AuthLength: 0x57d, CallID: 1}},
+			Header{Major: 5, Type: TypeBind, Flags: FirstFrag | LastFrag | SupportHeaderSign, FragLength: 0x5cd,
+				AuthLength: 0x57d, CallID: 1}},
 		{"big-endian", "05000003 00000000 005c 0000 00000002",
 			Header{Major: 5, Flags: FirstFrag | LastFrag, DataRep: BigEndian, FragLength: 0x5c, CallID: 2}},
 		{"nothing that there is", "0701ff80 32010203 0100 ffff 04030201",
-			Header{Major: 7, Minor: 1, Type: 255, Flags: ObjectUUID, DataRep: 0x03020122, FragLength: 1, AuthLength: 0xffff, CallID: 0x01020304}},
+			Header{Major: 7, Minor: 1, Type: 255, Flags: ObjectUUID, DataRep: 0x03020122, FragLength: 1,
+				AuthLength: 0xffff, CallID: 0x01020304}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := unhex(t, tt.hex)

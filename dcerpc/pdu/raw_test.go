@@ -9,8 +9,9 @@ import (
 // TestRaw writes what no other type can: a PDU all of whose header is wrong.
 func TestRaw(t *testing.T) {
 	p := Raw{
-		Header: Header{Major: 4, Minor: 9, Type: 77, Flags: 0x08, DataRep: 0x11, FragLength: 3, AuthLength: 0xffff, CallID: 1},
-		Body:   []byte("body"),
+		Header: Header{Major: 4, Minor: 9, Type: 77, Flags: 0x08, DataRep: 0x11, FragLength: 3, AuthLength: 0xffff,
+			CallID: 1},
+		Body: []byte("body"),
 	}
 	b, err := p.AppendBinary(nil)
 	require.NoError(t, err)
@@ -33,7 +34,8 @@ func TestRTS(t *testing.T) {
 	b := unhex(t, "05001403 10000000 1400 0000 00000000 00000100")
 	p, err := Parse(b)
 	require.NoError(t, err)
-	require.Equal(t, &Raw{Header: Header{Major: 5, Type: TypeRTS, Flags: 3, FragLength: 20}, Body: []byte{0, 0, 1, 0}}, p)
+	require.Equal(t, &Raw{Header: Header{Major: 5, Type: TypeRTS, Flags: 3, FragLength: 20}, Body: []byte{0, 0, 1, 0}},
+		p)
 	out, err := p.AppendBinary(nil)
 	require.NoError(t, err)
 	require.Equal(t, b, out)

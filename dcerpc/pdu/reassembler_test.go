@@ -136,7 +136,8 @@ func FuzzReassembler(f *testing.F) {
 		)
 		for ; len(program) >= 5; program = program[5:] {
 			f := Fragment{
-				Header:    Header{CallID: uint32(program[0]), Flags: Flags(program[1] & 3), DataRep: DataRep(program[4] & 1 << 4)},
+				Header: Header{CallID: uint32(program[0]), Flags: Flags(program[1] & 3),
+					DataRep: DataRep(program[4] & 1 << 4)},
 				AllocHint: uint32(program[3]) << 2,
 				Stub:      bytes.Repeat([]byte{program[0]}, int(program[2])),
 			}

@@ -22,8 +22,10 @@ func requestSamples() []sample {
 		}, "05000081 00000000 002a 0000 0000000e  00000002 0001 0008  00112233 4455 6677 8899aabbccddeeff 0102"},
 		{"object, padding, trailer", &Request{
 			Header:    Header{Major: 5, Flags: LastFrag | ObjectUUID, FragLength: 66, AuthLength: 2, CallID: 14},
-			AllocHint: 5, Opnum: 12, Object: uuid.MustParse("00112233-4455-6677-8899-aabbccddeeff"), Stub: []byte{1, 2, 3, 4, 5},
-			Auth: Auth{Type: 10, Level: 5, PadLength: 11, ContextID: 7, Padding: make([]byte, 11), Token: []byte{0xfe, 0xff}},
+			AllocHint: 5, Opnum: 12, Object: uuid.MustParse("00112233-4455-6677-8899-aabbccddeeff"), Stub: []byte{1, 2,
+				3, 4, 5},
+			Auth: Auth{Type: 10, Level: 5, PadLength: 11, ContextID: 7, Padding: make([]byte, 11),
+				Token: []byte{0xfe, 0xff}},
 		}, `05000082 10000000 4200 0200 0e000000  05000000 0000 0c00  33221100 5544 7766 8899aabbccddeeff
 			0102030405 0000000000000000000000
 			0a 05 0b 00 07000000 feff`},

@@ -16,7 +16,8 @@ func responseSamples() []sample {
 			AllocHint: 4, Stub: make([]byte, 4),
 		}, responsePlain},
 		{"big-endian, trailer", &Response{
-			Header:    Header{Major: 5, Type: TypeResponse, Flags: LastFrag, DataRep: BigEndian, FragLength: 56, AuthLength: 8, CallID: 22},
+			Header: Header{Major: 5, Type: TypeResponse, Flags: LastFrag, DataRep: BigEndian, FragLength: 56,
+				AuthLength: 8, CallID: 22},
 			AllocHint: 15, ContextID: 3, CancelCount: 4, Reserved: 5, Stub: []byte("fifteen bytes.."),
 			Auth: Auth{Type: 16, Level: 6, PadLength: 1, ContextID: 6, Padding: []byte{0}, Token: []byte("8 bytes.")},
 		}, `05000202 00000000 0038 0008 00000016  0000000f 0003 04 05

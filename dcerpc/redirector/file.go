@@ -191,7 +191,8 @@ func (f *File) query(ctx context.Context, class uint32, size int) ([]byte, error
 // lacks reports whether a system does not know a question.
 func lacks(err error) bool {
 	switch smb2.StatusOf(err) {
-	case smb2.StatusNotImplemented, smb2.StatusInvalidInfoClass, smb2.StatusNotSupported, smb2.StatusInvalidDeviceRequest,
+	case smb2.StatusNotImplemented, smb2.StatusInvalidInfoClass, smb2.StatusNotSupported,
+		smb2.StatusInvalidDeviceRequest,
 		smb2.StatusInvalidParameter:
 		return true
 	}
@@ -226,7 +227,8 @@ func (f *File) statParts(ctx context.Context) (smb2.FileInfo, error) {
 		return smb2.FileInfo{}, err
 	}
 	if len(basic) < 36 || len(standard) < 16 {
-		return smb2.FileInfo{}, f.malformed(fmt.Errorf("%w: file information of %d and %d bytes", smb2.ErrMessage, len(basic), len(standard)))
+		return smb2.FileInfo{}, f.malformed(fmt.Errorf("%w: file information of %d and %d bytes", smb2.ErrMessage,
+			len(basic), len(standard)))
 	}
 	le := binary.LittleEndian
 	return smb2.FileInfo{

@@ -217,7 +217,8 @@ func TestReading(t *testing.T) {
 		f, err := s.Open(t.Context(), "f", nil)
 		require.NoError(t, err)
 		require.EqualValues(t, size, f.Info().EndOfFile)
-		for _, part := range [][2]int64{{0, int64(size)}, {0, -1}, {int64(size / 3), int64(size / 2)}, {int64(size), 5}, {int64(size / 2), 1 << 40}} {
+		for _, part := range [][2]int64{{0, int64(size)}, {0, -1}, {int64(size / 3), int64(size / 2)}, {int64(size), 5},
+			{int64(size / 2), 1 << 40}} {
 			for _, chunk := range []int{0, 1 << 16, 300_001} {
 				r := f.NewReader(part[0], part[1], chunk, 0)
 				end := int64(size)
@@ -280,7 +281,8 @@ func TestCancel(t *testing.T) {
 		_, err := f.ReadAt(context.Background(), make([]byte, 10), 0)
 		other <- err
 	}()
-	require.Eventually(t, func() bool { f.h.mu.Lock(); defer f.h.mu.Unlock(); return f.h.users == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { f.h.mu.Lock(); defer f.h.mu.Unlock(); return f.h.users == 1 }, 10*time.Second,
+		time.Millisecond)
 	require.NoError(t, f.Close())
 	require.ErrorIs(t, <-other, net.ErrClosed)
 	require.Eventually(t, func() bool { return sys.handles() == 1 }, 10*time.Second, time.Millisecond, "the root alone")
@@ -375,7 +377,8 @@ func TestQueries(t *testing.T) {
 
 	wine, err := s.Open(ctx, "wine", nil)
 	require.NoError(t, err)
-	require.Equal(t, smb2.FileInfo{Created: 1, Accessed: 2, Written: 3, Changed: 4, AllocationSize: 4096, EndOfFile: 77, Attributes: smb2.AttributeReadOnly}, wine.Info())
+	require.Equal(t, smb2.FileInfo{Created: 1, Accessed: 2, Written: 3, Changed: 4, AllocationSize: 4096, EndOfFile: 77,
+		Attributes: smb2.AttributeReadOnly}, wine.Info())
 	list, err = wine.Streams(ctx)
 	require.NoError(t, err)
 	require.Empty(t, list, "a system without streams")

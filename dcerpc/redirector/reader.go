@@ -135,7 +135,8 @@ func (r *Reader) read(ctx context.Context, b []byte, off int64) piece {
 // start begins to read ahead.
 func (r *Reader) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &ahead{cancel: cancel, pieces: make(chan piece, r.window), free: make(chan []byte, r.window), ended: make(chan struct{})}
+	a := &ahead{cancel: cancel, pieces: make(chan piece, r.window), free: make(chan []byte, r.window),
+		ended: make(chan struct{})}
 	for range r.window - 1 { // the caller has one
 		a.free <- make([]byte, r.chunk)
 	}

@@ -35,7 +35,8 @@ func openShare(ctx context.Context, sys system, unc string) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{sys: sys, server: server, share: share, unc: `\\` + server + `\` + share, files: make(map[*File]struct{})}
+	s := &Share{sys: sys, server: server, share: share, unc: `\\` + server + `\` + share,
+		files: make(map[*File]struct{})}
 	// The root stays open, so that the system keeps the session.
 	_, err = s.open(ctx, smb2.OpOpenShare, "", &smb2.OpenOptions{
 		Access: smb2.AccessReadAttributes | smb2.AccessSynchronize, Options: smb2.OptionDirectory,

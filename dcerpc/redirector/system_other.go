@@ -13,7 +13,8 @@ import (
 )
 
 func unsupported() error {
-	return fmt.Errorf("redirector: %s has no SMB client that programs can use; use packages smb2 and smbpipe: %w", runtime.GOOS, errors.ErrUnsupported)
+	return fmt.Errorf("redirector: %s has no SMB client that programs can use; use packages smb2 and smbpipe: %w",
+		runtime.GOOS, errors.ErrUnsupported)
 }
 
 func newSystem() (system, error) { return nil, unsupported() }

@@ -53,7 +53,8 @@ func status(err error) smb2.Status {
 const maxName = 65534
 
 // createFile is NtCreateFile of what exists.
-func createFile(name string, access, options uint32, quality *windows.SECURITY_QUALITY_OF_SERVICE) (windows.Handle, smb2.Status) {
+func createFile(name string, access, options uint32, quality *windows.SECURITY_QUALITY_OF_SERVICE) (windows.Handle,
+	smb2.Status) {
 	units, err := smb2.AppendName(nil, name)
 	if err != nil || len(units) == 0 || len(units) > maxName {
 		return 0, smb2.StatusObjectNameInvalid
@@ -61,7 +62,8 @@ func createFile(name string, access, options uint32, quality *windows.SECURITY_Q
 	buffer := make([]uint16, len(units)/2)
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&buffer[0])), len(units)), units)
 	object := windows.OBJECT_ATTRIBUTES{
-		ObjectName: &windows.NTUnicodeString{Length: uint16(len(units)), MaximumLength: uint16(len(units)), Buffer: &buffer[0]},
+		ObjectName: &windows.NTUnicodeString{Length: uint16(len(units)), MaximumLength: uint16(len(units)),
+			Buffer: &buffer[0]},
 		Attributes: windows.OBJ_CASE_INSENSITIVE, SecurityQoS: quality,
 	}
 	object.Length = uint32(unsafe.Sizeof(object))
@@ -211,7 +213,8 @@ func cancellable[T any](ctx context.Context, f func() (T, smb2.Status)) (T, smb2
 	defer runtime.UnlockOSThread()
 	var thread windows.Handle
 	self := windows.CurrentProcess()
-	err := windows.DuplicateHandle(self, windows.CurrentThread(), self, &thread, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	err := windows.DuplicateHandle(self, windows.CurrentThread(), self, &thread, 0, false,
+		windows.DUPLICATE_SAME_ACCESS)
 	if err != nil {
 		return none, 0, fmt.Errorf("handle of the thread: %w", err)
 	}

@@ -86,7 +86,8 @@ func (w *clients) unwatchedLocked(c *conn, err error) {
 	if !w.warned && !errors.Is(err, errNoSocket) && !errors.Is(err, os.ErrNotExist) {
 		level, w.warned = slog.LevelWarn, true
 	}
-	w.log.Log(context.Background(), level, "cannot see when a client is gone: its calls may outlive it", slog.String("client", c.client.String()), slog.Any("err", err))
+	w.log.Log(context.Background(), level, "cannot see when a client is gone: its calls may outlive it",
+		slog.String("client", c.client.String()), slog.Any("err", err))
 }
 
 // forget ends the watch of a handle.
@@ -124,7 +125,8 @@ func (w *clients) run(stop <-chan struct{}) {
 		w.mu.Unlock()
 		for c, cl := range all {
 			if cl.gone() {
-				w.log.Debug("a client is gone; the end of its handle ends its calls", slog.String("client", c.client.String()))
+				w.log.Debug("a client is gone; the end of its handle ends its calls",
+					slog.String("client", c.client.String()))
 				w.forget(c)
 				c.end()
 			}

@@ -155,7 +155,8 @@ func TestDiagAnswers(t *testing.T) {
 		_, err := d.takeAll(b, false, none)
 		require.Error(t, err, name)
 	}
-	done, err := d.takeAll(append(message(sockDiagByFamily, 6, make([]byte, 72)...), message(2, 7, 254, 255, 255, 255)...), false, none)
+	done, err := d.takeAll(append(message(sockDiagByFamily, 6, make([]byte, 72)...),
+		message(2, 7, 254, 255, 255, 255)...), false, none)
 	require.True(t, done)
 	require.ErrorIs(t, err, errNoSocket)
 	done, err = d.takeAll(message(2, 7, 255, 255, 255, 255), false, none)
@@ -266,7 +267,8 @@ func TestClientGoneEndsCalls(t *testing.T) {
 	}()
 	p := smbPort(t)()
 	smbd, _ := open(t, l.Addr().String(), p.handOver(t))
-	cc, err := dcerpc.NewClientConn(t.Context(), reading(smbd).over(smbd), iface, &dcerpc.Config{Level: dcerpc.LevelInsecureNone})
+	cc, err := dcerpc.NewClientConn(t.Context(), reading(smbd).over(smbd), iface,
+		&dcerpc.Config{Level: dcerpc.LevelInsecureNone})
 	require.NoError(t, err)
 	called := make(chan error, 1)
 	go func() { called <- cc.Call(t.Context(), &dcerpc.Call{Syntax: cc.Syntax()}) }()

@@ -57,7 +57,8 @@ func TestConnRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, n)
 	})
-	for name, in := range map[string]string{"in a length": "\x03", "after a length": "\x03\x00", "in a message": "\x03\x00ab"} {
+	for name, in := range map[string]string{"in a length": "\x03", "after a length": "\x03\x00",
+		"in a message": "\x03\x00ab"} {
 		t.Run("ends "+name, func(t *testing.T) {
 			_, err := io.ReadAll(reading(bytes.NewReader([]byte(in))))
 			require.ErrorIs(t, err, io.ErrUnexpectedEOF)

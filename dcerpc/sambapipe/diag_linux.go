@@ -130,7 +130,8 @@ func (d *diag) established(port uint16) ([]tcpSocket, error) {
 	var all []tcpSocket
 	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		c := channel{local: netip.AddrPortFrom(a, port), remote: netip.AddrPortFrom(a, 0)}
-		err := d.ask(appendRequest(nil, c, anyCookie, 1<<stateEstablished), true, func(s tcpSocket) { all = append(all, s) })
+		err := d.ask(appendRequest(nil, c, anyCookie, 1<<stateEstablished), true,
+			func(s tcpSocket) { all = append(all, s) })
 		if err != nil {
 			return nil, err
 		}

@@ -95,7 +95,8 @@ func (l *Listener) serve(c *net.UnixConn) {
 		return
 	}
 	if out.session.Refuse != nil {
-		l.cfg.Logger.Warn("a hand-over is not acceptable; the caller will be refused", slog.String("pipe", l.cfg.Pipe), slog.Any("err", out.session.Refuse))
+		l.cfg.Logger.Warn("a hand-over is not acceptable; the caller will be refused", slog.String("pipe", l.cfg.Pipe),
+			slog.Any("err", out.session.Refuse))
 	}
 	select {
 	case l.conns <- out:

@@ -306,7 +306,8 @@ func TestRetake(t *testing.T) {
 // TestForeignSocket leaves the socket of another server in its place at the end.
 func TestForeignSocket(t *testing.T) {
 	l, log, dir := start(t)
-	require.NoError(t, os.Chmod(filepath.Join(dir, "np"), 0o755)) // what smbd would not have, and so no reason to take anything back
+	// what smbd would not have, and so no reason to take anything back
+	require.NoError(t, os.Chmod(filepath.Join(dir, "np"), 0o755))
 	other := rebind(t, l.Addr().String())
 	log.wait(t, "cannot be taken back yet")
 	require.NoError(t, l.Close())

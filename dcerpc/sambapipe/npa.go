@@ -71,7 +71,8 @@ type userInfo struct {
 	times                      [6]int64 // last logon, last logoff, expiry, last, allowed and forced password change
 	logonCount, badPasswords   uint16
 	accountFlags               uint32
-	flags                      uint32 // up to Samba 4.18 1 means authenticated; from 4.19 on flags of the logon, of which 1 means guest
+	// up to Samba 4.18 1 means authenticated; from 4.19 on flags of the logon, of which 1 means guest
+	flags uint32
 }
 
 // A unixUserInfo is auth_user_info_unix.
@@ -241,7 +242,8 @@ func (u *userInfo) decode(d *ndr.Decoder, level uint32) {
 	u.account.Valid = d.Pointer()
 	u.principal.Valid = d.Pointer()
 	u.principalConstructed = d.Uint8()
-	rest := []*ndr.NullString{&u.domain, &u.dnsDomain, &u.fullName, &u.logonScript, &u.profilePath, &u.homeDirectory, &u.homeDrive, &u.logonServer}
+	rest := []*ndr.NullString{&u.domain, &u.dnsDomain, &u.fullName, &u.logonScript, &u.profilePath, &u.homeDirectory,
+		&u.homeDrive, &u.logonServer}
 	for _, s := range rest {
 		s.Valid = d.Pointer()
 	}

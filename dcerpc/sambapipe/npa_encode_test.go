@@ -84,7 +84,8 @@ func (s *sessionInfo) encode(e *ndr.Encoder, level uint32) {
 		}
 	}
 	if u := s.user; u != nil {
-		all := []ndr.NullString{u.account, u.principal, u.domain, u.dnsDomain, u.fullName, u.logonScript, u.profilePath, u.homeDirectory, u.homeDrive, u.logonServer}
+		all := []ndr.NullString{u.account, u.principal, u.domain, u.dnsDomain, u.fullName, u.logonScript, u.profilePath,
+			u.homeDirectory, u.homeDrive, u.logonServer}
 		for i, v := range all {
 			if i == 2 {
 				e.Uint8(u.principalConstructed)

@@ -79,7 +79,8 @@ func TestVectors(t *testing.T) {
 				require.False(t, s.Identity.HasSID(sid), sid)
 			}
 			for _, sid := range s.Identity.SIDs {
-				require.False(t, strings.HasPrefix(string(sid), prefixFlags) || strings.HasPrefix(string(sid), prefixEncrypted), sid)
+				require.False(t, strings.HasPrefix(string(sid), prefixFlags) ||
+					strings.HasPrefix(string(sid), prefixEncrypted), sid)
 			}
 			if tt.user != "" {
 				require.Equal(t, tt.domain, s.Identity.Domain)
@@ -272,7 +273,8 @@ func TestTruncated(t *testing.T) {
 func TestReply(t *testing.T) {
 	b := reply(7)
 	require.Len(t, b, 36)
-	require.Equal(t, []byte{0, 0, 0, 32, 'N', 'P', 'A', 'M', 7, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0xff, 0x05, 0, 0, 0, 0, 0, 0x10, 0, 0}, b[:28])
+	require.Equal(t, []byte{0, 0, 0, 32, 'N', 'P', 'A', 'M', 7, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0xff, 0x05, 0, 0, 0, 0, 0,
+		0x10, 0, 0}, b[:28])
 	require.Equal(t, make([]byte, 8), b[28:])
 }
 

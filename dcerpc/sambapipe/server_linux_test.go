@@ -44,7 +44,8 @@ func TestServer(t *testing.T) {
 		return dcerpc.NewClientConn(t.Context(), &conn{Conn: c, r: bufio.NewReader(c), client: c.RemoteAddr()}, iface,
 			&dcerpc.Config{Level: dcerpc.LevelInsecureNone, Syntaxes: []ndr.Syntax{ndr.NDR20}})
 	}
-	for name, account := range map[string]string{"l7_4.17.12_h3user_groups.bin": "h3user", "l8_4.22.11_root.bin": "root", "l7_4.17.12_anonymous.bin": ""} {
+	for name, account := range map[string]string{"l7_4.17.12_h3user_groups.bin": "h3user",
+		"l8_4.22.11_root.bin": "root", "l7_4.17.12_anonymous.bin": ""} {
 		cc, err := bind(vector(t, name))
 		require.NoError(t, err)
 		call := dcerpc.Call{}

@@ -90,7 +90,8 @@ func (r *request) channel() channel {
 	if err1 != nil || err2 != nil || local.Is4() != remote.Is4() {
 		return channel{}
 	}
-	return channel{netip.AddrPortFrom(local.WithZone(""), r.serverPort), netip.AddrPortFrom(remote.WithZone(""), r.clientPort)}
+	return channel{netip.AddrPortFrom(local.WithZone(""), r.serverPort),
+		netip.AddrPortFrom(remote.WithZone(""), r.clientPort)}
 }
 
 // A textAddr is the address of a client that is not an IP address.

@@ -36,7 +36,8 @@ func TestSession(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &request{session: &sessionInfo{
 				token: &securityToken{sids: tt.sids, privileges: uint64(dcerpc.PrivilegeBackup)},
-				user:  &userInfo{account: ndr.StringOf("alice"), domain: ndr.StringOf("D"), principal: ndr.StringOf("alice@D.TEST")},
+				user: &userInfo{account: ndr.StringOf("alice"), domain: ndr.StringOf("D"),
+					principal: ndr.StringOf("alice@D.TEST")},
 			}}
 			s := r.sessionOf()
 			require.Equal(t, tt.want.Authenticated, s.Authenticated)

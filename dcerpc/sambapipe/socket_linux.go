@@ -121,7 +121,8 @@ func (s *socket) makeDirs() error {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !fi.IsDir() || fi.Mode().Perm() != 0o700 || !ok || int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s has to be a directory of user %d with mode 0700 for smbd, and is %v of user %d", np, os.Geteuid(), fi.Mode(), st.Uid)
+		return fmt.Errorf("%s has to be a directory of user %d with mode 0700 for smbd, and is %v of user %d", np,
+			os.Geteuid(), fi.Mode(), st.Uid)
 	}
 	return nil
 }
@@ -235,9 +236,11 @@ func (s *socket) keep() {
 		err := s.retake()
 		switch {
 		case err == nil:
-			s.log.Warn("another server had taken the pipe's socket, or it was removed; taken back", slog.String("path", s.path))
+			s.log.Warn("another server had taken the pipe's socket, or it was removed; taken back",
+				slog.String("path", s.path))
 		case !failed: // once, not every time that it is tried again
-			s.log.Error("the pipe's socket is lost and cannot be taken back yet", slog.String("path", s.path), slog.Any("err", err))
+			s.log.Error("the pipe's socket is lost and cannot be taken back yet", slog.String("path", s.path),
+				slog.Any("err", err))
 		}
 		failed = err != nil
 		wait = nil

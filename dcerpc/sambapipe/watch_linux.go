@@ -40,7 +40,8 @@ func (w *watch) add(dir string) error {
 	}
 	var addErr error
 	if err := raw.Control(func(fd uintptr) {
-		_, addErr = unix.InotifyAddWatch(int(fd), dir, unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF)
+		_, addErr = unix.InotifyAddWatch(int(fd), dir,
+			unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF)
 	}); err != nil {
 		return err
 	}

@@ -63,7 +63,8 @@ func (c ccm) stream(nonce []byte) (cipher.Stream, [16]byte) {
 
 func (c ccm) tag(nonce, text, aad []byte) [16]byte {
 	var first [16]byte
-	first[0] = 1<<6 | (tagSize-2)/2<<3 | (ccmLengthSize - 1) // there is additional data; size of the tag; size of the length
+	// there is additional data; size of the tag; size of the length
+	first[0] = 1<<6 | (tagSize-2)/2<<3 | (ccmLengthSize - 1)
 	copy(first[1:], nonce)
 	binary.BigEndian.PutUint32(first[12:], uint32(len(text)))
 	m := cbcMAC{block: c.block}

@@ -89,7 +89,8 @@ func TestSmallFile(t *testing.T) {
 	require.Equal(t, "small", string(got))
 	require.Equal(t, 1, s.seen(CommandCreate))
 	require.Equal(t, 1, s.seen(CommandRead))
-	require.Eventually(t, func() bool { return s.seen(CommandClose) == 1 }, 10*time.Second, time.Millisecond, "nobody waits for it")
+	require.Eventually(t, func() bool { return s.seen(CommandClose) == 1 }, 10*time.Second, time.Millisecond,
+		"nobody waits for it")
 	_, err = tree.ReadFile(t.Context(), "big", nil, 1<<20)
 	require.ErrorContains(t, err, "more than 1048576 bytes")
 }
@@ -104,7 +105,8 @@ func TestReader(t *testing.T) {
 	for _, tt := range []struct {
 		off, n        int64
 		chunk, window int
-	}{{0, -1, 0, 0}, {0, -1, 1 << 16, 3}, {17, 100_000, 1 << 16, 8}, {5<<20 - 3, -1, 0, 1}, {5 << 20, -1, 0, 0}, {6 << 20, 5, 0, 0}, {0, 0, 0, 0}} {
+	}{{0, -1, 0, 0}, {0, -1, 1 << 16, 3}, {17, 100_000, 1 << 16, 8}, {5<<20 - 3, -1, 0, 1}, {5 << 20, -1, 0,
+		0}, {6 << 20, 5, 0, 0}, {0, 0, 0, 0}} {
 		r := f.NewReader(tt.off, tt.n, tt.chunk, tt.window)
 		var got []byte
 		for {
@@ -326,7 +328,8 @@ func TestCancel(t *testing.T) {
 		require.Equal(t, held.MessageID, h.MessageID)
 		_, err := tree.ReadFile(t.Context(), "small", nil, -1)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return s.seen(CommandClose) == 2 }, 10*time.Second, time.Millisecond, "the orphan is closed")
+		require.Eventually(t, func() bool { return s.seen(CommandClose) == 2 }, 10*time.Second, time.Millisecond,
+			"the orphan is closed")
 	}
 }
 
@@ -380,7 +383,8 @@ var hostile = []struct {
 	}},
 	{"encrypted by another key", ErrProtocol, true, func(c *testConn, h Header, _ []byte) {
 		keys, _ := DeriveKeys(SMB311, AES128GCM, make([]byte, 32), Preauth{})
-		b := keys.Seal(append(make([]byte, TransformSize), c.message(h, StatusSuccess, &CreateResponse{})...), 0x77, 1, true)
+		b := keys.Seal(append(make([]byte, TransformSize), c.message(h, StatusSuccess, &CreateResponse{})...), 0x77, 1,
+			true)
 		c.send(b, false)
 	}},
 	{"of another session, encrypted", ErrProtocol, true, func(c *testConn, h Header, _ []byte) {
@@ -719,7 +723,8 @@ func TestConcurrent(t *testing.T) {
 			wg.Go(func() {
 				for range 2 {
 					for name, want := range s.files {
-						if got, err := tree.ReadFile(t.Context(), name, nil, -1); err != nil || !bytes.Equal(want, got) {
+						if got, err := tree.ReadFile(t.Context(), name, nil, -1); err != nil ||
+							!bytes.Equal(want, got) {
 							t.Error(name, err)
 						}
 					}

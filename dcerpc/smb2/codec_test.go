@@ -51,17 +51,21 @@ func bodies() []interface {
 		AppendBinary([]byte) ([]byte, error)
 	}{
 		&ErrorResponse{}, &ErrorResponse{Contexts: 1, Data: []byte("data")},
-		&NegotiateRequest{SecurityMode: 3, Capabilities: CapLargeMTU, ClientGUID: [16]byte{7}, Dialects: []Dialect{SMB210, SMB300}},
+		&NegotiateRequest{SecurityMode: 3, Capabilities: CapLargeMTU, ClientGUID: [16]byte{7},
+			Dialects: []Dialect{SMB210, SMB300}},
 		&NegotiateRequest{Dialects: []Dialect{SMB300, SMB302, SMB311}, Contexts: []NegotiateContext{
 			PreauthContext([]byte("salt")), EncryptionContext(AES128GCM, AES256CCM), SigningContext(AESGMAC),
 		}},
-		&NegotiateResponse{SecurityMode: 1, Dialect: SMB302, ServerGUID: [16]byte{8}, Capabilities: 7, MaxReadSize: 1 << 20, Token: []byte("x")},
-		&NegotiateResponse{Dialect: SMB311, Token: []byte("token"), Contexts: []NegotiateContext{PreauthContext(nil), EncryptionContext(AES256GCM)}},
+		&NegotiateResponse{SecurityMode: 1, Dialect: SMB302, ServerGUID: [16]byte{8}, Capabilities: 7,
+			MaxReadSize: 1 << 20, Token: []byte("x")},
+		&NegotiateResponse{Dialect: SMB311, Token: []byte("token"),
+			Contexts: []NegotiateContext{PreauthContext(nil), EncryptionContext(AES256GCM)}},
 		&SessionSetupRequest{SecurityMode: 3, PreviousSessionID: 9, Token: []byte("token")},
 		&SessionSetupResponse{Flags: SessionEncryptData, Token: []byte("token")}, &SessionSetupResponse{},
 		&TreeConnectRequest{Path: `\\server\share`},
 		&TreeConnectResponse{ShareDisk, ShareFlagEncryptData, ShareCapDFS, AccessMaximumAllowed},
-		&CreateRequest{Access: 1, Share: 7, Disposition: 1, Options: OptionBackupIntent, Name: `a\ü\💾`}, &CreateRequest{},
+		&CreateRequest{Access: 1, Share: 7, Disposition: 1, Options: OptionBackupIntent,
+			Name: `a\ü\💾`}, &CreateRequest{},
 		&CreateResponse{1, info, id}, &CloseRequest{1, id}, &CloseResponse{1, info},
 		&ReadRequest{id, 1 << 40, 1 << 20, 1}, &ReadResponse{Data: []byte("data")}, &ReadResponse{},
 		&WriteRequest{ID: id, Offset: 3, Data: []byte("data")}, &WriteResponse{4},
@@ -229,7 +233,8 @@ func TestStreams(t *testing.T) {
 
 func TestFileTime(t *testing.T) {
 	require.True(t, FileTime(0).IsZero())
-	require.Equal(t, "2020-01-01T00:00:00.0000001Z", FileTime(132223104000000001).UTC().Format("2006-01-02T15:04:05.9999999Z"))
+	require.Equal(t, "2020-01-01T00:00:00.0000001Z",
+		FileTime(132223104000000001).UTC().Format("2006-01-02T15:04:05.9999999Z"))
 }
 
 func FuzzMessage(f *testing.F) {

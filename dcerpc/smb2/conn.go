@@ -267,7 +267,8 @@ func (c *conn) deliver(a answer) error {
 		c.wakeLocked()
 		return nil
 	case r == nil:
-		return fmt.Errorf("%w: an answer (%v, message %d) to nothing, or a second one", ErrProtocol, a.Command, a.MessageID)
+		return fmt.Errorf("%w: an answer (%v, message %d) to nothing, or a second one", ErrProtocol, a.Command,
+			a.MessageID)
 	case r.command != a.Command:
 		return fmt.Errorf("%w: an answer of %v to %v", ErrProtocol, a.Command, r.command)
 	case r.protect == sealed && !a.opened:

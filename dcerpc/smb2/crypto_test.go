@@ -53,7 +53,8 @@ func TestDeriveKeys(t *testing.T) {
 			want, err := cipher.NewGCM(block)
 			require.NoError(t, err)
 			nonce := make([]byte, 12)
-			require.Equal(t, want.Seal(nil, nonce, []byte("text"), nil), k.aead.Seal(nil, nonce, []byte("text"), nil), "%v", tt.dialect)
+			require.Equal(t, want.Seal(nil, nonce, []byte("text"), nil), k.aead.Seal(nil, nonce, []byte("text"), nil),
+				"%v", tt.dialect)
 		}
 	}
 	short, err := signingKey(SMB210, []byte("short"), Preauth{})

@@ -83,7 +83,8 @@ func (e *Error) Unwrap() []error {
 		all = append(all, e.Status)
 	}
 	switch e.Status {
-	case StatusObjectNameNotFound, StatusObjectPathNotFound, StatusBadNetworkName, StatusNoSuchFile, StatusDeletePending:
+	case StatusObjectNameNotFound, StatusObjectPathNotFound, StatusBadNetworkName, StatusNoSuchFile,
+		StatusDeletePending:
 		all = append(all, fs.ErrNotExist)
 	case StatusAccessDenied, StatusPrivilegeNotHeld, StatusNetworkAccessDenied:
 		all = append(all, fs.ErrPermission)
@@ -121,7 +122,8 @@ func (e *Error) hint() string {
 
 // isOurs reports whether an error says by itself what is wrong with the server.
 func isOurs(err error) bool {
-	for _, e := range []error{ErrNotSigned, ErrNotEncrypted, ErrGuest, ErrDowngrade, ErrProtocol, ErrMessage, ErrNoCredits} {
+	for _, e := range []error{ErrNotSigned, ErrNotEncrypted, ErrGuest, ErrDowngrade, ErrProtocol, ErrMessage,
+		ErrNoCredits} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -204,7 +204,8 @@ func (f *File) CloseLater() error {
 // StatusBufferOverflow and n is len(out). The server may take as long as it likes. Sent, which may
 // be nil, is called when the message was written, or will not be.
 func (f *File) Transceive(ctx context.Context, message, out []byte, sent func()) (n int, err error) {
-	req := IOCTLRequest{Code: FSCTLPipeTransceive, ID: f.id, Input: message, MaxOutput: uint32(min(len(out), outputSize))}
+	req := IOCTLRequest{Code: FSCTLPipeTransceive, ID: f.id, Input: message,
+		MaxOutput: uint32(min(len(out), outputSize))}
 	a, err := f.t.call(ctx, CommandIOCTL, callOptions{patient: true, sent: sent}, req.AppendBinary)
 	if err != nil {
 		return 0, err
@@ -215,7 +216,8 @@ func (f *File) Transceive(ctx context.Context, message, out []byte, sent func())
 	}
 	r, err := ParseIOCTLResponse(a.msg)
 	if err != nil || r.Missing != 0 || len(r.Output) > len(out) {
-		return 0, f.t.s.malformed(fmt.Errorf("an answer of %d bytes, %d are missing (%w)", len(r.Output), r.Missing, err))
+		return 0, f.t.s.malformed(fmt.Errorf("an answer of %d bytes, %d are missing (%w)", len(r.Output), r.Missing,
+			err))
 	}
 	n = copy(out, r.Output)
 	if a.Status == StatusBufferOverflow {

@@ -72,7 +72,8 @@ func appendDirEntries(dst []byte, list []DirEntry) ([]byte, error) {
 	for i, e := range list {
 		start := len(dst)
 		dst = append(dst, make([]byte, 8)...)
-		for _, v := range []uint64{e.Info.Created, e.Info.Accessed, e.Info.Written, e.Info.Changed, e.Info.EndOfFile, e.Info.AllocationSize} {
+		for _, v := range []uint64{e.Info.Created, e.Info.Accessed, e.Info.Written, e.Info.Changed, e.Info.EndOfFile,
+			e.Info.AllocationSize} {
 			dst = le.AppendUint64(dst, v)
 		}
 		dst = le.AppendUint32(dst, e.Info.Attributes)
@@ -121,7 +122,8 @@ func ParseStreams(b []byte) ([]Stream, error) {
 		if !ok || strings.ContainsAny(name, "/\\\x00") {
 			return nil, fmt.Errorf("%w: a stream with the name %q", ErrMessage, name)
 		}
-		list = append(list, Stream{name, kind, int64(le.Uint64(b[8:]) &^ (1 << 63)), int64(le.Uint64(b[16:]) &^ (1 << 63))})
+		list = append(list, Stream{name, kind, int64(le.Uint64(b[8:]) &^ (1 << 63)),
+			int64(le.Uint64(b[16:]) &^ (1 << 63))})
 		if next == 0 {
 			break
 		}

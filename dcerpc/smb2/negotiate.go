@@ -175,7 +175,8 @@ func ParseNegotiateRequest(msg []byte) (NegotiateRequest, error) {
 	if err != nil {
 		return NegotiateRequest{}, err
 	}
-	r := NegotiateRequest{SecurityMode: le.Uint16(b[4:]), Capabilities: le.Uint32(b[8:]), ClientGUID: [16]byte(b[12:28])}
+	r := NegotiateRequest{SecurityMode: le.Uint16(b[4:]), Capabilities: le.Uint32(b[8:]),
+		ClientGUID: [16]byte(b[12:28])}
 	list, err := whole(msg, HeaderSize+36, 2*uint32(le.Uint16(b[2:])))
 	if err != nil {
 		return r, err
@@ -308,7 +309,8 @@ func (r *NegotiateResponse) chosen(t ContextType) (id uint16, has bool, err erro
 			case has:
 				return 0, false, fmt.Errorf("%w: two negotiate contexts of type %d", ErrMessage, t)
 			case len(ids) != 1:
-				return 0, false, fmt.Errorf("%w: a choice of %d in a negotiate context of type %d", ErrMessage, len(ids), t)
+				return 0, false, fmt.Errorf("%w: a choice of %d in a negotiate context of type %d", ErrMessage,
+					len(ids), t)
 			}
 			id, has = ids[0], true
 		}
@@ -386,5 +388,6 @@ func ParseValidateNegotiateResponse(b []byte) (ValidateNegotiateInfo, error) {
 	if len(b) != 24 {
 		return ValidateNegotiateInfo{}, fmt.Errorf("%w: VALIDATE_NEGOTIATE_INFO of %d bytes", ErrMessage, len(b))
 	}
-	return ValidateNegotiateInfo{le.Uint32(b), [16]byte(b[4:20]), le.Uint16(b[20:]), []Dialect{Dialect(le.Uint16(b[22:]))}}, nil
+	return ValidateNegotiateInfo{le.Uint32(b), [16]byte(b[4:20]), le.Uint16(b[20:]),
+		[]Dialect{Dialect(le.Uint16(b[22:]))}}, nil
 }

@@ -342,7 +342,8 @@ const (
 	FSCTLValidateNegotiateInfo = 0x00140204
 	FSCTLQueryAllocatedRanges  = 0x000940CF
 	FSCTLGetReparsePoint       = 0x000900A8
-	FSCTLEnumerateSnapshots    = 0x00144064 // of a share's root: the previous versions that there are (MS-SMB2 3.3.5.15.1)
+	// of a share's root: the previous versions that there are (MS-SMB2 3.3.5.15.1)
+	FSCTLEnumerateSnapshots = 0x00144064
 )
 
 // An IOCTLRequest is a control code with its input (MS-SMB2 2.2.31):

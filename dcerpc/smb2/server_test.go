@@ -67,7 +67,8 @@ type testServer struct {
 func newTestServer() *testServer {
 	return &testServer{
 		dialect: SMB311, signing: AESGMAC, cipher: AES128GCM,
-		files: map[string][]byte{"small": []byte("small"), "empty": {}, "big": bytes.Repeat([]byte("0123456789abcdef"), 5<<20/16)},
+		files: map[string][]byte{"small": []byte("small"), "empty": {},
+			"big": bytes.Repeat([]byte("0123456789abcdef"), 5<<20/16)},
 		count: make(map[Command]int),
 	}
 }
@@ -221,7 +222,8 @@ func (c *testConn) handle(h Header, msg []byte) {
 			MaxTransactSize: 1 << 20, MaxReadSize: 1 << 20, MaxWriteSize: 1 << 20,
 		}
 		if s.dialect == SMB311 {
-			r.Contexts = []NegotiateContext{PreauthContext([]byte("salt")), EncryptionContext(s.cipher), SigningContext(s.signing)}
+			r.Contexts = []NegotiateContext{PreauthContext([]byte("salt")), EncryptionContext(s.cipher),
+				SigningContext(s.signing)}
 		} else if s.dialect >= SMB300 && s.cipher != 0 {
 			r.Capabilities |= CapEncryption
 		}
@@ -281,7 +283,8 @@ func (c *testConn) handle(h Header, msg []byte) {
 		q, _ := ParseIOCTLRequest(msg)
 		out := q.Input
 		if q.Code == FSCTLValidateNegotiateInfo {
-			v := ValidateNegotiateInfo{Capabilities: CapLargeMTU, GUID: [16]byte{1}, SecurityMode: SigningEnabled, Dialects: []Dialect{s.dialect}}
+			v := ValidateNegotiateInfo{Capabilities: CapLargeMTU, GUID: [16]byte{1}, SecurityMode: SigningEnabled,
+				Dialects: []Dialect{s.dialect}}
 			if s.dialect >= SMB300 && s.cipher != 0 {
 				v.Capabilities |= CapEncryption
 			}

@@ -47,7 +47,8 @@ type Session struct {
 	signer   *Signer
 	keys     *Keys // nil without encryption
 	nonce    atomic.Uint64
-	validate *ValidateNegotiateInfo // what the negotiation is to be checked against, below dialect 3.1.1; nil after that
+	// what the negotiation is to be checked against, below dialect 3.1.1; nil after that
+	validate *ValidateNegotiateInfo
 	offer    *ValidateNegotiateInfo
 
 	mu      sync.Mutex
@@ -212,7 +213,8 @@ func (s *Session) log() *slog.Logger { return s.cfg.logger().With("server", s.se
 
 // exchange sends one message of those that open a session, and waits for its answer. Sent is called
 // with the message.
-func (s *Session) exchange(ctx context.Context, command Command, protect protection, body func([]byte) ([]byte, error), sent func(msg []byte)) (answer, error) {
+func (s *Session) exchange(ctx context.Context, command Command, protect protection, body func([]byte) ([]byte, error),
+	sent func(msg []byte)) (answer, error) {
 	res, err := s.c.reserve(ctx, 1, 1)
 	if err != nil {
 		return answer{}, err
@@ -244,11 +246,13 @@ func (s *Session) exchange(ctx context.Context, command Command, protect protect
 }
 
 // errNonces says that a key has encrypted as much as it may.
-var errNonces = fmt.Errorf("%w: the session's key has encrypted as many messages as it may; dial again", io.ErrUnexpectedEOF)
+var errNonces = fmt.Errorf("%w: the session's key has encrypted as many messages as it may; dial again",
+	io.ErrUnexpectedEOF)
 
 // negotiate agrees on dialect and algorithms (MS-SMB2 3.2.4.2.2.2, 3.2.5.2).
 func (s *Session) negotiate(ctx context.Context) (hash Preauth, err error) {
-	req := NegotiateRequest{SecurityMode: SigningEnabled | SigningRequired, Capabilities: CapLargeMTU, Dialects: s.cfg.dialects()}
+	req := NegotiateRequest{SecurityMode: SigningEnabled | SigningRequired, Capabilities: CapLargeMTU,
+		Dialects: s.cfg.dialects()}
 	rand.Read(req.ClientGUID[:])
 	if slices.ContainsFunc(req.Dialects, func(d Dialect) bool { return d >= SMB300 }) {
 		req.Capabilities |= CapEncryption
@@ -256,12 +260,14 @@ func (s *Session) negotiate(ctx context.Context) (hash Preauth, err error) {
 	if slices.Contains(req.Dialects, SMB311) {
 		salt := make([]byte, 32)
 		rand.Read(salt)
-		req.Contexts = []NegotiateContext{PreauthContext(salt), EncryptionContext(s.cfg.ciphers()...), SigningContext(s.cfg.signing()...)}
+		req.Contexts = []NegotiateContext{PreauthContext(salt), EncryptionContext(s.cfg.ciphers()...),
+			SigningContext(s.cfg.signing()...)}
 		if name, err := AppendName(nil, s.server); err == nil {
 			req.Contexts = append(req.Contexts, NegotiateContext{ContextNetname, name})
 		}
 	}
-	a, err := s.exchange(ctx, CommandNegotiate, unprotected, req.AppendBinary, func(msg []byte) { hash = hash.Add(msg) })
+	a, err := s.exchange(ctx, CommandNegotiate, unprotected, req.AppendBinary,
+		func(msg []byte) { hash = hash.Add(msg) })
 	if err != nil {
 		return hash, err
 	}
@@ -406,7 +412,8 @@ func (s *Session) step(ctx context.Context, sec dcerpc.Context, a *answer, done 
 func (s *Session) login(ctx context.Context, hash Preauth) error {
 	sec, a, err := s.authenticate(ctx, func(ctx context.Context, token []byte) (answer, error) {
 		req := SessionSetupRequest{SecurityMode: SigningEnabled | SigningRequired, Token: token}
-		a, err := s.exchange(ctx, CommandSessionSetup, unprotected, req.AppendBinary, func(msg []byte) { hash = hash.Add(msg) })
+		a, err := s.exchange(ctx, CommandSessionSetup, unprotected, req.AppendBinary,
+			func(msg []byte) { hash = hash.Add(msg) })
 		if err != nil {
 			return a, err
 		}
@@ -547,7 +554,8 @@ func (s *Session) runRenewal(r *renewal) {
 
 // echo asks the server whether it is there; the watchdog judges.
 func (s *Session) echo() {
-	a, err := s.exchange(context.Background(), CommandEcho, s.protection(), func(b []byte) ([]byte, error) { return appendSimple(b), nil }, nil)
+	a, err := s.exchange(context.Background(), CommandEcho, s.protection(),
+		func(b []byte) ([]byte, error) { return appendSimple(b), nil }, nil)
 	if err == nil {
 		a.release() // an error status too proves that the server is there
 	}

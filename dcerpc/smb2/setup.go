@@ -28,7 +28,8 @@ func ParseSessionSetupRequest(msg []byte) (SessionSetupRequest, error) {
 	if err != nil {
 		return SessionSetupRequest{}, err
 	}
-	r := SessionSetupRequest{Flags: b[2], SecurityMode: b[3], Capabilities: le.Uint32(b[4:]), PreviousSessionID: le.Uint64(b[16:])}
+	r := SessionSetupRequest{Flags: b[2], SecurityMode: b[3], Capabilities: le.Uint32(b[4:]),
+		PreviousSessionID: le.Uint64(b[16:])}
 	r.Token, err = whole(msg, uint32(le.Uint16(b[12:])), uint32(le.Uint16(b[14:])))
 	return r, err
 }

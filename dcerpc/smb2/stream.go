@@ -240,7 +240,8 @@ func (f *File) data(a *answer, n int) ([]byte, error) {
 	}
 	r, err := ParseReadResponse(a.msg)
 	if err != nil || r.Missing != 0 || len(r.Data) > n {
-		return nil, f.t.s.malformed(fmt.Errorf("an answer of %d bytes to a READ of %d, %d are missing (%w)", len(r.Data), n, r.Missing, err))
+		return nil, f.t.s.malformed(fmt.Errorf("an answer of %d bytes to a READ of %d, %d are missing (%w)",
+			len(r.Data), n, r.Missing, err))
 	}
 	if len(r.Data) == 0 {
 		return nil, io.EOF

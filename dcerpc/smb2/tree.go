@@ -85,7 +85,8 @@ func (s *Session) checkNegotiation(ctx context.Context, t *Tree) error {
 	if s.validate == nil {
 		return nil
 	}
-	req := IOCTLRequest{Code: FSCTLValidateNegotiateInfo, ID: RelatedFileID, Input: s.offer.AppendRequest(nil), MaxOutput: 24}
+	req := IOCTLRequest{Code: FSCTLValidateNegotiateInfo, ID: RelatedFileID, Input: s.offer.AppendRequest(nil),
+		MaxOutput: 24}
 	a, err := t.call(ctx, CommandIOCTL, callOptions{}, req.AppendBinary)
 	if err != nil {
 		return err
@@ -148,7 +149,8 @@ func (t *Tree) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	a, err := t.do(ctx, CommandTreeDisconnect, callOptions{}, func(b []byte) ([]byte, error) { return appendSimple(b), nil })
+	a, err := t.do(ctx, CommandTreeDisconnect, callOptions{},
+		func(b []byte) ([]byte, error) { return appendSimple(b), nil })
 	if err == nil {
 		a.release()
 	}
@@ -185,7 +187,8 @@ type callOptions struct {
 
 // call sends a request and waits for its answer, whatever its status; a session that has expired is
 // logged in again.
-func (t *Tree) call(ctx context.Context, command Command, o callOptions, body func([]byte) ([]byte, error)) (answer, error) {
+func (t *Tree) call(ctx context.Context, command Command, o callOptions, body func([]byte) ([]byte, error)) (answer,
+	error) {
 	if t.isClosed() {
 		if o.sent != nil {
 			o.sent()
@@ -195,7 +198,8 @@ func (t *Tree) call(ctx context.Context, command Command, o callOptions, body fu
 	return t.do(ctx, command, o, body)
 }
 
-func (t *Tree) do(ctx context.Context, command Command, o callOptions, body func([]byte) ([]byte, error)) (answer, error) {
+func (t *Tree) do(ctx context.Context, command Command, o callOptions, body func([]byte) ([]byte, error)) (answer,
+	error) {
 	if o.sent != nil {
 		defer o.sent()
 	}
@@ -220,7 +224,8 @@ func (t *Tree) do(ctx context.Context, command Command, o callOptions, body func
 }
 
 // start sends a request of one credit.
-func (t *Tree) start(ctx context.Context, command Command, o *callOptions, body func([]byte) ([]byte, error)) (*request, error) {
+func (t *Tree) start(ctx context.Context, command Command, o *callOptions, body func([]byte) ([]byte, error)) (*request,
+	error) {
 	var f frame
 	f.begin(t.s.c, 512)
 	f.add(command, 1)

@@ -196,7 +196,8 @@ func (d *Dialer) config() *smb2.Config {
 
 // session returns the session with a server, and makes it where there is none that works; with
 // pipes, also the tree of its pipes.
-func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb2.Session, ipc *smb2.Tree, fresh bool, err error) {
+func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb2.Session, ipc *smb2.Tree, fresh bool,
+	err error) {
 	e, err := d.entry(strings.ToLower(server))
 	if err != nil {
 		return nil, nil, false, err

@@ -281,8 +281,10 @@ func TestStrings(t *testing.T) {
 	require.Equal(t, "STATUS_PIPE_BROKEN (0xC000014B)", smb2.StatusPipeBroken.String())
 	require.Equal(t, "NTSTATUS 0xC0000001", Status(0xC0000001).String())
 	e := &Error{Op: smb2.OpOpenShare, Path: `\\fs1\data`, Status: smb2.StatusBadNetworkName}
-	require.EqualError(t, e, `smb: open share \\fs1\data: STATUS_BAD_NETWORK_NAME (0xC00000CC): the server has no such share`)
+	require.EqualError(t, e,
+		`smb: open share \\fs1\data: STATUS_BAD_NETWORK_NAME (0xC00000CC): the server has no such share`)
 	require.ErrorIs(t, e, fs.ErrNotExist)
 	e = &Error{Op: "read", Path: `\\fs1\data\file`, Status: smb2.StatusNetworkNameDeleted}
-	require.EqualError(t, e, `smb: read \\fs1\data\file: STATUS_NETWORK_NAME_DELETED (0xC00000C9): the server has removed the share, or disconnected all that used it`)
+	require.EqualError(t, e,
+		`smb: read \\fs1\data\file: STATUS_NETWORK_NAME_DELETED (0xC00000C9): the server has removed the share, or disconnected all that used it`)
 }

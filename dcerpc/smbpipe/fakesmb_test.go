@@ -205,7 +205,8 @@ func (f *fakeConn) answer(request []byte, status Status, body []byte, async bool
 	copy(b, "\xfeSMB\x40\x00\x01\x00")
 	binary.LittleEndian.PutUint32(b[8:], uint32(status))
 	copy(b[12:14], request[12:14])
-	binary.LittleEndian.PutUint16(b[14:], max(1, binary.LittleEndian.Uint16(request[14:]))) // credits as they were asked for
+	// credits as they were asked for
+	binary.LittleEndian.PutUint16(b[14:], max(1, binary.LittleEndian.Uint16(request[14:])))
 	flags := uint32(1)
 	copy(b[24:32], request[24:32])
 	copy(b[32:48], request[32:48])

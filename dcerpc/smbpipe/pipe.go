@@ -174,7 +174,8 @@ func (p *pipe) writeError() error {
 	case p.closed:
 		return p.closedError(smb2.OpWritePipe)
 	case errors.Is(p.err, io.EOF):
-		return &Error{Op: smb2.OpWritePipe, Path: p.path, Err: fmt.Errorf("the server has closed the pipe: %w", io.ErrUnexpectedEOF)}
+		return &Error{Op: smb2.OpWritePipe, Path: p.path, Err: fmt.Errorf("the server has closed the pipe: %w",
+			io.ErrUnexpectedEOF)}
 	}
 	return p.err
 }

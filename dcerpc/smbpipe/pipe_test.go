@@ -155,7 +155,8 @@ func TestConcurrent(t *testing.T) {
 		for c := range 8 {
 			wg.Go(func() {
 				for i := range 20 {
-					if err := echo(t.Context(), cc, bytes.Repeat([]byte{byte(p), byte(c), byte(i)}, 16*(1+i*c*8))); err != nil {
+					if err := echo(t.Context(), cc, bytes.Repeat([]byte{byte(p), byte(c), byte(i)},
+						16*(1+i*c*8))); err != nil {
 						t.Error(err)
 						return
 					}
@@ -349,7 +350,8 @@ func appendPDU(t *testing.T, dst []byte, p pdu.PDU) []byte {
 
 // TestWriteParts writes PDUs in all sorts of parts: each is one message.
 func TestWriteParts(t *testing.T) {
-	first := appendPDU(t, nil, &pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag, CallID: 1}, Stub: make([]byte, 100)})
+	first := appendPDU(t, nil, &pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag, CallID: 1},
+		Stub: make([]byte, 100)})
 	last := appendPDU(t, nil, &pdu.Request{Header: pdu.Header{Flags: pdu.LastFrag, CallID: 1}, Stub: make([]byte, 50)})
 	cancel := appendPDU(t, nil, &pdu.CoCancel{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}})
 	all := bytes.Join([][]byte{first, last, cancel}, nil)

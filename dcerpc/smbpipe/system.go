@@ -123,7 +123,8 @@ func (p *systemPipe) Read(b []byte) (int, error) {
 			return 0, p.failure(smb2.OpReadPipe, err)
 		}
 		if n > maxMessage {
-			return 0, p.failure(smb2.OpReadPipe, fmt.Errorf("a message of more than %d bytes, which is no PDU", maxMessage))
+			return 0, p.failure(smb2.OpReadPipe, fmt.Errorf("a message of more than %d bytes, which is no PDU",
+				maxMessage))
 		}
 		p.unread = p.buf[:n]
 	}

@@ -56,7 +56,8 @@ func (f *messageFile) SetReadDeadline(time.Time) error  { return nil }
 func (f *messageFile) SetWriteDeadline(time.Time) error { return nil }
 
 func request(t *testing.T, n int) []byte {
-	b, err := (&pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}, Stub: make([]byte, n-24)}).AppendBinary(nil)
+	b, err := (&pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1},
+		Stub: make([]byte, n-24)}).AppendBinary(nil)
 	require.NoError(t, err)
 	return b
 }

@@ -196,7 +196,8 @@ func TestSystemPipeRPC(t *testing.T) {
 
 // fragmentOf is a PDU of n bytes, as far as its header tells.
 func fragmentOf(t *testing.T, n int) []byte {
-	b, err := (&pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: pdu.LittleEndian, CallID: 1}, Stub: make([]byte, n-24)}).AppendBinary(nil)
+	b, err := (&pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, DataRep: pdu.LittleEndian,
+		CallID: 1}, Stub: make([]byte, n-24)}).AppendBinary(nil)
 	require.NoError(t, err)
 	require.Len(t, b, n)
 	return b
@@ -367,6 +368,7 @@ func impersonationLevel(t *testing.T, pipe windows.Handle) (level uint32) {
 	require.NoError(t, windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token))
 	defer token.Close()
 	var n uint32
-	require.NoError(t, windows.GetTokenInformation(token, windows.TokenImpersonationLevel, (*byte)(unsafe.Pointer(&level)), 4, &n))
+	require.NoError(t, windows.GetTokenInformation(token, windows.TokenImpersonationLevel,
+		(*byte)(unsafe.Pointer(&level)), 4, &n))
 	return level
 }

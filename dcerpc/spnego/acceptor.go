@@ -65,7 +65,8 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 
 // choose returns the first offered mechanism that is there, and whether it is the
 // client's favourite.
-func (c *acceptorContext) choose(offered []asn1.ObjectIdentifier) (m AcceptorMechanism, name asn1.ObjectIdentifier, first bool) {
+func (c *acceptorContext) choose(offered []asn1.ObjectIdentifier) (m AcceptorMechanism, name asn1.ObjectIdentifier,
+	first bool) {
 	for i, name := range offered {
 		for _, m := range c.mechs {
 			if named(m.OID(), name) {
@@ -84,7 +85,8 @@ func (c *acceptorContext) begin(ctx context.Context, in []byte) (*NegTokenResp, 
 	}
 	mech, name, first := c.choose(offer.MechTypes)
 	if mech == nil {
-		return nil, fmt.Errorf("%w: the client offers %d, %v first", ErrNoMechanism, len(offer.MechTypes), offer.MechTypes[:min(4, len(offer.MechTypes))])
+		return nil, fmt.Errorf("%w: the client offers %d, %v first", ErrNoMechanism, len(offer.MechTypes),
+			offer.MechTypes[:min(4, len(offer.MechTypes))])
 	}
 	if c.mech, err = mech.NewContext(c.level); err != nil {
 		return nil, err

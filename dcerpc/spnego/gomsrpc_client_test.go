@@ -32,7 +32,8 @@ func (w *world) ccache(t testing.TB) credential.CCache {
 	ticket, err := w.realm.Ticket(user, target, nil)
 	require.NoError(t, err)
 	principal := func(p krb5.Principal, kind int32) credentials.Principal {
-		return credentials.Principal{Realm: p.Realm, PrincipalName: types.PrincipalName{NameType: kind, NameString: p.Name}}
+		return credentials.Principal{Realm: p.Realm, PrincipalName: types.PrincipalName{NameType: kind,
+			NameString: p.Name}}
 	}
 	client := principal(ticket.Client, nametype.KRB_NT_PRINCIPAL)
 	return credential.NewFromCCacheV9(user, &credentials.CCache{
@@ -70,15 +71,18 @@ func TestGoMSRPCClient(t *testing.T) {
 		for level, protection := range map[dcerpc.AuthLevel]msrpc.Option{
 			dcerpc.LevelIntegrity: msrpc.WithSign(), dcerpc.LevelPrivacy: msrpc.WithSeal(),
 		} {
-			for syntax, encoding := range map[string]msrpc.Option{"NDR20": msrpc.WithNDR20(), "NDR64": msrpc.WithNDR64()} {
+			for syntax, encoding := range map[string]msrpc.Option{"NDR20": msrpc.WithNDR20(),
+				"NDR64": msrpc.WithNDR64()} {
 				t.Run(fmt.Sprint(name, "/level ", level, "/", syntax), func(t *testing.T) {
 					server := newTCPServer(t, w)
 					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 					defer cancel()
-					conn, err := msrpc.Dial(ctx, "127.0.0.1", msrpc.WithEndpoint(fmt.Sprintf("ncacn_ip_tcp:[%d]", server.port)))
+					conn, err := msrpc.Dial(ctx, "127.0.0.1",
+						msrpc.WithEndpoint(fmt.Sprintf("ncacn_ip_tcp:[%d]", server.port)))
 					require.NoError(t, err)
 					defer conn.Close(ctx)
-					cli, err := mgmt.NewManagementClient(ctx, conn, append(tc.options, protection, encoding, msrpc.WithTargetName(target))...)
+					cli, err := mgmt.NewManagementClient(ctx, conn,
+						append(tc.options, protection, encoding, msrpc.WithTargetName(target))...)
 					require.NoError(t, err)
 					for range 3 {
 						stats, err := cli.InquireStats(ctx, &mgmt.InquireStatsRequest{Count: 4})

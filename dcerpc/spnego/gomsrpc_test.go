@@ -80,7 +80,8 @@ func unwrapMech(b []byte) ([]byte, error) {
 	if err := t.Unmarshal(context.Background(), b); err != nil {
 		return nil, err
 	}
-	resp := spnego.NegTokenResp{SupportedMech: t.SupportedMech, ResponseToken: t.ResponseToken, MechListMIC: t.MechListMIC}
+	resp := spnego.NegTokenResp{SupportedMech: t.SupportedMech, ResponseToken: t.ResponseToken,
+		MechListMIC: t.MechListMIC}
 	if t.State != 0 { // it leaves accept-completed, 0, out
 		resp.State = spnego.NegState(t.State) + spnego.AcceptCompleted
 	}
@@ -167,8 +168,10 @@ func BenchmarkSeal(b *testing.B) {
 	ours := combination{initiator: w.ntlmInitiator(b), acceptor: w.ntlmAcceptor(b)}
 	for _, size := range []int{200, 4000} {
 		client, server := ours.contexts(b, dcerpc.LevelPrivacy)
-		theirClient, theirServer := gssInitiator(dcerpc.LevelPrivacy, ssp.NTLM), gssAcceptor(dcerpc.LevelPrivacy, ssp.NTLM)
-		for name, sides := range map[string][2]dcerpc.Context{"ours": {client, server}, "go-msrpc": {theirClient, theirServer}} {
+		theirClient, theirServer := gssInitiator(dcerpc.LevelPrivacy, ssp.NTLM), gssAcceptor(dcerpc.LevelPrivacy,
+			ssp.NTLM)
+		for name, sides := range map[string][2]dcerpc.Context{"ours": {client, server},
+			"go-msrpc": {theirClient, theirServer}} {
 			establish(b, sides[0], sides[1])
 			b.Run(fmt.Sprint(name, "/", size), func(b *testing.B) {
 				m, token := message(size), make([]byte, ntlm.SignatureSize)

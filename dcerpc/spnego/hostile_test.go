@@ -36,7 +36,8 @@ func (nobody) Verify(context.Context, *ntlm.Challenge) (*ntlm.Result, error) {
 func hostileAcceptors(t testing.TB) []dcerpc.Acceptor {
 	keys := &krb5.Keytab{}
 	for i := range 24 {
-		keys = keys.Add(krb5.Principal{Name: []string{"host", "fs"}, Realm: "R"}, uint32(i), krb5.Key{Etype: krb5.AES256SHA1, Value: bytes.Repeat([]byte{byte(i + 1)}, 32)})
+		keys = keys.Add(krb5.Principal{Name: []string{"host", "fs"}, Realm: "R"}, uint32(i),
+			krb5.Key{Etype: krb5.AES256SHA1, Value: bytes.Repeat([]byte{byte(i + 1)}, 32)})
 	}
 	kerberos, err := krb5.NewAcceptor(&krb5.AcceptorConfig{Keytab: keys})
 	require.NoError(t, err)
@@ -62,7 +63,8 @@ func tlv(tag byte, content ...[]byte) []byte {
 // apReqOf is an AP-REQ (RFC 4120 section 5.5.1) with a ticket that no key opens.
 func apReqOf(names [][]byte, realm string, etype byte, ticket, authenticator int) []byte {
 	encrypted := func(n int) []byte {
-		return tlv(0x30, tlv(0xA0, tlv(2, []byte{etype})), tlv(0xA1, tlv(2, []byte{1})), tlv(0xA2, tlv(4, make([]byte, n))))
+		return tlv(0x30, tlv(0xA0, tlv(2, []byte{etype})), tlv(0xA1, tlv(2, []byte{1})),
+			tlv(0xA2, tlv(4, make([]byte, n))))
 	}
 	list := make([][]byte, len(names))
 	for i, n := range names {
@@ -72,7 +74,8 @@ func apReqOf(names [][]byte, realm string, etype byte, ticket, authenticator int
 		tlv(0xA0, tlv(2, []byte{5})), tlv(0xA1, tlv(0x1B, []byte(realm))),
 		tlv(0xA2, tlv(0x30, tlv(0xA0, tlv(2, []byte{2})), tlv(0xA1, tlv(0x30, list...)))),
 		tlv(0xA3, encrypted(ticket))))
-	return tlv(0x6E, tlv(0x30, tlv(0xA0, tlv(2, []byte{5})), tlv(0xA1, tlv(2, []byte{14})), tlv(0xA2, tlv(3, make([]byte, 5))),
+	return tlv(0x6E, tlv(0x30, tlv(0xA0, tlv(2, []byte{5})), tlv(0xA1, tlv(2, []byte{14})),
+		tlv(0xA2, tlv(3, make([]byte, 5))),
 		tlv(0xA3, tkt), tlv(0xA4, encrypted(authenticator))))
 }
 
@@ -104,8 +107,10 @@ func hostileTokens(t testing.TB) map[string]struct {
 		token []byte
 	}
 	kerberos := asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2}
-	inner := tlv(0x60, []byte{6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x12, 1, 2, 2, 1, 0}, apReqOf(one, "R", 18, 60000, 64))
-	wrapped, err := (&spnego.NegTokenInit{MechTypes: []asn1.ObjectIdentifier{kerberos}, MechToken: inner}).AppendBinary(nil)
+	inner := tlv(0x60, []byte{6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x12, 1, 2, 2, 1, 0},
+		apReqOf(one, "R", 18, 60000, 64))
+	wrapped, err := (&spnego.NegTokenInit{MechTypes: []asn1.ObjectIdentifier{kerberos},
+		MechToken: inner}).AppendBinary(nil)
 	require.NoError(t, err)
 	tokens := map[string]first{
 		"a large ticket":               {dcerpc.AuthKerberos, apReqOf(one, "R", 18, 60000, 64)},
@@ -123,8 +128,10 @@ func hostileTokens(t testing.TB) map[string]struct {
 	}
 	for _, fill := range []string{"a", "\x00", "\xff", `\`, "\u00ad"} {
 		name := []byte(strings.Repeat(fill, 60000/len(fill)))
-		tokens[fmt.Sprintf("a long name of %q", fill)] = first{dcerpc.AuthKerberos, apReqOf([][]byte{name}, "R", 18, 64, 64)}
-		tokens[fmt.Sprintf("a name of %q", fill)] = first{dcerpc.AuthKerberos, apReqOf([][]byte{name[:1800]}, "R", 18, 64, 64)}
+		tokens[fmt.Sprintf("a long name of %q", fill)] = first{dcerpc.AuthKerberos,
+			apReqOf([][]byte{name}, "R", 18, 64, 64)}
+		tokens[fmt.Sprintf("a name of %q", fill)] = first{dcerpc.AuthKerberos,
+			apReqOf([][]byte{name[:1800]}, "R", 18, 64, 64)}
 	}
 	return tokens
 }
@@ -213,7 +220,8 @@ func TestRefusedBindsInTheLog(t *testing.T) {
 				conn, err := l.DialFrom(t.Context(), "10.0.0.9:1")
 				require.NoError(t, err)
 				p := dcerpctest.NewPeer(conn)
-				require.NoError(t, p.Send(hostileBind(iface, pdu.Auth{Type: uint8(first.typ), Level: 6, Token: first.token})))
+				require.NoError(t, p.Send(hostileBind(iface,
+					pdu.Auth{Type: uint8(first.typ), Level: 6, Token: first.token})))
 				nak, err := p.Receive()
 				require.NoError(t, err)
 				require.Equal(t, pdu.NakInvalidChecksum, nak.(*pdu.BindNak).Reason)

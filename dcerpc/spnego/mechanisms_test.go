@@ -42,7 +42,8 @@ func newWorld(t testing.TB) *world {
 	w.realm.AddService(target)
 	w.realm.AddUser(user, dcerpc.SIDBuiltinBackupOperators)
 	path := filepath.Join(t.TempDir(), "hashes")
-	line := fmt.Sprintf("FSRVP\\%s\t%x\tS-1-5-21-1-2-3-1104,%s\n", user, ntlm.NTHash(password), dcerpc.SIDBuiltinBackupOperators)
+	line := fmt.Sprintf("FSRVP\\%s\t%x\tS-1-5-21-1-2-3-1104,%s\n", user, ntlm.NTHash(password),
+		dcerpc.SIDBuiltinBackupOperators)
 	require.NoError(t, os.WriteFile(path, []byte(line), 0o600))
 	var err error
 	w.hashes, err = ntlm.OpenHashFile(path)

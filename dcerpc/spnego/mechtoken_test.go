@@ -8,10 +8,13 @@ import (
 )
 
 func TestMechToken(t *testing.T) {
-	first, second := asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2}, asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 2, 10}
-	init, err := (&NegTokenInit{MechTypes: []asn1.ObjectIdentifier{first, second}, MechToken: []byte("token")}).AppendBinary(nil)
+	first, second := asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2}, asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2,
+		2, 10}
+	init, err := (&NegTokenInit{MechTypes: []asn1.ObjectIdentifier{first, second},
+		MechToken: []byte("token")}).AppendBinary(nil)
 	require.NoError(t, err)
-	resp, err := (&NegTokenResp{State: AcceptIncomplete, SupportedMech: second, ResponseToken: []byte("answer")}).AppendBinary(nil)
+	resp, err := (&NegTokenResp{State: AcceptIncomplete, SupportedMech: second,
+		ResponseToken: []byte("answer")}).AppendBinary(nil)
 	require.NoError(t, err)
 	done, err := (&NegTokenResp{State: AcceptCompleted}).AppendBinary(nil)
 	require.NoError(t, err)

@@ -547,7 +547,8 @@ func TestServerSpeaksFirst(t *testing.T) {
 func TestBrokenTokens(t *testing.T) {
 	w := newWorld(t)
 	all := w.combinations(t)
-	for _, name := range []string{"SPNEGO with NTLM", "SPNEGO with Kerberos", "SPNEGO, the server has no Kerberos", "SPNEGO, the server has no NTLM"} {
+	for _, name := range []string{"SPNEGO with NTLM", "SPNEGO with Kerberos", "SPNEGO, the server has no Kerberos",
+		"SPNEGO, the server has no NTLM"} {
 		c := all[slices.IndexFunc(all, func(c combination) bool { return c.name == name })]
 		t.Run(name, func(t *testing.T) {
 			broken, survived := 0, 0

@@ -91,27 +91,29 @@ func TestCalls(t *testing.T) {
 		for _, level := range append(levels(), dcerpc.LevelInsecureConnect) {
 			for _, syntax := range []ndr.Syntax{ndr.NDR20, ndr.NDR20BE, ndr.NDR64} {
 				for _, noSigning := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%s/level %d/%v/noHeaderSigning %t", c.name, level, syntax, noSigning), func(t *testing.T) {
-						cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(), &dcerpc.Config{
-							Auth: c.initiator, Level: level, Target: target,
-							Syntaxes: []ndr.Syntax{syntax}, NoHeaderSigning: noSigning,
-						})
-						require.NoError(t, err)
-						defer cc.Close()
-						require.Equal(t, c.mechanism, cc.Identity().Mechanism)
-						for _, size := range []int{0, 16, 17, 5000, 30000} {
-							stub := bytes.Repeat([]byte("s"), size)
-							got, err := invoke(cc, stub)
+					t.Run(fmt.Sprintf("%s/level %d/%v/noHeaderSigning %t", c.name, level, syntax, noSigning),
+						func(t *testing.T) {
+							cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(),
+								&dcerpc.Config{
+									Auth: c.initiator, Level: level, Target: target,
+									Syntaxes: []ndr.Syntax{syntax}, NoHeaderSigning: noSigning,
+								})
 							require.NoError(t, err)
-							require.Equal(t, stub, append([]byte{}, got...)[:size])
-						}
-						peer := s.echo.peer.Load()
-						require.Equal(t, user, peer.Account)
-						require.Equal(t, c.mechanism, peer.Mechanism)
-						require.Equal(t, level, peer.Level)
-						require.Equal(t, c.initiator.AuthType(), peer.AuthType)
-						require.True(t, peer.HasSID(dcerpc.SIDBuiltinBackupOperators))
-					})
+							defer cc.Close()
+							require.Equal(t, c.mechanism, cc.Identity().Mechanism)
+							for _, size := range []int{0, 16, 17, 5000, 30000} {
+								stub := bytes.Repeat([]byte("s"), size)
+								got, err := invoke(cc, stub)
+								require.NoError(t, err)
+								require.Equal(t, stub, append([]byte{}, got...)[:size])
+							}
+							peer := s.echo.peer.Load()
+							require.Equal(t, user, peer.Account)
+							require.Equal(t, c.mechanism, peer.Mechanism)
+							require.Equal(t, level, peer.Level)
+							require.Equal(t, c.initiator.AuthType(), peer.AuthType)
+							require.True(t, peer.HasSID(dcerpc.SIDBuiltinBackupOperators))
+						})
 				}
 			}
 		}
@@ -124,7 +126,8 @@ func TestCallsAtOnce(t *testing.T) {
 	for _, c := range w.combinations(t) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newRPCServer(t, c.acceptor)
-			cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(), &dcerpc.Config{Auth: c.initiator, Target: target})
+			cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(),
+				&dcerpc.Config{Auth: c.initiator, Target: target})
 			require.NoError(t, err)
 			defer cc.Close()
 			var wg sync.WaitGroup
@@ -400,7 +403,8 @@ func TestRefusedLogOns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newRPCServer(t, c.acceptor)
-			cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(), &dcerpc.Config{Auth: c.initiator, Target: target})
+			cc, err := dcerpc.NewClientConn(context.Background(), s.dial(nil), echoInterface(),
+				&dcerpc.Config{Auth: c.initiator, Target: target})
 			if err == nil {
 				// With an odd number of legs the server speaks only when it is called.
 				_, err = invoke(cc, []byte("stub"))

@@ -77,7 +77,8 @@ func TestSambasClient(t *testing.T) {
 					server.Handle(fsrvp, getSupportedVersion{}, nil)
 					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 					defer cancel()
-					binding := fmt.Sprintf("ncacn_ip_tcp:127.0.0.1[%d,%s,%s%s]", server.port, auth.name, level.name, more)
+					binding := fmt.Sprintf("ncacn_ip_tcp:127.0.0.1[%d,%s,%s%s]", server.port, auth.name, level.name,
+						more)
 					cmd := exec.CommandContext(ctx, path, "--configfile="+conf, "--use-kerberos=off",
 						"-U", `FSRVP\`+user+"%"+password, binding, "rpc.fsrvp.fsrvp.get_version")
 					cmd.WaitDelay = time.Second

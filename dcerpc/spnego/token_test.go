@@ -140,7 +140,8 @@ func respTokens() map[string]struct {
 		},
 		"everything": {
 			"a11f 301d a0030a0101 a10c060a2b06010401823702020a a203040161 a303040162",
-			NegTokenResp{State: AcceptIncomplete, SupportedMech: ntlmOID, ResponseToken: []byte("a"), MechListMIC: []byte("b")},
+			NegTokenResp{State: AcceptIncomplete, SupportedMech: ntlmOID, ResponseToken: []byte("a"),
+				MechListMIC: []byte("b")},
 		},
 		"an empty token": {"a106 3004 a2020400", NegTokenResp{ResponseToken: []byte{}}},
 	}
@@ -181,7 +182,8 @@ func TestMalformedNegTokenResp(t *testing.T) {
 
 func TestAppendNegTokenInit(t *testing.T) {
 	b, err := (&NegTokenInit{
-		MechTypes: []asn1.ObjectIdentifier{windowsOID, kerberosOID, ntlmOID}, MechToken: []byte("a"), MechListMIC: []byte("b"),
+		MechTypes: []asn1.ObjectIdentifier{windowsOID, kerberosOID,
+			ntlmOID}, MechToken: []byte("a"), MechListMIC: []byte("b"),
 	}).AppendBinary(nil)
 	require.NoError(t, err)
 	require.Equal(t, unhex(t, "603c 06062b0601050502 a032 3030 a0243022"+

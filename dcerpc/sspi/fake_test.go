@@ -70,8 +70,9 @@ type fakeContext struct {
 const fakePassword = "Passw0rd"
 
 func newFake(t testing.TB) *fake {
-	f := &fake{t: t, realm: krb5test.NewRealm("EXAMPLE.TEST", krb5.AES256SHA1), denied: map[uint32]bool{}, statuses: map[string]Status{},
-		creds: map[secHandle]*fakeCred{}, contexts: map[secHandle]*fakeContext{}}
+	f := &fake{t: t, realm: krb5test.NewRealm("EXAMPLE.TEST", krb5.AES256SHA1), denied: map[uint32]bool{},
+		statuses: map[string]Status{},
+		creds:    map[secHandle]*fakeCred{}, contexts: map[secHandle]*fakeContext{}}
 	f.realm.AddUser("backup", dcerpc.SIDBuiltinBackupOperators)
 	f.realm.AddService("host/fs1.example.test")
 	t.Cleanup(func() {
@@ -171,7 +172,8 @@ func (f *fake) Verify(_ context.Context, c *ntlm.Challenge) (*ntlm.Result, error
 	if !ok {
 		return nil, ntlm.ErrLogonFailure
 	}
-	return &ntlm.Result{SessionBaseKey: key, Identity: dcerpc.Identity{Account: c.User, Domain: c.Domain, SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-1104"}}}, nil
+	return &ntlm.Result{SessionBaseKey: key, Identity: dcerpc.Identity{Account: c.User, Domain: c.Domain,
+		SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-1104"}}}, nil
 }
 
 func (f *fake) acceptor(name string) dcerpc.Acceptor {
@@ -191,7 +193,8 @@ func (f *fake) acceptor(name string) dcerpc.Acceptor {
 }
 
 // begin makes the context of a first call, or finds that of a later one.
-func (f *fake) begin(cred secHandle, ctx *secHandle, make func(c *fakeCred) (*fakeContext, Status)) (secHandle, *fakeContext, Status) {
+func (f *fake) begin(cred secHandle, ctx *secHandle, make func(c *fakeCred) (*fakeContext, Status)) (secHandle,
+	*fakeContext, Status) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.creds[cred]
@@ -226,7 +229,8 @@ func levelOf(flags, integrity uint32) dcerpc.AuthLevel {
 	return dcerpc.LevelInsecureConnect
 }
 
-func (f *fake) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer,
+func (f *fake) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte,
+	out *secBuffer,
 ) (secHandle, uint32, Status) {
 	if s, ok := f.fails("InitializeSecurityContext"); ok {
 		return secHandle{}, 0, s
@@ -274,7 +278,8 @@ func (f *fake) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint3
 }
 
 // step has the package take a token.
-func (f *fake) step(h secHandle, old *secHandle, x *fakeContext, flags uint32, in []byte, out *secBuffer) (secHandle, uint32, Status) {
+func (f *fake) step(h secHandle, old *secHandle, x *fakeContext, flags uint32, in []byte, out *secBuffer) (secHandle,
+	uint32, Status) {
 	f.mu.Lock()
 	f.flags = flags
 	block := f.block
@@ -382,7 +387,8 @@ func (f *fake) sizes(h secHandle) (contextSizes, Status) {
 	if s != StatusOK {
 		return contextSizes{}, s
 	}
-	return contextSizes{48000, uint32(x.inner.TokenSize(dcerpc.LevelIntegrity)), 1, uint32(x.inner.TokenSize(dcerpc.LevelPrivacy))}, s
+	return contextSizes{48000, uint32(x.inner.TokenSize(dcerpc.LevelIntegrity)), 1,
+		uint32(x.inner.TokenSize(dcerpc.LevelPrivacy))}, s
 }
 
 func (f *fake) negotiated(h secHandle) (string, Status) {
@@ -461,7 +467,8 @@ func (f *fake) message(x *fakeContext, list []secBuffer) (m dcerpc.Message, toke
 }
 
 // protect makes a token by a function of the package.
-func (f *fake) protect(h secHandle, list []secBuffer, function string, level dcerpc.AuthLevel, do func(dcerpc.Context, dcerpc.Message, []byte) error) Status {
+func (f *fake) protect(h secHandle, list []secBuffer, function string, level dcerpc.AuthLevel,
+	do func(dcerpc.Context, dcerpc.Message, []byte) error) Status {
 	x, s := f.established(h, function)
 	if s != StatusOK {
 		return s
@@ -481,7 +488,8 @@ func (f *fake) protect(h secHandle, list []secBuffer, function string, level dce
 	return StatusOK
 }
 
-func (f *fake) check(h secHandle, list []secBuffer, function string, do func(dcerpc.Context, dcerpc.Message, []byte) error) Status {
+func (f *fake) check(h secHandle, list []secBuffer, function string,
+	do func(dcerpc.Context, dcerpc.Message, []byte) error) Status {
 	x, s := f.established(h, function)
 	if s != StatusOK {
 		return s

@@ -9,5 +9,6 @@ import (
 )
 
 func newSecur32() (secur32, error) {
-	return nil, fmt.Errorf("sspi: %s has no SSPI; use packages krb5, ntlm and spnego: %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("sspi: %s has no SSPI; use packages krb5, ntlm and spnego: %w", runtime.GOOS,
+		errors.ErrUnsupported)
 }

@@ -165,7 +165,8 @@ func (system) acquireCredentialsHandle(name string, use uint32, id *Credentials)
 		defer wipe(raw.password, raw.passwordLength)
 	}
 	var expiry int64
-	s = call(procAcquireCredentialsHandle, 0, uintptr(unsafe.Pointer(n)), uintptr(use), 0, uintptr(unsafe.Pointer(raw)), 0, 0,
+	s = call(procAcquireCredentialsHandle, 0, uintptr(unsafe.Pointer(n)), uintptr(use), 0, uintptr(unsafe.Pointer(raw)),
+		0, 0,
 		uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(&expiry)))
 	runtime.KeepAlive(raw)
 	return cred, s
@@ -225,7 +226,8 @@ func (x *exchange) finish(out *secBuffer, s Status) (secHandle, uint32, Status) 
 	return x.next, x.granted, s
 }
 
-func (system) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte, out *secBuffer,
+func (system) initializeSecurityContext(cred secHandle, ctx *secHandle, target string, flags uint32, in []byte,
+	out *secBuffer,
 ) (secHandle, uint32, Status) {
 	name, err := windows.UTF16PtrFromString(target)
 	if err != nil {
@@ -298,7 +300,8 @@ func (system) nativeNames(ctx secHandle) (client, server string, s Status) {
 
 func (system) token(ctx secHandle) (clientToken, Status) {
 	var t windows.Token
-	if s := call(procQuerySecurityContextToken, uintptr(unsafe.Pointer(&ctx)), uintptr(unsafe.Pointer(&t))); s != StatusOK {
+	if s := call(procQuerySecurityContextToken, uintptr(unsafe.Pointer(&ctx)),
+		uintptr(unsafe.Pointer(&t))); s != StatusOK {
 		return clientToken{}, s
 	}
 	defer t.Close()
@@ -348,7 +351,8 @@ func readPrivileges(t windows.Token) (out dcerpc.Privileges, err error) {
 	size := uint32(1024)
 	for {
 		b := make([]uint32, (size+3)/4) // LUID_AND_ATTRIBUTES are three of them
-		err := windows.GetTokenInformation(t, windows.TokenPrivileges, (*byte)(unsafe.Pointer(&b[0])), uint32(4*len(b)), &size)
+		err := windows.GetTokenInformation(t, windows.TokenPrivileges, (*byte)(unsafe.Pointer(&b[0])), uint32(4*len(b)),
+			&size)
 		if err == windows.ERROR_INSUFFICIENT_BUFFER && size > uint32(4*len(b)) && size <= 1<<16 {
 			continue
 		}

@@ -79,12 +79,14 @@ func (who) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 // sides by SSPI, and each of them against this module's own mechanism.
 func TestRPC(t *testing.T) {
 	for _, p := range []Package{Negotiate, Kerberos, NTLM} {
-		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureConnect, dcerpc.LevelPacket, dcerpc.LevelIntegrity, dcerpc.LevelPrivacy} {
+		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelInsecureConnect, dcerpc.LevelPacket, dcerpc.LevelIntegrity,
+			dcerpc.LevelPrivacy} {
 			for _, noSigning := range []bool{false, true} {
 				for _, peer := range []string{"both", "initiator", "acceptor"} {
-					t.Run(fmt.Sprintf("%s level %d noHeaderSigning %v %s", p, level, noSigning, peer), func(t *testing.T) {
-						testRPC(t, p, level, noSigning, peer)
-					})
+					t.Run(fmt.Sprintf("%s level %d noHeaderSigning %v %s", p, level, noSigning, peer),
+						func(t *testing.T) {
+							testRPC(t, p, level, noSigning, peer)
+						})
 				}
 			}
 		}
@@ -102,7 +104,8 @@ func testRPC(t *testing.T, p Package, level dcerpc.AuthLevel, noSigning bool, si
 	case "acceptor":
 		initiator = f.initiator(string(p), nil)
 	}
-	srv := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}, MinLevel: dcerpc.LevelInsecureConnect, Logger: slog.New(slog.DiscardHandler)}
+	srv := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}, MinLevel: dcerpc.LevelInsecureConnect,
+		Logger: slog.New(slog.DiscardHandler)}
 	srv.Handle(echoID(), who{}, nil)
 	l := dcerpctest.Listen()
 	done := make(chan error, 1)
@@ -262,7 +265,8 @@ func TestTampering(t *testing.T) {
 			f := newFake(t)
 			ic, ac := contexts(t, f, p, dcerpc.LevelPrivacy)
 			require.NoError(t, run(t.Context(), ic, ac))
-			m := dcerpc.Message{Header: []byte("header"), Body: []byte("the body"), Trailer: []byte("trailer!"), SignHeader: true}
+			m := dcerpc.Message{Header: []byte("header"), Body: []byte("the body"), Trailer: []byte("trailer!"),
+				SignHeader: true}
 			token := make([]byte, ic.TokenSize(dcerpc.LevelPrivacy))
 			require.NoError(t, ic.Seal(m, token))
 			[][]byte{m.Header, m.Body, m.Trailer, token[len(token)-8:]}[part][0] ^= 1
@@ -300,7 +304,8 @@ func TestTokenLength(t *testing.T) {
 
 // TestStatuses: every status of every function becomes a sentence, and everything is released.
 func TestStatuses(t *testing.T) {
-	for _, function := range []string{"QuerySecurityPackageInfo", "AcquireCredentialsHandle", "InitializeSecurityContext", "AcceptSecurityContext",
+	for _, function := range []string{"QuerySecurityPackageInfo", "AcquireCredentialsHandle",
+		"InitializeSecurityContext", "AcceptSecurityContext",
 		"sizes", "negotiated", "names", "token"} {
 		for _, s := range []Status{StatusLogonDenied, StatusTargetUnknown, StatusNoCredentials, 0x80091234} {
 			f := newFake(t)
@@ -339,9 +344,10 @@ func TestStatuses(t *testing.T) {
 	c, err := i.NewContext("host/nobody.example.test", dcerpc.LevelPrivacy)
 	require.NoError(t, err)
 	_, _, err = c.Step(t.Context(), nil)
-	require.EqualError(t, err, "sspi: Kerberos to host/nobody.example.test: InitializeSecurityContext: the domain knows no such service: "+
-		"SEC_E_TARGET_UNKNOWN (0x80090303); check the server's name, its full DNS name is best, and that the service principal name is "+
-		"registered for one account alone (setspn -Q, setspn -X)")
+	require.EqualError(t, err,
+		"sspi: Kerberos to host/nobody.example.test: InitializeSecurityContext: the domain knows no such service: "+
+			"SEC_E_TARGET_UNKNOWN (0x80090303); check the server's name, its full DNS name is best, and that the service principal name is "+
+			"registered for one account alone (setspn -Q, setspn -X)")
 	_, _, err = c.Step(t.Context(), nil)
 	require.ErrorIs(t, err, errOver)
 	c.(*Context).Close()
@@ -362,7 +368,8 @@ func TestStatusTexts(t *testing.T) {
 		}
 		require.Contains(t, s.Error(), fmt.Sprintf("%s (0x%08X)", text.name, uint32(s)))
 	}
-	require.Equal(t, `SECURITY_STATUS 0x80090399; "certutil -error 0x80090399" says what that means`, Status(0x80090399).Error())
+	require.Equal(t, `SECURITY_STATUS 0x80090399; "certutil -error 0x80090399" says what that means`,
+		Status(0x80090399).Error())
 	require.Contains(t, Status(0xC0000001).Error(), "NTSTATUS 0xC0000001")
 }
 
@@ -483,7 +490,8 @@ func TestCredentials(t *testing.T) {
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "id", i.p.id, "id2", *i.p.id)
 	require.NotContains(t, log.String(), "secret")
-	for _, bad := range []Credentials{{}, {Password: "x"}, {User: "a\x00b"}, {User: "a", Password: "\x00"}, {User: "a", Domain: "\x00"}} {
+	for _, bad := range []Credentials{{}, {Password: "x"}, {User: "a\x00b"}, {User: "a", Password: "\x00"},
+		{User: "a", Domain: "\x00"}} {
 		_, err := newInitiator(f, &InitiatorConfig{Credentials: &bad})
 		require.Error(t, err)
 		_, err = newAcceptor(f, &AcceptorConfig{Credentials: &bad})
@@ -508,7 +516,8 @@ func TestHostileTokens(t *testing.T) {
 
 func TestSplitName(t *testing.T) {
 	for name, want := range map[string][2]string{
-		`EXAMPLE\backup`: {"backup", "EXAMPLE"}, "backup@EXAMPLE.TEST": {"backup", "EXAMPLE.TEST"}, "backup": {"backup", ""},
+		`EXAMPLE\backup`: {"backup", "EXAMPLE"}, "backup@EXAMPLE.TEST": {"backup", "EXAMPLE.TEST"}, "backup": {"backup",
+			""},
 		`host/fs1.example.test@EXAMPLE.TEST`: {"host/fs1.example.test", "EXAMPLE.TEST"}, "@x": {"@x", ""}, "": {},
 	} {
 		account, domain := splitName(name)

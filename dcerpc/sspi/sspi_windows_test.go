@@ -176,12 +176,14 @@ func TestTargetUnknown(t *testing.T) {
 func TestGivenCredentials(t *testing.T) {
 	agent(t)
 	user, password := os.Getenv("FSRVP_WINDOWS_USER"), os.Getenv("FSRVP_WINDOWS_PASSWORD")
-	auth, err := NewInitiator(&InitiatorConfig{Package: Kerberos, Credentials: &Credentials{Domain: "FSRVP.TEST", User: user, Password: password}})
+	auth, err := NewInitiator(&InitiatorConfig{Package: Kerberos,
+		Credentials: &Credentials{Domain: "FSRVP.TEST", User: user, Password: password}})
 	require.NoError(t, err)
 	c, err := dial(t, auth, dcerpc.LevelPrivacy, true)
 	require.NoError(t, err)
 	require.NoError(t, use(t, c))
-	_, err = NewInitiator(&InitiatorConfig{Package: Kerberos, Credentials: &Credentials{Domain: "FSRVP.TEST", User: user, Password: "wrong"}})
+	_, err = NewInitiator(&InitiatorConfig{Package: Kerberos,
+		Credentials: &Credentials{Domain: "FSRVP.TEST", User: user, Password: "wrong"}})
 	t.Log(err)
 	if inWine() { // which asks the KDC at once
 		require.Error(t, err)
@@ -204,7 +206,8 @@ func TestNTLMToAgent(t *testing.T) {
 	agent(t)
 	user, password := os.Getenv("FSRVP_WINDOWS_USER"), os.Getenv("FSRVP_WINDOWS_PASSWORD")
 	initiator := func(password string) dcerpc.Initiator {
-		auth, err := NewInitiator(&InitiatorConfig{Package: NTLM, Credentials: &Credentials{Domain: "FSRVP", User: user, Password: password}})
+		auth, err := NewInitiator(&InitiatorConfig{Package: NTLM,
+			Credentials: &Credentials{Domain: "FSRVP", User: user, Password: password}})
 		require.NoError(t, err)
 		if inWine() {
 			return undemanding{auth}
@@ -293,7 +296,8 @@ func checkMessages(t *testing.T, a, b *Context, signHeader bool) {
 	t.Helper()
 	for range 3 {
 		for _, pair := range [][2]*Context{{a, b}, {b, a}} {
-			m := dcerpc.Message{Header: []byte("a header of some bytes.."), Body: []byte("a body of 16 byte"), Trailer: []byte("8 bytes."), SignHeader: signHeader}
+			m := dcerpc.Message{Header: []byte("a header of some bytes.."), Body: []byte("a body of 16 byte"),
+				Trailer: []byte("8 bytes."), SignHeader: signHeader}
 			clear := string(m.Body)
 			token := make([]byte, pair[0].TokenSize(dcerpc.LevelPrivacy))
 			require.NoError(t, pair[0].Seal(m, token))
@@ -327,7 +331,8 @@ func TestNTLMPair(t *testing.T) {
 	defer a.Close()
 	cfg := &InitiatorConfig{Package: NTLM}
 	if inWine() {
-		cfg.Credentials = &Credentials{Domain: machine, User: os.Getenv("FSRVP_WINDOWS_USER"), Password: os.Getenv("FSRVP_WINDOWS_PASSWORD")}
+		cfg.Credentials = &Credentials{Domain: machine, User: os.Getenv("FSRVP_WINDOWS_USER"),
+			Password: os.Getenv("FSRVP_WINDOWS_PASSWORD")}
 	}
 	i, err := NewInitiator(cfg)
 	require.NoError(t, err)

@@ -57,7 +57,8 @@ type command struct {
 
 // runCommand does a command.
 func runCommand(ctx context.Context, name string, args []string, stdout, stderr io.Writer) error {
-	c := &command{o: defaults(), stdout: stdout, log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	c := &command{o: defaults(), stdout: stdout, log: slog.New(slog.NewTextHandler(stderr,
+		&slog.HandlerOptions{Level: slog.LevelWarn}))}
 	flags := flag.NewFlagSet("fsrvp-agent "+name, flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), commandsHelp, "\nThe flags:\n\n")
@@ -65,7 +66,8 @@ func runCommand(ctx context.Context, name string, args []string, stdout, stderr 
 	}
 	c.o.register(flags)
 	flags.BoolVar(&c.json, "json", false, "print JSON")
-	flags.BoolVar(&c.force, "force", false, "delete also what a client is at work on, remove also what is not this agent's")
+	flags.BoolVar(&c.force, "force", false,
+		"delete also what a client is at work on, remove also what is not this agent's")
 	flags.BoolVar(&c.remove, "remove", false, "remove the orphans")
 	flags.BoolVar(&c.damaged, "damaged", false, "export what can be read of a damaged state")
 	for len(args) > 0 { // flags may come before and after
@@ -89,7 +91,8 @@ func runCommand(ctx context.Context, name string, args []string, stdout, stderr 
 		}
 	}
 	if c.o.state == "" {
-		return program.Usage(fmt.Errorf("%s is missing: the directory of the agent's table; or give -config FILE", c.o.from.missing("state")))
+		return program.Usage(fmt.Errorf("%s is missing: the directory of the agent's table; or give -config FILE",
+			c.o.from.missing("state")))
 	}
 	return commands[name](c, ctx)
 }
@@ -259,7 +262,8 @@ func (c *command) list(ctx context.Context) error {
 					names = append(names, m.Share.Name)
 				}
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", s.ID, statusOf(s), timeOf(created(s)), len(s.Copies), strings.Join(names, " "))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", s.ID, statusOf(s), timeOf(created(s)), len(s.Copies),
+				strings.Join(names, " "))
 		}
 	}))
 }
@@ -310,7 +314,8 @@ func (c *command) show(ctx context.Context) error {
 	return c.print(s, func(w io.Writer) {
 		fmt.Fprintf(w, "set\t%s\nstatus\t%s\ncontext\t%v\nclient's id\t%s\n", s.ID, statusOf(&s), s.Context, s.Client)
 		for _, c := range s.Copies {
-			fmt.Fprintf(w, "copy\t%s\n  volume\t%s\n  path\t%s\n  created\t%s\n", c.ID, c.Volume.Path, cmp.Or(c.Path, "-"), timeOf(c.Created))
+			fmt.Fprintf(w, "copy\t%s\n  volume\t%s\n  path\t%s\n  created\t%s\n", c.ID, c.Volume.Path,
+				cmp.Or(c.Path, "-"), timeOf(c.Created))
 			for _, m := range c.Shares {
 				state := "not exposed"
 				if m.Exposed {

@@ -29,7 +29,8 @@ func TestAdministration(t *testing.T) {
 	data, users, state := filepath.Join(dir, "data"), filepath.Join(dir, "users"), filepath.Join(dir, "state")
 	require.NoError(t, os.MkdirAll(data, 0o755))
 	require.NoError(t, os.WriteFile(users, fmt.Appendf(nil, "TEST\\backup\t%x\n", ntlm.NTHash("secret")), 0o600))
-	backends := []string{"-share", "data=" + data, "-snapshots", "copy", "-snapshot-dir", filepath.Join(dir, "snapshots"),
+	backends := []string{"-share", "data=" + data, "-snapshots", "copy", "-snapshot-dir",
+		filepath.Join(dir, "snapshots"),
 		"-expose", "directory:" + filepath.Join(dir, "exposed"), "-state", state}
 
 	start := func() (port string, stop func()) {
@@ -37,7 +38,8 @@ func TestAdministration(t *testing.T) {
 		r, w := io.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			ended <- run(ctx, append([]string{"-listen", "tcp:127.0.0.1:0", "-ntlm-users", users, "-allow", `TEST\backup`}, backends...), w, io.Discard)
+			ended <- run(ctx, append([]string{"-listen", "tcp:127.0.0.1:0", "-ntlm-users", users, "-allow",
+				`TEST\backup`}, backends...), w, io.Discard)
 			w.Close()
 		}()
 		line, err := bufio.NewReader(r).ReadString('\n')
@@ -126,7 +128,8 @@ func TestAdministration(t *testing.T) {
 	require.ErrorContains(t, err, "no agent is running")
 	must(append([]string{"delete", sets[0]}, backends...)...)
 	require.Equal(t, sets[1:2], list())
-	for _, wrong := range [][]string{{"list"}, {"show", "-state", state}, {"show", "x", "-state", state}, {"state", "-state", state}, {"state", "burn", "-state", state}} {
+	for _, wrong := range [][]string{{"list"}, {"show", "-state", state}, {"show", "x", "-state", state},
+		{"state", "-state", state}, {"state", "burn", "-state", state}} {
 		_, err := command(wrong...)
 		require.Error(t, err, "%q", wrong)
 	}

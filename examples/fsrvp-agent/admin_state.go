@@ -80,7 +80,8 @@ func (c *command) checkState() error {
 		if err != nil {
 			verdict = "DAMAGED; what can be read:"
 		}
-		fmt.Fprintf(w, "state\t%s\nagent\t%s\nchanges\t%d\nsets\t%d\nverdict\t%s\n", c.store(), saved.ID, saved.Sequence, len(saved.Sets), verdict)
+		fmt.Fprintf(w, "state\t%s\nagent\t%s\nchanges\t%d\nsets\t%d\nverdict\t%s\n", c.store(), saved.ID,
+			saved.Sequence, len(saved.Sets), verdict)
 		for i := range saved.Sets {
 			fmt.Fprintf(w, "set\t%s\t%s\n", saved.Sets[i].ID, statusOf(&saved.Sets[i]))
 		}

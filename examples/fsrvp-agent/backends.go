@@ -60,7 +60,8 @@ func (o *options) snapshotBackend(ctx context.Context, log *slog.Logger) (backen
 
 // shareBackend is one backend where shares come from the place that copies are exposed in, and a
 // pair of two otherwise. It is closed by the function that it returns.
-func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares backend.Shares, closeShares func() error, err error) {
+func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares backend.Shares, closeShares func() error,
+	err error) {
 	dirs := make(map[string]string, len(o.share))
 	for _, s := range o.share {
 		name, dir, _ := strings.Cut(s, "=")
@@ -69,7 +70,8 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares ba
 	closeShares = func() error { return nil }
 	var fromSamba *samba.Shares
 	if o.shares == "samba" || o.expose == "samba" {
-		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, ProgramsOnly: o.programs, Clustered: o.cluster != "", Logger: log}); err != nil {
+		if fromSamba, err = samba.New(ctx, &samba.Config{SmbConf: o.smbConf, ProgramsOnly: o.programs,
+			Clustered: o.cluster != "", Logger: log}); err != nil {
 			return nil, nil, err
 		}
 		closeShares = fromSamba.Close
@@ -80,7 +82,8 @@ func (o *options) shareBackend(ctx context.Context, log *slog.Logger) (shares ba
 	return shares, closeShares, nil
 }
 
-func (o *options) sharesOf(ctx context.Context, fromSamba *samba.Shares, dirs map[string]string) (backend.Shares, error) {
+func (o *options) sharesOf(ctx context.Context, fromSamba *samba.Shares, dirs map[string]string) (backend.Shares,
+	error) {
 	exposeDir, toDirectory := strings.CutPrefix(o.expose, "directory:")
 	switch {
 	case o.expose == "samba" && o.shares == "samba":

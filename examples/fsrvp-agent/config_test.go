@@ -150,7 +150,8 @@ func TestMistakes(t *testing.T) {
 		"metrics at a port with a name":        {good + "metrics = localhost:prometheus\n", 9, "a number from 1 to 65535"},
 		"a name of the server that is a share": {good + `name = \\fs1` + "\n", 9, "without the rest"},
 		"security of RPC's own without any": {
-			strings.Replace(strings.Replace(good, "ntlm-users = $D/users", "require-rpc-security = yes", 1), "tcp:127.0.0.1:0", "samba:$D", 1), 6,
+			strings.Replace(strings.Replace(good, "ntlm-users = $D/users", "require-rpc-security = yes", 1),
+				"tcp:127.0.0.1:0", "samba:$D", 1), 6,
 			`add "keytab = /etc/krb5.keytab"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -93,7 +93,8 @@ func readConfigFile(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no regular file; name the configuration file itself with -config", path)
 	case info.Size() > maxConfig:
-		return nil, fmt.Errorf("%s has %d bytes, and a configuration %d at the most; name the right file with -config", path, info.Size(), maxConfig)
+		return nil, fmt.Errorf("%s has %d bytes, and a configuration %d at the most; name the right file with -config",
+			path, info.Size(), maxConfig)
 	case info.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows":
 		return nil, fmt.Errorf("%s can be written by others than its owner (%v), who could run programs as the agent; run chmod go-w on it", path, info.Mode().Perm())
 	}
@@ -134,7 +135,8 @@ func parseLine(line string) (name, value string, err error) {
 	case !ok || value == "":
 		return "", "", fmt.Errorf(`%s has no value; write "%s = VALUE", or remove the line`, name, name)
 	case len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]:
-		return "", "", fmt.Errorf("the value of %s is in quotes, which would be a part of it; write %q", name, name+" = "+value[1:len(value)-1])
+		return "", "", fmt.Errorf("the value of %s is in quotes, which would be a part of it; write %q", name,
+			name+" = "+value[1:len(value)-1])
 	case strings.Contains(value, " #") || strings.Contains(value, "\t#"):
 		return "", "", fmt.Errorf("what follows \"#\" would be a part of the value of %s; write the comment on a line of its own", name)
 	}

@@ -147,7 +147,8 @@ func (a *access) reload(o *options) error {
 
 // serve opens the listeners, calls ready when all accept, serves them until ctx ends, calls
 // stopping, and drains for as long as drain says then.
-func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger, ready, stopping func(), drain func() time.Duration) (err error) {
+func (o *options) serve(ctx context.Context, srv *dcerpc.Server, stdout io.Writer, log *slog.Logger, ready,
+	stopping func(), drain func() time.Duration) (err error) {
 	mapper := &epm.Mapper{}
 	type server struct {
 		*dcerpc.Server

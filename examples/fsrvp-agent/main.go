@@ -171,10 +171,12 @@ func (p *process) serve(ctx context.Context, args []string, o *options, hangups 
 	}
 
 	srv := &dcerpc.Server{Acceptors: access.list, Logger: log, Refused: m.refused}
-	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Refused: m.unprotected, Logger: log})
+	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{AllowSMBSessionAlone: !o.requireRPC, Refused: m.unprotected,
+		Logger: log})
 
 	sup := newSupervisor(m, log)
-	r := &reloader{args: args, current: o, agent: a, access: access, level: level, monitor: m, supervisor: sup, log: log}
+	r := &reloader{args: args, current: o, agent: a, access: access, level: level, monitor: m, supervisor: sup,
+		log: log}
 	r.drainFor.Store(int64(o.drain))
 	ctx, end := context.WithCancelCause(ctx)
 	var running sync.WaitGroup

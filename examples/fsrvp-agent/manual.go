@@ -75,14 +75,16 @@ fsrvp-agent -config FILE -check names each mistake with its line and what to do.
 	p.Section("COMMANDS")
 	p.Verbatim(strings.TrimSpace(commandsHelp))
 	p.Section("SIGNALS")
-	p.Item("SIGTERM, SIGINT", "", "End the agent when the calls under way have ended, or \"drain\" is over. Persistent sets stay. A second one ends it at once.")
+	p.Item("SIGTERM, SIGINT", "",
+		"End the agent when the calls under way have ended, or \"drain\" is over. Persistent sets stay. A second one ends it at once.")
 	p.Item("SIGHUP", "", "Reads the configuration file again. What cannot be taken over is named in the log; with a mistake in the file nothing changes. "+
 		"Keytabs and files of accounts are read whenever they have changed, without a signal.")
 	p.Section("EXIT STATUS")
 	p.Text("0 when the work is done, and for -h and -version; 1 when it failed; 2 when the settings have a mistake or the command was called wrongly; 3 when the agent's " +
 		"table is lost or damaged, so that it has not started and nothing was deleted.")
 	p.Section("FILES")
-	p.Item("/etc/fsrvp/agent.conf", "", "The configuration of the packages' service, and of the commands where neither -config nor -state is given.")
+	p.Item("/etc/fsrvp/agent.conf", "",
+		"The configuration of the packages' service, and of the commands where neither -config nor -state is given.")
 	p.Item("STATE/agent.db, STATE/agent.db.id", "", "The agent's table, and whose it is. Back both up.")
 	p.Item("STATE/admin.sock", "", "The socket of the commands, for root and the agent's user.")
 	p.Section("SEE ALSO")

@@ -26,7 +26,8 @@ func TestGenerated(t *testing.T) {
 	for _, s := range settings() {
 		require.Contains(t, page, "\n\\fB\\-"+strings.ReplaceAll(s.name, "-", "\\-")+"\\fR", s.name)
 		require.Contains(t, script, "-"+s.name)
-		require.Equal(t, !s.flagOnly, strings.Contains(config, "\n"+s.name+" = ") || strings.Contains(config, "\n#"+s.name+" = "), s.name)
+		require.Equal(t, !s.flagOnly, strings.Contains(config, "\n"+s.name+" = ") ||
+			strings.Contains(config, "\n#"+s.name+" = "), s.name)
 	}
 	for name := range commands {
 		require.Contains(t, script, name)

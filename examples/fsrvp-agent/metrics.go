@@ -92,7 +92,8 @@ func newMetrics(from source) *metrics {
 		}, []string{"result"}),
 	}
 	// What is counted by few labels is there from the start, so that its first increase is seen.
-	for _, reason := range []dcerpc.RefusalReason{dcerpc.RefusedLimit, dcerpc.RefusedSession, dcerpc.RefusedAuthentication,
+	for _, reason := range []dcerpc.RefusalReason{dcerpc.RefusedLimit, dcerpc.RefusedSession,
+		dcerpc.RefusedAuthentication,
 		dcerpc.RefusedProtection, dcerpc.RefusedProtocol, refusedUnprotected, refusedAccess} {
 		m.refusals.WithLabelValues(string(reason))
 	}
@@ -115,7 +116,8 @@ func newMetrics(from source) *metrics {
 		Name: "fsrvp_build_info", Help: "The version of the agent; its value is 1.",
 	}, []string{"version"})
 	build.WithLabelValues(program.ModuleVersion()).Set(1)
-	m.registry.MustRegister(m.calls, m.callSeconds, m.stepSeconds, m.stepFailures, m.storeSeconds, m.finished, m.timeouts, m.moved,
+	m.registry.MustRegister(m.calls, m.callSeconds, m.stepSeconds, m.stepFailures, m.storeSeconds, m.finished,
+		m.timeouts, m.moved,
 		m.refusals, m.failures, m.reloads, build, &gauges{from: from},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -129,7 +131,8 @@ const (
 )
 
 func steps() []agent.Step {
-	return []agent.Step{agent.StepPrepare, agent.StepCreate, agent.StepDelete, agent.StepSeal, agent.StepExpose, agent.StepUnexpose,
+	return []agent.Step{agent.StepPrepare, agent.StepCreate, agent.StepDelete, agent.StepSeal, agent.StepExpose,
+		agent.StepUnexpose,
 		agent.StepSealShare, agent.StepStore}
 }
 
@@ -201,22 +204,27 @@ type gauges struct{ from source }
 
 // statuses are all that a set may have.
 func statuses() []agent.SetStatus {
-	return []agent.SetStatus{agent.Started, agent.Added, agent.CreationInProgress, agent.Committed, agent.Exposed, agent.Recovered, agent.Removing}
+	return []agent.SetStatus{agent.Started, agent.Added, agent.CreationInProgress, agent.Committed, agent.Exposed,
+		agent.Recovered, agent.Removing}
 }
 
 var (
 	descSets      = prometheus.NewDesc("fsrvp_sets", "Shadow copy sets, by status.", []string{"status"}, nil)
 	descSnapshots = prometheus.NewDesc("fsrvp_snapshots", "Snapshots that the agent's sets have.", nil, nil)
 	descExposed   = prometheus.NewDesc("fsrvp_exposed_shares", "Exposed shares that the agent's sets have.", nil, nil)
-	descHelper    = prometheus.NewDesc("fsrvp_samba_helper_running", "1 while a helper on python3-samba exposes shares, 0 while programs do or the shares are not Samba's.", nil, nil)
-	descRestarts  = prometheus.NewDesc("fsrvp_samba_helper_restarts_total", "How often that helper was started again.", nil, nil)
-	descDoubts    = prometheus.NewDesc("fsrvp_samba_helper_doubts_total", "Operations that were left to programs, since that helper had failed or was late.", nil, nil)
-	descProblems  = prometheus.NewDesc("fsrvp_problems", "How many things are wrong, which /healthz names.", nil, nil)
+	descHelper    = prometheus.NewDesc("fsrvp_samba_helper_running",
+		"1 while a helper on python3-samba exposes shares, 0 while programs do or the shares are not Samba's.", nil, nil)
+	descRestarts = prometheus.NewDesc("fsrvp_samba_helper_restarts_total", "How often that helper was started again.",
+		nil, nil)
+	descDoubts = prometheus.NewDesc("fsrvp_samba_helper_doubts_total",
+		"Operations that were left to programs, since that helper had failed or was late.", nil, nil)
+	descProblems = prometheus.NewDesc("fsrvp_problems", "How many things are wrong, which /healthz names.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSets, descSnapshots, descExposed, descHelper, descRestarts, descDoubts, descProblems} {
+	for _, d := range []*prometheus.Desc{descSets, descSnapshots, descExposed, descHelper, descRestarts, descDoubts,
+		descProblems} {
 		c <- d
 	}
 }

@@ -41,7 +41,8 @@ type removal struct {
 }
 
 func newMonitor(o *options) *monitor {
-	m := &monitor{changed: make(chan struct{}, 1), options: o, removals: map[removal]error{}, last: map[fsrvp.SetID]agent.SetStatus{}}
+	m := &monitor{changed: make(chan struct{}, 1), options: o, removals: map[removal]error{},
+		last: map[fsrvp.SetID]agent.SetStatus{}}
 	m.metrics = newMetrics(m)
 	return m
 }
@@ -188,7 +189,9 @@ func (m *monitor) problems(ctx context.Context) []string {
 	store, reload, o := m.store, m.reload, m.options
 	removals := make([]string, 0, len(m.removals))
 	for r, err := range m.removals {
-		removals = append(removals, fmt.Sprintf("Something of shadow copy %s of set %s cannot be deleted, and is tried again every minute: %v.", r.copy, r.set, err))
+		removals = append(removals,
+			fmt.Sprintf("Something of shadow copy %s of set %s cannot be deleted, and is tried again every minute: %v.",
+				r.copy, r.set, err))
 	}
 	m.mu.Unlock()
 	if store != nil {
@@ -197,7 +200,8 @@ func (m *monitor) problems(ctx context.Context) []string {
 	slices.Sort(removals)
 	list = append(list, removals...)
 	if reload != nil {
-		list = append(list, fmt.Sprintf("The configuration is not the one in force, which is older: %s.", strings.ReplaceAll(reload.Error(), "\n", "; ")))
+		list = append(list, fmt.Sprintf("The configuration is not the one in force, which is older: %s.",
+			strings.ReplaceAll(reload.Error(), "\n", "; ")))
 	}
 	for _, c := range []struct {
 		path  string

@@ -102,7 +102,8 @@ func TestNeighbours(t *testing.T) {
 		third.stop(t)
 		second.stop(t)
 		first.stop(t)
-		second, third, first = startNeighbour(t, top, "two", shares), startNeighbour(t, top, "three", shares), startNeighbour(t, top, "one", shares)
+		second, third, first = startNeighbour(t, top, "two", shares), startNeighbour(t, top, "three",
+			shares), startNeighbour(t, top, "one", shares)
 		untouched("restarts in another order")
 		require.Equal(t, wantSecond, inventory(t, top, "two"))
 	}
@@ -297,7 +298,8 @@ func startNeighbour(t *testing.T, top, name string, shares map[string]string) *n
 	require.NoError(t, err)
 	auth, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "TEST", User: "backup", Password: "secret"})
 	require.NoError(t, err)
-	n.client, err = fsrvp.Dial(t.Context(), "127.0.0.1", &fsrvp.Config{Transport: &dcerpc.TCPDialer{Port: port}, Auth: auth})
+	n.client, err = fsrvp.Dial(t.Context(), "127.0.0.1", &fsrvp.Config{Transport: &dcerpc.TCPDialer{Port: port},
+		Auth: auth})
 	require.NoError(t, err)
 	return n
 }
@@ -359,7 +361,8 @@ func container(t *testing.T, top string, shares map[string]string) {
 	}
 	script += `; exec "$0" "$@"`
 	for range 2 {
-		args := append([]string{"-m", "-u", "--", "sh", "-c", script, program}, neighbourArgs(t, top, "container", inside)...)
+		args := append([]string{"-m", "-u", "--", "sh", "-c", script, program},
+			neighbourArgs(t, top, "container", inside)...)
 		cmd := exec.CommandContext(t.Context(), "unshare", args...)
 		var log bytes.Buffer
 		cmd.Stderr = &log

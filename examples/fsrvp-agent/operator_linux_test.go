@@ -138,7 +138,8 @@ while new=$(systemctl show -P MainPID fsrvp-agent); [ "$new" = 0 ] || [ "$new" =
 	follow("backup")
 	m.shell(t, "systemctl stop fsrvp-agent; rm /var/lib/fsrvp/*")
 	follow("lost")
-	require.Contains(t, m.shell(t, "journalctl --sync; journalctl --no-pager -u fsrvp-agent -n 20"), "fsrvp-agent state accept")
+	require.Contains(t, m.shell(t, "journalctl --sync; journalctl --no-pager -u fsrvp-agent -n 20"),
+		"fsrvp-agent state accept")
 	require.Contains(t, exposed(), "data@{", "nothing was deleted")
 	require.Equal(t, "failed\n", m.shell(t, "systemctl is-active fsrvp-agent || true"))
 	follow("import")
@@ -195,14 +196,16 @@ rc-service fsrvp-agent status; rc-service fsrvp-agent checkconfig; rc-service fs
 until grep 'SIGHUP: the configuration was read again' /var/log/fsrvp-agent.log; do sleep 0.1; done`)
 	m.shell(t, `old=$(pgrep -x fsrvp-agent); kill -9 "$old"
 while new=$(pgrep -x fsrvp-agent || true); [ -z "$new" ] || [ "$new" = "$old" ] || ! `+healthy+`; do sleep 0.1; done`)
-	require.Contains(t, m.shell(t, `echo 'snapshotz = x' >>/etc/fsrvp/agent.conf; ! rc-service fsrvp-agent reload; sed -i '$d' /etc/fsrvp/agent.conf`), "is no setting")
+	require.Contains(t, m.shell(t,
+		`echo 'snapshotz = x' >>/etc/fsrvp/agent.conf; ! rc-service fsrvp-agent reload; sed -i '$d' /etc/fsrvp/agent.conf`), "is no setting")
 	m.shell(t, "rc-service fsrvp-agent stop; ! pgrep -x fsrvp-agent; rc-update del fsrvp-agent default; rm /etc/init.d/fsrvp-agent")
 	require.Empty(t, manual, "blocks of the manual that nobody has followed")
 
 	// The demonstration of the container.
 	demo, err := os.ReadFile("packaging/demo.sh")
 	require.NoError(t, err)
-	require.Contains(t, m.shell(t, "cat >/root/demo.sh <<'DEMO'\n"+string(demo)+"DEMO\nFSRVP_DEMO=/srv/demo sh /root/demo.sh backup"), " hello\n")
+	require.Contains(t, m.shell(t,
+		"cat >/root/demo.sh <<'DEMO'\n"+string(demo)+"DEMO\nFSRVP_DEMO=/srv/demo sh /root/demo.sh backup"), " hello\n")
 	m.shell(t, `FSRVP_DEMO=/srv/demo sh /root/demo.sh agent & agent=$!
 until `+healthy+`; do sleep 0.1; kill -0 $agent; done
 kill $agent; wait $agent`)

@@ -45,8 +45,10 @@ func TestUnits(t *testing.T) {
 		put("/bin/true", filepath.Join(root, program), 0o755)
 	}
 	// The units that the agent's name, as Debian has them.
-	for _, target := range []string{"sysinit", "basic", "network", "local-fs", "remote-fs", "multi-user", "sockets", "shutdown"} {
-		require.NoError(t, os.WriteFile(filepath.Join(lib, target+".target"), []byte("[Unit]\nDescription="+target+"\n"), 0o644))
+	for _, target := range []string{"sysinit", "basic", "network", "local-fs", "remote-fs", "multi-user", "sockets",
+		"shutdown"} {
+		require.NoError(t, os.WriteFile(filepath.Join(lib, target+".target"),
+			[]byte("[Unit]\nDescription="+target+"\n"), 0o644))
 	}
 	for _, slice := range []string{"system.slice", "-.slice"} {
 		require.NoError(t, os.WriteFile(filepath.Join(lib, slice), []byte("[Unit]\nDescription="+slice+"\n"), 0o644))
@@ -60,7 +62,8 @@ func TestUnits(t *testing.T) {
 				put(filepath.Join("packaging", dropIn), to, 0o644)
 				defer os.Remove(to)
 			}
-			out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", "--root="+root,
+			out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no",
+				"--recursive-errors=yes", "--root="+root,
 				"fsrvp-agent.service", "fsrvp-agent.socket").CombinedOutput()
 			require.NoError(t, err, "%s", out)
 			require.Empty(t, string(out))
@@ -69,8 +72,10 @@ func TestUnits(t *testing.T) {
 	// A mistake would have been found.
 	b, err := os.ReadFile("packaging/fsrvp-agent.service")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(lib, "fsrvp-agent.service"), []byte(strings.Replace(string(b), "Type=notify", "Type=notified", 1)), 0o644))
-	out, _ := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+root, "fsrvp-agent.service").CombinedOutput()
+	require.NoError(t, os.WriteFile(filepath.Join(lib, "fsrvp-agent.service"),
+		[]byte(strings.Replace(string(b), "Type=notify", "Type=notified", 1)), 0o644))
+	out, _ := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+root,
+		"fsrvp-agent.service").CombinedOutput()
 	require.Contains(t, string(out), "notified")
 }
 
@@ -81,7 +86,8 @@ func TestHardening(t *testing.T) {
 		t.Helper()
 		unit := filepath.Join(t.TempDir(), "fsrvp-agent.service")
 		require.NoError(t, os.WriteFile(unit, []byte(text), 0o644))
-		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=yes", "--no-pager", unit).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=yes", "--no-pager",
+			unit).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		m := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindSubmatch(out)
 		require.NotNil(t, m, "%s", out)
@@ -136,7 +142,8 @@ func TestDashboard(t *testing.T) {
 			require.NotEmpty(t, metrics, target.Expr)
 			for _, m := range metrics {
 				base := regexp.MustCompile(`_(bucket|count|sum)$`).ReplaceAllString(m, "")
-				require.Truef(t, families[m] != nil || families[base] != nil, "%s, which %q shows, is no metric", m, p.Title)
+				require.Truef(t, families[m] != nil || families[base] != nil, "%s, which %q shows, is no metric", m,
+					p.Title)
 				shown[base] = true
 			}
 		}

@@ -93,7 +93,8 @@ func (r *reloader) reload() error {
 	merged.from = next.from
 	r.current = &merged
 	r.monitor.configure(r.current)
-	r.log.Info("SIGHUP: the configuration was read again", "file", merged.config, "taken over", strings.Join(taken, " "), "all", !refused)
+	r.log.Info("SIGHUP: the configuration was read again", "file", merged.config, "taken over",
+		strings.Join(taken, " "), "all", !refused)
 	return nil
 }
 
@@ -102,7 +103,8 @@ func (r *reloader) fixed(s *setting, next *options) string {
 	switch {
 	case !s.reload:
 		return fmt.Sprintf("%s is read at the start alone; restart the agent, whose persistent sets stay", s.name)
-	case (s.name == "keytab" || s.name == "ntlm-users") && (len(s.values(r.current)) == 0) != (len(s.values(next)) == 0):
+	case (s.name == "keytab" || s.name == "ntlm-users") &&
+		(len(s.values(r.current)) == 0) != (len(s.values(next)) == 0):
 		return fmt.Sprintf("%s can name another file, but a mechanism of security comes and goes with a restart of the agent alone", s.name)
 	}
 	return ""

@@ -18,6 +18,7 @@ func warnOfReaders(log *slog.Logger, flag, name string) {
 		return // whatever reads it says why
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		log.Warn("others than the owner have access to a file of secrets; run chmod go= on it", "flag", flag, "file", name, "mode", fs.FileMode(mode))
+		log.Warn("others than the owner have access to a file of secrets; run chmod go= on it", "flag", flag, "file",
+			name, "mode", fs.FileMode(mode))
 	}
 }

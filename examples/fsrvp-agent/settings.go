@@ -166,7 +166,8 @@ func settings() []setting {
 		},
 
 		{
-			name: "listen", group: groupListen, check: checkListen, words: []string{"tcp:", "samba:/run/samba/ncalrpc", "systemd"},
+			name: "listen", group: groupListen, check: checkListen, words: []string{"tcp:", "samba:/run/samba/ncalrpc",
+				"systemd"},
 			usage: "`tcp:HOST:PORT`; samba:NCALRPC_DIR, the \"ncalrpc dir\" of this machine's Samba; or systemd, the TCP sockets that systemd passes" + severalTimes,
 			field: func(o *options) any { return &o.listen },
 		},
@@ -239,7 +240,8 @@ func settings() []setting {
 		},
 
 		{
-			name: "profile", group: groupProtocol, check: oneOf("windows", "strict"), words: []string{"windows", "strict"},
+			name: "profile", group: groupProtocol, check: oneOf("windows", "strict"), words: []string{"windows",
+				"strict"},
 			usage: "answer as Windows does, or strictly as the standard is written: `windows or strict`",
 			field: func(o *options) any { return &o.profile },
 		},

@@ -88,7 +88,8 @@ func fromSystemd() ([]net.Listener, error) {
 	for i, l := range list {
 		_, ok := l.(*net.TCPListener)
 		if !ok {
-			err = errors.Join(err, fmt.Errorf("socket %d that systemd has passed is no listening TCP socket; the socket unit needs ListenStream=HOST:PORT", i))
+			err = errors.Join(err,
+				fmt.Errorf("socket %d that systemd has passed is no listening TCP socket; the socket unit needs ListenStream=HOST:PORT", i))
 		}
 	}
 	if err != nil {

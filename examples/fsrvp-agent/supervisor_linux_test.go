@@ -163,7 +163,8 @@ func TestWatchdog(t *testing.T) {
 	m := newMonitor(defaults())
 	snapshots := snapmem.New("/srv")
 	a, err := agent.New(t.Context(), &agent.Config{
-		Snapshots: snapshots, Shares: sharemem.New(snapshots, agent.Share{Name: "data", Path: "/srv/data"}), State: store, Observe: m.observe,
+		Snapshots: snapshots, Shares: sharemem.New(snapshots,
+			agent.Share{Name: "data", Path: "/srv/data"}), State: store, Observe: m.observe,
 	})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, a.Close()) }()
@@ -171,10 +172,11 @@ func TestWatchdog(t *testing.T) {
 
 	log := newEventLog()
 	ctx, cancel := context.WithCancel(t.Context())
-	sup := &supervisor{monitor: m, log: slog.New(slog.NewTextHandler(log, nil)), watchdog: 80 * time.Millisecond, send: func(state string) error {
-		_, err := fmt.Fprintf(log, "told %s\n", state)
-		return err
-	}}
+	sup := &supervisor{monitor: m, log: slog.New(slog.NewTextHandler(log, nil)), watchdog: 80 * time.Millisecond,
+		send: func(state string) error {
+			_, err := fmt.Fprintf(log, "told %s\n", state)
+			return err
+		}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -185,7 +187,8 @@ func TestWatchdog(t *testing.T) {
 		log.wait(t, log.size(), fed)
 	}
 	store.held.Lock()
-	operator := dcerpc.WithPeer(ctx, dcerpc.Peer{Identity: dcerpc.Identity{SIDs: []dcerpc.SID{dcerpc.SIDBuiltinAdmins}}, Level: dcerpc.LevelPrivacy})
+	operator := dcerpc.WithPeer(ctx, dcerpc.Peer{Identity: dcerpc.Identity{SIDs: []dcerpc.SID{dcerpc.SIDBuiltinAdmins}},
+		Level: dcerpc.LevelPrivacy})
 	for range len(store.writing) { // of the agent's start
 		<-store.writing
 	}

@@ -72,9 +72,11 @@ func workers(t tree) int {
 
 // readAhead calls take with each step of a tree, when it is ready. Names are those that prefix
 // makes of paths. Problems of directories come by report.
-func readAhead(ctx context.Context, t tree, prefix func(string) string, report func(*problem) error, take func(*step) error) error {
+func readAhead(ctx context.Context, t tree, prefix func(string) string, report func(*problem) error,
+	take func(*step) error) error {
 	a := &ahead{
-		tree: t, steps: make(chan *step, queueLimit), jobs: make(chan *step), links: map[fileID]string{}, prefix: prefix,
+		tree: t, steps: make(chan *step,
+			queueLimit), jobs: make(chan *step), links: map[fileID]string{}, prefix: prefix,
 		budget: semaphore.NewWeighted(readBudget), lists: semaphore.NewWeighted(8),
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -111,7 +113,8 @@ func readAhead(ctx context.Context, t tree, prefix func(string) string, report f
 }
 
 // take hands the steps over.
-func (a *ahead) take(ctx context.Context, listed <-chan *problem, report func(*problem) error, take func(*step) error) error {
+func (a *ahead) take(ctx context.Context, listed <-chan *problem, report func(*problem) error,
+	take func(*step) error) error {
 	for {
 		select {
 		case p := <-listed:
@@ -324,7 +327,8 @@ func (a *ahead) giveLarge(ctx context.Context, n *node) error {
 	}()
 	streams, err := begin.file.streams(n)
 	if err != nil {
-		begin.problems = append(begin.problems, &problem{Path: n.path, Kind: kindMetadata, Reason: "streams: " + err.Error()})
+		begin.problems = append(begin.problems, &problem{Path: n.path, Kind: kindMetadata,
+			Reason: "streams: " + err.Error()})
 	}
 	parts := n.extents
 	if parts == nil {

@@ -46,7 +46,8 @@ type archiver struct {
 }
 
 func newArchiver(w io.Writer) *archiver {
-	return &archiver{w: &recordWriter{w: w, buf: make([]byte, 0, 100*recordSize)}, index: sha256.New(), unlisted: map[string]bool{}}
+	return &archiver{w: &recordWriter{w: w, buf: make([]byte, 0, 100*recordSize)}, index: sha256.New(),
+		unlisted: map[string]bool{}}
 }
 
 func (a *archiver) copy(ctx context.Context, src source, c provider.Copy, rep *report) (err error) {

@@ -128,7 +128,8 @@ func (c *claim) remove() error {
 
 // sweepFiles removes what runs have left that were to write target and did not end by themselves.
 func sweepFiles(target string) {
-	found, err := filepath.Glob(filepath.Join(globQuote(filepath.Dir(target)), globQuote("."+filepath.Base(target))+".fsrvp-backup-*"))
+	found, err := filepath.Glob(filepath.Join(globQuote(filepath.Dir(target)),
+		globQuote("."+filepath.Base(target))+".fsrvp-backup-*"))
 	if err != nil {
 		return
 	}

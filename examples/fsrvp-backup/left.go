@@ -53,7 +53,8 @@ func (j *leftJournal) change(change func([]string) []string) error {
 	}
 	var paths []string
 	for line := range strings.Lines(string(b)) {
-		if path, err := strconv.Unquote(strings.TrimSpace(line)); err == nil { // a line that a crash has cut names nothing yet
+		// a line that a crash has cut names nothing yet
+		if path, err := strconv.Unquote(strings.TrimSpace(line)); err == nil {
 			paths = append(paths, path)
 		}
 	}

@@ -49,7 +49,8 @@ func checkLocal(dir string) (string, error) {
 	return real, nil
 }
 
-func newLocalSource(ctx context.Context, name string, cfg *provider.Config, journal *leftJournal, rep *report) (_ *localSource, err error) {
+func newLocalSource(ctx context.Context, name string, cfg *provider.Config, journal *leftJournal,
+	rep *report) (_ *localSource, err error) {
 	dir, err := checkLocal(name)
 	if err != nil {
 		return nil, err
@@ -57,7 +58,8 @@ func newLocalSource(ctx context.Context, name string, cfg *provider.Config, jour
 	if err := recoverBeside(ctx, dir); err != nil {
 		rep.warn(err) // it is in nobody's way
 	}
-	s := &localSource{dir: name, share: `\\localhost\` + shareName(dir), journal: journal, reasons: &reasons{dir: name, report: rep}}
+	s := &localSource{dir: name, share: `\\localhost\` + shareName(dir), journal: journal,
+		reasons: &reasons{dir: name, report: rep}}
 	if s.temp, err = claimBeside(dir); err != nil {
 		return nil, fmt.Errorf("-local: no place for the snapshot: %w", err)
 	}
@@ -70,7 +72,8 @@ func newLocalSource(ctx context.Context, name string, cfg *provider.Config, jour
 		return nil, err
 	}
 	if s.reasons.Auto, err = snapshot.New(&snapshot.Config{
-		Dirs: []string{filepath.Join(s.temp.path, "snapshots")}, SkipUnreadable: true, NoSync: true, Logger: slog.New(&problemHandler{report: rep, share: name}),
+		Dirs: []string{filepath.Join(s.temp.path,
+			"snapshots")}, SkipUnreadable: true, NoSync: true, Logger: slog.New(&problemHandler{report: rep, share: name}),
 	}); err != nil {
 		return nil, err
 	}
@@ -163,7 +166,8 @@ func recoverTemp(ctx context.Context, path string) error {
 	}
 	if err := endAgent(ctx, path); err != nil {
 		if left, errLeft := os.ReadDir(filepath.Join(path, "snapshots")); errLeft == nil && len(left) > 0 {
-			return errors.Join(fmt.Errorf("%s, of a backup that was killed, cannot be removed: %w", path, err), c.file.Close())
+			return errors.Join(fmt.Errorf("%s, of a backup that was killed, cannot be removed: %w", path, err),
+				c.file.Close())
 		}
 	}
 	if err := c.remove(); err != nil {
@@ -186,7 +190,8 @@ func endAgent(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(ctx, &agent.Config{Snapshots: snapshots, Shares: shares, StorePath: store, Names: []string{"localhost"}})
+	a, err := agent.New(ctx, &agent.Config{Snapshots: snapshots, Shares: shares, StorePath: store,
+		Names: []string{"localhost"}})
 	if err != nil {
 		return err
 	}
@@ -371,7 +376,8 @@ func (r *reasons) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]b
 			p := problemOf(lost.Path, lost)
 			p.Share = r.dir
 			if errors.Is(lost, fs.ErrPermission) {
-				p.Reason += "; it " + whose(filepath.Join(r.dir, lost.Path)) + ": run as root, or as a user who can read it"
+				p.Reason += "; it " + whose(filepath.Join(r.dir,
+					lost.Path)) + ": run as root, or as a user who can read it"
 			}
 			r.report.early(p)
 		}

@@ -78,12 +78,17 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags := flag.NewFlagSet("fsrvp-backup", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.local, "local", "", "back up this `directory` through an agent inside the program")
-	flags.Var(&o.shares, "share", `back up this share, \\host\share, or a directory of it, \\host\share\dir; may be given several times`)
-	flags.StringVar(&o.out, "out", "", "write the tar `file`, which appears when it is complete; a device or a pipe is written to; - is standard output")
+	flags.Var(&o.shares, "share",
+		`back up this share, \\host\share, or a directory of it, \\host\share\dir; may be given several times`)
+	flags.StringVar(&o.out, "out", "",
+		"write the tar `file`, which appears when it is complete; a device or a pipe is written to; - is standard output")
 	o.writers.register(flags)
-	flags.StringVar(&o.journal, "journal", "", "remember in this `file`, and in FILE.local, what exists on the servers and here, for -recover")
-	flags.BoolVar(&o.recover, "recover", false, "remove what a killed backup with this -journal, or of this -local, has left")
-	flags.BoolVar(&o.strict, "strict", false, "fail when a file cannot be read, has changed or vanished, rather than to go on without it")
+	flags.StringVar(&o.journal, "journal", "",
+		"remember in this `file`, and in FILE.local, what exists on the servers and here, for -recover")
+	flags.BoolVar(&o.recover, "recover", false,
+		"remove what a killed backup with this -journal, or of this -local, has left")
+	flags.BoolVar(&o.strict, "strict", false,
+		"fail when a file cannot be read, has changed or vanished, rather than to go on without it")
 	flags.StringVar(&o.restore, "restore", "", "unpack this `archive` into the directory of -to; - is standard input")
 	flags.StringVar(&o.to, "to", "", "unpack into this `directory`, which is empty or not there")
 	flags.StringVar(&o.verify, "verify", "", "check all of this `archive`; - is standard input")

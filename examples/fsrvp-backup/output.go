@@ -70,7 +70,8 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 		if inside, err := within(filepath.Dir(target), source); err != nil {
 			return fail(err)
 		} else if inside {
-			return fail(fmt.Errorf("%s is in %s, which is to be backed up: the archive would be part of itself", name, source))
+			return fail(fmt.Errorf("%s is in %s, which is to be backed up: the archive would be part of itself", name,
+				source))
 		}
 	}
 	o.target = target

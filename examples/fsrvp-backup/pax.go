@@ -142,7 +142,8 @@ func appendHeader(dst []byte, m *member) ([]byte, error) {
 	}
 	if len(body) > 0 {
 		x := member{
-			name: path.Join(path.Dir(m.name), "PaxHeaders.0", path.Base(m.name)), kind: typePAX, mode: 0o644, modified: h.modified,
+			name: path.Join(path.Dir(m.name), "PaxHeaders.0",
+				path.Base(m.name)), kind: typePAX, mode: 0o644, modified: h.modified,
 		}
 		dst = appendBlock(dst, &x, int64(len(body)))
 		dst = pad(append(dst, body...))

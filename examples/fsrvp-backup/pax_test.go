@@ -91,11 +91,13 @@ func TestACL(t *testing.T) {
 	got, err := aclText(b)
 	require.NoError(t, err)
 	require.Equal(t, text, got)
-	for _, bad := range []string{"", "user", "user::rw", "user::rwz", "user:x:rwx", "mask:1:rwx", "other:5:rwx", "alien::rwx", "user:4294967296:rwx"} {
+	for _, bad := range []string{"", "user", "user::rw", "user::rwz", "user:x:rwx", "mask:1:rwx", "other:5:rwx",
+		"alien::rwx", "user:4294967296:rwx"} {
 		_, err := aclAttribute(bad)
 		require.Error(t, err, bad)
 	}
-	for _, bad := range [][]byte{nil, {2, 0, 0}, {1, 0, 0, 0}, b[:len(b)-1], append([]byte{2, 0, 0, 0}, 3, 0, 0, 0, 0, 0, 0, 0)} {
+	for _, bad := range [][]byte{nil, {2, 0, 0}, {1, 0, 0, 0}, b[:len(b)-1],
+		append([]byte{2, 0, 0, 0}, 3, 0, 0, 0, 0, 0, 0, 0)} {
 		_, err := aclText(bad)
 		require.Error(t, err)
 	}
@@ -105,7 +107,8 @@ func TestACL(t *testing.T) {
 func TestHeaderIsWhatGoReads(t *testing.T) {
 	long := strings.Repeat("ü/", 100) + "name"
 	m := member{
-		name: long, kind: typeFile, mode: 0o4751, uid: 1 << 24, gid: 1 << 30, user: "jürgen", group: strings.Repeat("g", 40),
+		name: long, kind: typeFile, mode: 0o4751, uid: 1 << 24, gid: 1 << 30, user: "jürgen", group: strings.Repeat("g",
+			40),
 		modified: time.Unix(-5, 1), accessed: time.Unix(7, 8), size: 1 << 40, extents: []extent{{1 << 39, 5}},
 	}
 	m.add("SCHILY.xattr.user.x", "\x00\n=")
@@ -135,7 +138,8 @@ func FuzzScanner(f *testing.F) {
 		rep := newReport(io.Discard)
 		rep.summary.Shares = []shareSummary{{}}
 		for _, n := range nodes {
-			if err := a.member(&step{n: &n, data: bytes.Repeat([]byte("!"), int(n.stored())), sum: sumOf(int(n.stored()))}, rep); err != nil {
+			if err := a.member(&step{n: &n, data: bytes.Repeat([]byte("!"), int(n.stored())),
+				sum: sumOf(int(n.stored()))}, rep); err != nil {
 				f.Fatal(err)
 			}
 		}
@@ -145,9 +149,11 @@ func FuzzScanner(f *testing.F) {
 		return b.Bytes()
 	}
 	f.Add(whole())
-	f.Add(whole(node{member: member{name: "f", kind: typeFile, size: 5}}, node{member: member{name: "l", kind: typeSymlink, link: "f"}}))
+	f.Add(whole(node{member: member{name: "f", kind: typeFile, size: 5}},
+		node{member: member{name: "l", kind: typeSymlink, link: "f"}}))
 	f.Add(whole(node{member: member{name: "s", kind: typeFile, size: 1 << 20, extents: []extent{{5, 7}}}}))
-	f.Add(whole(node{member: member{name: strings.Repeat("x", 300), kind: typeDir, uid: 1 << 30, modified: time.Unix(1, 2)}}))
+	f.Add(whole(node{member: member{name: strings.Repeat("x", 300), kind: typeDir, uid: 1 << 30,
+		modified: time.Unix(1, 2)}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		files, settled := 0, 0
 		s := newScanner(bytes.NewReader(b), func(m *scanned, v verdict) { settled++ })

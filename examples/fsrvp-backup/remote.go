@@ -34,7 +34,8 @@ func (s *remoteSource) shares() []string { return s.names }
 func (s *remoteSource) title(c provider.Copy) string { return c.Share }
 
 func (s *remoteSource) describe(c provider.Copy) shareSummary {
-	return shareSummary{Share: c.Share, Server: c.Server, Exposed: c.Path, SetID: c.SetID, CopyID: c.CopyID, Created: c.Created}
+	return shareSummary{Share: c.Share, Server: c.Server, Exposed: c.Path, SetID: c.SetID, CopyID: c.CopyID,
+		Created: c.Created}
 }
 
 // prefix is host/share, and the path below the share where the user gave one.

@@ -222,7 +222,8 @@ func (r *report) verdict(out string) error {
 		}
 		fmt.Fprintf(r.w, "  %-10s %s%s: %s\n", p.Kind, where, printable(p.Path), p.Reason)
 	}
-	return &program.Exit{Status: 3, Err: fmt.Errorf("%s is written, but %s not in it as it was", out, plural(n, "file is", "files are"))}
+	return &program.Exit{Status: 3, Err: fmt.Errorf("%s is written, but %s not in it as it was", out,
+		plural(n, "file is", "files are"))}
 }
 
 func plural(n int, one, many string) string {

@@ -173,14 +173,16 @@ type restorer struct {
 func (x *restorer) member(m *scanned) error {
 	name := cleanName(m.name)
 	local, err := filepath.Localize(name)
-	if errNUL := strings.Contains(name, "\x00"); err != nil && !errNUL && name != ".." && !strings.HasPrefix(name, "../") {
+	if errNUL := strings.Contains(name, "\x00"); err != nil && !errNUL && name != ".." &&
+		!strings.HasPrefix(name, "../") {
 		local, err = filepath.FromSlash(name), nil // Localize wants UTF-8; os.Root refuses what is dangerous
 		if os.PathSeparator != '/' {
 			err = errors.New("the system has no such name")
 		}
 	}
 	if err != nil {
-		x.reading.problem(m.name, kindMissing, "its name leads out of the directory, or is no name here; it was not restored")
+		x.reading.problem(m.name, kindMissing,
+			"its name leads out of the directory, or is no name here; it was not restored")
 		return nil
 	}
 	if m.records[keyDescriptor] != "" {
@@ -298,7 +300,8 @@ func (x *restorer) describe(m *scanned, name string, f *os.File) {
 		x.reading.note("owners, devices and attributes of the system are restored by root alone")
 	}
 	if x.isRoot || m.uid == os.Geteuid() {
-		for bit, special := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		for bit, special := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid,
+			0o1000: fs.ModeSticky} {
 			if m.mode&bit != 0 {
 				mode |= special
 			}

@@ -30,7 +30,8 @@ type shareTree struct {
 	base string
 }
 
-func openShareTree(ctx context.Context, open func(context.Context, string) (*sharefs.FS, error), unc, base string) (*shareTree, error) {
+func openShareTree(ctx context.Context, open func(context.Context, string) (*sharefs.FS, error), unc,
+	base string) (*shareTree, error) {
 	fsys, err := open(ctx, unc)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,8 @@ func (n *node) describe(info fs.FileInfo) {
 		n.kind, n.mode, n.size = typeSymlink, 0o777, 0
 	default:
 		n.size = 0
-		n.irregular = &problem{Path: n.path, Kind: kindMissing, Reason: "it is a reparse point of a kind that the archive has no place for"}
+		n.irregular = &problem{Path: n.path, Kind: kindMissing,
+			Reason: "it is a reparse point of a kind that the archive has no place for"}
 	}
 }
 
@@ -233,7 +235,8 @@ func (f *shareFile) streams(n *node) ([]*node, error) {
 		if s.Type != "" && s.Type != "$DATA" {
 			continue
 		}
-		out := &node{path: n.path + ":" + s.Name, member: member{kind: typeFile, mode: 0o600, size: s.Size, modified: n.modified}}
+		out := &node{path: n.path + ":" + s.Name, member: member{kind: typeFile, mode: 0o600, size: s.Size,
+			modified: n.modified}}
 		nodes = append(nodes, out)
 	}
 	return nodes, nil

@@ -48,10 +48,12 @@ type writerFlags struct {
 }
 
 func (f *writerFlags) register(flags *flag.FlagSet) {
-	flags.StringVar(&f.freeze, "freeze", "", "run this `program` before the copies are taken: the application holds still when it ends")
+	flags.StringVar(&f.freeze, "freeze", "",
+		"run this `program` before the copies are taken: the application holds still when it ends")
 	flags.StringVar(&f.thaw, "thaw", "", "run this `program` when the copies are taken, or could not be")
 	flags.Var(&f.specs, "writer", "freeze `KIND:ARGUMENT` while the copies are taken; may be given several times")
-	flags.DurationVar(&f.limit, "freeze-limit", writer.DefaultLimit, "the longest `time` from freeze to thaw; when it is over, the backup fails")
+	flags.DurationVar(&f.limit, "freeze-limit", writer.DefaultLimit,
+		"the longest `time` from freeze to thaw; when it is over, the backup fails")
 }
 
 // writers are those of the flags.
@@ -158,7 +160,8 @@ func (ws *writers) add(spec string, limit time.Duration, guard writer.Guard, rep
 			return fmt.Errorf("the group is %q, no number", number)
 		}
 	}
-	for n, name := 2, w.Name; slices.ContainsFunc(ws.list, func(o provider.Writer) bool { return o.Name == w.Name }); n++ {
+	for n, name := 2, w.Name; slices.ContainsFunc(ws.list,
+		func(o provider.Writer) bool { return o.Name == w.Name }); n++ {
 		w.Name = fmt.Sprintf("%s (%d)", name, n)
 	}
 	ws.list = append(ws.list, w)
@@ -184,7 +187,8 @@ func (ws *writers) postgres(arg string, limit time.Duration, rep *report) (provi
 		DB: db, Name: name, Limit: limit,
 		Label: func(_ context.Context, _ *provider.Set, l writer.PostgresLabel) error {
 			ws.labels = append(ws.labels, namedLabel{name, l})
-			rep.note(name, fmt.Sprintf("log from %s to %s", l.StartLSN, l.StopLSN), func(s *writerSummary) { s.Label = &l })
+			rep.note(name, fmt.Sprintf("log from %s to %s", l.StartLSN, l.StopLSN),
+				func(s *writerSummary) { s.Label = &l })
 			return nil
 		},
 	}.Writer()
@@ -255,7 +259,8 @@ func (ws *writers) writeLabels(out string) error {
 		if i > 0 {
 			name = fmt.Sprintf("%s.%d", out, i+1)
 		}
-		for suffix, text := range map[string]string{".backup_label": l.label.BackupLabel, ".tablespace_map": l.label.TablespaceMap} {
+		for suffix, text := range map[string]string{".backup_label": l.label.BackupLabel,
+			".tablespace_map": l.label.TablespaceMap} {
 			if text == "" {
 				continue
 			}

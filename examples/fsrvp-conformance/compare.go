@@ -27,7 +27,8 @@ func readOld(file string) (map[string]line, error) {
 			return nil, fmt.Errorf("-compare %s: object %d is no line of -json: %w", file, n, err)
 		}
 		if l.Case == "" || l.Verdict == "" {
-			return nil, fmt.Errorf("-compare %s: object %d has no case or no verdict; it must be an output of -json", file, n)
+			return nil, fmt.Errorf("-compare %s: object %d has no case or no verdict; it must be an output of -json",
+				file, n)
 		}
 		old[l.Case] = l
 	}
@@ -52,7 +53,8 @@ func compare(w io.Writer, old map[string]line, lines []line) (worse bool) {
 		}
 		changes++
 		mark := "        "
-		if l.bad() && !before.bad() || l.Verdict == verdictNA && (before.Verdict == verdictPass || before.Verdict == verdictKnown) {
+		if l.bad() && !before.bad() || l.Verdict == verdictNA &&
+			(before.Verdict == verdictPass || before.Verdict == verdictKnown) {
 			worse, mark = true, "worse   "
 		}
 		fmt.Fprintf(w, "%s%s: was %s, is %s", mark, l.Case, before.Verdict, l.Verdict)

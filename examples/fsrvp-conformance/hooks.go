@@ -119,7 +119,8 @@ func (c command) output(ctx context.Context, input []byte, args ...string) ([]by
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return nil, fmt.Errorf("%s: %w: %s", strings.Join(append([]string{string(c)}, args...), " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(append([]string{string(c)}, args...), " "), err,
+			bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }

@@ -87,7 +87,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (failed b
 }
 
 // runCases runs the cases until the context ends.
-func runCases(ctx context.Context, o *options, cases []fsrvptest.Case, p *printer, progress *progress, outputs *outputs) (lines []line) {
+func runCases(ctx context.Context, o *options, cases []fsrvptest.Case, p *printer, progress *progress,
+	outputs *outputs) (lines []line) {
 	defer progress.end()
 	var current string
 	o.target.OnWait = progress.waits(&current)

@@ -55,7 +55,8 @@ func TestReachesAllCases(t *testing.T) {
 	s := startServer(t, 0)
 	junit := filepath.Join(t.TempDir(), "report.xml")
 	record := filepath.Join(t.TempDir(), "transcript")
-	lines, failed, stderr := check(t, append(s.everything(t), "-shuffle", "7", "-junit", junit, "-transcript", record)...)
+	lines, failed, stderr := check(t, append(s.everything(t), "-shuffle", "7", "-junit", junit, "-transcript",
+		record)...)
 	require.False(t, failed, stderr)
 	require.Len(t, lines, len(fsrvptest.Cases()))
 	verdicts := map[string]int{}
@@ -70,7 +71,8 @@ func TestReachesAllCases(t *testing.T) {
 			require.Contains(t, []string{"Add/MountPoint", "IsPathSupported/MountPoint"}, name, l.Reason)
 		}
 	}
-	require.Contains(t, stderr, fmt.Sprintf("%d passed, 0 failed, 0 blocked, 0 known failures, %d not applicable\n", verdicts["pass"], verdicts["n/a"]))
+	require.Contains(t, stderr, fmt.Sprintf("%d passed, 0 failed, 0 blocked, 0 known failures, %d not applicable\n",
+		verdicts["pass"], verdicts["n/a"]))
 	snapshots, shares, err := s.memory.Held(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, snapshots+shares, "the cases have left something")
@@ -146,7 +148,8 @@ func testTranscript(t *testing.T, file string, lines map[string]line) {
 func TestTimer(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, time.Second)
-	lines, failed, stderr := check(t, s.flags("backup", "-sequence-timeout", "1s", "-run", "/Timer/(NullArguments|Started|SetContext)$")...)
+	lines, failed, stderr := check(t, s.flags("backup", "-sequence-timeout", "1s", "-run",
+		"/Timer/(NullArguments|Started|SetContext)$")...)
 	require.False(t, failed, stderr)
 	require.Len(t, lines, 3)
 	for _, l := range lines {
@@ -163,8 +166,10 @@ func TestOnlyAShare(t *testing.T) {
 	failed, err := run(t.Context(), s.flags("backup"), &stdout, &stderr)
 	require.NoError(t, err)
 	require.False(t, failed, stdout.String())
-	require.Contains(t, stdout.String(), "        The text: When the set is neither Started nor Added the answer is FSRVP_E_BAD_STATE.\n")
-	require.Contains(t, stdout.String(), "        The server: SetContext ok, StartShadowCopySet ok, AddToShadowCopySet ok, ")
+	require.Contains(t, stdout.String(),
+		"        The text: When the set is neither Started nor Added the answer is FSRVP_E_BAD_STATE.\n")
+	require.Contains(t, stdout.String(),
+		"        The server: SetContext ok, StartShadowCopySet ok, AddToShadowCopySet ok, ")
 	require.Contains(t, stdout.String(), "        the target has no client with another address\n")
 	require.Equal(t, len(fsrvptest.Cases()), strings.Count(stdout.String(), "        The text: "))
 	require.Contains(t, stderr.String(), " passed, 0 failed, ")
@@ -189,7 +194,8 @@ func TestKnownFailures(t *testing.T) {
 	}
 	require.NotEmpty(t, byVerdict["fail"])
 	require.NotEmpty(t, byVerdict["pass"])
-	require.NoError(t, os.WriteFile(known, fmt.Appendf(nil, "# a comment\n%s\tmust be\n%s\tnot true\n", byVerdict["fail"], byVerdict["pass"]), 0o600))
+	require.NoError(t, os.WriteFile(known, fmt.Appendf(nil, "# a comment\n%s\tmust be\n%s\tnot true\n",
+		byVerdict["fail"], byVerdict["pass"]), 0o600))
 	lines, failed, _ = check(t, append(args, "-known", known)...)
 	require.True(t, failed)
 	require.Equal(t, verdictKnown, lines[byVerdict["fail"]].Verdict)
@@ -204,7 +210,8 @@ func TestCompare(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old.json")
 	compare := func(profile string, more ...string) (failed bool, stdout string) {
 		var out, errs bytes.Buffer
-		failed, err := run(t.Context(), s.flags("backup", append(more, "-profile", profile, "-run", "UnknownSet")...), &out, &errs)
+		failed, err := run(t.Context(), s.flags("backup", append(more, "-profile", profile, "-run", "UnknownSet")...),
+			&out, &errs)
 		require.NoError(t, err)
 		return failed, out.String()
 	}
@@ -216,7 +223,8 @@ func TestCompare(t *testing.T) {
 	require.Contains(t, diff, "verdicts are as before\n")
 	failed, diff = compare("strict", "-brief", "-compare", old)
 	require.True(t, failed)
-	require.Contains(t, diff, "worse   Commit/UnknownSet: was pass, is fail: CommitShadowCopySet: the answer is E_INVALIDARG, and must be")
+	require.Contains(t, diff,
+		"worse   Commit/UnknownSet: was pass, is fail: CommitShadowCopySet: the answer is E_INVALIDARG, and must be")
 	failed, lines = compare("strict", "-json")
 	require.True(t, failed)
 	require.NoError(t, os.WriteFile(old, []byte(lines), 0o600))
@@ -402,7 +410,8 @@ func TestREADME(t *testing.T) {
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "fsrvp-conformance")
 	for _, program := range []string{"fsrvp-conformance", "fsrvp-replay"} {
-		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program), "github.com/go-fsrvp/go-fsrvp/examples/"+program).CombinedOutput()
+		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program),
+			"github.com/go-fsrvp/go-fsrvp/examples/"+program).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 	cmd := exec.Command("/bin/sh", "-c", script.String())
@@ -427,7 +436,8 @@ func TestList(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, failed)
 	require.Equal(t, 2*len(fsrvptest.Cases()), strings.Count(stdout.String(), "\n"))
-	require.Contains(t, stdout.String(), "FileServer 3.1        FileServer/VSSAbortShadowCopySet_Recovered\n        The text: Abort is FSRVP_E_BAD_STATE")
+	require.Contains(t, stdout.String(),
+		"FileServer 3.1        FileServer/VSSAbortShadowCopySet_Recovered\n        The text: Abort is FSRVP_E_BAD_STATE")
 }
 
 func TestRefuses(t *testing.T) {

@@ -72,49 +72,71 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.StringVar(&t.Hidden, "hidden", "", "a share (`UNC` path) with a dollar at the end of its name")
 	flags.StringVar(&t.Unsupported, "unsupported", "", "a share (`UNC` path) that cannot be copied")
 	flags.StringVar(&t.Mounted, "mounted", "", "a share (`UNC` path) with a mount point below it")
-	flags.Var(&o.aliases, "alias", "another `UNC` path of -share, by another name or address of the server; may be given several times")
+	flags.Var(&o.aliases, "alias",
+		"another `UNC` path of -share, by another name or address of the server; may be given several times")
 	flags.StringVar(&t.Owner, "owner", "", "the machine that owns -share, as IsPathSupported must `name` it")
-	flags.StringVar(&t.Clustered, "clustered", "", "a share (`UNC` path) of this node, by the name of a cluster's file server role")
-	flags.StringVar(&t.ScaleOut, "scale-out", "", "a share (`UNC` path) of this node, by the name of a scale-out file server")
+	flags.StringVar(&t.Clustered, "clustered", "",
+		"a share (`UNC` path) of this node, by the name of a cluster's file server role")
+	flags.StringVar(&t.ScaleOut, "scale-out", "",
+		"a share (`UNC` path) of this node, by the name of a scale-out file server")
 	flags.StringVar(&t.Elsewhere, "elsewhere", "", "a share (`UNC` path) that another node of the cluster owns")
 	flags.StringVar(&t.ElsewhereOwner, "elsewhere-owner", "", "the `node` that owns -elsewhere")
-	flags.StringVar(&t.Foreign, "foreign", "", "a share (`UNC` path) of another server (default: one that does not exist)")
+	flags.StringVar(&t.Foreign, "foreign", "",
+		"a share (`UNC` path) of another server (default: one that does not exist)")
 
-	flags.StringVar(&o.unprivileged.User, "unprivileged-user", "", "an `account` that may log on and may not take shadow copies")
+	flags.StringVar(&o.unprivileged.User, "unprivileged-user", "",
+		"an `account` that may log on and may not take shadow copies")
 	flags.StringVar(&o.unprivileged.Keytab, "unprivileged-keytab", "", "its keytab `file`")
 	flags.StringVar(&o.unprivileged.CCache, "unprivileged-ccache", "", "its credential `cache`")
 	flags.StringVar(&o.unprivileged.PasswordFile, "unprivileged-password-file", "", "the `file` with its password")
-	flags.StringVar(&o.otherAddress, "other-address", "", "a second `address` of this machine: the other client calls from there")
-	flags.StringVar(&o.otherServer, "other-server", "", "the `name` or address by which the other client calls the server, where its own address for that is a second one (default -server)")
-	flags.StringVar(&o.levels, "levels", "none,connect,call,packet", "the `levels` below packet integrity at which -user calls, to be refused")
+	flags.StringVar(&o.otherAddress, "other-address", "",
+		"a second `address` of this machine: the other client calls from there")
+	flags.StringVar(&o.otherServer, "other-server", "",
+		"the `name` or address by which the other client calls the server, where its own address for that is a second one (default -server)")
+	flags.StringVar(&o.levels, "levels", "none,connect,call,packet",
+		"the `levels` below packet integrity at which -user calls, to be refused")
 
-	flags.StringVar(&o.files, "files", "", "how files of shares are read and written: smb, none, or a `command` (default smb with -transport smb, else none)")
-	flags.StringVar(&o.versions, "previous-versions", "", "how previous versions are counted: smb, none, or a `command` (default as -files)")
-	flags.StringVar(&o.held, "held", "", "`command` that prints how many snapshots and how many exposed shares the server holds")
+	flags.StringVar(&o.files, "files", "",
+		"how files of shares are read and written: smb, none, or a `command` (default smb with -transport smb, else none)")
+	flags.StringVar(&o.versions, "previous-versions", "",
+		"how previous versions are counted: smb, none, or a `command` (default as -files)")
+	flags.StringVar(&o.held, "held", "",
+		"`command` that prints how many snapshots and how many exposed shares the server holds")
 	flags.StringVar(&o.rights, "rights", "", "`command` that changes and shows access rights of shares")
 	flags.StringVar(&o.freeze, "freeze", "", "`command` that holds up what a method does on the server")
 	flags.StringVar(&o.restart, "restart", "", "`command` that ends the server's FSRVP service and starts it again")
-	flags.StringVar(&o.reset, "reset", "", "`command` that makes the server forget all shadow copy sets, after a case that failed or that blocks it")
+	flags.StringVar(&o.reset, "reset", "",
+		"`command` that makes the server forget all shadow copy sets, after a case that failed or that blocks it")
 
-	flags.DurationVar(&t.SequenceTimeout, "sequence-timeout", 0, "the server's Message Sequence Timer, if it is short enough to wait for")
-	flags.DurationVar(&t.BlockedWait, "blocked-wait", 0, "how long a server that stays blocked is waited for (default: as long as its Message Sequence Timer, up to 30m; negative: not at all)")
-	flags.DurationVar(&o.pace, "pace", 0, "the least time from a share that is added to one of another set, for servers that name snapshots by the second (Samba: 1s)")
-	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "how long each call waits for its answer, besides what it tells the server to wait (default 180s)")
+	flags.DurationVar(&t.SequenceTimeout, "sequence-timeout", 0,
+		"the server's Message Sequence Timer, if it is short enough to wait for")
+	flags.DurationVar(&t.BlockedWait, "blocked-wait", 0,
+		"how long a server that stays blocked is waited for (default: as long as its Message Sequence Timer, up to 30m; negative: not at all)")
+	flags.DurationVar(&o.pace, "pace", 0,
+		"the least time from a share that is added to one of another set, for servers that name snapshots by the second (Samba: 1s)")
+	flags.DurationVar(&o.callTimeout, "call-timeout", 0,
+		"how long each call waits for its answer, besides what it tells the server to wait (default 180s)")
 	flags.DurationVar(&t.CaseTimeout, "case-timeout", 0, "how long each case may take (default 5m)")
-	flags.StringVar(&o.profile, "profile", "windows", "expect the answers of Windows, or those of the standard's text: windows, strict")
+	flags.StringVar(&o.profile, "profile", "windows",
+		"expect the answers of Windows, or those of the standard's text: windows, strict")
 	flags.Var(&o.lacks, "lacks", "a `capability` that the server has not got; may be given several times")
-	flags.StringVar(&o.known, "known", "", "`file` of known failures: lines of a case's name, tab, a part of the reason that is printed, or nothing")
+	flags.StringVar(&o.known, "known", "",
+		"`file` of known failures: lines of a case's name, tab, a part of the reason that is printed, or nothing")
 
 	flags.StringVar(&o.run, "run", "", "run the cases whose suite/section/name matches this `regexp` alone")
-	flags.Int64Var(&o.shuffle, "shuffle", 0, "run the cases in the order that this `seed` gives (default: the standard's)")
+	flags.Int64Var(&o.shuffle, "shuffle", 0,
+		"run the cases in the order that this `seed` gives (default: the standard's)")
 	flags.BoolVar(&o.list, "list", false, "list the cases and what the text says, and end")
 	flags.BoolVar(&o.demo, "demo", false, "check a server within this program, to try the command without another one")
 	flags.BoolVar(&o.check, "check", false, "check whether the cases can begin, and end")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line in place of the table")
-	flags.BoolVar(&o.brief, "brief", false, "print one line for each case: without what the text says and what the server did")
+	flags.BoolVar(&o.brief, "brief", false,
+		"print one line for each case: without what the text says and what the server did")
 	flags.StringVar(&o.junit, "junit", "", "write the verdicts to this `file` too, in JUnit's XML")
-	flags.StringVar(&o.compare, "compare", "", "compare the verdicts with this `file`, an earlier output of -json; only what is worse fails")
-	flags.StringVar(&o.transcript, "transcript", "", "write the calls of each case to this `file`, as fsrvp-replay plays them")
+	flags.StringVar(&o.compare, "compare", "",
+		"compare the verdicts with this `file`, an earlier output of -json; only what is worse fails")
+	flags.StringVar(&o.transcript, "transcript", "",
+		"write the calls of each case to this `file`, as fsrvp-replay plays them")
 	o.cred = credentials.Register(flags)
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
@@ -154,7 +176,8 @@ func (o *options) finish() (err error) {
 		case fsrvptest.Writable, fsrvptest.RetryLimit, fsrvptest.AutoRelease:
 			o.target.Lacks[c] = "as -lacks says"
 		default:
-			return fmt.Errorf("-lacks is %q; it must be one of %q, %q, %q", c, fsrvptest.Writable, fsrvptest.RetryLimit, fsrvptest.AutoRelease)
+			return fmt.Errorf("-lacks is %q; it must be one of %q, %q, %q", c, fsrvptest.Writable, fsrvptest.RetryLimit,
+				fsrvptest.AutoRelease)
 		}
 	}
 	for _, name := range o.levelList() {

@@ -91,7 +91,8 @@ func writeCalls(b *bytes.Buffer, calls []fsrvptest.Call, o *options) error {
 	w := transcript.NewWriter(&afterFirstLine{w: b})
 	for _, call := range calls {
 		e := call.Exchange
-		e.Connection = transcript.Connection{Client: call.Caller, Server: o.server, User: o.cred.User, Mechanism: o.cred.Mechanism}
+		e.Connection = transcript.Connection{Client: call.Caller, Server: o.server, User: o.cred.User,
+			Mechanism: o.cred.Mechanism}
 		if call.Caller == unprivileged {
 			e.User = o.unprivileged.User
 		}
@@ -174,7 +175,8 @@ func writeJUnit(w io.Writer, server string, started time.Time, lines []line) err
 			})
 		}
 		s := &all.Suites[i]
-		c := junitCase{ClassName: string(l.Suite) + "." + strings.ReplaceAll(l.Section, ".", "_"), Name: l.Case, Time: junitTime(l.Seconds)}
+		c := junitCase{ClassName: string(l.Suite) + "." + strings.ReplaceAll(l.Section, ".", "_"), Name: l.Case,
+			Time: junitTime(l.Seconds)}
 		story := fmt.Sprintf("MS-FSRVP %s: %s\n%s", l.Section, l.Demand, l.Did)
 		if l.Suite == rpcSuite {
 			story = l.Demand + "\n" + l.Did

@@ -126,6 +126,7 @@ func (p *progress) end() {
 func (p *progress) waits(current *string) func(limit time.Duration) {
 	return func(limit time.Duration) {
 		p.pause()
-		fmt.Fprintf(p.w, "%s: the server is blocked; waiting for its timer, for at most %v\n", *current, limit.Round(time.Second))
+		fmt.Fprintf(p.w, "%s: the server is blocked; waiting for its timer, for at most %v\n", *current,
+			limit.Round(time.Second))
 	}
 }

@@ -25,7 +25,8 @@ func (o *options) connect(ctx context.Context) (io.Closer, error) {
 	}
 	var all closers
 	pace := &pacer{least: o.pace}
-	caller := func(cred credentials.Flags, server string, local net.Addr, level dcerpc.AuthLevel) (fsrvp.Service, dcerpc.Dialer, error) {
+	caller := func(cred credentials.Flags, server string, local net.Addr, level dcerpc.AuthLevel) (fsrvp.Service,
+		dcerpc.Dialer, error) {
 		access, err := cred.Access()
 		if err != nil {
 			return nil, nil, err
@@ -65,7 +66,8 @@ func (o *options) connect(ctx context.Context) (io.Closer, error) {
 		if o.otherAddress != "" {
 			ip := net.ParseIP(o.otherAddress)
 			if ip == nil {
-				return all, fmt.Errorf("-other-address is %q; it must be an address of this machine, such as 192.0.2.7", o.otherAddress)
+				return all, fmt.Errorf("-other-address is %q; it must be an address of this machine, such as 192.0.2.7",
+					o.otherAddress)
 			}
 			local = &net.TCPAddr{IP: ip}
 		}
@@ -99,7 +101,8 @@ func (o *options) connect(ctx context.Context) (io.Closer, error) {
 func (o *options) startDemo(ctx context.Context) (io.Closer, error) {
 	cfg := &fsrvptest.ServerConfig{Agent: agent.Config{Profile: o.target.Profile}}
 	if d := o.target.SequenceTimeout; d > 0 {
-		cfg.Agent.Timers = agent.Timers{SetContext: d, Start: d, Add: d, Prepare: d, Commit: d, Expose: d, GetShareMapping: d, Failure: d}
+		cfg.Agent.Timers = agent.Timers{SetContext: d, Start: d, Add: d, Prepare: d, Commit: d, Expose: d,
+			GetShareMapping: d, Failure: d}
 	}
 	s, err := fsrvptest.NewServer(cfg)
 	if err != nil {
@@ -182,7 +185,8 @@ type paced struct {
 }
 
 // AddToShadowCopySet waits before it calls. A share that is refused has no snapshot.
-func (p paced) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+func (p paced) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
+	share string) (fsrvp.CopyID, error) {
 	if err := p.pace.wait(ctx, set); err != nil {
 		return fsrvp.CopyID{}, err
 	}

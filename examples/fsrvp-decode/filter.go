@@ -28,7 +28,8 @@ func (f *filter) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.share, "share", "", `calls that name this share: vms, or \\host\vms`)
 	flags.StringVar(&f.set, "set", "", "calls that name this shadow copy set: an `id`, or its first digits")
 	flags.Var(&f.methods, "method", "calls of this `method`, also in short: Commit; several separated by commas")
-	flags.Var(&f.statuses, "status", "calls that were answered with this `status`: a name, a number, fault, unanswered; several separated by commas")
+	flags.Var(&f.statuses, "status",
+		"calls that were answered with this `status`: a name, a number, fault, unanswered; several separated by commas")
 	flags.BoolVar(&f.failed, "failed", false, "calls that did not succeed")
 	flags.Var(&f.since, "since", "calls since this `time`: 2026-11-27T02:00:00+01:00, or in UTC '2026-11-27 02:00'")
 	flags.Var(&f.until, "until", "calls until this `time`")
@@ -60,7 +61,8 @@ func (t *timeFlag) String() string {
 }
 
 func (t *timeFlag) Set(s string) error {
-	for _, form := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+	for _, form := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05",
+		"2006-01-02T15:04", time.DateOnly} {
 		if v, err := time.Parse(form, s); err == nil {
 			t.Time = v
 			return nil
@@ -73,7 +75,8 @@ func (t *timeFlag) Set(s string) error {
 func (f *filter) check() error {
 	for _, m := range f.methods {
 		if !knownMethod(m) {
-			return fmt.Errorf("-method is %q; the methods are those of MS-FSRVP, such as CommitShadowCopySet or Commit", m)
+			return fmt.Errorf("-method is %q; the methods are those of MS-FSRVP, such as CommitShadowCopySet or Commit",
+				m)
 		}
 	}
 	return nil
@@ -92,7 +95,8 @@ func knownMethod(name string) bool {
 // "AddToShadowCopySet", "Add", "4".
 func isMethod(op fsrvp.Opnum, name string) bool {
 	short := strings.TrimSuffix(op.String(), "ShadowCopySet")
-	return strings.EqualFold(name, op.String()) || strings.EqualFold(name, short) || strings.EqualFold(name, strings.TrimSuffix(short, "To")) ||
+	return strings.EqualFold(name, op.String()) || strings.EqualFold(name, short) ||
+		strings.EqualFold(name, strings.TrimSuffix(short, "To")) ||
 		name == strconv.Itoa(int(op))
 }
 

@@ -21,9 +21,12 @@ type keyFlags struct {
 
 func (k *keyFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&k.keytab, "keytab", "", "keytab `file` of the file server, to read what Kerberos has encrypted")
-	flags.StringVar(&k.ccache, "ccache", "", "credential cache (`file`, FILE:path or DIR:path) of the client, whose tickets do so too")
-	flags.StringVar(&k.ntlmUsers, "ntlm-users", "", "`file` of NT hashes, lines DOMAIN\\user, tab, hash, to read what NTLM has encrypted")
-	flags.StringVar(&k.passwordFile, "password-file", "", "`file` with passwords, one a line, that are tried for every account of NTLM")
+	flags.StringVar(&k.ccache, "ccache", "",
+		"credential cache (`file`, FILE:path or DIR:path) of the client, whose tickets do so too")
+	flags.StringVar(&k.ntlmUsers, "ntlm-users", "",
+		"`file` of NT hashes, lines DOMAIN\\user, tab, hash, to read what NTLM has encrypted")
+	flags.StringVar(&k.passwordFile, "password-file", "",
+		"`file` with passwords, one a line, that are tried for every account of NTLM")
 	flags.StringVar(&k.hashFile, "nt-hash-file", "", "`file` with NT hashes, 32 digits a line, that are tried likewise")
 }
 

@@ -89,10 +89,13 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.filter.register(flags)
 	flags.BoolVar(&o.json, "json", false, "print one JSON object for each call")
 	flags.BoolVar(&o.sets, "sets", false, "print one line for each shadow copy set instead of the calls")
-	flags.StringVar(&o.explain, "explain", "", "print the story of this `set`: an id, its first digits, or #N as -sets numbers it")
+	flags.StringVar(&o.explain, "explain", "",
+		"print the story of this `set`: an id, its first digits, or #N as -sets numbers it")
 	flags.StringVar(&o.html, "html", "", "write the stories of the sets to this `file`, a page for a browser")
-	flags.StringVar(&o.transcript, "transcript", "", "write the calls to this `file` as a transcript, - for standard output, instead of printing them")
-	timers := flags.String("timers", "180s,1800s", "the server's Message Sequence Timer: `short,long`, after Start, Commit and Expose, and after Add, Prepare and GetShareMapping")
+	flags.StringVar(&o.transcript, "transcript", "",
+		"write the calls to this `file` as a transcript, - for standard output, instead of printing them")
+	timers := flags.String("timers", "180s,1800s",
+		"the server's Message Sequence Timer: `short,long`, after Start, Commit and Expose, and after Add, Prepare and GetShareMapping")
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
@@ -231,7 +234,8 @@ func openError(name string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no file %s; check the name", name)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the file %s may not be read; captures often belong to root: copy it, or change its owner", name)
+		return fmt.Errorf("the file %s may not be read; captures often belong to root: copy it, or change its owner",
+			name)
 	}
 	return fmt.Errorf("the file %s cannot be opened: %w", name, err)
 }
@@ -264,7 +268,8 @@ func printTranscript(to, stderr io.Writer) func(io.Writer, *capture.Call) error 
 	return func(_ io.Writer, c *capture.Call) error {
 		e := c.Exchange()
 		if e == nil {
-			fmt.Fprintf(stderr, "left out: %v of %v, %s\n", c.Opnum, c.Time.UTC().Format(time.DateTime), reason(c.RequestErr))
+			fmt.Fprintf(stderr, "left out: %v of %v, %s\n", c.Opnum, c.Time.UTC().Format(time.DateTime),
+				reason(c.RequestErr))
 			return nil
 		}
 		return w.Write(e)

@@ -32,7 +32,8 @@ func TestLines(t *testing.T) {
 	require.Len(t, lines, 15)
 	require.Equal(t, `2026-11-22 20:21:26.411478 10.99.0.3:39448 > 10.99.0.2:445 backup@FSRVP.TEST sealed GetSupportedVersion {} = `+
 		`ZERO {"MinVersion":1,"MaxVersion":1,"Return":0} (3.095ms)`, lines[0])
-	require.Contains(t, lines[12], `IsPathShadowCopied {"ShareName":"\\\\FS.FSRVP.TEST\\fsrvp_share\\"} = FSRVP_E_NOT_SUPPORTED `)
+	require.Contains(t, lines[12],
+		`IsPathShadowCopied {"ShareName":"\\\\FS.FSRVP.TEST\\fsrvp_share\\"} = FSRVP_E_NOT_SUPPORTED `)
 	require.Equal(t, captures+`03_rpcclient_np_krb5_seal.pcapng: 149 packets, 1 connection with SMB or RPC, 7 RPC associations with FSRVP.
 15 calls: 1 failed, 0 ended in a fault, 0 unanswered; 0 could not be decoded in full.
   75 SMB signatures checked; 0 calls tampered with.
@@ -41,11 +42,14 @@ func TestLines(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	out, summary := decodeFile(t, captures+"03_rpcclient_np_krb5_seal.pcapng", captures+"13_rpcclient_np_smb311_aes128gcm.pcapng")
-	require.Contains(t, out, "- sealed GetSupportedVersion ?(stub is sealed and there is no key: no keytab was given) = ?(")
+	out, summary := decodeFile(t, captures+"03_rpcclient_np_krb5_seal.pcapng",
+		captures+"13_rpcclient_np_smb311_aes128gcm.pcapng")
+	require.Contains(t, out,
+		"- sealed GetSupportedVersion ?(stub is sealed and there is no key: no keytab was given) = ?(")
 	require.Contains(t, summary, "15 could not be decoded in full.")
-	require.Contains(t, summary, "SMB 3 encryption without the session's key: no keytab was given (22, first in packet 12, "+
-		"10.99.0.3:56644 to 10.99.0.2:445). The file server's keytab (-keytab) opens")
+	require.Contains(t, summary,
+		"SMB 3 encryption without the session's key: no keytab was given (22, first in packet 12, "+
+			"10.99.0.3:56644 to 10.99.0.2:445). The file server's keytab (-keytab) opens")
 }
 
 // TestKeys reads one capture with every kind of key.
@@ -91,7 +95,8 @@ func TestJSON(t *testing.T) {
 			Request, Response                    map[string]any
 		}
 		require.NoError(t, json.Unmarshal([]byte(line), &call))
-		for i, missing := range []bool{call.Method == nil, call.Client == nil, call.Server == nil, call.User == nil, call.Syntax == nil,
+		for i, missing := range []bool{call.Method == nil, call.Client == nil, call.Server == nil, call.User == nil,
+			call.Syntax == nil,
 			call.Opnum == nil, call.Status == nil, call.AuthLevel == nil, call.Request == nil, call.Response == nil} {
 			require.False(t, missing, "field %d of %s", i, line)
 		}

@@ -22,12 +22,14 @@ func TestSets(t *testing.T) {
 	out, summary := decodeFile(t, "-timers", "2s,2s", "-sets", torture)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 13)
-	require.True(t, strings.HasPrefix(lines[12], `#13 2026-11-22 20:21:53.543 9d1fc6ce-70c8-4e6e-923d-76af2ff0a8d0 10.99.0.3 > 10.99.0.2 \\FS.FSRVP.TEST\fsrvp_share | `+
-		"SetContext 151µs Start 396µs Add 319µs Add! 530µs Prepare 203µs Commit 3ms (timed out) Expose! 566µs | "+
-		"timed out: no call came for 2s after CommitShadowCopySet: "), lines[12])
+	require.True(t, strings.HasPrefix(lines[12],
+		`#13 2026-11-22 20:21:53.543 9d1fc6ce-70c8-4e6e-923d-76af2ff0a8d0 10.99.0.3 > 10.99.0.2 \\FS.FSRVP.TEST\fsrvp_share | `+
+			"SetContext 151µs Start 396µs Add 319µs Add! 530µs Prepare 203µs Commit 3ms (timed out) Expose! 566µs | "+
+			"timed out: no call came for 2s after CommitShadowCopySet: "), lines[12])
 	require.Contains(t, summary, "119 calls: 18 failed")
 
-	out, _ = decodeFile(t, "-timers", "2s,2s", "-sets", "-failed", "-method", "expose", "-since", "2026-11-22 20:21:50", torture)
+	out, _ = decodeFile(t, "-timers", "2s,2s", "-sets", "-failed", "-method", "expose", "-since", "2026-11-22 20:21:50",
+		torture)
 	require.Equal(t, 1, strings.Count(out, "\n"))
 	require.Contains(t, out, "#1 2026-11-22 20:21:53.543 9d1fc6ce-")
 	out, summary = decodeFile(t, "-sets", "-client", "10.1.1.1", torture)
@@ -39,14 +41,18 @@ func TestExplain(t *testing.T) {
 	for _, name := range []string{"9d1fc6ce", "{9D1FC6CE-70C8-4e6e-923d-76af2ff0a8d0}", "#13"} {
 		out, _ := decodeFile(t, "-timers", "2s,2s", "-explain", name, torture)
 		require.Contains(t, out, "Shadow copy set 9d1fc6ce-70c8-4e6e-923d-76af2ff0a8d0 on 10.99.0.2\n")
-		require.Contains(t, out, "+2.006  *  no call came for 2s after CommitShadowCopySet: the Message Sequence Timer ran out")
-		require.Contains(t, out, "the set was gone: the Message Sequence Timer had run out 503ms before (MS-FSRVP 3.1.2)")
+		require.Contains(t, out,
+			"+2.006  *  no call came for 2s after CommitShadowCopySet: the Message Sequence Timer ran out")
+		require.Contains(t, out,
+			"the set was gone: the Message Sequence Timer had run out 503ms before (MS-FSRVP 3.1.2)")
 	}
 	// With the standard's timer it says what is seen.
 	out, _ := decodeFile(t, "-explain", "9d1fc6ce", torture)
-	require.Contains(t, out, "outcome   lost: the server had no set of this id any more, though nothing in the recording has ended it: "+
-		"its Message Sequence Timer ran out earlier than 2.503s after CommitShadowCopySet (the standard has 3m0s), it was restarted, or calls are missing here")
-	for name, want := range map[string]string{"#14": "there is no set #14", "123456": "there is no set 123456", "3e7a84": "several sets begin with 3e7a84"} {
+	require.Contains(t, out,
+		"outcome   lost: the server had no set of this id any more, though nothing in the recording has ended it: "+
+			"its Message Sequence Timer ran out earlier than 2.503s after CommitShadowCopySet (the standard has 3m0s), it was restarted, or calls are missing here")
+	for name, want := range map[string]string{"#14": "there is no set #14", "123456": "there is no set 123456",
+		"3e7a84": "several sets begin with 3e7a84"} {
 		var stdout, stderr bytes.Buffer
 		require.ErrorContains(t, run(t.Context(), []string{"-explain", name, torture}, nil, &stdout, &stderr), want)
 	}
@@ -129,7 +135,8 @@ func TestFilters(t *testing.T) {
 	require.Equal(t, 1, strings.Count(out, "\n"))
 	out, _ = decodeFile(t, "-share", "fsrvp_share", sealedNP)
 	require.Empty(t, out)
-	for args, want := range map[string]string{"-method=x": "-method is", "-since=x": "it has to be 2006-01-02", "-status=": "a name is missing"} {
+	for args, want := range map[string]string{"-method=x": "-method is", "-since=x": "it has to be 2006-01-02",
+		"-status=": "a name is missing"} {
 		var o, e bytes.Buffer
 		require.ErrorContains(t, run(t.Context(), []string{args, torture}, nil, &o, &e), want)
 	}

@@ -15,7 +15,8 @@ func printSummary(w io.Writer, name string, s *capture.Summary) {
 	fmt.Fprintf(w, "%s: %d failed, %d ended in a fault, %d unanswered; %d could not be decoded in full.\n",
 		plural(s.Calls, "call"), s.Failed, s.Faults, s.Unanswered, s.Unreadable)
 	if s.Signatures > 0 || s.Tampered > 0 {
-		fmt.Fprintf(w, "  %s checked; %s tampered with.\n", plural(s.Signatures, "SMB signature"), plural(s.Tampered, "call"))
+		fmt.Fprintf(w, "  %s checked; %s tampered with.\n", plural(s.Signatures, "SMB signature"),
+			plural(s.Tampered, "call"))
 	}
 	if len(s.Others) > 0 {
 		kinds := make([]string, len(s.Others))

@@ -45,7 +45,8 @@ func (s *callSummary) String() string {
 }
 
 // call replays against the server. One connection stands for each of the recording's.
-func (o *options) call(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
+func (o *options) call(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool,
+	err error) {
 	access, err := o.cred.Access()
 	if err != nil {
 		return false, err

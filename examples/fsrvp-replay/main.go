@@ -80,20 +80,27 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags := flag.NewFlagSet("fsrvp-replay", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.in, "in", "", "the recording: a transcript, or a packet `file`; - is standard input")
-	flags.StringVar(&o.inKeytab, "in-keytab", "", "keytab `file` of the recorded file server, for captures of what Kerberos has encrypted")
-	flags.StringVar(&o.inServer, "in-server", "", "replay the calls of this recorded server alone, an `address` without its port")
+	flags.StringVar(&o.inKeytab, "in-keytab", "",
+		"keytab `file` of the recorded file server, for captures of what Kerberos has encrypted")
+	flags.StringVar(&o.inServer, "in-server", "",
+		"replay the calls of this recorded server alone, an `address` without its port")
 	flags.StringVar(&o.server, "server", "", "replay against this `host`")
-	flags.StringVar(&o.serve, "serve", "", "answer clients at `tcp:HOST:PORT`, or samba:NCALRPC_DIR, Samba's \"ncalrpc dir\"")
+	flags.StringVar(&o.serve, "serve", "",
+		"answer clients at `tcp:HOST:PORT`, or samba:NCALRPC_DIR, Samba's \"ncalrpc dir\"")
 	flags.StringVar(&o.out, "out", "", "write a transcript to this `file`: of the replay, or, alone, of the recording")
-	flags.Var(&o.names, "map", `what a recorded share or host is called now, '\\old\share=\\new\share' or '\\old=\\new'; may be given several times`)
+	flags.Var(&o.names, "map",
+		`what a recorded share or host is called now, '\\old\share=\\new\share' or '\\old=\\new'; may be given several times`)
 	flags.Float64Var(&o.speed, "speed", 0, "keep the recorded pace, times this; 0 is as fast as possible")
 	flags.Float64Var(&o.timeoutScale, "timeout-scale", 1, "multiply the time-outs of calls by this")
-	flags.Var(&o.tolerate, "tolerate", "a difference that is no matter, METHOD.FIELD or METHOD.FIELD=RECORDED:NOW, each of which may be *, such as\n"+
-		"IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO; may be given several times")
+	flags.Var(&o.tolerate, "tolerate",
+		"a difference that is no matter, METHOD.FIELD or METHOD.FIELD=RECORDED:NOW, each of which may be *, such as\n"+
+			"IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO; may be given several times")
 	flags.BoolVar(&o.keep, "keep", false, "leave on the server what the recording left there")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line, the last with the numbers")
-	flags.StringVar(&o.departure, "departure", "0x80042301", "`status` to answer to calls that the recording does not answer")
-	flags.StringVar(&o.ntlmUsers, "ntlm-users", "", "with -serve: `file` of lines DOMAIN\\user, tab, NT hash in hex, of those who may call")
+	flags.StringVar(&o.departure, "departure", "0x80042301",
+		"`status` to answer to calls that the recording does not answer")
+	flags.StringVar(&o.ntlmUsers, "ntlm-users", "",
+		"with -serve: `file` of lines DOMAIN\\user, tab, NT hash in hex, of those who may call")
 	flags.BoolVar(&o.anonymous, "insecure-anonymous", false, "with -serve: answer calls without any security too")
 	o.cred = credentials.Register(flags)
 	if err := program.Parse(flags, args, stdout); err != nil {
@@ -121,7 +128,8 @@ func (o *options) check(rest []string) (err error) {
 	}
 	status, err := strconv.ParseUint(o.departure, 0, 32)
 	if err != nil || status == 0 {
-		return fmt.Errorf("-departure is %q; it has to be a number that is not zero, such as 0x%08X", o.departure, uint32(fsrvp.ErrBadState))
+		return fmt.Errorf("-departure is %q; it has to be a number that is not zero, such as 0x%08X", o.departure,
+			uint32(fsrvp.ErrBadState))
 	}
 	o.status = fsrvp.Status(status)
 	for _, s := range o.tolerate {

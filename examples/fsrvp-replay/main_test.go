@@ -100,7 +100,8 @@ func (l *lab) client(t testing.TB, addr string) *fsrvp.Config {
 }
 
 // names map what the captures call the share.
-var names = []string{"-map", `\\fs.fsrvp.test\fsrvp_share=\\127.0.0.1\data`, "-map", `\\FS\fsrvp_share=\\127.0.0.1\data`, "-map", `\\FS=\\LAB`}
+var names = []string{"-map", `\\fs.fsrvp.test\fsrvp_share=\\127.0.0.1\data`, "-map",
+	`\\FS\fsrvp_share=\\127.0.0.1\data`, "-map", `\\FS=\\LAB`}
 
 // try runs the example to its end.
 func try(t testing.TB, args ...[]string) (differs bool, stdout, stderr string) {
@@ -164,7 +165,8 @@ func TestCaptures(t *testing.T) {
 
 // recorded are the flags for a capture.
 func recorded(file, keytab string) []string {
-	return []string{"-in", filepath.Join(captures, file+".pcapng"), "-in-keytab", filepath.Join(captures, keytab+".keytab")}
+	return []string{"-in", filepath.Join(captures, file+".pcapng"), "-in-keytab",
+		filepath.Join(captures, keytab+".keytab")}
 }
 
 func splitLines(s string) []string {
@@ -181,7 +183,8 @@ func TestPace(t *testing.T) {
 	}
 	two := 2 * time.Second
 	l := newLab(t, func(cfg *agent.Config) {
-		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two, GetShareMapping: two, Failure: two}
+		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two,
+			GetShareMapping: two, Failure: two}
 	})
 	_, stdout, _ := try(t, recorded("07_smbtorture_np_smb2_all10", "all"), names, l.flags, []string{"-speed", "1"})
 	for _, line := range splitLines(stdout) {
@@ -221,7 +224,8 @@ func TestTranscripts(t *testing.T) {
 	require.Zero(t, d.Now)
 	var sum callSummary
 	require.NoError(t, json.Unmarshal([]byte(lines[3]), &sum))
-	require.Equal(t, callSummary{Calls: 15, Recorded: 15, Same: 12, Different: 3, Differences: 3, Seconds: sum.Seconds}, sum)
+	require.Equal(t, callSummary{Calls: 15, Recorded: 15, Same: 12, Different: 3, Differences: 3, Seconds: sum.Seconds},
+		sum)
 
 	// Our agent answers itself as it does.
 	differs, stdout, _ = try(t, []string{"-in", second}, newLab(t).flags)
@@ -264,8 +268,10 @@ var here = []string{"-serve", "tcp:127.0.0.1:0", "-map", `\\fs.fsrvp.test=\\127.
 func TestServe(t *testing.T) {
 	l := newLab(t)
 	out := filepath.Join(t.TempDir(), "out.jsonl")
-	addr, end := serving(t, recorded("03_rpcclient_np_krb5_seal", "all"), here, []string{"-ntlm-users", l.users, "-out", out})
-	cfg := &provider.Config{Client: l.client(t, addr), Context: fsrvp.ContextBackup | fsrvp.AttrAutoRecovery, RetryFor: -1}
+	addr, end := serving(t, recorded("03_rpcclient_np_krb5_seal", "all"), here,
+		[]string{"-ntlm-users", l.users, "-out", out})
+	cfg := &provider.Config{Client: l.client(t, addr), Context: fsrvp.ContextBackup | fsrvp.AttrAutoRecovery,
+		RetryFor: -1}
 	var copies []provider.Copy
 	backup := func(_ context.Context, set *provider.Set) error {
 		copies = set.Copies
@@ -294,7 +300,8 @@ func TestServeDepartures(t *testing.T) {
 		addr, end := serving(t, recorded("01_rpcclient_np_norpcauth", "all"), here, args)
 		_, port, err := net.SplitHostPort(addr)
 		require.NoError(t, err)
-		c, err := fsrvp.Dial(t.Context(), "127.0.0.1", &fsrvp.Config{Transport: &dcerpc.TCPDialer{Port: port}, Level: dcerpc.LevelInsecureNone})
+		c, err := fsrvp.Dial(t.Context(), "127.0.0.1", &fsrvp.Config{Transport: &dcerpc.TCPDialer{Port: port},
+			Level: dcerpc.LevelInsecureNone})
 		require.NoError(t, err)
 		_, err = c.GetSupportedVersion(t.Context())
 		require.NoError(t, err)
@@ -327,7 +334,8 @@ func TestServeDepartures(t *testing.T) {
 
 // TestServeKeytab is a start with Kerberos; who calls is not the example's business.
 func TestServeKeytab(t *testing.T) {
-	_, end := serving(t, recorded("01_rpcclient_np_norpcauth", "all"), here, []string{"-keytab", filepath.Join(captures, "agent.keytab")})
+	_, end := serving(t, recorded("01_rpcclient_np_norpcauth", "all"), here,
+		[]string{"-keytab", filepath.Join(captures, "agent.keytab")})
 	differs, _, stderr := end()
 	require.False(t, differs)
 	require.Contains(t, stderr, "0 of 15 recorded calls were made")
@@ -399,7 +407,8 @@ func TestErrors(t *testing.T) {
 	text, err := os.ReadFile(two)
 	require.NoError(t, err)
 	var stdout, stderr bytes.Buffer
-	_, err = run(t.Context(), []string{"-in", "-", "-in-server", "10.0.0.2:445", "-out", filepath.Join(dir, "one")}, bytes.NewReader(text), &stdout, &stderr)
+	_, err = run(t.Context(), []string{"-in", "-", "-in-server", "10.0.0.2:445", "-out", filepath.Join(dir, "one")},
+		bytes.NewReader(text), &stdout, &stderr)
 	require.NoError(t, err)
 	require.Contains(t, stderr.String(), "wrote 1 calls")
 }
@@ -408,7 +417,8 @@ func TestErrors(t *testing.T) {
 func TestOutputBroken(t *testing.T) {
 	l := newLab(t)
 	var stderr bytes.Buffer
-	differs, err := run(t.Context(), slices.Concat(recorded("01_rpcclient_np_norpcauth", "all"), names, l.flags), strings.NewReader(""), brokenWriter{}, &stderr)
+	differs, err := run(t.Context(), slices.Concat(recorded("01_rpcclient_np_norpcauth", "all"), names, l.flags),
+		strings.NewReader(""), brokenWriter{}, &stderr)
 	require.ErrorIs(t, err, io.ErrClosedPipe)
 	require.True(t, differs)
 	require.Empty(t, l.agent.Table())

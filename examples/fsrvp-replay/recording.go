@@ -96,15 +96,18 @@ func (o *options) oneServer(recording []*transcript.Exchange) ([]*transcript.Exc
 		}
 	}
 	if o.inServer != "" {
-		recording = slices.DeleteFunc(recording, func(e *transcript.Exchange) bool { return host(e.Server) != host(o.inServer) })
+		recording = slices.DeleteFunc(recording,
+			func(e *transcript.Exchange) bool { return host(e.Server) != host(o.inServer) })
 	}
 	switch {
 	case len(servers) == 0:
 		return nil, fmt.Errorf("-in: %s has no calls that can be replayed; examples/fsrvp-decode says what is in a capture", o.in)
 	case len(recording) == 0:
-		return nil, fmt.Errorf("-in-server: %s has no calls to %s, but to %s", o.in, o.inServer, strings.Join(servers, ", "))
+		return nil, fmt.Errorf("-in-server: %s has no calls to %s, but to %s", o.in, o.inServer,
+			strings.Join(servers, ", "))
 	case o.inServer == "" && len(servers) > 1:
-		return nil, fmt.Errorf("-in: %s has calls to several servers: choose one with -in-server: %s", o.in, strings.Join(servers, ", "))
+		return nil, fmt.Errorf("-in: %s has calls to several servers: choose one with -in-server: %s", o.in,
+			strings.Join(servers, ", "))
 	}
 	return recording, nil
 }

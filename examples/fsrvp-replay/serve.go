@@ -68,7 +68,8 @@ func (s *serveSummary) String() string {
 
 // answer serves clients until ctx ends. It reports whether they made calls that the recording does
 // not answer.
-func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool, err error) {
+func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, out io.Writer,
+	p *printer) (differs bool, err error) {
 	service, err := replay.NewService(recording, &replay.ServiceConfig{
 		Shares: o.shares.Rewrite,
 		Speed:  o.speed,
@@ -93,7 +94,8 @@ func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, 
 	if err != nil {
 		return false, fmt.Errorf("-serve: %w", err)
 	}
-	recorder := transcript.NewRecorder(service, out, &transcript.RecorderConfig{Connection: transcript.Connection{Server: l.Addr().String()}})
+	recorder := transcript.NewRecorder(service, out,
+		&transcript.RecorderConfig{Connection: transcript.Connection{Server: l.Addr().String()}})
 	srv := &dcerpc.Server{Acceptors: acceptors, Logger: log}
 	handler := &fsrvp.HandlerConfig{AllowSMBSessionAlone: true, Logger: log}
 	if o.anonymous {

@@ -20,7 +20,8 @@ func TestAccess(t *testing.T) {
 	}
 	admin := with(sealed, func(p *dcerpc.Peer) { p.SIDs = []dcerpc.SID{"S-1-5-21-1-2-3-500", dcerpc.SIDBuiltinAdmins} })
 	plain := with(sealed, func(p *dcerpc.Peer) {
-		p.SIDs, p.Principal, p.Account, p.Domain = []dcerpc.SID{"S-1-5-21-1-2-3-1106", "S-1-5-21-1-2-3-512"}, "ann@EXAMPLE.COM", "ann", "EXAMPLE"
+		p.SIDs, p.Principal, p.Account, p.Domain = []dcerpc.SID{"S-1-5-21-1-2-3-1106",
+			"S-1-5-21-1-2-3-512"}, "ann@EXAMPLE.COM", "ann", "EXAMPLE"
 	})
 	session := dcerpc.Identity{SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-1106", dcerpc.SIDBuiltinAdmins}}
 	tests := []struct {
@@ -61,7 +62,8 @@ func TestAccess(t *testing.T) {
 		{"a session alone", agent.Config{}, dcerpc.Peer{Identity: session, Session: true, SessionIdentity: session}, true},
 		{"the session knows the user's local groups", agent.Config{}, with(plain, func(p *dcerpc.Peer) { p.Session, p.SessionIdentity = true, session }), true},
 		{"the session is somebody else's", agent.Config{}, with(plain, func(p *dcerpc.Peer) {
-			p.Session, p.SessionIdentity = true, dcerpc.Identity{SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-500", dcerpc.SIDBuiltinAdmins}}
+			p.Session, p.SessionIdentity = true, dcerpc.Identity{SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-500",
+				dcerpc.SIDBuiltinAdmins}}
 		}), false},
 	}
 	for _, tc := range tests {
@@ -115,15 +117,18 @@ func TestClientAddress(t *testing.T) {
 	}
 	require.NoError(t, r.SetContext(from(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1).To4(), Port: 1}), 0))
 	require.NoError(t, r.SetContext(from(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1).To16(), Port: 2}), 0))
-	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(&net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 1}), 0))
+	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(&net.TCPAddr{IP: net.ParseIP("2001:db8::1"),
+		Port: 1}), 0))
 	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(nil), 0))
-	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(&net.UnixAddr{Name: "192.0.2.10:9", Net: "unix"}), 0))
+	requireStatus(t, fsrvp.ErrShadowCopySetInProgress, r.SetContext(from(&net.UnixAddr{Name: "192.0.2.10:9",
+		Net: "unix"}), 0))
 }
 
 // TestSetAccess changes who may call while the agent is at work.
 func TestSetAccess(t *testing.T) {
 	ann := dcerpc.WithPeer(t.Context(), dcerpc.Peer{
-		Identity: dcerpc.Identity{Account: "ann", Domain: "EXAMPLE"}, Addr: &net.TCPAddr{}, AuthType: dcerpc.AuthNTLM, Level: dcerpc.LevelPrivacy,
+		Identity: dcerpc.Identity{Account: "ann",
+			Domain: "EXAMPLE"}, Addr: &net.TCPAddr{}, AuthType: dcerpc.AuthNTLM, Level: dcerpc.LevelPrivacy,
 	})
 	r := newRig(t, nil)
 	may := func() bool {

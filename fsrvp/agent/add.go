@@ -10,7 +10,8 @@ import (
 
 // AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is
 // ignored, but for the Strict profile, where it must not be null.
-func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
+	share string) (fsrvp.CopyID, error) {
 	return answer(ctx, a, fsrvp.OpAddToShadowCopySet, func(c *call) (id fsrvp.CopyID, err error) {
 		c.set(set)
 		c.share(share)
@@ -83,7 +84,8 @@ func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 		}
 	}
 	if n := set.shares(); a.cfg.MaxShares >= 0 && n >= a.cfg.MaxShares {
-		return nil, fsrvp.CopyID{}, fmt.Errorf("agent: shadow copy set %s has %d shares, the most that it may have: %w", set.ID, n, fsrvp.ErrOutOfMemory)
+		return nil, fsrvp.CopyID{}, fmt.Errorf("agent: shadow copy set %s has %d shares, the most that it may have: %w",
+			set.ID, n, fsrvp.ErrOutOfMemory)
 	}
 	next := set.with(Added)
 	c := next.copyOf(t.volume.ID)
@@ -94,7 +96,8 @@ func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 	case a.cfg.Profile == Strict:
 		return nil, fsrvp.CopyID{}, exists("a share on the volume of " + t.share.Name)
 	}
-	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Dir: t.dir, Name: a.exposedName(t.unc, t.share.Name, c.ID)})
+	c.Shares = append(c.Shares, Mapping{UNC: t.unc, Share: t.share, Dir: t.dir,
+		Name: a.exposedName(t.unc, t.share.Name, c.ID)})
 	return next, c.ID, nil
 }
 

@@ -145,7 +145,8 @@ func (a *Agent) Close() error {
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		err = fmt.Errorf("agent: a backend or the store has not ended within %v; the next start does what is left", a.cfg.CloseWait)
+		err = fmt.Errorf("agent: a backend or the store has not ended within %v; the next start does what is left",
+			a.cfg.CloseWait)
 	}
 	a.stopStore()
 	return errors.Join(err, a.store.Close())

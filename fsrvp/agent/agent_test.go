@@ -113,7 +113,8 @@ func (r *rig) listShares(t tb) []string {
 // operator is a caller that may call, from an address.
 func operator(addr string) context.Context {
 	return dcerpc.WithPeer(context.Background(), dcerpc.Peer{
-		Identity: dcerpc.Identity{Account: "backup", Domain: "EXAMPLE", SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-1105", dcerpc.SIDBuiltinBackupOperators}},
+		Identity: dcerpc.Identity{Account: "backup", Domain: "EXAMPLE",
+			SIDs: []dcerpc.SID{"S-1-5-21-1-2-3-1105", dcerpc.SIDBuiltinBackupOperators}},
 		Addr:     &net.TCPAddr{IP: net.ParseIP(addr), Port: 49152},
 		AuthType: dcerpc.AuthSPNEGO,
 		Level:    dcerpc.LevelPrivacy,
@@ -211,12 +212,14 @@ func TestLifeOfASet(t *testing.T) {
 	r.shares.SetRights("vms", "changed after the snapshot")
 	require.NoError(t, r.ExposeShadowCopySet(client1, l.set, wait))
 
-	names := []string{"vms@{" + l.copies[0].String() + "}", "docs@{" + l.copies[1].String() + "}", "hidden$@{" + l.copies[2].String() + "}"}
+	names := []string{"vms@{" + l.copies[0].String() + "}", "docs@{" + l.copies[1].String() + "}",
+		"hidden$@{" + l.copies[2].String() + "}"}
 	for i, share := range l.shares {
 		m, err := r.GetShareMapping(client1, l.copies[i], l.set, share, 1)
 		require.NoError(t, err)
 		require.WithinDuration(t, time.Now(), m.Created, time.Minute)
-		require.Equal(t, &fsrvp.ShareMapping{SetID: l.set, CopyID: l.copies[i], Share: share, Exposed: names[i], Created: m.Created}, m)
+		require.Equal(t, &fsrvp.ShareMapping{SetID: l.set, CopyID: l.copies[i], Share: share, Exposed: names[i],
+			Created: m.Created}, m)
 	}
 	data, err := r.shares.ReadFile(names[0], "disk")
 	require.NoError(t, err)

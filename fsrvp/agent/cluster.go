@@ -250,7 +250,8 @@ func (a turn) adoptLocked(now *table, gone []fsrvp.SetID) {
 		a.dropLocked(why, id)
 	}
 	if c.stay != 0 && c.nodes[c.name].Stay != c.stay {
-		a.log.Error("the cluster has gone on without this node; what was under way here is given up", "node", c.name, "stay", c.stay)
+		a.log.Error("the cluster has gone on without this node; what was under way here is given up", "node", c.name,
+			"stay", c.stay)
 		c.stay = 0
 		for _, e := range a.sets {
 			if e.work != nil {
@@ -774,7 +775,8 @@ func (a turn) resume(e *entry) {
 			if err == nil {
 				return a.apply(why, change{put: []*Set{next(e.set)}})
 			}
-			a.log.Error("what another node was doing could not be undone; the set is removed", "set", e.set.ID, "err", err)
+			a.log.Error("what another node was doing could not be undone; the set is removed", "set", e.set.ID, "err",
+				err)
 			_, err = a.remove(why, nil, []*entry{e})
 			return err
 		})
@@ -785,9 +787,11 @@ func (a turn) resume(e *entry) {
 	case len(list) > 0:
 		a.beginUnmapping(e, list[0], list[1:])
 	case e.set.Status == Committed:
-		undo(func(ctx context.Context, w *work) error { return a.unexposeAll(ctx, w.set) }, func(s *Set) *Set { return s.clone().idle() })
+		undo(func(ctx context.Context, w *work) error { return a.unexposeAll(ctx, w.set) },
+			func(s *Set) *Set { return s.clone().idle() })
 	default:
-		undo(func(ctx context.Context, w *work) error { return a.unmake(ctx, w.set) }, func(s *Set) *Set { return s.with(Added).idle() })
+		undo(func(ctx context.Context, w *work) error { return a.unmake(ctx, w.set) },
+			func(s *Set) *Set { return s.with(Added).idle() })
 	}
 }
 

@@ -30,7 +30,8 @@ func BenchmarkLifeInCluster(b *testing.B) {
 					Life: func(context.Context, string) (state.Life, error) { return state.Present, nil }})
 				require.NoError(b, err)
 				defer s.Close()
-				a, err := agent.New(b.Context(), &agent.Config{State: s, Snapshots: snapshots, Shares: shares, Names: []string{"fs1", "192.0.2.1"}})
+				a, err := agent.New(b.Context(), &agent.Config{State: s, Snapshots: snapshots, Shares: shares,
+					Names: []string{"fs1", "192.0.2.1"}})
 				require.NoError(b, err)
 				defer a.Close()
 				nodes = append(nodes, a)

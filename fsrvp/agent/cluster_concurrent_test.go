@@ -29,7 +29,8 @@ func TestClusterConcurrentClients(t *testing.T) {
 		s, err := table.Open(fmt.Sprint("node", i), nil)
 		require.NoError(t, err)
 		r := &rig{as: client1, snapshots: snapshots, shares: shares, cfg: &agent.Config{
-			State: s, Snapshots: snapshots, Shares: shares, Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}, MaxSets: -1,
+			State: s, Snapshots: snapshots, Shares: shares, Names: []string{"fs1", "fs1.example.com",
+				"192.0.2.1"}, MaxSets: -1,
 		}}
 		r.start(t)
 		t.Cleanup(func() { require.NoError(t, r.Close()) })
@@ -74,7 +75,8 @@ func TestClusterConcurrentClients(t *testing.T) {
 	require.Greater(t, made.Load(), int64(2))
 	t.Logf("%d sets", made.Load())
 	for _, r := range nodes {
-		require.Eventually(t, func() bool { return reflect.DeepEqual(r.Table(), []agent.Set{}) }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return reflect.DeepEqual(r.Table(), []agent.Set{}) }, 10*time.Second,
+			time.Millisecond)
 	}
 	nodes[0].empty(t)
 }

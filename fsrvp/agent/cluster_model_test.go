@@ -73,8 +73,9 @@ func runClusterModel(t *testing.T, rt *rapid.T, cfg agent.Config) {
 	const nodes = 3
 	r := &clusterRun{
 		run: &run{
-			rig:     &rig{cfg: &cfg},
-			m:       &model{profile: cfg.Profile, keep: cfg.KeepExposed, cluster: true, sets: map[fsrvp.SetID]*modelSet{}},
+			rig: &rig{cfg: &cfg},
+			m: &model{profile: cfg.Profile, keep: cfg.KeepExposed, cluster: true,
+				sets: map[fsrvp.SetID]*modelSet{}},
 			sets:    []fsrvp.SetID{fsrvp.NewSetID()},
 			copies:  []fsrvp.CopyID{fsrvp.NewCopyID()},
 			clients: []context.Context{client1, client2},
@@ -119,7 +120,8 @@ func runClusterModel(t *testing.T, rt *rapid.T, cfg agent.Config) {
 	var trace []string
 	for name, action := range actions {
 		actions[name] = func(rt *rapid.T) {
-			trace = append(trace, fmt.Sprint(name, time.Now().Format(" 15:04:05.000000000"), r.m.contextSet, r.m.deadline.Format(" 15:04:05.000000000")))
+			trace = append(trace, fmt.Sprint(name, time.Now().Format(" 15:04:05.000000000"), r.m.contextSet,
+				r.m.deadline.Format(" 15:04:05.000000000")))
 			r.Agent = r.nodes[rapid.IntRange(0, nodes-1).Draw(rt, "on")]
 			r.m.tick()
 			action(rt)

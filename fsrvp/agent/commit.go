@@ -27,7 +27,8 @@ func (a turn) commit(e *entry) (*work, error) {
 	if e.set.Status == CreationInProgress {
 		return e.work, nil
 	}
-	if err := a.apply("commit", change{put: []*Set{a.claimed(e.set.with(CreationInProgress), StepCreate)}}); err != nil {
+	if err := a.apply("commit", change{put: []*Set{a.claimed(e.set.with(CreationInProgress),
+		StepCreate)}}); err != nil {
 		return nil, err
 	}
 	return a.beginKept(e, StepCreate, a.create, nil, turn.committed), nil
@@ -73,7 +74,8 @@ func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added).idle()}}); err != nil {
 			return false, err
 		}
-		return true, statusError(fmt.Errorf("agent: commit of shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
+		return true, statusError(fmt.Errorf("agent: commit of shadow copy set %s: %w", e.set.ID, w.err),
+			fsrvp.ErrWaitFailed)
 	}
 	next := e.set.with(Committed).idle()
 	for _, s := range w.snapshots {

@@ -116,7 +116,8 @@ func (a turn) exposed(e *entry, w *work) (stored bool, err error) {
 		if err := a.unclaim("exposing failed", e); err != nil {
 			return false, err
 		}
-		return true, statusError(fmt.Errorf("agent: exposing shadow copy set %s: %w", e.set.ID, w.err), fsrvp.ErrWaitFailed)
+		return true, statusError(fmt.Errorf("agent: exposing shadow copy set %s: %w", e.set.ID, w.err),
+			fsrvp.ErrWaitFailed)
 	}
 	next := e.set.with(Exposed).idle()
 	for i := range next.Copies {

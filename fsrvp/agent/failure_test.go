@@ -186,7 +186,8 @@ func TestRemovalFails(t *testing.T) {
 func TestStoreFails(t *testing.T) {
 	for _, situation := range situations {
 		t.Run(situation, func(t *testing.T) {
-			r := &rig{as: client1, cfg: &agent.Config{StorePath: filepath.Join(t.TempDir(), "store"), Names: []string{"fs1", "192.0.2.1"}}}
+			r := &rig{as: client1, cfg: &agent.Config{StorePath: filepath.Join(t.TempDir(), "store"),
+				Names: []string{"fs1", "192.0.2.1"}}}
 			r.snapshots, r.shares = newBackends()
 			r.start(t)
 			l := r.situation(t, situation)
@@ -272,7 +273,8 @@ func (f forgetful) Create(ctx context.Context, specs []agent.SnapshotSpec) ([]ag
 func TestPathsThatAreNotText(t *testing.T) {
 	r := newRig(t, func(r *rig) {
 		r.snapshots = snapmem.New("/srv/a", "/srv/\xff")
-		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/\xfe"}, agent.Share{Name: "db", Path: "/srv/\xff"})
+		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/\xfe"},
+			agent.Share{Name: "db", Path: "/srv/\xff"})
 	})
 	for _, share := range []string{vms, db} {
 		_, err := r.IsPathSupported(client1, share)

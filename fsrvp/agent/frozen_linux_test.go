@@ -15,7 +15,8 @@ func TestFrozenStore(t *testing.T) {
 	}
 	dir := mount(t, "xfs", 320)
 	r := &rig{as: client1, other: client2}
-	r.cfg = &agent.Config{StorePath: filepath.Join(dir, "store"), Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}, CloseWait: 500 * time.Millisecond}
+	r.cfg = &agent.Config{StorePath: filepath.Join(dir, "store"),
+		Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}, CloseWait: 500 * time.Millisecond}
 	r.snapshots, r.shares = newBackends()
 	r.start(t)
 	requireStalls(t, r,

@@ -79,12 +79,14 @@ func (a *Agent) oldState(h held) error {
 	sequence := a.store.sequence()
 	for _, s := range h.snapshots {
 		if s.Mark.Sequence > sequence {
-			return fmt.Errorf("it has seen %d changes, but snapshot %s was made after %d", sequence, s.ID, s.Mark.Sequence)
+			return fmt.Errorf("it has seen %d changes, but snapshot %s was made after %d", sequence, s.ID,
+				s.Mark.Sequence)
 		}
 	}
 	for _, s := range h.shares {
 		if s.Mark.Sequence > sequence {
-			return fmt.Errorf("it has seen %d changes, but share %q was made after %d", sequence, s.Name, s.Mark.Sequence)
+			return fmt.Errorf("it has seen %d changes, but share %q was made after %d", sequence, s.Name,
+				s.Mark.Sequence)
 		}
 	}
 	for _, set := range a.Table() {
@@ -94,7 +96,8 @@ func (a *Agent) oldState(h held) error {
 		for _, c := range set.Copies {
 			for _, m := range c.Shares {
 				if s, ok := h.shares[strings.ToLower(m.Name)]; ok && s.Mark.Owner == a.id {
-					return fmt.Errorf("it has shadow copy set %s as %s, but share %q is exposed", set.ID, set.Status, s.Name)
+					return fmt.Errorf("it has shadow copy set %s as %s, but share %q is exposed", set.ID, set.Status,
+						s.Name)
 				}
 			}
 		}

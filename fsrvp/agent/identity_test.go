@@ -21,11 +21,13 @@ import (
 // leave makes a snapshot with an exposed share that no table knows.
 func (r *rig) leave(t testing.TB, mark agent.Mark) (snapshot fsrvp.CopyID, share string) {
 	t.Helper()
-	spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Mark: mark, Volume: agent.Volume{ID: "memory:/srv/b", Path: "/srv/b"}}
+	spec := agent.SnapshotSpec{ID: fsrvp.NewCopyID(), Mark: mark,
+		Volume: agent.Volume{ID: "memory:/srv/b", Path: "/srv/b"}}
 	list, err := r.snapshots.Create(t.Context(), []agent.SnapshotSpec{spec})
 	require.NoError(t, err)
 	share = fsrvp.ExposedName("db", spec.ID)
-	require.NoError(t, r.shares.Expose(t.Context(), agent.Exposure{Name: share, Mark: mark, Base: agent.Share{Name: "db"}, Snapshot: list[0], Path: list[0].Path}))
+	require.NoError(t, r.shares.Expose(t.Context(), agent.Exposure{Name: share, Mark: mark,
+		Base: agent.Share{Name: "db"}, Snapshot: list[0], Path: list[0].Path}))
 	return spec.ID, share
 }
 

@@ -12,7 +12,8 @@ import (
 // GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's
 // Share is the path by which the client named it in AddToShadowCopySet. A null argument leaves the
 // Message Sequence Timer alone.
-func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string, level uint32) (*fsrvp.ShareMapping, error) {
+func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string,
+	level uint32) (*fsrvp.ShareMapping, error) {
 	return answer(ctx, a, fsrvp.OpGetShareMapping, func(c *call) (*fsrvp.ShareMapping, error) {
 		c.set(set)
 		c.copy(copy)

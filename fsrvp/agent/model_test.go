@@ -329,7 +329,8 @@ func runModel(t *testing.T, rt *rapid.T, dir string, cfg agent.Config) {
 func (r *run) actions() map[string]func(*rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"SetContext": func(rt *rapid.T) {
-			r.setContext(rt, rapid.SampledFrom([]fsrvp.ContextValue{0, 0x10, 0x19, 0x9, 0x400019, 0x400002, 0xB, 0x1}).Draw(rt, "context"), rapid.IntRange(0, 2).Draw(rt, "client")/2)
+			r.setContext(rt, rapid.SampledFrom([]fsrvp.ContextValue{0, 0x10, 0x19, 0x9, 0x400019, 0x400002, 0xB,
+				0x1}).Draw(rt, "context"), rapid.IntRange(0, 2).Draw(rt, "client")/2)
 		},
 		"Start":            func(rt *rapid.T) { r.startSet(rt) },
 		"Add":              func(rt *rapid.T) { r.add(rt, r.drawSet(rt), drawShare(rt)) },
@@ -349,7 +350,8 @@ func (r *run) actions() map[string]func(*rapid.T) {
 			}
 		},
 		"pause": func(rt *rapid.T) {
-			time.Sleep(rapid.SampledFrom([]time.Duration{time.Second, short - time.Nanosecond, short, long}).Draw(rt, "pause"))
+			time.Sleep(rapid.SampledFrom([]time.Duration{time.Second, short - time.Nanosecond, short, long}).Draw(rt,
+				"pause"))
 			synctest.Wait()
 		},
 	}
@@ -473,7 +475,8 @@ func (r *run) expose(rt *rapid.T, set fsrvp.SetID) {
 	r.step(rt, set, agent.Committed, agent.Exposed, r.ExposeShadowCopySet)
 }
 
-func (r *run) step(rt *rapid.T, set fsrvp.SetID, from, to agent.SetStatus, method func(context.Context, fsrvp.SetID, time.Duration) error) {
+func (r *run) step(rt *rapid.T, set fsrvp.SetID, from, to agent.SetStatus,
+	method func(context.Context, fsrvp.SetID, time.Duration) error) {
 	err := method(client1, set, wait)
 	if s := r.m.sets[set]; r.m.cluster && err == nil && s != nil && s.status == to && r.m.inCreation(s) {
 		r.m.timer(short) // the client has come from another node, whose answer it may have missed
@@ -518,7 +521,8 @@ func (m *model) diff(table []agent.Set) string {
 	for _, set := range table {
 		want := m.sets[set.ID]
 		if want == nil || want.status != set.Status || want.context != set.Context {
-			return fmt.Sprintf("set %s is %s with context %v; in the model it is %+v", set.ID, set.Status, set.Context, want)
+			return fmt.Sprintf("set %s is %s with context %v; in the model it is %+v", set.ID, set.Status, set.Context,
+				want)
 		}
 		shares := map[string]fsrvp.CopyID{}
 		for _, c := range set.Copies {

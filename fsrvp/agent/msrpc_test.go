@@ -34,7 +34,8 @@ func (e everybody) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 func TestMSRPC(t *testing.T) {
 	memory := fsrvptest.NewMemory()
 	a, err := agent.New(t.Context(), &agent.Config{
-		Snapshots: memory.Snapshots, Shares: memory.Shares, StorePath: filepath.Join(t.TempDir(), "agent.db"), Names: []string{"FS01"},
+		Snapshots: memory.Snapshots, Shares: memory.Shares, StorePath: filepath.Join(t.TempDir(),
+			"agent.db"), Names: []string{"FS01"},
 	})
 	require.NoError(t, err)
 	defer a.Close()
@@ -83,13 +84,17 @@ func TestMSRPC(t *testing.T) {
 			require.NoError(t, err)
 
 			set := begin()
-			add, err := c.AddToShadowCopySet(ctx, &vss.AddToShadowCopySetRequest{ClientShadowCopyID: guid(), ShadowCopySetID: set, ShareName: share})
+			add, err := c.AddToShadowCopySet(ctx, &vss.AddToShadowCopySetRequest{ClientShadowCopyID: guid(),
+				ShadowCopySetID: set, ShareName: share})
 			require.NoError(t, err)
-			_, err = c.PrepareShadowCopySet(ctx, &vss.PrepareShadowCopySetRequest{ShadowCopySetID: set, TimeoutInMilliseconds: 1000})
+			_, err = c.PrepareShadowCopySet(ctx, &vss.PrepareShadowCopySetRequest{ShadowCopySetID: set,
+				TimeoutInMilliseconds: 1000})
 			require.NoError(t, err)
-			_, err = c.CommitShadowCopySet(ctx, &vss.CommitShadowCopySetRequest{ShadowCopySetID: set, TimeoutInMilliseconds: 60000})
+			_, err = c.CommitShadowCopySet(ctx, &vss.CommitShadowCopySetRequest{ShadowCopySetID: set,
+				TimeoutInMilliseconds: 60000})
 			require.NoError(t, err)
-			_, err = c.ExposeShadowCopySet(ctx, &vss.ExposeShadowCopySetRequest{ShadowCopySetID: set, TimeoutInMilliseconds: 60000})
+			_, err = c.ExposeShadowCopySet(ctx, &vss.ExposeShadowCopySetRequest{ShadowCopySetID: set,
+				TimeoutInMilliseconds: 60000})
 			require.NoError(t, err)
 			mapping, err := c.GetShareMapping(ctx, &vss.GetShareMappingRequest{
 				ShadowCopyID: add.ShadowCopyID, ShadowCopySetID: set, ShareName: share, Level: 1,
@@ -103,9 +108,11 @@ func TestMSRPC(t *testing.T) {
 			copied, err := c.IsPathShadowCopied(ctx, &vss.IsPathShadowCopiedRequest{ShareName: share})
 			require.NoError(t, err)
 			require.True(t, copied.ShadowCopyPresent)
-			_, err = c.RecoveryCompleteShadowCopySet(ctx, &vss.RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set})
+			_, err = c.RecoveryCompleteShadowCopySet(ctx,
+				&vss.RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set})
 			require.NoError(t, err)
-			_, err = c.DeleteShareMapping(ctx, &vss.DeleteShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: add.ShadowCopyID, ShareName: share})
+			_, err = c.DeleteShareMapping(ctx, &vss.DeleteShareMappingRequest{ShadowCopySetID: set,
+				ShadowCopyID: add.ShadowCopyID, ShareName: share})
 			require.NoError(t, err)
 			require.Empty(t, a.Table())
 		})

@@ -51,7 +51,8 @@ func TestEvents(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, []agent.SetStatus{agent.Started, agent.Added, agent.CreationInProgress, agent.Committed, agent.Exposed, agent.Recovered, ""}, statuses)
+	require.Equal(t, []agent.SetStatus{agent.Started, agent.Added, agent.CreationInProgress, agent.Committed,
+		agent.Exposed, agent.Recovered, ""}, statuses)
 	require.Equal(t, []fsrvp.Status{0, 0}, calls[fsrvp.OpAddToShadowCopySet])
 	require.Equal(t, []fsrvp.Status{fsrvp.ErrInvalidArg}, calls[fsrvp.OpGetShareMapping])
 	require.Equal(t, 1, steps[agent.StepCreate])
@@ -78,7 +79,8 @@ func TestLog(t *testing.T) {
 		}
 		require.Equal(t, l.set.String(), rec["set"], "%s", line)
 		switch {
-		case step == "expose", step == "unexpose", step == "delete", method == "AddToShadowCopySet", method == "DeleteShareMapping":
+		case step == "expose", step == "unexpose", step == "delete", method == "AddToShadowCopySet",
+			method == "DeleteShareMapping":
 			require.Equal(t, l.copies[0].String(), rec["copy"], "%s", line)
 		}
 	}

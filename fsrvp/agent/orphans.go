@@ -101,7 +101,8 @@ func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 		return err
 	}
 	copies, names := known(a.Table())
-	if o.Mark.Allows(a.id) && (o.Share != "" && names[strings.ToLower(o.Share)] || o.Share == "" && copies[o.Snapshot.ID]) {
+	if o.Mark.Allows(a.id) && (o.Share != "" && names[strings.ToLower(o.Share)] || o.Share == "" &&
+		copies[o.Snapshot.ID]) {
 		return fmt.Errorf("agent: %v is in the table", o)
 	}
 	var err error

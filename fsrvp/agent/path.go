@@ -59,7 +59,8 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		}
 	}
 	if namer, ok := a.cfg.Shares.(ShareNamer); ok {
-		if err := namer.CheckName(a.exposedName(unc, t.share.Name, fsrvp.CopyID{})); err != nil { // all ids are of one length
+		// all ids are of one length
+		if err := namer.CheckName(a.exposedName(unc, t.share.Name, fsrvp.CopyID{})); err != nil {
 			return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
 		}
 	}

@@ -98,7 +98,8 @@ func (s *namedShares) ServerNames(context.Context) (backend.ServerNames, error) 
 // TestServerNames takes the names of a file server, and its machine where the Config names none.
 func TestServerNames(t *testing.T) {
 	named := func(r *rig) *namedShares {
-		s := &namedShares{Shares: r.shares, names: backend.ServerNames{Machine: "NAS.", Aliases: []string{"Files.example.com.", "192.0.2.9"}}}
+		s := &namedShares{Shares: r.shares, names: backend.ServerNames{Machine: "NAS.",
+			Aliases: []string{"Files.example.com.", "192.0.2.9"}}}
 		r.cfg.Shares = s
 		return s
 	}
@@ -116,7 +117,8 @@ func TestServerNames(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "fs1.example.com", p.Owner)
 
-	_, err = agent.New(t.Context(), &agent.Config{StorePath: filepath.Join(t.TempDir(), "store"), Snapshots: r.snapshots, Shares: &namedShares{err: errors.New("no luck")}})
+	_, err = agent.New(t.Context(), &agent.Config{StorePath: filepath.Join(t.TempDir(), "store"),
+		Snapshots: r.snapshots, Shares: &namedShares{err: errors.New("no luck")}})
 	require.ErrorContains(t, err, "the names of the file server: no luck")
 }
 
@@ -171,7 +173,8 @@ func TestUnsupportedVolumes(t *testing.T) {
 // TestMountedTwice adds shares on one volume that is mounted at two places.
 func TestMountedTwice(t *testing.T) {
 	r := newRig(t, func(r *rig) {
-		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/vms"}, agent.Share{Name: "docs", Path: "/mnt/again/docs"})
+		r.shares = sharemem.New(r.snapshots, agent.Share{Name: "vms", Path: "/srv/a/vms"},
+			agent.Share{Name: "docs", Path: "/mnt/again/docs"})
 		r.cfg.Snapshots = mountedTwice{r.snapshots}
 	})
 	require.NoError(t, r.snapshots.WriteFile("/srv/a/docs/file", []byte("content")))

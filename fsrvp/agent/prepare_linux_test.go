@@ -28,7 +28,8 @@ func newTree(t *testing.T) *tree {
 	base, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(base, 0o755))
-	r := &tree{share: filepath.Join(base, "vms/share"), snapshots: filepath.Join(base, "snapshots"), exposed: filepath.Join(base, "exposed")}
+	r := &tree{share: filepath.Join(base, "vms/share"), snapshots: filepath.Join(base, "snapshots"),
+		exposed: filepath.Join(base, "exposed")}
 	require.NoError(t, os.MkdirAll(filepath.Join(r.share, "sub"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(r.share, "disk"), make([]byte, 1<<20), 0o644))
 	s, err := copy.New(&copy.Config{Dirs: []string{r.snapshots}, Volumes: []string{filepath.Join(base, "vms")}})

@@ -257,7 +257,8 @@ func (a turn) settleExposed(ctx context.Context, set *Set, h held) error {
 				}
 				continue
 			}
-			if now := next.copy(c.ID).mapping(m.Share.Name); h.hasSnapshot(c.ID) && (!m.Exposed || !h.hasShare(m.Name)) {
+			if now := next.copy(c.ID).mapping(m.Share.Name); h.hasSnapshot(c.ID) &&
+				(!m.Exposed || !h.hasShare(m.Name)) {
 				now.Exposed = a.exposeShare(ctx, next, c, now) == nil
 			}
 		}
@@ -291,7 +292,8 @@ func (a turn) removeBegun(ctx context.Context, h held) {
 			if !ok || s.Mark.Owner != a.id || s.Mark.Sequence == 0 {
 				continue
 			}
-			a.log.Warn("removing a snapshot that was not completed", "set", e.set.ID, "copy", s.ID, "volume", s.Volume.Path)
+			a.log.Warn("removing a snapshot that was not completed", "set", e.set.ID, "copy", s.ID, "volume",
+				s.Volume.Path)
 			if err := a.cfg.Snapshots.Delete(ctx, s); err != nil {
 				a.log.Error("snapshot not removed", "copy", s.ID, "err", err)
 			}

@@ -18,8 +18,10 @@ import (
 // TestRestart: in each status, persistent sets stay for their client to go on with, auto-release
 // ones go with Close.
 func TestRestart(t *testing.T) {
-	for _, c := range []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup, fsrvp.ContextAppRollback, fsrvp.ContextNASRollback} {
-		for _, status := range []agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Exposed, agent.Recovered} {
+	for _, c := range []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup, fsrvp.ContextAppRollback,
+		fsrvp.ContextNASRollback} {
+		for _, status := range []agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Exposed,
+			agent.Recovered} {
 			t.Run(c.String()+"/"+string(status), func(t *testing.T) {
 				r := newRig(t, nil)
 				l := r.bring(t, c, status, vms, db)
@@ -80,7 +82,8 @@ func TestSnapshotIsGone(t *testing.T) {
 		r := newRig(t, nil)
 		l := r.bring(t, fsrvp.ContextNASRollback, status, vms, docs, db)
 		require.NoError(t, r.Close())
-		require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
+		require.NoError(t, r.snapshots.Delete(context.Background(),
+			agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
 		r.start(t)
 		r.requireInvariant(t)
 		if status != agent.Recovered {
@@ -102,7 +105,8 @@ func TestVolumeIsNotThere(t *testing.T) {
 	before := r.Table()
 	require.NoError(t, r.Close())
 	mounted := r.snapshots.Clone()
-	require.NoError(t, r.snapshots.Delete(context.Background(), agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
+	require.NoError(t, r.snapshots.Delete(context.Background(),
+		agent.SnapshotSpec{ID: l.copies[0], Mark: agent.Mark{Owner: r.ID()}}))
 	r.snapshots.SetSupported("/srv/a", false)
 	r.start(t)
 	require.Equal(t, before, r.Table())

@@ -29,10 +29,11 @@ func (a *Agent) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.Set
 }
 
 func (a *Agent) beginRecovery(c *call, id fsrvp.SetID) (w *work, err error) {
-	return w, a.inIdleTurn(c.ctx, func(t turn) (*entry, error) { return t.findWith(id, Exposed) }, func(t turn, e *entry) (err error) {
-		w, err = t.beginSealing(e)
-		return err
-	})
+	return w, a.inIdleTurn(c.ctx, func(t turn) (*entry, error) { return t.findWith(id, Exposed) },
+		func(t turn, e *entry) (err error) {
+			w, err = t.beginSealing(e)
+			return err
+		})
 }
 
 // beginSealing begins the work of RecoveryComplete.
@@ -113,7 +114,8 @@ func (a *Agent) seal(ctx context.Context, w *work) error {
 			if atOnce || !m.Exposed || m.Removing {
 				continue
 			}
-			if err := a.step(StepSealShare, w.set, c, m.Name, func() error { return a.shareSealer.SealShare(ctx, exposure) }); err != nil {
+			if err := a.step(StepSealShare, w.set, c, m.Name,
+				func() error { return a.shareSealer.SealShare(ctx, exposure) }); err != nil {
 				return err
 			}
 		}

@@ -106,7 +106,8 @@ func (a *Agent) beginStage(ctx context.Context, set fsrvp.SetID, s stage) (g sta
 }
 
 // awaitOther waits until another node has changed the table.
-func (a *Agent) awaitOther(ctx context.Context, changed <-chan struct{}, set fsrvp.SetID, wait time.Duration, s stage) error {
+func (a *Agent) awaitOther(ctx context.Context, changed <-chan struct{}, set fsrvp.SetID, wait time.Duration,
+	s stage) error {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {

@@ -174,7 +174,8 @@ func TestKeepExposed(t *testing.T) {
 // TestDeletionOfUnfinishedSet: with the last mapping of an exposed set the creation ends; as the
 // standard is written, its context and timer stay.
 func TestDeletionOfUnfinishedSet(t *testing.T) {
-	for profile, want := range map[agent.Profile]fsrvp.Status{agent.Windows: 0, agent.Strict: fsrvp.ErrShadowCopySetInProgress} {
+	for profile, want := range map[agent.Profile]fsrvp.Status{agent.Windows: 0,
+		agent.Strict: fsrvp.ErrShadowCopySetInProgress} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, func(r *rig) { r.cfg.Profile = profile })
 			l := r.bring(t, 0, agent.Exposed, vms)
@@ -232,7 +233,8 @@ func TestWaits(t *testing.T) {
 		total := time.Duration(tc.calls) * each
 		t.Run(tc.name+"/in time", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(r *rig) { r.slow(tc.method, 20*time.Minute) }) // far beyond the sequence timer, which is stopped
+				// far beyond the sequence timer, which is stopped
+				r := newRig(t, func(r *rig) { r.slow(tc.method, 20*time.Minute) })
 				l := r.bring(t, 0, agent.Added, vms, db)
 				r.reach(t, l, tc.before)
 				begun := time.Now()

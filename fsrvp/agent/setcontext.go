@@ -26,7 +26,8 @@ func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error 
 			return fmt.Errorf("agent: context %v: %w", value, fsrvp.ErrUnsupportedContext)
 		}
 		if value.AutoRecovery() && (a.sealer == nil || a.shareSealer == nil) {
-			return fmt.Errorf("agent: context %v: the backends have no writable copies: %w", value, fsrvp.ErrUnsupportedContext)
+			return fmt.Errorf("agent: context %v: the backends have no writable copies: %w", value,
+				fsrvp.ErrUnsupportedContext)
 		}
 		return a.setContext(c, value)
 	})
@@ -62,12 +63,14 @@ func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, 
 	var old []*entry
 	if a.creation.ContextSet {
 		if a.creation.Address != client {
-			return 0, nil, nil, fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address, fsrvp.ErrShadowCopySetInProgress)
+			return 0, nil, nil, fmt.Errorf("agent: client %s has a creation in progress: %w", a.creation.Address,
+				fsrvp.ErrShadowCopySetInProgress)
 		}
 		old = a.unfinished()
 		next.Retries = a.creation.Retries + 1
 		if a.cfg.MaxRetries >= 0 && next.Retries > a.cfg.MaxRetries {
-			refused = fmt.Errorf("agent: client %s has started over %d times: %w", client, next.Retries, fsrvp.ErrShadowCopySetInProgress)
+			refused = fmt.Errorf("agent: client %s has started over %d times: %w", client, next.Retries,
+				fsrvp.ErrShadowCopySetInProgress)
 			next = creation{Retries: next.Retries}
 		}
 	}

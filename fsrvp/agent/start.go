@@ -34,14 +34,16 @@ func (a turn) startSet(client fsrvp.SetID) (*Set, error) {
 		return nil, fmt.Errorf("agent: no context is set: %w", fsrvp.ErrBadState)
 	}
 	if list := a.unfinished(); len(list) > 0 {
-		return nil, fmt.Errorf("agent: shadow copy set %s is in creation: %w", list[0].set.ID, fsrvp.ErrShadowCopySetInProgress)
+		return nil, fmt.Errorf("agent: shadow copy set %s is in creation: %w", list[0].set.ID,
+			fsrvp.ErrShadowCopySetInProgress)
 	}
 	if err := a.own(); err != nil {
 		return nil, err
 	}
 	if a.cfg.MaxSets >= 0 && len(a.sets) >= a.cfg.MaxSets {
 		a.sequence.restart(a.cfg.Timers.Failure)
-		return nil, fmt.Errorf("agent: the table has %d sets, the most that it may have: %w", len(a.sets), fsrvp.ErrOutOfMemory)
+		return nil, fmt.Errorf("agent: the table has %d sets, the most that it may have: %w", len(a.sets),
+			fsrvp.ErrOutOfMemory)
 	}
 	set := &Set{ID: fsrvp.NewSetID(), Client: client, Status: Started, Context: a.creation.Context}
 	if err := a.apply("started", change{put: []*Set{set}}); err != nil {

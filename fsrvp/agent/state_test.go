@@ -15,7 +15,8 @@ import (
 
 // situations are where a server can be when a call comes: without a creation, with a context alone,
 // and with a set in each status.
-var situations = []string{"Idle", "ContextSet", "Started", "Added", "CreationInProgress", "Committed", "Exposed", "Recovered"}
+var situations = []string{"Idle", "ContextSet", "Started", "Added", "CreationInProgress", "Committed", "Exposed",
+	"Recovered"}
 
 // The answers in each situation, in that order. "x" is the profile's answer to an unknown set.
 const (
@@ -80,7 +81,8 @@ var stateTable = []struct {
 			_, err := r.AddToShadowCopySet(r.as, fsrvp.NewCopyID(), l.set, absent)
 			return err
 		},
-		[8]string{"NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND"}, [8]string{},
+		[8]string{"NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND",
+			"NOTFOUND"}, [8]string{},
 	},
 	{
 		"AddToShadowCopySet, another host", func(r *rig, l *life) error {
@@ -132,7 +134,8 @@ var stateTable = []struct {
 	},
 	{
 		"IsPathSupported, unknown share", func(r *rig, _ *life) error { _, err := r.IsPathSupported(r.as, absent); return err },
-		[8]string{"NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND"}, [8]string{},
+		[8]string{"NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND", "NOTFOUND",
+			"NOTFOUND"}, [8]string{},
 	},
 	{
 		"IsPathShadowCopied", func(r *rig, _ *life) error {

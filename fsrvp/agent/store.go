@@ -127,13 +127,14 @@ func openStore(c *Config) (*store, error) {
 		s.shared, _ = c.State.(state.Shared)
 		return s, nil
 	}
-	f, err := state.Open(c.StorePath, &state.Options{Wait: c.StoreWait, ID: state.ID(backend.NewOwner(placeOf(c.StorePath))), New: c.AcceptState, Convert: func(data []byte) (map[string][]byte, error) {
-		old, sets, err := readBolt(data)
-		if err != nil {
-			return nil, err
-		}
-		return tableRecords(old, sets)
-	}})
+	f, err := state.Open(c.StorePath, &state.Options{Wait: c.StoreWait,
+		ID: state.ID(backend.NewOwner(placeOf(c.StorePath))), New: c.AcceptState, Convert: func(data []byte) (map[string][]byte, error) {
+			old, sets, err := readBolt(data)
+			if err != nil {
+				return nil, err
+			}
+			return tableRecords(old, sets)
+		}})
 	switch {
 	case errors.Is(err, state.ErrInUse):
 		return nil, fmt.Errorf("%w: %s", ErrStoreInUse, c.StorePath)
@@ -247,7 +248,8 @@ func (s *store) refresh(ctx context.Context) (now *table, gone []fsrvp.SetID, er
 		err = s.learnBase(some)
 	}
 	if err != nil {
-		s.bad = fmt.Errorf("agent: store: another node has written %w; all nodes need the same version of the agent", err)
+		s.bad = fmt.Errorf("agent: store: another node has written %w; all nodes need the same version of the agent",
+			err)
 		return nil, nil, s.bad
 	}
 	s.learn(now.order)

@@ -88,7 +88,8 @@ func putSet(set []byte) func(tx *bbolt.Tx) error {
 
 func (r *rig) takeStored(t testing.TB) (want agent.Set) {
 	require.NoError(t, json.Unmarshal([]byte(storedSet), &want))
-	_, err := r.snapshots.Create(context.Background(), []agent.SnapshotSpec{{ID: want.Copies[0].ID, Volume: want.Copies[0].Volume}})
+	_, err := r.snapshots.Create(context.Background(), []agent.SnapshotSpec{{ID: want.Copies[0].ID,
+		Volume: want.Copies[0].Volume}})
 	require.NoError(t, err)
 	return want
 }
@@ -117,7 +118,8 @@ func TestOldFormat(t *testing.T) {
 	require.JSONEq(t, storedSet, string(b))
 	bolt(t, r.cfg.StorePath, func(tx *bbolt.Tx) error {
 		creation := `{"contextSet":true,"context":25,"address":"192.0.2.11","retries":2}`
-		return errors.Join(tx.Bucket([]byte("fsrvp")).Put([]byte("creation"), []byte(creation)), putSet([]byte(storedSet))(tx))
+		return errors.Join(tx.Bucket([]byte("fsrvp")).Put([]byte("creation"), []byte(creation)),
+			putSet([]byte(storedSet))(tx))
 	})
 	old, err := os.ReadFile(r.cfg.StorePath)
 	require.NoError(t, err)
@@ -145,7 +147,8 @@ func TestOldFormatInUse(t *testing.T) {
 	require.NoError(t, err)
 	defer store.Close()
 	snapshots, shares := newBackends()
-	_, err = agent.New(context.Background(), &agent.Config{Snapshots: snapshots, Shares: shares, StorePath: path, Names: []string{"fs1"}})
+	_, err = agent.New(context.Background(), &agent.Config{Snapshots: snapshots, Shares: shares, StorePath: path,
+		Names: []string{"fs1"}})
 	require.ErrorIs(t, err, agent.ErrStoreInUse)
 }
 
@@ -309,7 +312,8 @@ func TestStoreIsPrivate(t *testing.T) {
 
 // threeSets leaves three sets, in a store and on backends.
 func threeSets(t testing.TB) (r *rig, data []byte) {
-	r = &rig{as: client1, other: client2, cfg: &agent.Config{StorePath: filepath.Join(quickDir(t), "store"), Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}}}
+	r = &rig{as: client1, other: client2, cfg: &agent.Config{StorePath: filepath.Join(quickDir(t), "store"),
+		Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}}}
 	r.snapshots, r.shares = newBackends()
 	r.start(t)
 	for range 3 {
@@ -372,7 +376,8 @@ func TestDamagedStore(t *testing.T) {
 		snapshots := r.snapshots.Clone()
 		shares := r.shares.Clone(snapshots)
 		require.NoError(t, os.WriteFile(r.cfg.StorePath, damage(rnd, whole), 0o600))
-		a, err := agent.New(context.Background(), &agent.Config{Snapshots: snapshots, Shares: shares, StorePath: r.cfg.StorePath, Names: r.cfg.Names})
+		a, err := agent.New(context.Background(), &agent.Config{Snapshots: snapshots, Shares: shares,
+			StorePath: r.cfg.StorePath, Names: r.cfg.Names})
 		if err != nil {
 			refused++
 			require.ErrorContains(t, err, r.cfg.StorePath)

@@ -120,7 +120,8 @@ func copies(t *testing.T, root string) agent.Snapshots {
 }
 
 func clones(t *testing.T, root string) agent.Snapshots {
-	backend, err := reflink.New(&reflink.Config{Dirs: []string{filepath.Join(root, "snapshots")}, Volumes: volumes(root)})
+	backend, err := reflink.New(&reflink.Config{Dirs: []string{filepath.Join(root, "snapshots")},
+		Volumes: volumes(root)})
 	require.NoError(t, err)
 	return backend
 }

@@ -188,7 +188,8 @@ func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
 	case to == "":
 		level, msg = slog.LevelInfo, "shadow copy set is given up"
 	}
-	a.log.Log(a.ctx, level, msg, "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to", string(to))
+	a.log.Log(a.ctx, level, msg, "why", why, "set", set.ID, "copies", copyIDs(set), "from", string(from), "to",
+		string(to))
 }
 
 func copyIDs(set *Set) []string {

@@ -46,7 +46,8 @@ func (a turn) begin(e *entry, step Step, run func(context.Context, *work) error,
 	return a.beginKept(e, step, run, finish, nil)
 }
 
-func (a turn) beginKept(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error, keep outcome) *work {
+func (a turn) beginKept(e *entry, step Step, run func(context.Context, *work) error, finish func(turn, error) error,
+	keep outcome) *work {
 	prev := e.work
 	ctx, cancel := context.WithCancel(a.ctx)
 	w := &work{step: step, set: e.set, keep: keep, done: make(chan struct{})}
@@ -96,7 +97,8 @@ func (a *Agent) finishWork(e *entry, w *work, err error, finish func(turn, error
 			return
 		}
 		ended := finish(t, err)
-		if a.cluster != nil && ended == nil && e.work == nil && e.set.Removing && w.step != StepDelete && a.sets[e.set.ID] == e {
+		if a.cluster != nil && ended == nil && e.work == nil && e.set.Removing && w.step != StepDelete &&
+			a.sets[e.set.ID] == e {
 			t.beginRemoval("another node", e) // asked for meanwhile
 		}
 		if errors.Is(ended, state.ErrConflict) {

@@ -38,7 +38,8 @@ func TestMark(t *testing.T) {
 		require.LessOrEqual(t, len(m.String()), 57)
 	}
 	require.Empty(t, Mark{}.String())
-	for _, bad := range []string{"x", owner.String() + ".", owner.String() + ".0", owner.String() + ".01", owner.String() + ".+1", owner.String() + ".1.2", " " + owner.String(), Owner{}.String()} {
+	for _, bad := range []string{"x", owner.String() + ".", owner.String() + ".0", owner.String() + ".01",
+		owner.String() + ".+1", owner.String() + ".1.2", " " + owner.String(), Owner{}.String()} {
 		_, err := ParseMark(bad)
 		require.Error(t, err, bad)
 	}

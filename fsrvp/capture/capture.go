@@ -76,7 +76,8 @@ func newDecoder(cfg Config) *decoder {
 		sessions: make(map[sessionKey]*session),
 	}
 	d.links.fragments = fragments{budget: &d.buffers, lost: func(at moment) {
-		d.summary.add(Problem{Reason: ErrFragment, Detail: "others of the same packet are missing", Packet: at.packet, Time: at.time})
+		d.summary.add(Problem{Reason: ErrFragment, Detail: "others of the same packet are missing", Packet: at.packet,
+			Time: at.time})
 	}}
 	d.streams.init(d)
 	return d
@@ -97,7 +98,8 @@ func (d *decoder) yield(yield func(*Call, error) bool) bool {
 
 // problem counts one that concerns a connection, or none where client is not valid.
 func (d *decoder) problem(r Reason, detail string, client, server netip.AddrPort) {
-	d.summary.add(Problem{Reason: r, Detail: detail, Packet: d.now.packet, Time: d.now.time, Client: client, Server: server})
+	d.summary.add(Problem{Reason: r, Detail: detail, Packet: d.now.packet, Time: d.now.time, Client: client,
+		Server: server})
 }
 
 // packet takes one packet of the file.

@@ -214,7 +214,8 @@ func TestMidway(t *testing.T) {
 			}
 			// Pipes that were opened before are lost, and said to be; all others are there.
 			if found < due {
-				require.NotZero(t, reasons(sum)[ErrMidstream]+reasons(sum)[ErrOrphan]+reasons(sum)[ErrLost], "%s from %d: %+v", number, from, sum)
+				require.NotZero(t, reasons(sum)[ErrMidstream]+reasons(sum)[ErrOrphan]+reasons(sum)[ErrLost],
+					"%s from %d: %+v", number, from, sum)
 			}
 			for _, c := range got {
 				if whole(c) {
@@ -230,7 +231,8 @@ func TestMidway(t *testing.T) {
 // among reports whether a call is in a list, but for the number of its packet.
 func among(list []*Call, c *Call) bool {
 	return slices.ContainsFunc(list, func(w *Call) bool {
-		return w.Time.Equal(c.Time) && w.ResponseTime.Equal(c.ResponseTime) && w.Opnum == c.Opnum && w.Client == c.Client &&
+		return w.Time.Equal(c.Time) && w.ResponseTime.Equal(c.ResponseTime) && w.Opnum == c.Opnum &&
+			w.Client == c.Client &&
 			reflect.DeepEqual(w.Request, c.Request) && reflect.DeepEqual(w.Response, c.Response)
 	})
 }

@@ -72,7 +72,8 @@ func decompress(r io.Reader, magic []byte) (io.Reader, error) {
 	case magic[0] == 0x1F && magic[1] == 0x8B:
 		return gzip.NewReader(r)
 	case binary.LittleEndian.Uint32(magic) == 0xFD2FB528:
-		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+			zstd.WithDecoderLowmem(true))
 	case binary.LittleEndian.Uint32(magic) == 0x184D2204:
 		return lz4.NewReader(r), nil
 	}

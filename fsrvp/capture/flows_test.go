@@ -53,7 +53,8 @@ func requireSame(t testing.TB, file []byte, cfg *Config) {
 			c.Association = 0 // those that are found when the file ends have numbers in any order
 		}
 		slices.SortStableFunc(list, func(a, b *Call) int {
-			return cmp.Or(cmp.Compare(a.Packet, b.Packet), cmp.Compare(a.CallID, b.CallID), cmp.Compare(a.Client.Port(), b.Client.Port()))
+			return cmp.Or(cmp.Compare(a.Packet, b.Packet), cmp.Compare(a.CallID, b.CallID),
+				cmp.Compare(a.Client.Port(), b.Client.Port()))
 		})
 	}
 	require.Equal(t, want, got)

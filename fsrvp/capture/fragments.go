@@ -88,7 +88,8 @@ func (p *fragmented) add(part fragment, more bool, cut int) error {
 		p.size != 0 && (end > p.size || !more && end != p.size):
 		return errHeaders
 	}
-	i, found := slices.BinarySearchFunc(p.parts, part.offset, func(f fragment, offset int) int { return f.offset - offset })
+	i, found := slices.BinarySearchFunc(p.parts, part.offset,
+		func(f fragment, offset int) int { return f.offset - offset })
 	switch {
 	case found && len(p.parts[i].data) == len(part.data):
 		return errWaits // a repetition

@@ -118,7 +118,8 @@ func (f *framer) collect(b []byte, at moment) []byte {
 		if len(f.buf) < min(n, f.limit, headSize) {
 			return b
 		}
-		if f.keep = min(n, f.limit); f.wanted != nil && f.keep > headSize && f.good >= headSize && !f.wanted(f.buf[:headSize], n) {
+		if f.keep = min(n, f.limit); f.wanted != nil && f.keep > headSize && f.good >= headSize &&
+			!f.wanted(f.buf[:headSize], n) {
 			f.keep = headSize
 		}
 	}

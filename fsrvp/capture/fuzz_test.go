@@ -22,7 +22,8 @@ func FuzzCalls(f *testing.F) {
 	b, err := io.ReadAll(g)
 	require.NoError(f, err)
 	f.Add(b)
-	for _, name := range []string{"smb210-hmac-ntlm", "smb311-gmac-ntlm", "smb311-aes256ccm-ntlm", "smb311-gmac-krb5", "smb311-aes128gcm-krb5"} {
+	for _, name := range []string{"smb210-hmac-ntlm", "smb311-gmac-ntlm", "smb311-aes256ccm-ntlm", "smb311-gmac-krb5",
+		"smb311-aes128gcm-krb5"} {
 		b, err := os.ReadFile("testdata/sealed/" + name + ".pcap")
 		require.NoError(f, err)
 		f.Add(b)
@@ -76,7 +77,8 @@ func payloads(t testing.TB, r recording) [2][]byte {
 // conversationFile is a capture of one connection on which both ends send in turn.
 func conversationFile(t testing.TB, client, server []byte, port uint16) []byte {
 	g := newGenerator(0, 0, 1)
-	c := &conversation{ends: [2]endpoint{{ip: []byte{10, 0, 0, 1}, port: 40000, seq: 1}, {ip: []byte{10, 0, 0, 2}, port: port, seq: 1}}}
+	c := &conversation{ends: [2]endpoint{{ip: []byte{10, 0, 0, 1}, port: 40000, seq: 1},
+		{ip: []byte{10, 0, 0, 2}, port: port, seq: 1}}}
 	c.handshake()
 	for len(client)+len(server) > 0 {
 		n := min(len(client), 1400)

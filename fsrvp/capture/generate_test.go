@@ -228,7 +228,8 @@ func genMessages(id int) (fsrvp.Message, fsrvp.Response) {
 	switch id % 3 {
 	case 0:
 		return &fsrvp.IsPathSupportedRequest{ShareName: ndr.WTF8(fmt.Sprintf(`\\fs\share-%d`, id))},
-			&fsrvp.IsPathSupportedResponse{SupportedByThisProvider: 1, OwnerMachineName: ndr.NullString{String: fmt.Sprintf("FS-%d", id), Valid: true}}
+			&fsrvp.IsPathSupportedResponse{SupportedByThisProvider: 1,
+				OwnerMachineName: ndr.NullString{String: fmt.Sprintf("FS-%d", id), Valid: true}}
 	case 1:
 		return &fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: set},
 			&fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set, Return: fsrvp.Status(id)}
@@ -297,7 +298,8 @@ func (g *generator) rpc(c *conversation) {
 	c.send(1, genBindAck(1), ofSetup, false)
 	for i := range uint32(20) {
 		id, request, response, op := g.newCall(c)
-		c.send(0, g.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: i + 2, Opnum: uint16(op), Stub: request}), id, false)
+		c.send(0, g.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: i + 2, Opnum: uint16(op), Stub: request}),
+			id, false)
 		c.send(1, g.fragments(pdu.Fragmenter{Type: pdu.TypeResponse, CallID: i + 2, Stub: response}), id, true)
 	}
 }
@@ -337,7 +339,8 @@ type smbWriter struct {
 func (s *smbWriter) exchange(call int, command smb2.Command, request, response []byte) {
 	s.c.send(0, s.message(command, 0, smb2.StatusSuccess, request), call, false)
 	if s.g.rng.IntN(5) == 0 {
-		s.c.send(1, s.message(command, smb2.FlagResponse|smb2.FlagAsync, smb2.StatusPending, smb2Zero(9)), ofNothing, false)
+		s.c.send(1, s.message(command, smb2.FlagResponse|smb2.FlagAsync, smb2.StatusPending, smb2Zero(9)), ofNothing,
+			false)
 		s.c.send(1, s.message(command, smb2.FlagResponse|smb2.FlagAsync, smb2.StatusSuccess, response), call, true)
 	} else {
 		s.c.send(1, s.message(command, smb2.FlagResponse, smb2.StatusSuccess, response), call, true)
@@ -479,7 +482,8 @@ func (c *conversation) packet(from int, data []byte, tcp layers.TCP, call int, a
 	}
 	b := gopacket.NewSerializeBuffer()
 	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true},
-		&layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6), EthernetType: layers.EthernetTypeIPv4},
+		&layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6),
+			EthernetType: layers.EthernetTypeIPv4},
 		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: src.ip, DstIP: dst.ip},
 		&tcp, gopacket.Payload(data))
 	if err != nil {

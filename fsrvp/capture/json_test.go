@@ -18,7 +18,8 @@ import (
 // TestJSON pins down the names and types.
 func TestJSON(t *testing.T) {
 	call := &Call{
-		Time: time.Date(2026, 11, 22, 20, 21, 26, 411478762, time.UTC), ResponseTime: time.Date(2026, 11, 22, 20, 21, 26, 500000000, time.UTC),
+		Time: time.Date(2026, 11, 22, 20, 21, 26, 411478762, time.UTC), ResponseTime: time.Date(2026, 11, 22, 20, 21,
+			26, 500000000, time.UTC),
 		Packet: 57, ResponsePacket: 59,
 		Client: netip.MustParseAddrPort("10.99.0.3:39448"), Server: netip.MustParseAddrPort("[fe80::1]:445"),
 		OnPipe: true, Pipe: "FssagentRpc", Association: 2, CallID: 9,
@@ -89,6 +90,7 @@ func TestSummaryProblems(t *testing.T) {
 	require.Equal(t, uint64(300), s.Problems[1].Count)
 	require.Equal(t, ErrLimit, s.Problems[maxProblems].Reason)
 	require.Equal(t, uint64(300-(maxProblems-1)), s.Problems[maxProblems].Count)
-	p := Problem{Reason: ErrLost, Count: 2, Packet: 3, Client: netip.MustParseAddrPort("10.0.0.1:1"), Server: netip.MustParseAddrPort("10.0.0.2:2")}
+	p := Problem{Reason: ErrLost, Count: 2, Packet: 3, Client: netip.MustParseAddrPort("10.0.0.1:1"),
+		Server: netip.MustParseAddrPort("10.0.0.2:2")}
 	require.Equal(t, "missing from the capture (2, first in packet 3, 10.0.0.1:1 to 10.0.0.2:2)", p.String())
 }

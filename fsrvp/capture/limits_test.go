@@ -88,7 +88,8 @@ func TestMaxStub(t *testing.T) {
 	c.send(0, genBind(1), ofNothing, false)
 	c.send(1, genBindAck(1), ofNothing, true)
 	for call := range uint32(2) {
-		f := pdu.Fragmenter{Type: pdu.TypeRequest, CallID: 2 + call, Opnum: 8, MaxXmit: 4280, Stub: make([]byte, 9000+1000*call)}
+		f := pdu.Fragmenter{Type: pdu.TypeRequest, CallID: 2 + call, Opnum: 8, MaxXmit: 4280,
+			Stub: make([]byte, 9000+1000*call)}
 		for f.More() {
 			p, err := f.Next(nil)
 			require.NoError(t, err)
@@ -152,7 +153,8 @@ func TestHostileMemory(t *testing.T) {
 					w := &smbWriter{g: s.g, c: c, session: uint64(port)<<32 | uint64(session+1), tree: 1}
 					w.id = uint64(session) << 32
 					for i := range 30 {
-						w.exchange(ofNothing, smb2.Create, smb2Create("x"), smb2CreateResponse(smb2.FileID{byte(i), byte(i >> 8), 1}))
+						w.exchange(ofNothing, smb2.Create, smb2Create("x"),
+							smb2CreateResponse(smb2.FileID{byte(i), byte(i >> 8), 1}))
 					}
 				}
 				s.flush(c)
@@ -165,7 +167,8 @@ func TestHostileMemory(t *testing.T) {
 				c.send(0, genBind(1), ofNothing, false)
 				c.send(1, genBindAck(1), ofNothing, true)
 				for call := range uint32(300) {
-					p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag, CallID: call}, AllocHint: 0xFFFFFFFF, Stub: make([]byte, 1000)}
+					p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag, CallID: call}, AllocHint: 0xFFFFFFFF,
+						Stub: make([]byte, 1000)}
 					c.send(0, must(p.AppendBinary(nil)), ofNothing, false)
 				}
 				s.flush(c)
@@ -199,7 +202,8 @@ func TestHostileMemory(t *testing.T) {
 				require.NoError(t, err)
 			}
 			runtime.ReadMemStats(&mem)
-			t.Logf("%d KB of file, heap grew by at most %d KB; %v", len(file)>>10, (int(r.peak)-int(before.HeapAlloc))>>10, reasons(sum))
+			t.Logf("%d KB of file, heap grew by at most %d KB; %v", len(file)>>10,
+				(int(r.peak)-int(before.HeapAlloc))>>10, reasons(sum))
 			require.Less(t, int(r.peak)-int(before.HeapAlloc), 4*limit)
 			require.NotZero(t, reasons(sum)[ErrLimit])
 		})
@@ -259,7 +263,8 @@ func TestBlockFilter(t *testing.T) {
 		b[8] = byte(layers.LinkTypeEthernet)
 		many = append(many, b...)
 	}
-	for name, bad := range map[string][]byte{"interfaces": many, "short block": append(bytes.Clone(file.Bytes()), 1, 0, 0, 0, 8, 0, 0, 0)} {
+	for name, bad := range map[string][]byte{"interfaces": many,
+		"short block": append(bytes.Clone(file.Bytes()), 1, 0, 0, 0, 8, 0, 0, 0)} {
 		var last error
 		for _, err := range Calls(bytes.NewReader(bad), nil) {
 			last = err

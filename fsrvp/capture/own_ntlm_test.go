@@ -59,7 +59,8 @@ func TestOwnTrafficNTLM(t *testing.T) {
 		for _, level := range []dcerpc.AuthLevel{dcerpc.LevelIntegrity, dcerpc.LevelPrivacy} {
 			t.Run(fmt.Sprintf("%s, level %d", name, level), func(t *testing.T) {
 				var pcap bytes.Buffer
-				cfg := &fsrvp.Config{Transport: newWiretap(t, &pcap, &dcerpc.TCPDialer{Port: port}), Auth: auth, Level: level}
+				cfg := &fsrvp.Config{Transport: newWiretap(t, &pcap, &dcerpc.TCPDialer{Port: port}), Auth: auth,
+					Level: level}
 				c, err := fsrvp.Dial(t.Context(), "127.0.0.1", cfg)
 				require.NoError(t, err)
 				lifeCycle(t, c)
@@ -77,7 +78,8 @@ func TestOwnTrafficNTLM(t *testing.T) {
 				}
 				// A byte of any call that is changed shows, at both levels.
 				list := packetsOf(t, pcap.Bytes())
-				_, sum = decodeBytes(t, change(t, list, int(calls[4].Packet)-1, 16+8), &Config{NTHashes: passwords("Secret1")})
+				_, sum = decodeBytes(t, change(t, list, int(calls[4].Packet)-1, 16+8),
+					&Config{NTHashes: passwords("Secret1")})
 				require.EqualValues(t, 1, reasons(sum)[ErrTampered]+reasons(sum)[ErrSignature])
 
 				if name == "spnego" && level == dcerpc.LevelPrivacy {

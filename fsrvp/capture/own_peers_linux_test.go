@@ -66,7 +66,8 @@ func startSamba(t *testing.T) *samba {
 }
 
 // record calls the server and returns a capture of it.
-func (s *samba) record(t *testing.T, auth dcerpc.Initiator, d *smbpipe.Dialer, calls func(t *testing.T, c *fsrvp.Client)) []byte {
+func (s *samba) record(t *testing.T, auth dcerpc.Initiator, d *smbpipe.Dialer,
+	calls func(t *testing.T, c *fsrvp.Client)) []byte {
 	var pcap bytes.Buffer
 	tap := newWiretap(t, &pcap, hostDialer{s.Host("cl")})
 	tap.port = 445
@@ -108,7 +109,8 @@ func TestOwnTrafficBehindSamba(t *testing.T) {
 		require.Equal(t, s.user.Principal(), call.User())
 		require.Equal(t, dcerpc.LevelPrivacy, call.Peer.Level)
 	}
-	out, err := exec.Command("tshark", "-r", file, "-K", s.Keytab("nas"), "-o", "kerberos.decrypt:TRUE", "-Y", "_ws.malformed").CombinedOutput()
+	out, err := exec.Command("tshark", "-r", file, "-K", s.Keytab("nas"), "-o", "kerberos.decrypt:TRUE", "-Y",
+		"_ws.malformed").CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.NotContains(t, string(out), "10.0.0.", "malformed packets")
 
@@ -120,7 +122,8 @@ func TestOwnTrafficBehindSamba(t *testing.T) {
 // every signature is right. With -update they are kept.
 func testAlgorithms(t *testing.T, s *samba) {
 	ccache := s.CCache(t, s.user, "cifs/"+s.nas.FQDN, "host/"+s.nas.FQDN)
-	kerberos, err := krb5.NewInitiatorFromCCache(ccache, &krb5.InitiatorConfig{Krb5Conf: filepath.Join(s.Scripts, "etc", "krb5.conf")})
+	kerberos, err := krb5.NewInitiatorFromCCache(ccache, &krb5.InitiatorConfig{Krb5Conf: filepath.Join(s.Scripts, "etc",
+		"krb5.conf")})
 	require.NoError(t, err)
 	byNTLM, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "FSRVP", User: s.user.Name, Password: s.user.Password})
 	require.NoError(t, err)
@@ -135,7 +138,8 @@ func testAlgorithms(t *testing.T, s *samba) {
 		for mech, auth := range map[string]dcerpc.Initiator{"krb5": kerberos, "ntlm": byNTLM} {
 			name := tt.name + "-" + mech
 			t.Run(name, func(t *testing.T) {
-				d := &smbpipe.Dialer{Dialect: tt.dialect, Encrypt: tt.cipher != 0, SMB: &smb2.Config{Signing: tt.signing}}
+				d := &smbpipe.Dialer{Dialect: tt.dialect, Encrypt: tt.cipher != 0,
+					SMB: &smb2.Config{Signing: tt.signing}}
 				if tt.cipher != 0 {
 					d.SMB.Ciphers = []smb2.Cipher{tt.cipher}
 				}

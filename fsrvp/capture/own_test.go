@@ -113,12 +113,14 @@ func (t *tapped) packet(from int, tcp layers.TCP, data []byte) error {
 		return err
 	}
 	buf := gopacket.NewSerializeBuffer()
-	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
+	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2},
+		EthernetType: layers.EthernetTypeIPv4}
 	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
 		eth, ip, &tcp, gopacket.Payload(data)); err != nil {
 		return err
 	}
-	return t.w.w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(buf.Bytes()), Length: len(buf.Bytes())}, buf.Bytes())
+	return t.w.w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(buf.Bytes()),
+		Length: len(buf.Bytes())}, buf.Bytes())
 }
 
 // TestOwnTraffic captures our own client and server, and has tshark, which knows the service's
@@ -139,7 +141,8 @@ func TestOwnTraffic(t *testing.T) {
 			t.Run(fmt.Sprintf("level %d, %v", level, syntax), func(t *testing.T) {
 				var pcap bytes.Buffer
 				cfg := server.ClientConfig(fsrvptest.Operator)
-				cfg.Transport, cfg.Level, cfg.Syntaxes = newWiretap(t, &pcap, cfg.Transport), level, []ndr.Syntax{syntax}
+				cfg.Transport, cfg.Level, cfg.Syntaxes = newWiretap(t, &pcap,
+					cfg.Transport), level, []ndr.Syntax{syntax}
 				c, err := fsrvp.Dial(t.Context(), fsrvptest.ServerName, cfg)
 				require.NoError(t, err)
 				const calls = 13
@@ -158,7 +161,8 @@ func TestOwnTraffic(t *testing.T) {
 				if syntax != ndr.NDR64 { // tshark dissects no NDR64 stub of FSRVP
 					require.Equal(t, got, readings(t, ours))
 				}
-				out, err := exec.Command("tshark", "-r", file, "-K", keytab, "-o", "kerberos.decrypt:TRUE", "-Y", "_ws.malformed").CombinedOutput()
+				out, err := exec.Command("tshark", "-r", file, "-K", keytab, "-o", "kerberos.decrypt:TRUE", "-Y",
+					"_ws.malformed").CombinedOutput()
 				require.NoError(t, err, string(out))
 				require.NotContains(t, string(out), "10.0.0.", "malformed packets")
 			})

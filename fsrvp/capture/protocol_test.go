@@ -60,8 +60,10 @@ func (s *script) decode(cfg *Config) ([]*Call, Summary) {
 // call makes the PDUs of call number id.
 func (s *script) call(id int, callID uint32) (request, response []byte) {
 	req, resp := genMessages(id)
-	request = s.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: callID, Opnum: uint16(req.Opnum()), Stub: must(req.Append(nil, ndr.NDR20))})
-	response = s.fragments(pdu.Fragmenter{Type: pdu.TypeResponse, CallID: callID, Stub: must(resp.Append(nil, ndr.NDR20))})
+	request = s.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: callID, Opnum: uint16(req.Opnum()),
+		Stub: must(req.Append(nil, ndr.NDR20))})
+	response = s.fragments(pdu.Fragmenter{Type: pdu.TypeResponse, CallID: callID,
+		Stub: must(resp.Append(nil, ndr.NDR20))})
 	return request, response
 }
 
@@ -153,7 +155,8 @@ func TestPipelined(t *testing.T) {
 	}
 	for i := n - 1; i >= 0; i-- {
 		w.id = first + uint64(i)
-		c.send(1, w.message(smb2.IOCTL, smb2.FlagResponse|smb2.FlagAsync, 0, smb2IOCTLResponse(id, responses[i])), i, true)
+		c.send(1, w.message(smb2.IOCTL, smb2.FlagResponse|smb2.FlagAsync, 0, smb2IOCTLResponse(id, responses[i])), i,
+			true)
 	}
 	calls, sum := s.decode(nil)
 	requireCalls(t, n, calls)
@@ -378,7 +381,8 @@ func TestSyntaxes(t *testing.T) {
 				c.send(1, must(ack.AppendBinary(nil)), ofNothing, true)
 			}
 			req, resp := genMessages(0)
-			c.send(0, s.g.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: 3, ContextID: 1, Opnum: uint16(req.Opnum()),
+			c.send(0, s.g.fragments(pdu.Fragmenter{Type: pdu.TypeRequest, CallID: 3, ContextID: 1,
+				Opnum:   uint16(req.Opnum()),
 				MaxXmit: 4280, Stub: must(req.Append(nil, ndr.NDR64))}), ofNothing, false)
 			c.send(1, s.g.fragments(pdu.Fragmenter{Type: pdu.TypeResponse, CallID: 3, ContextID: 1,
 				MaxXmit: 4280, Stub: must(resp.Append(nil, ndr.NDR64))}), ofNothing, true)
@@ -404,9 +408,11 @@ func TestVerificationTrailer(t *testing.T) {
 	req, resp := genMessages(0)
 	stub := must(req.Append(nil, ndr.NDR20))
 	p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 2}, Opnum: uint16(req.Opnum())}
-	p.Stub = must(pdu.NewVerificationTrailer(&p, fsrvp.Interface(), pdu.NDR20(), false).AppendBinary(stub[:len(stub):len(stub)], 0))
+	p.Stub = must(pdu.NewVerificationTrailer(&p, fsrvp.Interface(), pdu.NDR20(),
+		false).AppendBinary(stub[:len(stub):len(stub)], 0))
 	c.send(0, must(p.AppendBinary(nil)), ofNothing, false)
-	q := pdu.Response{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 2}, Stub: must(resp.Append(nil, ndr.NDR20))}
+	q := pdu.Response{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 2},
+		Stub: must(resp.Append(nil, ndr.NDR20))}
 	c.send(1, must(q.AppendBinary(nil)), ofNothing, true)
 	calls, _ := s.decode(nil)
 	requireCalls(t, 1, calls)
@@ -421,7 +427,8 @@ func TestBadStub(t *testing.T) {
 	c := s.connect(40000, 5555)
 	c.send(0, genBind(1), ofNothing, false)
 	c.send(1, genBindAck(1), ofNothing, true)
-	p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 2}, Opnum: 8, Stub: []byte{1, 2, 3}}
+	p := pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 2}, Opnum: 8,
+		Stub: []byte{1, 2, 3}}
 	c.send(0, must(p.AppendBinary(nil)), ofNothing, false)
 	q := pdu.Response{Header: p.Header, Stub: []byte{4}}
 	c.send(1, must(q.AppendBinary(nil)), ofNothing, true)
@@ -446,7 +453,8 @@ func TestBindMissing(t *testing.T) {
 	for i, op := range []int{0, 1, 2} { // the first names a share, which tells what the others are
 		req, resp := genMessages(op)
 		for from, m := range []fsrvp.Message{req, resp} {
-			f := pdu.Fragmenter{CallID: uint32(2 + i), MaxXmit: 4280, Opnum: uint16(m.Opnum()), Stub: must(m.Append(nil, ndr.NDR20))}
+			f := pdu.Fragmenter{CallID: uint32(2 + i), MaxXmit: 4280, Opnum: uint16(m.Opnum()),
+				Stub: must(m.Append(nil, ndr.NDR20))}
 			f.Type = []pdu.Type{pdu.TypeRequest, pdu.TypeResponse}[from]
 			p, err := f.Next(nil)
 			require.NoError(t, err)
@@ -488,7 +496,8 @@ func TestAlterContext(t *testing.T) {
 		{ID: 6, Abstract: fsrvp.Interface(), Transfer: []pdu.SyntaxID{pdu.NDR64()}},
 	}}
 	alter.CallID = 2
-	resp := pdu.AlterContextResp{Header: flags, MaxXmit: 4280, MaxRecv: 4280, Results: []pdu.ContextResult{{Transfer: pdu.NDR20()}, {Transfer: pdu.NDR64()}}}
+	resp := pdu.AlterContextResp{Header: flags, MaxXmit: 4280, MaxRecv: 4280,
+		Results: []pdu.ContextResult{{Transfer: pdu.NDR20()}, {Transfer: pdu.NDR64()}}}
 	resp.CallID = 2
 	c.send(0, must(bind.AppendBinary(nil)), ofNothing, false)
 	c.send(1, genBindAck(1), ofNothing, true)

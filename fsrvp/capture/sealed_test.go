@@ -37,7 +37,8 @@ const backupPassword = "Backup.Passw0rd1"
 func TestNTLM(t *testing.T) {
 	r := find(t, "18")
 	file := filepath.Join(t.TempDir(), "users")
-	require.NoError(t, os.WriteFile(file, []byte(fmt.Sprintf("ELSE\\backup\t%x\n", ntlm.NTHash(backupPassword))), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(fmt.Sprintf("ELSE\\backup\t%x\n", ntlm.NTHash(backupPassword))),
+		0o600))
 	users, err := ntlm.OpenHashFile(file)
 	require.NoError(t, err)
 	for name, hashes := range map[string]func(domain, user string) [][16]byte{
@@ -150,10 +151,12 @@ func TestLossInNTLM(t *testing.T) {
 	add := func(dir int, p []byte) { conv[dir] = append(conv[dir], p) }
 	const contextID = 7
 	auth := func(token []byte) pdu.Auth {
-		return pdu.Auth{Type: uint8(dcerpc.AuthNTLM), Level: uint8(dcerpc.LevelPrivacy), ContextID: contextID, Token: token}
+		return pdu.Auth{Type: uint8(dcerpc.AuthNTLM), Level: uint8(dcerpc.LevelPrivacy), ContextID: contextID,
+			Token: token}
 	}
 	bind := pdu.Bind{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}, MaxXmit: 4280, MaxRecv: 4280,
-		Contexts: []pdu.ContextElement{{Abstract: fsrvp.Interface(), Transfer: []pdu.SyntaxID{pdu.NDR20()}}}, Auth: auth(legs[0])}
+		Contexts: []pdu.ContextElement{{Abstract: fsrvp.Interface(),
+			Transfer: []pdu.SyntaxID{pdu.NDR20()}}}, Auth: auth(legs[0])}
 	ack := pdu.BindAck{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}, MaxXmit: 4280, MaxRecv: 4280,
 		SecondaryAddress: "1\x00", Results: []pdu.ContextResult{{Transfer: pdu.NDR20()}}, Auth: auth(legs[1])}
 	auth3 := pdu.Auth3{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}, Auth: auth(legs[2])}
@@ -236,7 +239,8 @@ func ntlmLegs(t *testing.T, client, server dcerpc.Context) (legs [3][]byte) {
 }
 
 // sealedPDU makes a request or response of one fragment.
-func sealedPDU(t *testing.T, c dcerpc.Context, kind pdu.Type, callID uint32, op uint16, stub []byte, contextID uint32) []byte {
+func sealedPDU(t *testing.T, c dcerpc.Context, kind pdu.Type, callID uint32, op uint16, stub []byte,
+	contextID uint32) []byte {
 	f := pdu.Fragmenter{
 		Type: kind, CallID: callID, Opnum: op, Stub: stub, MaxXmit: 4280,
 		AuthType: uint8(dcerpc.AuthNTLM), AuthLevel: uint8(dcerpc.LevelPrivacy), AuthContextID: contextID, TokenSize: ntlm.SignatureSize,
@@ -244,7 +248,8 @@ func sealedPDU(t *testing.T, c dcerpc.Context, kind pdu.Type, callID uint32, op 
 	p, err := f.Next(nil)
 	require.NoError(t, err)
 	require.False(t, f.More())
-	require.NoError(t, c.Seal(dcerpc.Message{Header: p.Header, Body: p.Body, Trailer: p.Trailer, SignHeader: true}, p.Token))
+	require.NoError(t, c.Seal(dcerpc.Message{Header: p.Header, Body: p.Body, Trailer: p.Trailer, SignHeader: true},
+		p.Token))
 	return p.PDU
 }
 
@@ -354,7 +359,8 @@ func TestFileDataSigned(t *testing.T) {
 	s.buffers.budget = &d.buffers
 	c := newSMBConn(s)
 	ch := new(channel)
-	ch.establish(smb2.NegotiateResponse{Dialect: smb2.Dialect311, Signing: 1}, []byte("0123456789abcdef"), smb2.Preauth{1})
+	ch.establish(smb2.NegotiateResponse{Dialect: smb2.Dialect311, Signing: 1}, []byte("0123456789abcdef"),
+		smb2.Preauth{1})
 	c.channels[7] = ch
 	w := smbWriter{session: 7, tree: 1}
 	message := func(size int) []byte {

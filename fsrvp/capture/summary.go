@@ -128,7 +128,8 @@ func (s *Summary) count(c *Call) {
 			continue
 		}
 		unreadable = true
-		p := Problem{Reason: reason, Detail: cause(err), Packet: c.Packet, Time: c.Time, Client: c.Client, Server: c.Server}
+		p := Problem{Reason: reason, Detail: cause(err), Packet: c.Packet, Time: c.Time, Client: c.Client,
+			Server: c.Server}
 		if i == 1 && c.Answered() {
 			p.Packet, p.Time = c.ResponsePacket, c.ResponseTime
 		}

@@ -50,7 +50,8 @@ func newTraffic(size, streams, message int) *traffic {
 	}
 	for i := range streams {
 		g.streams = append(g.streams, &trafficStream{
-			client: [4]byte{10, 1, byte(i >> 8), byte(i)}, port: uint16(20000 + i%40000), seq: [2]uint32{uint32(i) * 1000, uint32(i) * 77},
+			client: [4]byte{10, 1, byte(i >> 8),
+				byte(i)}, port: uint16(20000 + i%40000), seq: [2]uint32{uint32(i) * 1000, uint32(i) * 77},
 		})
 	}
 	g.out = binary.LittleEndian.AppendUint32(nil, pcapMicro)

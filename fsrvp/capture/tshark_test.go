@@ -83,7 +83,8 @@ func TestTshark(t *testing.T) {
 			if *update {
 				b, err := json.MarshalIndent(got, "", "\t")
 				require.NoError(t, err)
-				require.NoError(t, os.WriteFile(filepath.Join("testdata/tshark", r.name()+".json"), append(b, '\n'), 0o644))
+				require.NoError(t, os.WriteFile(filepath.Join("testdata/tshark", r.name()+".json"), append(b, '\n'),
+					0o644))
 			}
 		})
 	}
@@ -372,7 +373,8 @@ func TestUsers(t *testing.T) {
 
 // TestSealed checks what is left of calls whose stubs cannot be read.
 func TestSealed(t *testing.T) {
-	for number, why := range map[string]string{"03": "no keytab was given", "17": "no keytab was given", "18": "it comes of NTLM"} {
+	for number, why := range map[string]string{"03": "no keytab was given", "17": "no keytab was given",
+		"18": "it comes of NTLM"} {
 		t.Run(number, func(t *testing.T) {
 			calls, sum := decode(t, find(t, number).file, nil)
 			require.NotEmpty(t, calls)

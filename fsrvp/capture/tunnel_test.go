@@ -121,14 +121,17 @@ var encapsulations = []encapsulation{
 		return ip4GRE(uint16(0x1000), uint16(0x88BE), uint32(1), uint16(0x1064), uint16(0), uint32(0), e)
 	}), true},
 	{"ERSPAN III", 1, one(func(e, _ []byte) []byte {
-		return ip4GRE(uint16(0x1000), uint16(0x22EB), uint32(1), uint16(0x2064), uint16(0), uint32(9), uint16(0), uint16(0), e)
+		return ip4GRE(uint16(0x1000), uint16(0x22EB), uint32(1), uint16(0x2064), uint16(0), uint32(9), uint16(0),
+			uint16(0), e)
 	}), true},
 	{"ERSPAN III with a platform's header", 1, one(func(e, _ []byte) []byte {
-		return ip4GRE(uint16(0x1000), uint16(0x22EB), uint32(1), uint16(0x2064), uint16(0), uint32(9), uint16(0), uint16(1),
+		return ip4GRE(uint16(0x1000), uint16(0x22EB), uint32(1), uint16(0x2064), uint16(0), uint32(9), uint16(0),
+			uint16(1),
 			uint32(0), uint32(0), e)
 	}), false},
 	{"PPTP", 1, one(func(_, ip []byte) []byte {
-		return ip4GRE(uint16(0x3081), uint16(0x880B), uint16(2+len(ip)), uint16(7), uint32(1), uint32(2), uint16(0x0021), ip)
+		return ip4GRE(uint16(0x3081), uint16(0x880B), uint16(2+len(ip)), uint16(7), uint32(1), uint32(2),
+			uint16(0x0021), ip)
 	}), true},
 	{"MPLS", 1, one(func(_, ip []byte) []byte { return inEthernet(0x8847, be(uint32(0x00064140), ip)) }), true},
 	{"MPLS of two labels", 1, one(func(_, ip []byte) []byte {
@@ -147,13 +150,15 @@ var encapsulations = []encapsulation{
 		return inEthernet(0x86DD, inIP6(0, be(60, 0, 1, 4, uint32(0), 4, 0, 1, 4, uint32(0), ip)))
 	}), true},
 	{"AH", 1, one(func(_, ip []byte) []byte {
-		return inEthernet(0x86DD, inIP6(51, be(4, 4, uint16(0), uint32(1), uint32(1), uint32(1), uint32(2), uint32(3), ip)))
+		return inEthernet(0x86DD, inIP6(51, be(4, 4, uint16(0), uint32(1), uint32(1), uint32(1), uint32(2), uint32(3),
+			ip)))
 	}), true},
 	{"L2TP", 1, one(func(_, ip []byte) []byte {
 		return ip4UDP(1701, be(uint16(0x4002), uint16(12+len(ip)), uint16(1), uint16(2), 0xFF, 3, uint16(0x0021), ip))
 	}), true},
 	{"L2TP with all fields", 1, one(func(_, ip []byte) []byte {
-		return ip4UDP(1701, be(uint16(0x4A02), uint16(0), uint16(1), uint16(2), uint32(5), uint16(2), uint16(0), uint16(0x0021), ip))
+		return ip4UDP(1701, be(uint16(0x4A02), uint16(0), uint16(1), uint16(2), uint32(5), uint16(2), uint16(0),
+			uint16(0x0021), ip))
 	}), false},
 	{"L2TPv3 over IP", 1, one(func(e, _ []byte) []byte {
 		return inEthernet(0x0800, inIP4(115, be(uint32(7), uint32(0), uint32(0), e)))
@@ -168,7 +173,8 @@ var encapsulations = []encapsulation{
 	}), true},
 	{"TZSP", 1, one(func(e, _ []byte) []byte { return ip4UDP(37008, be(1, 0, uint16(1), 10, 1, 5, 0, 1, e)) }), true},
 	{"three deep", 1, one(func(e, _ []byte) []byte {
-		return ip4UDP(4789, be(8, 0, 0, 0, 0, 0, 1, 0, ip4GRE(uint16(0), uint16(0x6558), ip4UDP(6081, be(0, 0, uint16(0x6558), uint32(0), e)))))
+		return ip4UDP(4789, be(8, 0, 0, 0, 0, 0, 1, 0, ip4GRE(uint16(0), uint16(0x6558),
+			ip4UDP(6081, be(0, 0, uint16(0x6558), uint32(0), e)))))
 	}), true},
 	{"raw IP", 101, one(func(_, ip []byte) []byte { return ip }), true},
 	{"cooked", 113, one(func(_, ip []byte) []byte { return be(make([]byte, 14), uint16(0x0800), ip) }), true},
@@ -346,7 +352,8 @@ func TestEncapsulationsTshark(t *testing.T) {
 		}
 		name := filepath.Join(t.TempDir(), "x.pcap")
 		require.NoError(t, os.WriteFile(name, c.file(all), 0o600))
-		out, err := exec.Command("tshark", "-r", name, "-Y", "fsrvp.opnum && dcerpc.pkt_type == 0", "-T", "fields", "-e", "fsrvp.opnum").Output()
+		out, err := exec.Command("tshark", "-r", name, "-Y", "fsrvp.opnum && dcerpc.pkt_type == 0", "-T", "fields",
+			"-e", "fsrvp.opnum").Output()
 		require.NoError(t, err, c.name)
 		assert.Equal(t, 15, bytes.Count(out, []byte("\n")), "%s: what tshark sees", c.name)
 	}
@@ -373,9 +380,12 @@ func TestOthers(t *testing.T) {
 	file := encapsulation{link: 1}.file(nil)
 	for _, data := range [][]byte{
 		inEthernet(0x0806, make([]byte, 28)), inEthernet(0x88CC, make([]byte, 28)), inEthernet(0x1234, nil),
-		inEthernet(0x0800, inIP4(1, make([]byte, 8))), inEthernet(0x0800, inIP4(50, make([]byte, 8))), inEthernet(0x0800, inIP4(200, nil)),
-		ip4UDP(53, make([]byte, 20)), ip4UDP(53, make([]byte, 20)), ip4UDP(443, make([]byte, 20)), ip4UDP(9999, make([]byte, 20)),
-		ip4UDP(4789, make([]byte, 20)), ip4GRE(uint16(0), uint16(0x2000), uint32(0)), inEthernet(0x86DD, inIP6(59, nil)),
+		inEthernet(0x0800, inIP4(1, make([]byte, 8))), inEthernet(0x0800,
+			inIP4(50, make([]byte, 8))), inEthernet(0x0800, inIP4(200, nil)),
+		ip4UDP(53, make([]byte, 20)), ip4UDP(53, make([]byte, 20)), ip4UDP(443, make([]byte, 20)), ip4UDP(9999,
+			make([]byte, 20)),
+		ip4UDP(4789, make([]byte, 20)), ip4GRE(uint16(0), uint16(0x2000), uint32(0)), inEthernet(0x86DD,
+			inIP6(59, nil)),
 	} {
 		file = appendRecord(file, binary.LittleEndian, at, data)
 	}

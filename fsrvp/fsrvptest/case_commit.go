@@ -50,11 +50,13 @@ func commitCases() []Case {
 		}},
 		{Standard, section, "Commit/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "CommitShadowCopySet", tr.unknownSet())
+			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "CommitShadowCopySet",
+				tr.unknownSet())
 		}},
 		{Standard, section, "Commit/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "CommitShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.status(tr.Client.CommitShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "CommitShadowCopySet",
+				fsrvp.ErrInvalidArg)
 			tr.onward(m, agent.Added, agent.Recovered)
 		}},
 		{Standard, section, "Commit/TimeOut", "When the time-out is over the answer is FSSAGENT_E_TIMEOUT; the work goes on, and another Commit waits for it.", func(tr *trial) {
@@ -97,7 +99,8 @@ func commitCases() []Case {
 			})
 		}},
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Committed, agent.Exposed, agent.Recovered}, Standard, section, "Commit/BadState", "When the set is neither Added nor CreationInProgress the answer is FSRVP_E_BAD_STATE.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Committed, agent.Exposed, agent.Recovered},
+		Standard, section, "Commit/BadState", "When the set is neither Added nor CreationInProgress the answer is FSRVP_E_BAD_STATE.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
 			tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, long), "CommitShadowCopySet", fsrvp.ErrBadState)
@@ -119,11 +122,13 @@ func prepareCases() []Case {
 		}},
 		{Standard, section, "Prepare/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "PrepareShadowCopySet", tr.unknownSet())
+			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "PrepareShadowCopySet",
+				tr.unknownSet())
 		}},
 		{Standard, section, "Prepare/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Added)
-			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "PrepareShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.status(tr.Client.PrepareShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "PrepareShadowCopySet",
+				fsrvp.ErrInvalidArg)
 			tr.onward(m, agent.Added, agent.Recovered)
 		}},
 		{Standard, section, "Prepare/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT; Prepare may be called again.", func(tr *trial) {
@@ -137,7 +142,8 @@ func prepareCases() []Case {
 			tr.onward(m, agent.Added, agent.Recovered)
 		}},
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Committed, agent.Exposed, agent.Recovered}, Standard, section, "Prepare/BadState", "When the set is not Added the answer is FSRVP_E_BAD_STATE.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Committed, agent.Exposed, agent.Recovered},
+		Standard, section, "Prepare/BadState", "When the set is not Added the answer is FSRVP_E_BAD_STATE.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
 			tr.status(m.by.PrepareShadowCopySet(tr.ctx, m.id, long), "PrepareShadowCopySet", fsrvp.ErrBadState)

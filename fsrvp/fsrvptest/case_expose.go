@@ -111,11 +111,13 @@ func exposeCases() []Case {
 		}},
 		{Standard, section, "Expose/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Committed)
-			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "ExposeShadowCopySet", tr.unknownSet())
+			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.NewSetID(), long), "ExposeShadowCopySet",
+				tr.unknownSet())
 		}},
 		{Standard, section, "Expose/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Committed)
-			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "ExposeShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.status(tr.Client.ExposeShadowCopySet(tr.ctx, fsrvp.SetID{}, long), "ExposeShadowCopySet",
+				fsrvp.ErrInvalidArg)
 			tr.onward(m, agent.Committed, agent.Recovered)
 		}},
 		{Standard, section, "Expose/TimeOut", "When the time-out is over the answer is FSRVP_E_WAIT_TIMEOUT, and the set is still Committed.", func(tr *trial) {
@@ -131,7 +133,8 @@ func exposeCases() []Case {
 			tr.onward(m, agent.Exposed, agent.Recovered)
 		}},
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Exposed, agent.Recovered}, Standard, section, "Expose/BadState", "When the set is not Committed the answer is FSRVP_E_BAD_STATE.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Exposed, agent.Recovered},
+		Standard, section, "Expose/BadState", "When the set is not Committed the answer is FSRVP_E_BAD_STATE.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
 			tr.status(m.by.ExposeShadowCopySet(tr.ctx, m.id, long), "ExposeShadowCopySet", fsrvp.ErrBadState)
@@ -158,11 +161,13 @@ func recoveryCases() []Case {
 		}},
 		{Standard, section, "RecoveryComplete/UnknownSet", "An unknown set is refused.", func(tr *trial) {
 			tr.bring(fsrvp.ContextBackup, agent.Exposed)
-			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.NewSetID()), "RecoveryCompleteShadowCopySet", tr.unknownSet())
+			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.NewSetID()),
+				"RecoveryCompleteShadowCopySet", tr.unknownSet())
 		}},
 		{Standard, section, "RecoveryComplete/NullSet", "A null ShadowCopySetId is answered with E_INVALIDARG, before anything else, and changes nothing.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
-			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.SetID{}), "RecoveryCompleteShadowCopySet", fsrvp.ErrInvalidArg)
+			tr.status(tr.Client.RecoveryCompleteShadowCopySet(tr.ctx, fsrvp.SetID{}), "RecoveryCompleteShadowCopySet",
+				fsrvp.ErrInvalidArg)
 			tr.onward(m, agent.Exposed, agent.Recovered)
 		}},
 		{Standard, section, "RecoveryComplete/Seals", "A copy of AUTO_RECOVERY can be written before, and not afterwards; it keeps what was written.", func(tr *trial) {
@@ -190,10 +195,12 @@ func recoveryCases() []Case {
 			tr.reads(exposed, "base")
 		}},
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Recovered}, Standard, section, "RecoveryComplete/BadState", "When the set is not Exposed the answer is FSRVP_E_BAD_STATE.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Recovered},
+		Standard, section, "RecoveryComplete/BadState", "When the set is not Exposed the answer is FSRVP_E_BAD_STATE.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
-			tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet", fsrvp.ErrBadState)
+			tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet",
+				fsrvp.ErrBadState)
 		})...)
 }
 
@@ -231,7 +238,8 @@ func abortCases() []Case {
 			tr.reads(tr.parse(tr.Share).Share, "base")
 		}},
 	}
-	return append(list, forStatuses(inCreation[:], Standard, section, "Abort/Deletes", "The set is deleted with all that was made for it, and the context and the client's address are forgotten.",
+	return append(list, forStatuses(inCreation[:], Standard, section, "Abort/Deletes",
+		"The set is deleted with all that was made for it, and the context and the client's address are forgotten.",
 		func(tr *trial, s agent.SetStatus) {
 			tr.leavesNothing(func() {
 				m := tr.bring(fsrvp.ContextNASRollback, s)

@@ -13,7 +13,8 @@ const clockSkew = 10 * time.Minute
 
 func getMappingCases() []Case {
 	const section = "3.1.4.11"
-	get := func(tr *trial, m *made, copy fsrvp.CopyID, share string, level uint32, want fsrvp.Status) *fsrvp.ShareMapping {
+	get := func(tr *trial, m *made, copy fsrvp.CopyID, share string, level uint32,
+		want fsrvp.Status) *fsrvp.ShareMapping {
 		answer, err := m.by.GetShareMapping(tr.ctx, copy, m.id, share, level)
 		tr.status(err, "GetShareMapping", want)
 		return answer
@@ -23,9 +24,11 @@ func getMappingCases() []Case {
 			start := time.Now()
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
 			a := tr.mapping(m, 0)
-			tr.check(a.SetID == m.id && a.CopyID == m.copies[0], "the ids are %s and %s, and must be %s and %s", a.SetID, a.CopyID, m.id, m.copies[0])
+			tr.check(a.SetID == m.id && a.CopyID == m.copies[0], "the ids are %s and %s, and must be %s and %s",
+				a.SetID, a.CopyID, m.id, m.copies[0])
 			tr.check(a.Share == m.shares[0], "ShareNameUNC is %s, and must be %s", a.Share, m.shares[0])
-			tr.check(a.Created.After(start.Add(-clockSkew)) && a.Created.Before(time.Now().Add(clockSkew)), "CreationTimestamp is %v, at %v", a.Created, time.Now())
+			tr.check(a.Created.After(start.Add(-clockSkew)) && a.Created.Before(time.Now().Add(clockSkew)),
+				"CreationTimestamp is %v, at %v", a.Created, time.Now())
 		}},
 		{Standard, section, "GetShareMapping/Again", "The mapping stays the same.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
@@ -36,7 +39,8 @@ func getMappingCases() []Case {
 			tr.needs(tr.SameVolume != "" && tr.Profile == agent.Windows, "two shares on one volume that join one copy")
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Share, tr.SameVolume)
 			a, b := tr.mapping(m, 0), tr.mapping(m, 1)
-			tr.check(a.CopyID == b.CopyID && a.Created.Equal(b.Created) && a.Exposed != b.Exposed, "the mappings are %+v and %+v", a, b)
+			tr.check(a.CopyID == b.CopyID && a.Created.Equal(b.Created) && a.Exposed != b.Exposed,
+				"the mappings are %+v and %+v", a, b)
 		}},
 		{Standard, section, "GetShareMapping/Level", "A level other than 1 is answered with E_INVALIDARG, before the set is looked up.", func(tr *trial) {
 			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
@@ -92,13 +96,15 @@ func getMappingCases() []Case {
 		}},
 	}
 	for _, s := range spellings {
-		list = append(list, Case{Standard, section, "GetShareMapping/Spelling/" + s.name, "A share matches however it is written.", func(tr *trial) {
-			m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
-			a := get(tr, m, m.copies[0], s.spell(tr.Share), 1, 0)
-			tr.check(a != nil && a.Exposed != "", "there is no ShadowCopyShareName")
-		}})
+		list = append(list, Case{Standard, section, "GetShareMapping/Spelling/" + s.name,
+			"A share matches however it is written.", func(tr *trial) {
+				m := tr.bring(fsrvp.ContextBackup, agent.Exposed)
+				a := get(tr, m, m.copies[0], s.spell(tr.Share), 1, 0)
+				tr.check(a != nil && a.Exposed != "", "there is no ShadowCopyShareName")
+			}})
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed}, Standard, section, "GetShareMapping/BadState", "Before the set is Exposed the answer is FSRVP_E_BAD_STATE; Windows Server 2012 says 0x80042311.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed}, Standard, section,
+		"GetShareMapping/BadState", "Before the set is Exposed the answer is FSRVP_E_BAD_STATE; Windows Server 2012 says 0x80042311.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
 			copy := fsrvp.NewCopyID()
@@ -158,7 +164,8 @@ func deleteMappingCases() []Case {
 			tr.needs(tr.SameVolume != "" && tr.Profile == agent.Windows, "two shares on one volume that join one copy")
 			m := tr.bring(fsrvp.ContextBackup, agent.Recovered, tr.Share, tr.SameVolume)
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping of "+tr.Share)
-			tr.status(tr.delete(m, 0), "DeleteShareMapping again", tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
+			tr.status(tr.delete(m, 0), "DeleteShareMapping again",
+				tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
 			tr.mapping(m, 1)
 			p, err := m.by.IsPathShadowCopied(tr.ctx, tr.SameVolume)
 			tr.ok(err, "IsPathShadowCopied")
@@ -169,7 +176,8 @@ func deleteMappingCases() []Case {
 			tr.needs(tr.OtherVolume != "", "shares on two volumes")
 			m := tr.bring(fsrvp.ContextBackup, agent.Recovered, tr.Share, tr.OtherVolume)
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping of "+tr.Share)
-			tr.status(tr.delete(m, 0), "DeleteShareMapping again", tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
+			tr.status(tr.delete(m, 0), "DeleteShareMapping again",
+				tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
 			tr.ok(tr.delete(m, 1), "DeleteShareMapping of "+tr.OtherVolume)
 		}},
 		{Standard, section, "Delete/Exposed", "A set that is Exposed may lose mappings.", func(tr *trial) {
@@ -202,12 +210,14 @@ func deleteMappingCases() []Case {
 		}},
 	}
 	for _, s := range spellings {
-		list = append(list, Case{Standard, section, "Delete/Spelling/" + s.name, "A share matches however it is written.", func(tr *trial) {
-			m := tr.bring(fsrvp.ContextBackup, agent.Recovered)
-			del(tr, m.id, m.copies[0], s.spell(tr.Share), 0)
-		}})
+		list = append(list, Case{Standard, section, "Delete/Spelling/" + s.name,
+			"A share matches however it is written.", func(tr *trial) {
+				m := tr.bring(fsrvp.ContextBackup, agent.Recovered)
+				del(tr, m.id, m.copies[0], s.spell(tr.Share), 0)
+			}})
 	}
-	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed}, Standard, section, "Delete/BadState", "Before the set is Exposed the answer is FSRVP_E_BAD_STATE.",
+	return append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added, agent.Committed}, Standard, section,
+		"Delete/BadState", "Before the set is Exposed the answer is FSRVP_E_BAD_STATE.",
 		func(tr *trial, s agent.SetStatus) {
 			m := tr.bring(fsrvp.ContextBackup, s)
 			copy := fsrvp.NewCopyID()

@@ -14,7 +14,8 @@ func pathSupportedCases() []Case {
 		tr.ok(err, "IsPathSupported "+share)
 		tr.check(p.Supported, "%s is not supported", share)
 		tr.check(p.Owner != "", "OwnerMachineName is empty")
-		tr.check(owner == "" || strings.EqualFold(p.Owner, owner), "OwnerMachineName is %s, and must be %s", p.Owner, owner)
+		tr.check(owner == "" || strings.EqualFold(p.Owner, owner), "OwnerMachineName is %s, and must be %s", p.Owner,
+			owner)
 	}
 	refused := func(tr *trial, share string, want fsrvp.Status) {
 		_, err := tr.Client.IsPathSupported(tr.ctx, share)
@@ -63,7 +64,8 @@ func pathSupportedCases() []Case {
 		}},
 	}
 	for _, s := range spellings {
-		list = append(list, Case{Standard, section, "IsPathSupported/Spelling/" + s.name, "A share is found however it is written.", func(tr *trial) { supported(tr, s.spell(tr.Share), tr.Owner) }})
+		list = append(list, Case{Standard, section, "IsPathSupported/Spelling/" + s.name,
+			"A share is found however it is written.", func(tr *trial) { supported(tr, s.spell(tr.Share), tr.Owner) }})
 	}
 	return list
 }
@@ -73,14 +75,16 @@ func pathCopiedCases() []Case {
 	present := func(tr *trial, share string) bool {
 		p, err := tr.Client.IsPathShadowCopied(tr.ctx, share)
 		tr.ok(err, "IsPathShadowCopied "+share)
-		tr.check(p.Compatibility&^(fsrvp.DisableDefrag|fsrvp.DisableContentIndex) == 0, "ShadowCopyCompatibility is %v", p.Compatibility)
+		tr.check(p.Compatibility&^(fsrvp.DisableDefrag|fsrvp.DisableContentIndex) == 0, "ShadowCopyCompatibility is %v",
+			p.Compatibility)
 		return p.Present
 	}
 	// none ends the case where the share has copies that the case has not made.
 	none := func(tr *trial, share string) {
 		if present(tr, share) && !tr.emptied(func() bool { return !present(tr, share) }) {
 			if by := tr.memory.left; by != "" {
-				panic(Result{Verdict: Blocked, BlockedBy: by, Reason: share + " has copies, which may be those of " + by})
+				panic(Result{Verdict: Blocked, BlockedBy: by,
+					Reason: share + " has copies, which may be those of " + by})
 			}
 			panic(Result{Verdict: NotApplicable, Reason: share + " has copies already"})
 		}
@@ -123,13 +127,15 @@ func pathCopiedCases() []Case {
 			}
 		}},
 	}
-	list = append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added}, Standard, section, "IsPathShadowCopied/NotYet", "A set that is not Committed has no copies.",
+	list = append(list, forStatuses([]agent.SetStatus{agent.Started, agent.Added}, Standard, section,
+		"IsPathShadowCopied/NotYet", "A set that is not Committed has no copies.",
 		func(tr *trial, s agent.SetStatus) {
 			none(tr, tr.Share)
 			tr.bring(fsrvp.ContextBackup, s)
 			tr.check(!present(tr, tr.Share), "there is a copy")
 		})...)
-	return append(list, forStatuses(afterAdd, Standard, section, "IsPathShadowCopied/Present", "A set that is Committed, Exposed or Recovered has copies.",
+	return append(list, forStatuses(afterAdd, Standard, section, "IsPathShadowCopied/Present",
+		"A set that is Committed, Exposed or Recovered has copies.",
 		func(tr *trial, s agent.SetStatus) {
 			tr.bring(fsrvp.ContextBackup, s)
 			tr.check(present(tr, tr.Share), "there is no copy")

@@ -56,7 +56,8 @@ func startCases() []Case {
 			tr.ok(tr.delete(second, 0), "DeleteShareMapping of the second set")
 		}},
 	}
-	return append(list, forStatuses(inCreation[:], Standard, section, "Start/InProgress", "While a set is in creation the answer is FSRVP_E_SHADOW_COPY_SET_IN_PROGRESS, to all clients.",
+	return append(list, forStatuses(inCreation[:], Standard, section, "Start/InProgress",
+		"While a set is in creation the answer is FSRVP_E_SHADOW_COPY_SET_IN_PROGRESS, to all clients.",
 		func(tr *trial, s agent.SetStatus) {
 			tr.bring(fsrvp.ContextBackup, s)
 			refused(tr, fsrvp.ErrShadowCopySetInProgress)

@@ -89,7 +89,8 @@ func (tr *trial) fileServer(r fileServerRun) {
 		p, err := s.IsPathShadowCopied(tr.ctx, share)
 		tr.ok(err, "IsPathShadowCopied "+share)
 		tr.check(p.Present, "%s has no copy", share)
-		tr.check(p.Compatibility&^(fsrvp.DisableDefrag|fsrvp.DisableContentIndex) == 0, "ShadowCopyCompatibility is %v", p.Compatibility)
+		tr.check(p.Compatibility&^(fsrvp.DisableDefrag|fsrvp.DisableContentIndex) == 0, "ShadowCopyCompatibility is %v",
+			p.Compatibility)
 	}
 	for i, share := range m.shares {
 		tr.ok(tr.delete(m, i), "DeleteShareMapping "+share)
@@ -118,39 +119,53 @@ func fileServerCases() []Case {
 		}
 	}
 	return []Case{
-		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_SingleNode", writable+".", basic(fileServerRun{context: auto, files: true})),
-		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_GeneralFileServer", writable+", also on the share of a general file server role.", func(tr *trial) fileServerRun {
-			tr.needs(tr.Clustered != "", "share of a cluster's file server")
-			return fileServerRun{context: auto, shares: []string{tr.Clustered}, files: true}
-		}),
-		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_ScaleoutFileServer", writable+", also on the share of a scale-out file server.", func(tr *trial) fileServerRun {
-			tr.needs(tr.ScaleOut != "", "share of a scale-out file server")
-			return fileServerRun{context: auto, shares: []string{tr.ScaleOut}, files: true}
-		}),
-		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_OwnerNode", "A set takes a cluster's share and one of the node that owns it: OwnerNode.", func(tr *trial) fileServerRun {
-			tr.needs(tr.Clustered != "", "share of a cluster's file server")
-			return fileServerRun{context: auto, shares: []string{tr.Clustered, tr.Share}}
-		}),
-		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_NonOwnerNode", "A node refuses a share that another node owns: E_INVALIDARG.", func(tr *trial) fileServerRun {
-			tr.needs(tr.Elsewhere != "", "share that another machine owns")
-			return fileServerRun{context: auto, shares: []string{cmp.Or(tr.Clustered, tr.Share), tr.Elsewhere}, refused: true}
-		}),
-		run("VSSOperateShadowCopySet_DifferentNodeSharePath", "Shares of two servers in one set: E_INVALIDARG.", func(tr *trial) fileServerRun {
-			return fileServerRun{context: auto, shares: []string{tr.Share, tr.foreign()}, refused: true}
-		}),
-		run("BVT_VSSSetContext_ReadonlySnapshot_BACKUP", readOnly, basic(fileServerRun{context: fsrvp.ContextBackup | noAuto, files: true})),
-		run("VSSSetContext_ReadonlySnapshot_APP_ROLLBACK", readOnly, basic(fileServerRun{context: fsrvp.ContextAppRollback | noAuto, files: true})),
-		run("VSSSetContext_ReadonlySnapshot_NAS_ROLLBACK", readOnly, basic(fileServerRun{context: fsrvp.ContextNASRollback, files: true})),
-		run("VSSSetContext_ReadonlySnapshot_FILE_SHARE_BACKUP", readOnly, basic(fileServerRun{context: fsrvp.ContextFileShareBackup, files: true})),
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_SingleNode", writable+".",
+			basic(fileServerRun{context: auto, files: true})),
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_GeneralFileServer",
+			writable+", also on the share of a general file server role.", func(tr *trial) fileServerRun {
+				tr.needs(tr.Clustered != "", "share of a cluster's file server")
+				return fileServerRun{context: auto, shares: []string{tr.Clustered}, files: true}
+			}),
+		run("BVT_VSSOperateShadowCopySet_WritableSnapshot_ScaleoutFileServer",
+			writable+", also on the share of a scale-out file server.", func(tr *trial) fileServerRun {
+				tr.needs(tr.ScaleOut != "", "share of a scale-out file server")
+				return fileServerRun{context: auto, shares: []string{tr.ScaleOut}, files: true}
+			}),
+		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_OwnerNode",
+			"A set takes a cluster's share and one of the node that owns it: OwnerNode.", func(tr *trial) fileServerRun {
+				tr.needs(tr.Clustered != "", "share of a cluster's file server")
+				return fileServerRun{context: auto, shares: []string{tr.Clustered, tr.Share}}
+			}),
+		run("BVT_VSSOperateShadowCopySet_ClusterSharePath_NonOwnerNode",
+			"A node refuses a share that another node owns: E_INVALIDARG.", func(tr *trial) fileServerRun {
+				tr.needs(tr.Elsewhere != "", "share that another machine owns")
+				return fileServerRun{context: auto, shares: []string{cmp.Or(tr.Clustered, tr.Share), tr.Elsewhere},
+					refused: true}
+			}),
+		run("VSSOperateShadowCopySet_DifferentNodeSharePath", "Shares of two servers in one set: E_INVALIDARG.",
+			func(tr *trial) fileServerRun {
+				return fileServerRun{context: auto, shares: []string{tr.Share, tr.foreign()}, refused: true}
+			}),
+		run("BVT_VSSSetContext_ReadonlySnapshot_BACKUP", readOnly,
+			basic(fileServerRun{context: fsrvp.ContextBackup | noAuto, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_APP_ROLLBACK", readOnly,
+			basic(fileServerRun{context: fsrvp.ContextAppRollback | noAuto, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_NAS_ROLLBACK", readOnly,
+			basic(fileServerRun{context: fsrvp.ContextNASRollback, files: true})),
+		run("VSSSetContext_ReadonlySnapshot_FILE_SHARE_BACKUP", readOnly,
+			basic(fileServerRun{context: fsrvp.ContextFileShareBackup, files: true})),
 		{FileServer, section, "FileServer/VSSSetContext_Invalid", "The context 0x00400002 is FSRVP_E_UNSUPPORTED_CONTEXT.", func(tr *trial) {
 			p, err := tr.Client.IsPathSupported(tr.ctx, tr.Share)
 			tr.ok(err, "IsPathSupported "+tr.Share)
 			tr.check(p.Supported, "%s is not supported", tr.Share)
 			tr.status(tr.Client.SetContext(tr.ctx, auto|noAuto), "SetContext", fsrvp.ErrUnsupportedContext)
 		}},
-		run("VSSAbortShadowCopySet_Started", "Abort succeeds when the set is Started.", basic(fileServerRun{context: auto, abort: agent.Started})),
-		run("VSSAbortShadowCopySet_Added", "Abort succeeds when the set is Added.", basic(fileServerRun{context: auto, abort: agent.Added})),
-		run("VSSAbortShadowCopySet_Recovered", "Abort is FSRVP_E_BAD_STATE when the set is Recovered; its copies stay, and can be deleted.", basic(fileServerRun{context: auto, abort: agent.Recovered})),
+		run("VSSAbortShadowCopySet_Started", "Abort succeeds when the set is Started.",
+			basic(fileServerRun{context: auto, abort: agent.Started})),
+		run("VSSAbortShadowCopySet_Added", "Abort succeeds when the set is Added.",
+			basic(fileServerRun{context: auto, abort: agent.Added})),
+		run("VSSAbortShadowCopySet_Recovered",
+			"Abort is FSRVP_E_BAD_STATE when the set is Recovered; its copies stay, and can be deleted.", basic(fileServerRun{context: auto, abort: agent.Recovered})),
 	}
 }
 
@@ -184,7 +199,8 @@ func smbtortureCases() []Case {
 			marks, err := tr.Rights.Marks(tr.ctx, tr.exposed(m, 0))
 			tr.ok(err, "reading the rights")
 			all := strings.Join(marks, " ")
-			tr.check(strings.Contains(all, before) && strings.Contains(all, after), "the rights are %v, and must have %s and %s", marks, before, after)
+			tr.check(strings.Contains(all, before) && strings.Contains(all, after),
+				"the rights are %v, and must have %s and %s", marks, before, after)
 			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
 		}},
 		{Smbtorture, section, "smbtorture/enum_created", "Each copy is among the previous versions of the share.", func(tr *trial) {
@@ -216,8 +232,10 @@ func smbtortureCases() []Case {
 			set, copy := a.SetID, a.CopyID
 			set[0]++
 			copy[4]++
-			tr.status(m.by.DeleteShareMapping(tr.ctx, set, a.CopyID, a.Share), "DeleteShareMapping of another set", fsrvp.ErrObjectNotFound)
-			tr.status(m.by.DeleteShareMapping(tr.ctx, a.SetID, copy, a.Share), "DeleteShareMapping of another copy", tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
+			tr.status(m.by.DeleteShareMapping(tr.ctx, set, a.CopyID, a.Share), "DeleteShareMapping of another set",
+				fsrvp.ErrObjectNotFound)
+			tr.status(m.by.DeleteShareMapping(tr.ctx, a.SetID, copy, a.Share), "DeleteShareMapping of another copy",
+				tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrObjectNotFound))
 			tr.ok(m.by.DeleteShareMapping(tr.ctx, a.SetID, a.CopyID, a.Share), "DeleteShareMapping")
 		}},
 		{Smbtorture, section, "smbtorture/sc_set_abort", "An aborted set takes no shares.", func(tr *trial) {

@@ -76,7 +76,8 @@ func timerCases() []Case {
 				m := tr.bring(fsrvp.ContextNASRollback, agent.Exposed)
 				tr.mapping(m, 0)
 				tr.elapse()
-				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet", tr.unknownSet())
+				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet",
+					tr.unknownSet())
 				tr.creationIsOver()
 			})
 		}},
@@ -96,7 +97,8 @@ func timerCases() []Case {
 				tr.rest(tr.SequenceTimeout / 2)
 				tr.status(null(m), "GetShareMapping", fsrvp.ErrInvalidArg)
 				tr.rest(tr.SequenceTimeout*3/4 + 100*time.Millisecond)
-				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet", tr.unknownSet())
+				tr.status(m.by.RecoveryCompleteShadowCopySet(tr.ctx, m.id), "RecoveryCompleteShadowCopySet",
+					tr.unknownSet())
 			}
 		}},
 		{Standard, section, "Timer/Recovered", "A set that is Recovered stays.", func(tr *trial) {
@@ -147,7 +149,8 @@ func timerCases() []Case {
 			})
 		}},
 	}
-	return append(list, forStatuses(inCreation[:], Standard, section, "Timer", "After a silence the unfinished set is deleted, with all that was made for it; the context and the client's address are forgotten.",
+	return append(list, forStatuses(inCreation[:], Standard, section, "Timer",
+		"After a silence the unfinished set is deleted, with all that was made for it; the context and the client's address are forgotten.",
 		func(tr *trial, s agent.SetStatus) {
 			tr.timed()
 			tr.leavesNothing(func() {
@@ -168,20 +171,21 @@ func storeCases() []Case {
 	}
 	var list []Case
 	for _, s := range inCreation {
-		list = append(list, Case{Standard, "3.1.3", "Store/Restart/" + string(s), "A set in creation is there again after a restart, in its status: what was answered with success is in the configuration store.", func(tr *trial) {
-			tr.needs(tr.Restart != nil, "way to restart it")
-			m := tr.bring(fsrvp.ContextNASRollback, s)
-			restart(tr)
-			from := s
-			if from == agent.Started {
-				tr.add(m, tr.Share)
-				from = agent.Added
-			}
-			tr.onward(m, from, agent.Exposed)
-			tr.mapping(m, 0)
-			tr.onward(m, agent.Exposed, agent.Recovered)
-			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
-		}}, Case{Standard, "3.1.3", "Store/RestartAborted/" + string(s), "A set in creation can be aborted after a restart; nothing is left of it, and another can be made.", func(tr *trial) {
+		list = append(list, Case{Standard, "3.1.3", "Store/Restart/" + string(s),
+			"A set in creation is there again after a restart, in its status: what was answered with success is in the configuration store.", func(tr *trial) {
+				tr.needs(tr.Restart != nil, "way to restart it")
+				m := tr.bring(fsrvp.ContextNASRollback, s)
+				restart(tr)
+				from := s
+				if from == agent.Started {
+					tr.add(m, tr.Share)
+					from = agent.Added
+				}
+				tr.onward(m, from, agent.Exposed)
+				tr.mapping(m, 0)
+				tr.onward(m, agent.Exposed, agent.Recovered)
+				tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+			}}, Case{Standard, "3.1.3", "Store/RestartAborted/" + string(s), "A set in creation can be aborted after a restart; nothing is left of it, and another can be made.", func(tr *trial) {
 			tr.needs(tr.Restart != nil, "way to restart it")
 			tr.leavesNothing(func() {
 				m := tr.bring(fsrvp.ContextNASRollback, s)
@@ -202,16 +206,17 @@ func storeCases() []Case {
 			})
 		}})
 	}
-	list = append(list, Case{Standard, "3.1.3", "Store/Restart/CreationInProgress", "A set whose copies were being taken when the server ended is there again after a restart; another Commit takes them.", func(tr *trial) {
-		tr.needs(tr.Restart != nil, "way to restart it")
-		m := tr.bring(fsrvp.ContextNASRollback, agent.Added)
-		tr.delayed(fsrvp.OpCommitShadowCopySet, func() {
-			tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "Commit", fsrvp.ErrTimeout)
-			restart(tr)
-		})
-		tr.onward(m, agent.Added, agent.Recovered)
-		tr.ok(tr.delete(m, 0), "DeleteShareMapping")
-	}}, Case{Standard, "3.1.3", "Store/Restart/Recovered", "A set that is Recovered is there again after a restart, and is not in creation.", func(tr *trial) {
+	list = append(list, Case{Standard, "3.1.3", "Store/Restart/CreationInProgress",
+		"A set whose copies were being taken when the server ended is there again after a restart; another Commit takes them.", func(tr *trial) {
+			tr.needs(tr.Restart != nil, "way to restart it")
+			m := tr.bring(fsrvp.ContextNASRollback, agent.Added)
+			tr.delayed(fsrvp.OpCommitShadowCopySet, func() {
+				tr.status(m.by.CommitShadowCopySet(tr.ctx, m.id, impatient), "Commit", fsrvp.ErrTimeout)
+				restart(tr)
+			})
+			tr.onward(m, agent.Added, agent.Recovered)
+			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+		}}, Case{Standard, "3.1.3", "Store/Restart/Recovered", "A set that is Recovered is there again after a restart, and is not in creation.", func(tr *trial) {
 		tr.needs(tr.Restart != nil, "way to restart it")
 		m := tr.bring(fsrvp.ContextNASRollback, agent.Recovered)
 		restart(tr)
@@ -220,51 +225,56 @@ func storeCases() []Case {
 		tr.ok(tr.delete(m, 0), "DeleteShareMapping")
 	}})
 	for _, c := range []fsrvp.ContextValue{fsrvp.ContextNASRollback, fsrvp.ContextAppRollback} {
-		list = append(list, Case{Standard, section, "Store/Persistent/" + c.String(), "A persistent copy stays over a restart: what was answered with success is in the configuration store.", func(tr *trial) {
-			tr.needs(tr.Restart != nil, "way to restart it")
-			m := tr.bring(c, agent.Exposed)
-			before := tr.mapping(m, 0)
-			tr.onward(m, agent.Exposed, agent.Recovered)
-			restart(tr)
-			p, err := tr.Client.IsPathShadowCopied(tr.ctx, tr.Share)
-			tr.ok(err, "IsPathShadowCopied")
-			tr.check(p.Present, "there is no copy")
-			if tr.Profile == agent.Windows {
-				after := tr.mapping(m, 0)
-				tr.check(*before == *after, "the mapping was %+v and is %+v", before, after)
-			}
-			tr.ok(tr.delete(m, 0), "DeleteShareMapping")
-		}})
+		list = append(list, Case{Standard, section, "Store/Persistent/" + c.String(),
+			"A persistent copy stays over a restart: what was answered with success is in the configuration store.", func(tr *trial) {
+				tr.needs(tr.Restart != nil, "way to restart it")
+				m := tr.bring(c, agent.Exposed)
+				before := tr.mapping(m, 0)
+				tr.onward(m, agent.Exposed, agent.Recovered)
+				restart(tr)
+				p, err := tr.Client.IsPathShadowCopied(tr.ctx, tr.Share)
+				tr.ok(err, "IsPathShadowCopied")
+				tr.check(p.Present, "there is no copy")
+				if tr.Profile == agent.Windows {
+					after := tr.mapping(m, 0)
+					tr.check(*before == *after, "the mapping was %+v and is %+v", before, after)
+				}
+				tr.ok(tr.delete(m, 0), "DeleteShareMapping")
+			}})
 	}
 	return append(list,
-		Case{Standard, "3.1.3", "Store/ContextIsForgotten", "ContextSet is FALSE when the server starts.", func(tr *trial) {
-			tr.needs(tr.Restart != nil, "way to restart it")
-			tr.setContext(tr.Client, fsrvp.ContextBackup)
-			restart(tr)
-			tr.creationIsOver()
-		}},
-		Case{Standard, "2.2.2.1", "Store/AutoRelease", "A copy that is not persistent does not stay over a restart.", func(tr *trial) {
-			tr.can(AutoRelease)
-			tr.needs(tr.Restart != nil, "way to restart it")
-			tr.leavesNothing(func() {
-				m := tr.bring(fsrvp.ContextFileShareBackup, agent.Recovered)
-				restart(tr)
-				tr.status(tr.delete(m, 0), "DeleteShareMapping", fsrvp.ErrObjectNotFound)
-			})
-		}},
-		Case{Standard, section, "Store/NothingInTheWay", "After a restart a new set can be made, whatever was in creation before.", func(tr *trial) {
-			tr.needs(tr.Restart != nil, "way to restart it")
-			m := tr.bring(fsrvp.ContextNASRollback, agent.Committed)
-			restart(tr)
-			tr.setContext(tr.Client, fsrvp.ContextBackup)
-			id, err := tr.tryStart(tr.Client)
-			if err != nil { // the old set may be there, for its client to go on with or to abort
-				tr.ok(tr.Client.AbortShadowCopySet(tr.ctx, m.id), fmt.Sprintf("Abort of the set that is in the way (%v)", err))
+		Case{Standard, "3.1.3", "Store/ContextIsForgotten", "ContextSet is FALSE when the server starts.",
+			func(tr *trial) {
+				tr.needs(tr.Restart != nil, "way to restart it")
 				tr.setContext(tr.Client, fsrvp.ContextBackup)
-				id, err = tr.tryStart(tr.Client)
-			}
-			tr.ok(err, "StartShadowCopySet")
-			tr.check(id != m.id, "the new set has the id of the old one")
-		}},
+				restart(tr)
+				tr.creationIsOver()
+			}},
+		Case{Standard, "2.2.2.1", "Store/AutoRelease", "A copy that is not persistent does not stay over a restart.",
+			func(tr *trial) {
+				tr.can(AutoRelease)
+				tr.needs(tr.Restart != nil, "way to restart it")
+				tr.leavesNothing(func() {
+					m := tr.bring(fsrvp.ContextFileShareBackup, agent.Recovered)
+					restart(tr)
+					tr.status(tr.delete(m, 0), "DeleteShareMapping", fsrvp.ErrObjectNotFound)
+				})
+			}},
+		Case{Standard, section, "Store/NothingInTheWay",
+			"After a restart a new set can be made, whatever was in creation before.", func(tr *trial) {
+				tr.needs(tr.Restart != nil, "way to restart it")
+				m := tr.bring(fsrvp.ContextNASRollback, agent.Committed)
+				restart(tr)
+				tr.setContext(tr.Client, fsrvp.ContextBackup)
+				id, err := tr.tryStart(tr.Client)
+				if err != nil { // the old set may be there, for its client to go on with or to abort
+					tr.ok(tr.Client.AbortShadowCopySet(tr.ctx, m.id),
+						fmt.Sprintf("Abort of the set that is in the way (%v)", err))
+					tr.setContext(tr.Client, fsrvp.ContextBackup)
+					id, err = tr.tryStart(tr.Client)
+				}
+				tr.ok(err, "StartShadowCopySet")
+				tr.check(id != m.id, "the new set has the id of the old one")
+			}},
 	)
 }

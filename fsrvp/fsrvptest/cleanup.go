@@ -83,7 +83,8 @@ func retry(ctx context.Context, call func() error) (err error) {
 
 // isGone reports whether an error of a removal says that there is nothing to remove.
 func isGone(err error) bool {
-	for _, s := range []fsrvp.Status{fsrvp.ErrBadState, fsrvp.ErrBadID, fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrObjectNotFound} {
+	for _, s := range []fsrvp.Status{fsrvp.ErrBadState, fsrvp.ErrBadID, fsrvp.ErrInvalidArg,
+		fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrObjectNotFound} {
 		if errors.Is(err, s) {
 			return true
 		}
@@ -364,7 +365,8 @@ func (tr *trial) withoutContext() {
 		return
 	}
 	panic(Result{Verdict: Blocked, BlockedBy: tr.memory.contextBy,
-		Reason: fmt.Sprintf("the server keeps the context that %s has set (%v)", tr.memory.contextBy, errors.Join(errs...))})
+		Reason: fmt.Sprintf("the server keeps the context that %s has set (%v)", tr.memory.contextBy,
+			errors.Join(errs...))})
 }
 
 // beSilent waits as long as the Message Sequence Timer takes after SetContext.

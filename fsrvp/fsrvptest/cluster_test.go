@@ -105,7 +105,8 @@ func cluster(tb testing.TB, profile agent.Profile) (fsrvptest.Target, func(node 
 	peer := func(ip string, node int, groups ...dcerpc.SID) fsrvp.Service {
 		p := dcerpc.Peer{
 			Identity: dcerpc.Identity{Account: "backup", SIDs: groups},
-			Addr:     &net.TCPAddr{IP: net.ParseIP(ip), Port: 49152}, AuthType: dcerpc.AuthKerberos, Level: dcerpc.LevelPrivacy,
+			Addr: &net.TCPAddr{IP: net.ParseIP(ip),
+				Port: 49152}, AuthType: dcerpc.AuthKerberos, Level: dcerpc.LevelPrivacy,
 		}
 		return fsrvp.ServiceFunc(func(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 			i := node

@@ -60,7 +60,8 @@ func besiege(t *testing.T, addr, from string, way int) {
 	case 1: // most of a bind
 		_, _ = c.Write(append([]byte{5, 0, 11, 3, 0x10, 0, 0, 0, 0xFF, 0xFF, 0, 0, 1, 0, 0, 0}, make([]byte, 60000)...))
 	case 2: // half an exchange
-		bind.Auth = pdu.Auth{Type: uint8(dcerpc.AuthKerberos), Level: uint8(dcerpc.LevelPrivacy), Token: make([]byte, 60000)}
+		bind.Auth = pdu.Auth{Type: uint8(dcerpc.AuthKerberos), Level: uint8(dcerpc.LevelPrivacy),
+			Token: make([]byte, 60000)}
 		write(bind)
 	case 3: // most of a large request
 		write(bind)
@@ -100,7 +101,8 @@ func TestHostilePeers(t *testing.T) {
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&m)
-			t.Logf("a life cycle takes %v, alone %v; heap and stacks %d KiB", besieged, alone, (m.HeapInuse+m.StackInuse)>>10)
+			t.Logf("a life cycle takes %v, alone %v; heap and stacks %d KiB", besieged, alone,
+				(m.HeapInuse+m.StackInuse)>>10)
 			require.Less(t, besieged, 2*alone+20*time.Millisecond)
 			require.Less(t, m.HeapInuse+m.StackInuse, uint64(64<<20))
 		})

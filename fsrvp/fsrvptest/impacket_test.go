@@ -35,13 +35,16 @@ func TestImpacket(t *testing.T) {
 	defer srv.Close()
 	accounts := filepath.Join(t.TempDir(), "hashes")
 	// The NT hash of "password".
-	require.NoError(t, os.WriteFile(accounts, []byte("FSRVP\\backup\t8846f7eaee8fb117ad06bdd830b7586c\tS-1-5-21-1-2-3-1104,S-1-5-32-551\n"), 0o600))
+	require.NoError(t, os.WriteFile(accounts,
+		[]byte("FSRVP\\backup\t8846f7eaee8fb117ad06bdd830b7586c\tS-1-5-21-1-2-3-1104,S-1-5-32-551\n"), 0o600))
 	verifier, err := ntlm.OpenHashFile(accounts)
 	require.NoError(t, err)
 	acceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: verifier, ComputerName: "FS1"})
 	require.NoError(t, err)
-	rpc := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}, MinLevel: dcerpc.LevelInsecureConnect, Logger: slog.New(slog.DiscardHandler)}
-	fsrvp.Register(rpc, srv.Agent(), &fsrvp.HandlerConfig{MinLevel: dcerpc.LevelInsecureConnect, Logger: slog.New(slog.DiscardHandler)})
+	rpc := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{acceptor}, MinLevel: dcerpc.LevelInsecureConnect,
+		Logger: slog.New(slog.DiscardHandler)}
+	fsrvp.Register(rpc, srv.Agent(), &fsrvp.HandlerConfig{MinLevel: dcerpc.LevelInsecureConnect,
+		Logger: slog.New(slog.DiscardHandler)})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	served := make(chan error, 1)
@@ -54,7 +57,8 @@ func TestImpacket(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, python, "testdata/call_by_impacket.py", port, "backup", "password").CombinedOutput()
+	out, err := exec.CommandContext(ctx, python, "testdata/call_by_impacket.py", port, "backup",
+		"password").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	var want strings.Builder
 	for _, level := range []int{2, 5, 6} {

@@ -22,7 +22,8 @@ func TestParseKnown(t *testing.T) {
 
 // TestJudge compares each verdict with each thing that can be known of a case.
 func TestJudge(t *testing.T) {
-	passed, failed, notApplicable := Result{Verdict: Passed}, Result{Verdict: Failed, Reason: "the answer is ZERO"}, Result{Verdict: NotApplicable, Reason: "no client"}
+	passed, failed, notApplicable := Result{Verdict: Passed}, Result{Verdict: Failed,
+		Reason: "the answer is ZERO"}, Result{Verdict: NotApplicable, Reason: "no client"}
 	is := func(list string) map[string]string { return map[string]string{"Add/Twice": list} }
 	for name, tt := range map[string]struct {
 		target        Target

@@ -31,7 +31,8 @@ type Memory struct {
 
 // NewMemory makes the volumes and shares.
 func NewMemory() *Memory {
-	m := &Memory{Snapshots: snapmem.New("/a", "/b", "/c", "/d"), delays: map[string]time.Duration{}, marks: map[string][]string{}}
+	m := &Memory{Snapshots: snapmem.New("/a", "/b", "/c", "/d"), delays: map[string]time.Duration{},
+		marks: map[string][]string{}}
 	m.Snapshots.SetSupported("/c", false)
 	if err := m.Snapshots.Mount("/d/mounted/disk"); err != nil {
 		panic(err) // it is below /d
@@ -90,7 +91,8 @@ func (m *Memory) Mark(_ context.Context, share, mark string) error {
 func (m *Memory) Unmark(_ context.Context, share, mark string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.setMarks(share, slices.DeleteFunc(m.marks[strings.ToLower(share)], func(other string) bool { return other == mark }))
+	m.setMarks(share, slices.DeleteFunc(m.marks[strings.ToLower(share)],
+		func(other string) bool { return other == mark }))
 	return nil
 }
 

@@ -59,7 +59,8 @@ func serveForMemory() error {
 	}
 	defer os.RemoveAll(dir)
 	mem := fsrvptest.NewMemory()
-	a, err := agent.New(context.Background(), &agent.Config{Snapshots: mem.Snapshots, Shares: mem.Shares, StorePath: dir + "/agent.db", Names: []string{"fs1"}})
+	a, err := agent.New(context.Background(), &agent.Config{Snapshots: mem.Snapshots, Shares: mem.Shares,
+		StorePath: dir + "/agent.db", Names: []string{"fs1"}})
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,8 @@ func serveForMemory() error {
 	quiet := slog.New(slog.DiscardHandler)
 	srv := &dcerpc.Server{Acceptors: []dcerpc.Acceptor{kerberos, nt, negotiate}, Logger: quiet}
 	if os.Getenv(memoryServer) == "bytes" { // 2,000 of one address are more than are let in
-		srv.Limits = dcerpc.Limits{Connections: -1, ConnectionsPerAddress: -1, UnauthenticatedConnections: -1, BindTime: -1}
+		srv.Limits = dcerpc.Limits{Connections: -1, ConnectionsPerAddress: -1, UnauthenticatedConnections: -1,
+			BindTime: -1}
 	}
 	fsrvp.Register(srv, a, &fsrvp.HandlerConfig{Logger: quiet})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +92,8 @@ func serveForMemory() error {
 		return err
 	}
 	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(greeting{l.Addr().String(), int(ticket.SessionKey.Etype), hex.EncodeToString(ticket.SessionKey.Value), hex.EncodeToString(ticket.Raw)}); err != nil {
+	if err := out.Encode(greeting{l.Addr().String(), int(ticket.SessionKey.Etype),
+		hex.EncodeToString(ticket.SessionKey.Value), hex.EncodeToString(ticket.Raw)}); err != nil {
 		return err
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -214,7 +217,8 @@ func (d dialed) DialRPC(context.Context, string, string) (net.Conn, error) { ret
 func bindPDU(trailer pdu.Auth) *pdu.Bind {
 	return &pdu.Bind{
 		Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}, MaxXmit: 5840, MaxRecv: 5840,
-		Contexts: []pdu.ContextElement{{Abstract: fsrvp.Interface(), Transfer: []pdu.SyntaxID{pdu.NDR20()}}}, Auth: trailer,
+		Contexts: []pdu.ContextElement{{Abstract: fsrvp.Interface(),
+			Transfer: []pdu.SyntaxID{pdu.NDR20()}}}, Auth: trailer,
 	}
 }
 
@@ -254,7 +258,8 @@ func TestMemoryOfConnections(t *testing.T) {
 			require.NoError(t, err)
 			token, _, err := x.Step(t.Context(), nil)
 			require.NoError(t, err)
-			answered(t, p.connect(t), bindPDU(pdu.Auth{Type: uint8(dcerpc.AuthNTLM), Level: uint8(dcerpc.LevelPrivacy), ContextID: 1, Token: token}))
+			answered(t, p.connect(t), bindPDU(pdu.Auth{Type: uint8(dcerpc.AuthNTLM), Level: uint8(dcerpc.LevelPrivacy),
+				ContextID: 1, Token: token}))
 		}},
 		{"unfinished PDU", 2000, 16 << 10, func(t *testing.T, p *process) {
 			b := make([]byte, 40000)

@@ -110,7 +110,8 @@ var breeds = map[string]func(t *fsrvptest.Target, wrap func(change func(*mutant)
 			return restart(ctx)
 		}
 		t.Client = mutate(t.Client, func(op fsrvp.Opnum, err error) error {
-			if restarted && (op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet || op == fsrvp.OpExposeShadowCopySet ||
+			if restarted && (op == fsrvp.OpDeleteShareMapping || op == fsrvp.OpStartShadowCopySet ||
+				op == fsrvp.OpExposeShadowCopySet ||
 				op == fsrvp.OpAbortShadowCopySet) {
 				return fsrvp.ErrObjectNotFound
 			}
@@ -224,7 +225,8 @@ func finds(t *testing.T, c fsrvptest.Case, whole *fsrvptest.Target) bool {
 func failsWithout(c fsrvptest.Case, whole *fsrvptest.Target) bool {
 	subject, _, _ := strings.Cut(c.Name, "/")
 	broken := func(op fsrvp.Opnum, err error) error {
-		if err == nil && (strings.HasPrefix(op.String(), subject) || subject == "smbtorture" || subject == "FileServer") {
+		if err == nil && (strings.HasPrefix(op.String(), subject) || subject == "smbtorture" ||
+			subject == "FileServer") {
 			return errors.New("broken")
 		}
 		return err

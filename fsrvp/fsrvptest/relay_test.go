@@ -205,10 +205,12 @@ func TestRelay(t *testing.T) {
 				mu.Unlock()
 				n += len(faults)
 				if w := want[c.Name]; res.Verdict != w && len(faults) == 0 && target.Levels[levelOf(c.Name)] != nil {
-					t.Errorf("%s was not hit, and its verdict is %v, not %v: %s\n%s", c.Name, res.Verdict, w, res.Reason, res.Did)
+					t.Errorf("%s was not hit, and its verdict is %v, not %v: %s\n%s", c.Name, res.Verdict, w,
+						res.Reason, res.Did)
 				}
 				if len(faults) > 0 {
-					t.Logf("%s: hit %v in %v, %v %s", c.Name, faults, res.Took.Round(time.Millisecond), res.Verdict, res.Reason)
+					t.Logf("%s: hit %v in %v, %v %s", c.Name, faults, res.Took.Round(time.Millisecond), res.Verdict,
+						res.Reason)
 				}
 			}
 			require.Greater(t, n, 3, "hits")

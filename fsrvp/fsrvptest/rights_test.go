@@ -14,7 +14,8 @@ import (
 // TestRights has accounts call that are named much like those that may, and one whose ticket says
 // that it is an administrator.
 func TestRights(t *testing.T) {
-	srv, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{Agent: agent.Config{Allow: []string{"kim@FSRVP.TEST", "admin@FSRVP.TEST"}}})
+	srv, err := fsrvptest.NewServer(&fsrvptest.ServerConfig{Agent: agent.Config{Allow: []string{"kim@FSRVP.TEST",
+		"admin@FSRVP.TEST"}}})
 	require.NoError(t, err)
 	defer srv.Close()
 	for name, may := range map[string]bool{

@@ -66,7 +66,8 @@ func (t *Target) judge(c *Case, res Result) (problem, note string) {
 // unknownNames tells of what the target's lists name and is no case.
 func (t *Target) unknownNames() (problems []string) {
 	names := caseNames()
-	for what, list := range map[string]map[string]string{"known failures": t.Known, "inapplicable cases": t.Inapplicable} {
+	for what, list := range map[string]map[string]string{"known failures": t.Known,
+		"inapplicable cases": t.Inapplicable} {
 		for name := range list {
 			if !names[name] {
 				problems = append(problems, fmt.Sprintf("the list of %s has %q, which is no case", what, name))

@@ -83,7 +83,8 @@ func TestReset(t *testing.T) {
 	known := map[string]string{}
 	for _, c := range fsrvptest.Cases() {
 		if strings.HasSuffix(c.Name, "/UnknownSet") && c.Name != "Delete/UnknownSet" {
-			cases, known[c.Name] = append(cases, c), "the answer is E_INVALIDARG, and must be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
+			cases, known[c.Name] = append(cases,
+				c), "the answer is E_INVALIDARG, and must be FSRVP_E_SHADOWCOPYSET_ID_MISMATCH"
 		}
 	}
 	require.Greater(t, len(cases), 3)
@@ -140,7 +141,8 @@ func direct(tb testing.TB, cfg agent.Config) fsrvptest.Target {
 // directAgent is direct, with the agent that runs now.
 func directAgent(tb testing.TB, cfg agent.Config) (fsrvptest.Target, func() *agent.Agent) {
 	m := fsrvptest.NewMemory()
-	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1", "role"}
+	cfg.Snapshots, cfg.Shares, cfg.Names = m.Snapshots, m.Shares, []string{"fs1", fsrvptest.ServerName, "127.0.0.1",
+		"role"}
 	cfg.StorePath = filepath.Join(quickDir(tb), "store")
 	cfg.Owner = func(_ context.Context, _ string, share backend.Share) (string, error) {
 		return map[string]string{"mounted": "fs2"}[share.Name], nil
@@ -161,7 +163,8 @@ func directAgent(tb testing.TB, cfg agent.Config) (fsrvptest.Target, func() *age
 	operators := dcerpc.SIDBuiltinBackupOperators
 	target := fsrvptest.Target{
 		Profile: cfg.Profile,
-		Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity, operators),
+		Client:  peer("192.0.2.1", dcerpc.LevelPrivacy, operators), SameHost: peer("192.0.2.1", dcerpc.LevelIntegrity,
+			operators),
 		Other: peer("192.0.2.2", dcerpc.LevelPrivacy, operators), Unprivileged: peer("192.0.2.3", dcerpc.LevelPrivacy),
 		Share: `\\fs1\share`, SameVolume: `\\fs1\second`, OtherVolume: `\\fs1\other`, Hidden: `\\fs1\hidden$`,
 		Aliases:     []string{`\\FS1.fsrvp.test\share`, `\\127.0.0.1\share`},

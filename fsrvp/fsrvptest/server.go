@@ -72,7 +72,8 @@ func NewServer(cfg *ServerConfig) (*Server, error) {
 	s.Realm.AddUser(Nobody)
 	s.Realm.AddService("host/" + ServerName)
 	a := &s.cfg.Agent
-	a.Allow = append(slices.Clip(a.Allow), string(operator)) // a ticket has no say in who is a BUILTIN\Backup Operator here
+	// a ticket has no say in who is a BUILTIN\Backup Operator here
+	a.Allow = append(slices.Clip(a.Allow), string(operator))
 	if a.Snapshots == nil && a.Shares == nil {
 		s.Memory = NewMemory()
 		a.Snapshots, a.Shares = s.Memory.Snapshots, s.Memory.Shares

@@ -151,7 +151,8 @@ func (tr *trial) note(by *witness, req fsrvp.Message, resp fsrvp.Response, err e
 		}
 	case *fsrvp.AddToShadowCopySetRequest:
 		if ok {
-			tr.noteShare(req.ShadowCopySetID, resp.(*fsrvp.AddToShadowCopySetResponse).ShadowCopyID, string(req.ShareName), by)
+			tr.noteShare(req.ShadowCopySetID, resp.(*fsrvp.AddToShadowCopySetResponse).ShadowCopyID,
+				string(req.ShareName), by)
 		}
 		if doubtful { // the server may take the client's own id
 			tr.noteShare(req.ShadowCopySetID, req.ClientShadowCopyID, string(req.ShareName), by)

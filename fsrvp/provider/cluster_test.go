@@ -38,7 +38,8 @@ type testCluster struct {
 }
 
 func startCluster(t *testing.T, owner func(context.Context, string, backend.Share) (string, error)) *testCluster {
-	c := &testCluster{table: agentstate.NewMemory(agentstate.ID{}), snapshots: snapmemory.New("/v"), dead: map[int]bool{}}
+	c := &testCluster{table: agentstate.NewMemory(agentstate.ID{}), snapshots: snapmemory.New("/v"),
+		dead: map[int]bool{}}
 	c.shares = sharememory.New(c.snapshots, backend.Share{Name: "vms", Path: "/v"})
 	for i := range 2 {
 		s, err := c.table.Open(fmt.Sprintf("node%d", i+1), nil)
@@ -184,7 +185,8 @@ func TestOwnerMoves(t *testing.T) {
 		c.after = func(fsrvp.Opnum) {}
 		c.before = func(op fsrvp.Opnum) { moved = moved || op == fsrvp.OpStartShadowCopySet }
 		run := func() error {
-			return Run(t.Context(), &Config{Dial: c.dial}, []string{`\\cluster\vms`}, func(context.Context, *Set) error { return nil })
+			return Run(t.Context(), &Config{Dial: c.dial}, []string{`\\cluster\vms`},
+				func(context.Context, *Set) error { return nil })
 		}
 		require.ErrorIs(t, run(), fsrvp.ErrInvalidArg)
 		c.requireClean(t, 0, "")

@@ -119,7 +119,8 @@ type client struct {
 }
 
 func newClient(conn *fsrvp.Client, fs *fileServer) *client {
-	return &client{conn: conn, fs: fs, ServiceFunc: func(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
+	return &client{conn: conn, fs: fs, ServiceFunc: func(ctx context.Context, req fsrvp.Message) (fsrvp.Response,
+		error) {
 		if f := fs.fault.Load(); f != nil {
 			if err := (*f)(req.Opnum()); err != nil {
 				return nil, err

@@ -26,7 +26,8 @@ func threeRuns(t *testing.T, path string) []record {
 		run, err := j.begin()
 		require.NoError(t, err)
 		for _, name := range []string{"fs1", "fs2"} {
-			s := &server{name: name, set: fsrvp.NewSetID(), shares: []*share{{unc: `\\` + name + `\s`, copy: fsrvp.NewCopyID()}}}
+			s := &server{name: name, set: fsrvp.NewSetID(), shares: []*share{{unc: `\\` + name + `\s`,
+				copy: fsrvp.NewCopyID()}}}
 			require.NoError(t, j.note(run, s, stateStarting))
 			require.NoError(t, j.note(run, s, stateStarted))
 		}
@@ -111,7 +112,8 @@ func TestOldJournal(t *testing.T) {
 		}
 		return nil
 	})
-	require.ErrorIs(t, Run(t.Context(), cfg, []string{fs.unc(0)}, func(context.Context, *Set) error { return nil }), errInjected)
+	require.ErrorIs(t, Run(t.Context(), cfg, []string{fs.unc(0)}, func(context.Context, *Set) error { return nil }),
+		errInjected)
 	left := j.file.Load()
 	require.NoError(t, j.Close())
 	require.Len(t, left, 1)
@@ -140,7 +142,8 @@ func TestOldJournal(t *testing.T) {
 
 // TestRecordsAreChecked: a record that makes no sense is refused.
 func TestRecordsAreChecked(t *testing.T) {
-	for _, rec := range []record{{}, {Run: "1", Server: "fs1"}, {Run: "1", Server: "fs2", State: "started"}, {Run: "2", Server: "fs1", State: "started"}} {
+	for _, rec := range []record{{}, {Run: "1", Server: "fs1"}, {Run: "1", Server: "fs2", State: "started"},
+		{Run: "2", Server: "fs1", State: "started"}} {
 		b, err := json.Marshal(rec)
 		require.NoError(t, err)
 		_, err = parseRecord("1 fs1", b)

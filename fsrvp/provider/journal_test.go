@@ -71,7 +71,8 @@ func TestRecoverTriesAgain(t *testing.T) {
 		}
 		return nil
 	})
-	require.ErrorIs(t, Run(t.Context(), cfg, []string{fs.unc(0)}, func(context.Context, *Set) error { return nil }), errInjected)
+	require.ErrorIs(t, Run(t.Context(), cfg, []string{fs.unc(0)}, func(context.Context, *Set) error { return nil }),
+		errInjected)
 	require.NoError(t, j.Close())
 
 	cfg.Journal, err = OpenJournal(path)
@@ -180,7 +181,8 @@ func TestRecoverAfterKill(t *testing.T) {
 		require.NoError(t, err)
 		left, err := j.left()
 		require.NoError(t, err)
-		require.NoError(t, Recover(t.Context(), &Config{Dial: tcpDial(addrs), Journal: j}), "kill %d, left %+v", i, left)
+		require.NoError(t, Recover(t.Context(), &Config{Dial: tcpDial(addrs), Journal: j}), "kill %d, left %+v", i,
+			left)
 		for _, fs := range servers {
 			fs.requireClean(t)
 		}

@@ -23,7 +23,8 @@ func allPatient[T any](ctx context.Context, parts []T, f func(context.Context, T
 	return parallel(ctx, func(error) {}, parts, f)
 }
 
-func parallel[T any](ctx context.Context, fail context.CancelCauseFunc, parts []T, f func(context.Context, T) error) error {
+func parallel[T any](ctx context.Context, fail context.CancelCauseFunc, parts []T,
+	f func(context.Context, T) error) error {
 	errs := make([]error, len(parts))
 	var wg sync.WaitGroup
 	for i, p := range parts {

@@ -224,7 +224,8 @@ func (r *run) connectOwners(ctx context.Context, requests []request, owners []st
 // connectOwner connects to the owner by its name, or by its name in a domain.
 func (s *server) connectOwner(ctx context.Context, r *run, domain string) error {
 	err := s.connect(ctx, r)
-	if err == nil || errors.Is(err, errNoConnection) || ctx.Err() != nil || domain == "" || strings.Contains(s.name, ".") {
+	if err == nil || errors.Is(err, errNoConnection) || ctx.Err() != nil || domain == "" ||
+		strings.Contains(s.name, ".") {
 		return err
 	}
 	full := &server{name: s.name + "." + domain}
@@ -291,7 +292,8 @@ func (r *run) place(requests []request, i int) error {
 	// a share of that name.
 	for j := range requests[:i] {
 		o := &requests[j]
-		if o.sharePart == nil || !slices.Contains(s.shares, o.sharePart) || !strings.EqualFold(o.Share, q.Share) || !o.asked.sameScope(q.asked) {
+		if o.sharePart == nil || !slices.Contains(s.shares, o.sharePart) || !strings.EqualFold(o.Share, q.Share) ||
+			!o.asked.sameScope(q.asked) {
 			continue
 		}
 		if overlap(o.Rest, q.Rest) {

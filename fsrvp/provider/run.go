@@ -248,7 +248,8 @@ func (r *run) start(ctx context.Context) error {
 	return allPatient(ctx, r.servers, func(ctx context.Context, s *server) error {
 		began := time.Now()
 		err := r.attempt(ctx, PhaseStart, s, func() error { return s.add(ctx, r) })
-		r.emit(Event{Phase: PhaseStart, Kind: PartEnded, Server: s.shown, Elapsed: s.starting + time.Since(began), Err: err})
+		r.emit(Event{Phase: PhaseStart, Kind: PartEnded, Server: s.shown, Elapsed: s.starting + time.Since(began),
+			Err: err})
 		return err
 	})
 }

@@ -75,7 +75,8 @@ func (c Copy) Sub(fsys fs.FS) (fs.FS, error) {
 		at := strings.TrimPrefix(dir+"/"+name, "./")
 		switch {
 		case found == nil:
-			return nil, fmt.Errorf("provider: %s: %w", c.Share, &fs.PathError{Op: "open", Path: at, Err: fs.ErrNotExist})
+			return nil, fmt.Errorf("provider: %s: %w", c.Share,
+				&fs.PathError{Op: "open", Path: at, Err: fs.ErrNotExist})
 		case found.Type()&(fs.ModeSymlink|fs.ModeIrregular) != 0:
 			return nil, fmt.Errorf("provider: %s: %s is %w; give the path of the target", c.Share, at, ErrLink)
 		case !found.IsDir():

@@ -109,7 +109,8 @@ func TestTurnLimit(t *testing.T) {
 		return struct{ Agent }{c}, err // of which nobody knows whether it is in this process
 	}}
 	err = Run(t.Context(), cfg, []string{fs.unc(0)}, func(context.Context, *Set) error { return nil })
-	require.ErrorContains(t, err, "start on fs1: another run on this host has been using the server for the limit of 50ms")
+	require.ErrorContains(t, err,
+		"start on fs1: another run on this host has been using the server for the limit of 50ms")
 	require.Equal(t, 1, queued)
 	fs.requireClean(t)
 	cfg.TurnDir = filepath.Join(dir, "none")
@@ -127,7 +128,8 @@ func TestChildTakesTurns(t *testing.T) {
 	}
 	for range 5 {
 		cfg := &Config{Dial: tcpDial([]string{env}), TurnDir: os.Getenv(childEnv + "_DIR"), RetryFor: -1}
-		if err := Run(t.Context(), cfg, []string{`\\fs0\s0`}, func(context.Context, *Set) error { return nil }); err != nil {
+		if err := Run(t.Context(), cfg, []string{`\\fs0\s0`},
+			func(context.Context, *Set) error { return nil }); err != nil {
 			fmt.Println("child failed:", err)
 			os.Exit(3)
 		}

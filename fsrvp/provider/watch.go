@@ -74,7 +74,8 @@ func (s *server) dial(ctx context.Context, r *run) error {
 	}
 	versions, err := agent.GetSupportedVersion(ctx)
 	if err == nil && versions.Min > version {
-		err = fmt.Errorf("the server speaks versions %d to %d of the protocol, this client %d", versions.Min, versions.Max, version)
+		err = fmt.Errorf("the server speaks versions %d to %d of the protocol, this client %d", versions.Min,
+			versions.Max, version)
 	}
 	if err != nil {
 		closeWithin(agent, closeLimit)

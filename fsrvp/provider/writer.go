@@ -83,7 +83,8 @@ type atOnce func(context.Context, []*Writer, func(context.Context, *Writer) erro
 
 // eachWriter calls one hook of all writers at once, by all or allPatient; hook returns nil for a
 // writer that has none.
-func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writers []*Writer, hook func(*Writer) func(context.Context) error) error {
+func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writers []*Writer,
+	hook func(*Writer) func(context.Context) error) error {
 	return atOnce(ctx, writers, func(ctx context.Context, w *Writer) error {
 		h := hook(w)
 		if h == nil {
@@ -125,7 +126,8 @@ func (r *run) freeze(ctx context.Context) error {
 		}
 		group := byGroup[number]
 		r.frozen = append(r.frozen, group)
-		err := r.eachWriter(ctx, all, PhaseFreeze, group, func(w *Writer) func(context.Context) error { return w.Freeze })
+		err := r.eachWriter(ctx, all, PhaseFreeze, group,
+			func(w *Writer) func(context.Context) error { return w.Freeze })
 		if err != nil {
 			return err
 		}

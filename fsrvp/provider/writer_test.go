@@ -134,7 +134,8 @@ func TestThawDoesNotWaitForHungGroup(t *testing.T) {
 		began := time.Now()
 		var thawed time.Duration
 		db := &Writer{Name: "db", Thaw: func(context.Context) error { thawed = time.Since(began); return nil }}
-		hung := &Writer{Name: "hung", Group: 1, Thaw: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		hung := &Writer{Name: "hung", Group: 1,
+			Thaw: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 		r := newTestRun(hung, db)
 		require.NoError(t, r.freeze(t.Context()))
 		require.ErrorIs(t, r.thaw(t.Context()), ErrStillFrozen)

@@ -21,7 +21,8 @@ func TestRunLeavesNothing(t *testing.T) {
 		for stop := range recording {
 			fs := newFileServer(t)
 			dials := 0
-			report, err := Run(t.Context(), recording, &Config{Dial: func(ctx context.Context, c transcript.Connection) (fsrvp.Service, error) {
+			report, err := Run(t.Context(), recording, &Config{Dial: func(ctx context.Context,
+				c transcript.Connection) (fsrvp.Service, error) {
 				dials++
 				s, err := fs.dial(ctx, c)
 				if err == nil && dials == 1 {
@@ -137,7 +138,8 @@ func TestRunLeft(t *testing.T) {
 		start: func() (fsrvp.SetID, error) { return set, nil },
 		abort: func(fsrvp.SetID) error { return fsrvp.ErrFail },
 	}
-	recording := []*transcript.Exchange{exchange(0, 0, &fsrvp.StartShadowCopySetRequest{}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: fsrvp.SetID{1}})}
+	recording := []*transcript.Exchange{exchange(0, 0, &fsrvp.StartShadowCopySetRequest{},
+		&fsrvp.StartShadowCopySetResponse{ShadowCopySetID: fsrvp.SetID{1}})}
 	report, err := Run(t.Context(), recording, &Config{Service: s})
 	require.ErrorIs(t, err, fsrvp.ErrFail)
 	require.ErrorContains(t, err, set.String())
@@ -167,7 +169,8 @@ func (l *lying) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 // abort.
 func TestRunLyingServer(t *testing.T) {
 	whole := recorded(t, "two shares of a volume")
-	for _, last := range []fsrvp.Opnum{fsrvp.OpAddToShadowCopySet, fsrvp.OpCommitShadowCopySet, fsrvp.OpExposeShadowCopySet} {
+	for _, last := range []fsrvp.Opnum{fsrvp.OpAddToShadowCopySet, fsrvp.OpCommitShadowCopySet,
+		fsrvp.OpExposeShadowCopySet} {
 		for _, abort := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, abort %v", last, abort), func(t *testing.T) {
 				var recording []*transcript.Exchange
@@ -179,7 +182,8 @@ func TestRunLyingServer(t *testing.T) {
 				if abort {
 					end := recording[len(recording)-1]
 					req := &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: setOf(end.Request)}
-					recording = append(recording, &transcript.Exchange{Time: end.End(), Connection: end.Connection, Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
+					recording = append(recording, &transcript.Exchange{Time: end.End(), Connection: end.Connection,
+						Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
 				}
 				fs := newFileServer(t)
 				s := &lying{Client: fs.client(t, "a")}
@@ -200,7 +204,8 @@ func TestRunResetsContext(t *testing.T) {
 		return e
 	}
 	fs := newFileServer(t)
-	report, err := Run(t.Context(), []*transcript.Exchange{set("10.0.0.1:1"), set("10.0.0.1:2")}, &Config{Service: fs.client(t, "a")})
+	report, err := Run(t.Context(), []*transcript.Exchange{set("10.0.0.1:1"), set("10.0.0.1:2")},
+		&Config{Service: fs.client(t, "a")})
 	require.NoError(t, err)
 	require.Equal(t, 2, report.Same)
 	require.NoError(t, fs.client(t, "b").SetContext(t.Context(), fsrvp.ContextBackup))

@@ -211,5 +211,6 @@ func (c *comparison) mappings(was, now *fsrvp.ShareMapping1) {
 	equal(c, "ShareNameUNC", was.ShareNameUNC.String, now.ShareNameUNC.String)
 	equal(c, "ShadowCopyShareName", was.ShadowCopyShareName.String, now.ShadowCopyShareName.String)
 	id := c.recorded.Response.(*fsrvp.GetShareMappingResponse).ShareMapping1.ShadowCopyID
-	c.learned("CreationTimestamp", c.learnCreation(id, was.CreationTimestamp, now.CreationTimestamp), now.CreationTimestamp)
+	c.learned("CreationTimestamp", c.learnCreation(id, was.CreationTimestamp, now.CreationTimestamp),
+		now.CreationTimestamp)
 }

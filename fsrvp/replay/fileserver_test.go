@@ -68,7 +68,8 @@ func newFileServer(t testing.TB, change ...func(*agent.Config)) *fileServer {
 	var err error
 	fs.agent, err = agent.New(t.Context(), cfg)
 	require.NoError(t, err)
-	fs.recorder = transcript.NewRecorder(fs.agent, &fs.buffer, &transcript.RecorderConfig{Connection: transcript.Connection{Server: "fs1"}})
+	fs.recorder = transcript.NewRecorder(fs.agent, &fs.buffer,
+		&transcript.RecorderConfig{Connection: transcript.Connection{Server: "fs1"}})
 	serve(t, fs.listener, fs.recorder)
 	t.Cleanup(func() { require.NoError(t, fs.agent.Close()) })
 	return fs

@@ -37,7 +37,8 @@ func (s *Service) matches(st *step, req fsrvp.Message) bool {
 			s.sameCopy(was.ShadowCopyID, now.ShadowCopyID, was.ShareName)
 	case *fsrvp.DeleteShareMappingRequest:
 		now := req.(*fsrvp.DeleteShareMappingRequest)
-		return s.sameShare(was.ShareName, now.ShareName) && s.sameCopy(was.ShadowCopyID, now.ShadowCopyID, was.ShareName)
+		return s.sameShare(was.ShareName, now.ShareName) && s.sameCopy(was.ShadowCopyID, now.ShadowCopyID,
+			was.ShareName)
 	}
 	return true
 }

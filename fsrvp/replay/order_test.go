@@ -21,7 +21,8 @@ func TestRunOrder(t *testing.T) {
 	var recording []*transcript.Exchange
 	add := func(begin, end time.Duration) {
 		i := fsrvp.ContextValue(len(recording))
-		recording = append(recording, exchange(begin, end, &fsrvp.SetContextRequest{Context: i}, &fsrvp.SetContextResponse{}))
+		recording = append(recording, exchange(begin, end, &fsrvp.SetContextRequest{Context: i},
+			&fsrvp.SetContextResponse{}))
 	}
 	add(0, 10*sec)
 	add(9*sec, 9*sec) // out of order in the file
@@ -131,7 +132,8 @@ func TestRunStopsOthers(t *testing.T) {
 			<-ctx.Done()
 			return fsrvp.Versions{}, context.Cause(ctx)
 		}}
-		recording := []*transcript.Exchange{exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(0, 9, req, resp), exchange(9, 10, req, resp)}
+		recording := []*transcript.Exchange{exchange(0, 9, req, resp), exchange(0, 9, req, resp),
+			exchange(0, 9, req, resp), exchange(9, 10, req, resp)}
 		report, err := Run(t.Context(), recording, &Config{Service: s})
 		require.ErrorIs(t, err, errBroken)
 		require.ErrorContains(t, err, "call ")

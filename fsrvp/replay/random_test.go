@@ -19,7 +19,8 @@ import (
 // as calls s as the backup operator from an address, within this process.
 func as(s fsrvp.Service, address string) fsrvp.Service {
 	return fsrvptest.As(s, dcerpc.Peer{
-		Identity: dcerpc.Identity{Principal: "backup@EXAMPLE.TEST", Account: "backup", SIDs: []dcerpc.SID{dcerpc.SIDBuiltinBackupOperators}},
+		Identity: dcerpc.Identity{Principal: "backup@EXAMPLE.TEST", Account: "backup",
+			SIDs: []dcerpc.SID{dcerpc.SIDBuiltinBackupOperators}},
 		Addr:     dcerpctest.Addr(address),
 		AuthType: dcerpc.AuthKerberos,
 		Level:    dcerpc.LevelPrivacy,
@@ -50,12 +51,14 @@ func (w *walker) step(ctx context.Context) {
 	if w.IntN(10) == 0 {
 		c = pick(w, w.clients)
 	}
-	share := pick(w, []string{`\\fs1\data`, `\\fs1\logs\`, `\\FS1\VMS$`, `\\fs1.example.test\data`, `\\fs1\none`, `\\other\data`, `none`})
+	share := pick(w, []string{`\\fs1\data`, `\\fs1\logs\`, `\\FS1\VMS$`, `\\fs1.example.test\data`, `\\fs1\none`,
+		`\\other\data`, `none`})
 	set, id := recent(w, w.sets), recent(w, w.copies)
 	wait := time.Minute
 	switch w.IntN(16) {
 	case 0:
-		_ = c.SetContext(ctx, pick(w, []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextNASRollback | fsrvp.AttrAutoRecovery, 0x400002}))
+		_ = c.SetContext(ctx, pick(w, []fsrvp.ContextValue{fsrvp.ContextBackup,
+			fsrvp.ContextNASRollback | fsrvp.AttrAutoRecovery, 0x400002}))
 	case 1, 2:
 		if s, err := c.StartShadowCopySet(ctx, fsrvp.NewSetID()); err == nil {
 			w.sets = append(w.sets, s)
@@ -110,7 +113,8 @@ func TestRandomCalls(t *testing.T) {
 			}
 
 			second := newFileServer(t)
-			report, err := Run(t.Context(), recording, &Config{Dial: func(_ context.Context, c transcript.Connection) (fsrvp.Service, error) {
+			report, err := Run(t.Context(), recording, &Config{Dial: func(_ context.Context,
+				c transcript.Connection) (fsrvp.Service, error) {
 				return as(second.agent, c.Client), nil
 			}})
 			require.NoError(t, err)

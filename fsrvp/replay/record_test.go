@@ -16,7 +16,8 @@ import (
 func TestRecorderBothSides(t *testing.T) {
 	fs := newFileServer(t)
 	var b bytes.Buffer
-	self := transcript.Connection{Client: "a", Server: "fs1", User: "backup@EXAMPLE.TEST", Mechanism: "krb5", Level: dcerpc.LevelPrivacy}
+	self := transcript.Connection{Client: "a", Server: "fs1", User: "backup@EXAMPLE.TEST", Mechanism: "krb5",
+		Level: dcerpc.LevelPrivacy}
 	r := transcript.NewRecorder(fs.client(t, "a"), &b, &transcript.RecorderConfig{Connection: self})
 	backup(t, r, fsrvp.ContextNASRollback|fsrvp.AttrAutoRecovery, `\\fs1\vms$`, `\\fs1\logs`)
 	_, err := r.GetShareMapping(t.Context(), fsrvp.CopyID{}, fsrvp.SetID{}, `\\fs1\logs`, 1)

@@ -41,7 +41,8 @@ func TestRunAgainstSamba(t *testing.T) {
 	dial := func(ctx context.Context, _ transcript.Connection) (fsrvp.Service, error) {
 		return fsrvp.Dial(ctx, server.FQDN, &fsrvp.Config{Transport: d, Auth: auth})
 	}
-	names, err := NewShareMap(map[string]string{`\\fs1\data`: `\\` + server.FQDN + `\fsrvp_share`, `\\fs1`: `\\` + server.FQDN})
+	names, err := NewShareMap(map[string]string{`\\fs1\data`: `\\` + server.FQDN + `\fsrvp_share`,
+		`\\fs1`: `\\` + server.FQDN})
 	require.NoError(t, err)
 
 	snapshots := func(t *testing.T) []string {
@@ -85,7 +86,8 @@ func TestRunAgainstSamba(t *testing.T) {
 			require.NoError(t, err)
 			// Samba names snapshots by the second. Two that were one apart may not be where the
 			// machine is busy: Commit fails.
-			if all := lines(report.Differences); len(all) == 0 || !strings.Contains(all[0], "CommitShadowCopySet: Return: recorded 0x00000000 ZERO, now 0x80004005") {
+			if all := lines(report.Differences); len(all) == 0 ||
+				!strings.Contains(all[0], "CommitShadowCopySet: Return: recorded 0x00000000 ZERO, now 0x80004005") {
 				break
 			}
 		}
@@ -151,7 +153,8 @@ func TestRunAgainstSamba(t *testing.T) {
 			for _, d := range report.Differences {
 				s := fmt.Sprintf("%d %v %s", d.Index+1, d.Exchange.Opnum(), d.Field)
 				if d.Field == "Return" {
-					s = fmt.Sprintf("%d %v 0x%08X 0x%08X", d.Index+1, d.Exchange.Opnum(), uint32(d.Recorded.(fsrvp.Status)), uint32(d.Now.(fsrvp.Status)))
+					s = fmt.Sprintf("%d %v 0x%08X 0x%08X", d.Index+1, d.Exchange.Opnum(),
+						uint32(d.Recorded.(fsrvp.Status)), uint32(d.Now.(fsrvp.Status)))
 				}
 				got = append(got, s)
 			}
@@ -172,7 +175,8 @@ func TestServiceToSmbtorture(t *testing.T) {
 	host.Claim(t)
 	acceptor, err := krb5.NewAcceptor(&krb5.AcceptorConfig{KeytabFile: n.Keytab("agent")})
 	require.NoError(t, err)
-	tests := []string{"set_ctx", "get_version", "is_path_supported", "create_simple", "bad_id", "sc_set_abort", "seq_timeout"}
+	tests := []string{"set_ctx", "get_version", "is_path_supported", "create_simple", "bad_id", "sc_set_abort",
+		"seq_timeout"}
 	torture := func(t *testing.T, s fsrvp.Service) {
 		l, err := host.Listen(t.Context(), "tcp", ":0")
 		require.NoError(t, err)
@@ -202,10 +206,12 @@ func TestServiceToSmbtorture(t *testing.T) {
 	}
 	two := 2 * time.Second
 	fs := newFileServer(t, func(cfg *agent.Config) {
-		cfg.Shares = sharememory.New(cfg.Snapshots.(*snapmemory.Snapshots), backend.Share{Name: "fsrvp_share", Path: "/v0/data"})
+		cfg.Shares = sharememory.New(cfg.Snapshots.(*snapmemory.Snapshots),
+			backend.Share{Name: "fsrvp_share", Path: "/v0/data"})
 		cfg.Allow = []string{n.User("Administrator").Principal()}
 		cfg.Names = []string{host.Name, host.FQDN, host.Addr.String()}
-		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two, GetShareMapping: two, Failure: two}
+		cfg.Timers = agent.Timers{SetContext: two, Start: two, Add: two, Prepare: two, Commit: two, Expose: two,
+			GetShareMapping: two, Failure: two}
 	})
 	torture(t, fs.recorder)
 	recording := fs.recording(t)

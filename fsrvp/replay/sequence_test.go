@@ -170,7 +170,8 @@ func longRecording(n int) []*transcript.Exchange {
 	at := time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC)
 	call := func(req fsrvp.Message, resp fsrvp.Response) {
 		at = at.Add(2 * time.Microsecond)
-		list = append(list, &transcript.Exchange{Time: at, ResponseTime: at.Add(time.Microsecond), Request: req, Response: resp})
+		list = append(list, &transcript.Exchange{Time: at, ResponseTime: at.Add(time.Microsecond), Request: req,
+			Response: resp})
 	}
 	for i := 0; len(list) < n; i++ {
 		share := ndr.WTF8(fmt.Sprintf(`\\fs1\share%d`, i%50))
@@ -179,19 +180,26 @@ func longRecording(n int) []*transcript.Exchange {
 		binary.BigEndian.PutUint64(set[:], uint64(i)+1)
 		binary.BigEndian.PutUint64(client[8:], uint64(i)+1)
 		binary.BigEndian.PutUint64(id[:], uint64(i)+1<<32)
-		call(&fsrvp.IsPathSupportedRequest{ShareName: share}, &fsrvp.IsPathSupportedResponse{SupportedByThisProvider: 1})
+		call(&fsrvp.IsPathSupportedRequest{ShareName: share},
+			&fsrvp.IsPathSupportedResponse{SupportedByThisProvider: 1})
 		call(&fsrvp.GetSupportedVersionRequest{}, &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 1})
 		call(&fsrvp.SetContextRequest{}, &fsrvp.SetContextResponse{})
-		call(&fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: client}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})
-		call(&fsrvp.AddToShadowCopySetRequest{ShadowCopySetID: set, ShareName: share}, &fsrvp.AddToShadowCopySetResponse{ShadowCopyID: id})
+		call(&fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: client},
+			&fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})
+		call(&fsrvp.AddToShadowCopySetRequest{ShadowCopySetID: set, ShareName: share},
+			&fsrvp.AddToShadowCopySetResponse{ShadowCopyID: id})
 		call(&fsrvp.PrepareShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.PrepareShadowCopySetResponse{})
 		call(&fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.CommitShadowCopySetResponse{})
 		call(&fsrvp.ExposeShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.ExposeShadowCopySetResponse{})
 		call(&fsrvp.GetShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: id, ShareName: share, Level: 1},
-			&fsrvp.GetShareMappingResponse{Level: 1, ShareMapping1: &fsrvp.ShareMapping1{ShadowCopySetID: set, ShadowCopyID: id}})
-		call(&fsrvp.IsPathShadowCopiedRequest{ShareName: share}, &fsrvp.IsPathShadowCopiedResponse{ShadowCopyPresent: 1})
-		call(&fsrvp.RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.RecoveryCompleteShadowCopySetResponse{})
-		call(&fsrvp.DeleteShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: id, ShareName: share}, &fsrvp.DeleteShareMappingResponse{})
+			&fsrvp.GetShareMappingResponse{Level: 1, ShareMapping1: &fsrvp.ShareMapping1{ShadowCopySetID: set,
+				ShadowCopyID: id}})
+		call(&fsrvp.IsPathShadowCopiedRequest{ShareName: share},
+			&fsrvp.IsPathShadowCopiedResponse{ShadowCopyPresent: 1})
+		call(&fsrvp.RecoveryCompleteShadowCopySetRequest{ShadowCopySetID: set},
+			&fsrvp.RecoveryCompleteShadowCopySetResponse{})
+		call(&fsrvp.DeleteShareMappingRequest{ShadowCopySetID: set, ShadowCopyID: id, ShareName: share},
+			&fsrvp.DeleteShareMappingResponse{})
 		call(&fsrvp.DeleteShareMappingRequest{ShadowCopySetID: fsrvp.SetID{0xEE}, ShareName: share},
 			&fsrvp.DeleteShareMappingResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrObjectNotFound}})
 	}
@@ -223,7 +231,8 @@ func TestServiceLong(t *testing.T) {
 	// Nor does what nobody asks for make it slow, nor what is asked for again and again.
 	s = newService(t, recording, nil)
 	begun = time.Now()
-	last := recording[slices.IndexFunc(recording, func(e *transcript.Exchange) bool { return e.Opnum() == fsrvp.OpIsPathShadowCopied })]
+	last := recording[slices.IndexFunc(recording,
+		func(e *transcript.Exchange) bool { return e.Opnum() == fsrvp.OpIsPathShadowCopied })]
 	for i := range n / 10 {
 		switch i % 4 {
 		case 0:

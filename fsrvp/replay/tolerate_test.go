@@ -48,7 +48,8 @@ func TestRules(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, r, again)
 	}
-	for _, bad := range []string{"", "Return", ".Return", "SetContext.", "Nothing.Return", "SetContext.Return=1", "SetContext.Return=:2"} {
+	for _, bad := range []string{"", "Return", ".Return", "SetContext.", "Nothing.Return", "SetContext.Return=1",
+		"SetContext.Return=:2"} {
 		_, err := ParseRule(bad)
 		require.Error(t, err, bad)
 	}
@@ -66,7 +67,8 @@ func TestRunTolerates(t *testing.T) {
 	life(t, first)
 	recording := first.recording(t)
 	var rules []Rule
-	for _, s := range []string{"*.Return=E_INVALIDARG:SHADOWCOPYSET_ID_MISMATCH", "AddToShadowCopySet.Return=E_INVALIDARG:OBJECT_NOT_FOUND",
+	for _, s := range []string{"*.Return=E_INVALIDARG:SHADOWCOPYSET_ID_MISMATCH",
+		"AddToShadowCopySet.Return=E_INVALIDARG:OBJECT_NOT_FOUND",
 		"GetShareMapping.Return=0x80042311:BAD_STATE"} {
 		r, err := ParseRule(s)
 		require.NoError(t, err)
@@ -74,7 +76,8 @@ func TestRunTolerates(t *testing.T) {
 	}
 	second := newFileServer(t, strict)
 	tolerated := 0
-	report, err := Run(t.Context(), recording, &Config{Dial: second.dial, Tolerate: rules, OnCall: func(r *Result) { tolerated += len(r.Tolerated) }})
+	report, err := Run(t.Context(), recording, &Config{Dial: second.dial, Tolerate: rules,
+		OnCall: func(r *Result) { tolerated += len(r.Tolerated) }})
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		`call 23 DeleteShareMapping \\fs1\data: Return: recorded 0x80070057 E_INVALIDARG, now 0x80042308 FSRVP_E_OBJECT_NOT_FOUND`,

@@ -196,7 +196,8 @@ func (f *File) reopen(old handle, of share) error {
 	if err != nil {
 		return err
 	}
-	if a, b := old.Info(), h.Info(); a.Created != b.Created || a.EndOfFile != b.EndOfFile || a.Written != b.Written || a.Attributes != b.Attributes {
+	if a, b := old.Info(), h.Info(); a.Created != b.Created || a.EndOfFile != b.EndOfFile || a.Written != b.Written ||
+		a.Attributes != b.Attributes {
 		h.CloseLater()
 		return errChanged
 	}

@@ -243,7 +243,8 @@ func (f *File) Ranges() ([]smb2.Range, error) {
 	}
 	ranges, err := f.ranges(0, size)
 	switch smb2.StatusOf(err) {
-	case smb2.StatusInvalidDeviceRequest, smb2.StatusNotSupported, smb2.StatusNotImplemented, smb2.StatusInvalidParameter:
+	case smb2.StatusInvalidDeviceRequest, smb2.StatusNotSupported, smb2.StatusNotImplemented,
+		smb2.StatusInvalidParameter:
 		return []smb2.Range{{Offset: 0, Length: size}}, nil
 	}
 	return ranges, f.fault("ranges", err)

@@ -18,7 +18,8 @@ func TestNames(t *testing.T) {
 		require.NoError(t, err, "%q", in)
 		require.Equal(t, want, got)
 	}
-	for _, in := range []string{"", "/", "/a", "a/", "a//b", "..", "a/../b", "a/.", "./a", `a\b`, "a:b", "a\x00", "a*", "\xff", "a\xed\xa0"} {
+	for _, in := range []string{"", "/", "/a", "a/", "a//b", "..", "a/../b", "a/.", "./a", `a\b`, "a:b", "a\x00", "a*",
+		"\xff", "a\xed\xa0"} {
 		_, err := smbName("open", in)
 		require.ErrorIs(t, err, fs.ErrInvalid, "%q", in)
 	}
@@ -47,7 +48,8 @@ func TestInfo(t *testing.T) {
 		{"what the server does not name", point | dir, 0, false, fs.ModeIrregular | 0o666},
 		{"a directory that a link led to", point | dir, 0, true, fs.ModeDir | 0o777},
 	} {
-		i := newInfo("a/"+tt.name, smb2.FileInfo{Attributes: tt.attributes, EndOfFile: 9, Written: 132223104000000000}, tt.tag, 7, tt.followed)
+		i := newInfo("a/"+tt.name, smb2.FileInfo{Attributes: tt.attributes, EndOfFile: 9, Written: 132223104000000000},
+			tt.tag, 7, tt.followed)
 		require.Equal(t, tt.mode, i.Mode(), tt.name)
 		require.Equal(t, tt.name, i.Name())
 		require.Equal(t, tt.mode.Type(), i.Type())

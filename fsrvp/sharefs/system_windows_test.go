@@ -42,7 +42,8 @@ func TestSystemShare(t *testing.T) {
 		big[i] = byte(i ^ i>>8 ^ i>>16)
 	}
 	deep := strings.Repeat("a directory with a long name/", 12) // some 350 characters
-	files := map[string][]byte{"small": []byte("hello"), "empty": nil, "ü 💾.txt": []byte("names"), deep + "file": []byte("deep")}
+	files := map[string][]byte{"small": []byte("hello"), "empty": nil, "ü 💾.txt": []byte("names"),
+		deep + "file": []byte("deep")}
 	for name, data := range files {
 		full := dir + `\` + strings.ReplaceAll(name, "/", `\`)
 		require.NoError(t, os.MkdirAll(full[:strings.LastIndex(full, `\`)], 0o777))

@@ -33,7 +33,8 @@ func mkdir(t *testing.T, path string) string {
 func shares(t *testing.T) (btrfs, xfs, tmpfs string) {
 	t.Helper()
 	small := mkdir(t, filepath.Join(snaptest.Dir(t), "small"))
-	btrfs, xfs = mkdir(t, filepath.Join(snaptest.Mount(t, "btrfs", 300), "share")), mkdir(t, filepath.Join(snaptest.Mount(t, "xfs", 300), "share"))
+	btrfs, xfs = mkdir(t, filepath.Join(snaptest.Mount(t, "btrfs", 300), "share")), mkdir(t,
+		filepath.Join(snaptest.Mount(t, "xfs", 300), "share"))
 	require.NoError(t, unix.Mount("none", small, "tmpfs", 0, "mode=755"))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(small, 0)) })
 	return btrfs, xfs, mkdir(t, filepath.Join(small, "share"))
@@ -130,7 +131,8 @@ func TestConfig(t *testing.T) {
 	}
 	a := newAuto(t, nil)
 	alien := backend.Volume{ID: "zfs:tank", Path: "/tank"}
-	require.ErrorIs(t, a.Seal(t.Context(), backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{Volume: alien}}), fsrvp.ErrInvalidArg)
+	require.ErrorIs(t, a.Seal(t.Context(), backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{Volume: alien}}),
+		fsrvp.ErrInvalidArg)
 	require.ErrorIs(t, a.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{{Volume: alien}}), fsrvp.ErrInvalidArg)
 	_, err := a.Compatibility(t.Context(), alien)
 	require.ErrorIs(t, err, fsrvp.ErrInvalidArg)

@@ -49,7 +49,8 @@ func (s *server) explain(ev *Event, set *Set, client string) {
 func (s *server) status(ev *Event, set *Set, client string) {
 	e := ev.Call
 	op, status := e.Opnum(), e.Response.Status()
-	if set != nil && (unknownSet(status) || status == fsrvp.ErrBadState || status == fsrvp.ErrObjectNotFound) && s.missing(ev, set) {
+	if set != nil && (unknownSet(status) || status == fsrvp.ErrBadState || status == fsrvp.ErrObjectNotFound) &&
+		s.missing(ev, set) {
 		return
 	}
 	switch status {
@@ -127,9 +128,11 @@ func (s *server) missing(ev *Event, set *Set) bool {
 	case set.ended == nil:
 		return false
 	case set.ended.Call != nil:
-		ev.Text = fmt.Sprintf("the set was gone: %v had ended it %v before", set.ended.Call.Opnum(), since(e, set.ended.Time))
+		ev.Text = fmt.Sprintf("the set was gone: %v had ended it %v before", set.ended.Call.Opnum(),
+			since(e, set.ended.Time))
 	case set.Outcome == TimedOut:
-		ev.Text = fmt.Sprintf("the set was gone: the Message Sequence Timer had run out %v before", since(e, set.ended.Time))
+		ev.Text = fmt.Sprintf("the set was gone: the Message Sequence Timer had run out %v before",
+			since(e, set.ended.Time))
 		ev.Section = set.ended.Section
 	case set.Outcome == Displaced:
 		ev.Text = fmt.Sprintf("the set was gone: another SetContext had deleted it %v before", since(e, set.ended.Time))
@@ -238,7 +241,8 @@ func (s *server) inProgress(ev *Event, client string) {
 	switch {
 	case set != nil && set.Status.creating() && !contains(set.Clients, client):
 		ev.Text = fmt.Sprintf("the client %s%s has set %v in creation, since %v: one set at a time is made on a server",
-			strings.Join(set.Clients, ", "), by(strings.Join(set.Users, ", "), nil), set.ID, round(ev.Time.Sub(set.Begin())))
+			strings.Join(set.Clients, ", "), by(strings.Join(set.Users, ", "),
+				nil), set.ID, round(ev.Time.Sub(set.Begin())))
 	case set != nil && set.Status.creating() && ev.Call.Opnum() == fsrvp.OpStartShadowCopySet:
 		ev.Text = fmt.Sprintf("set %v of the same client is still in creation, %v", set.ID, set.Status)
 	case set != nil && set.Status.creating():
@@ -337,7 +341,8 @@ func nullID(m fsrvp.Message) bool {
 		return m.ShadowCopyID == fsrvp.CopyID{} || m.ShadowCopySetID == fsrvp.SetID{}
 	case *fsrvp.DeleteShareMappingRequest:
 		return m.ShadowCopyID == fsrvp.CopyID{} || m.ShadowCopySetID == fsrvp.SetID{}
-	case *fsrvp.IsPathSupportedRequest, *fsrvp.IsPathShadowCopiedRequest, *fsrvp.SetContextRequest, *fsrvp.GetSupportedVersionRequest:
+	case *fsrvp.IsPathSupportedRequest, *fsrvp.IsPathShadowCopiedRequest, *fsrvp.SetContextRequest,
+		*fsrvp.GetSupportedVersionRequest:
 		return false
 	}
 	return setOf(m) == fsrvp.SetID{}

@@ -82,7 +82,8 @@ func chromium(t *testing.T) string {
 func browse(t *testing.T, file string, args ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND",
+	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--host-resolver-rules=MAP * ~NOTFOUND",
 		"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--log-level=0"}, args...)
 	cmd := exec.CommandContext(ctx, chromium(t), append(args, "file://"+file)...)
 	var out, stderr bytes.Buffer
@@ -100,7 +101,8 @@ func TestChromium(t *testing.T) {
 	dom := browse(t, file, "--dump-dom")
 	require.Contains(t, dom, "<title>Sets of a capture</title>", "no script of the recording's has run")
 	require.Equal(t, 3, strings.Count(dom, `<g class="row `))
-	require.Equal(t, 1, strings.Count(dom, `<circle class="mark event"`)-strings.Count(dom, `<circle class="mark event" cx="6"`))
+	require.Equal(t, 1, strings.Count(dom, `<circle class="mark event"`)-strings.Count(dom,
+		`<circle class="mark event" cx="6"`))
 	require.Contains(t, dom, "&lt;script&gt;")
 	require.NotContains(t, dom, "<script")
 

@@ -45,7 +45,8 @@ const (
 
 // String returns the standard's name; Gone is not one of them.
 func (s Status) String() string {
-	return [...]string{"None", "Started", "Added", "CreationInProgress", "Committed", "Exposed", "Recovered", "Gone"}[min(s, Gone)]
+	return [...]string{"None", "Started", "Added", "CreationInProgress", "Committed", "Exposed", "Recovered",
+		"Gone"}[min(s, Gone)]
 }
 
 // creating reports whether the set keeps others from being made.
@@ -68,7 +69,8 @@ const (
 
 // String returns a word: "released".
 func (o Outcome) String() string {
-	return [...]string{"underway", "released", "kept", "aborted", "timed out", "displaced", "lost", "refused"}[min(o, Refused)]
+	return [...]string{"underway", "released", "kept", "aborted", "timed out", "displaced", "lost",
+		"refused"}[min(o, Refused)]
 }
 
 // Succeeded reports whether the set served its purpose.
@@ -216,7 +218,8 @@ func (s *Set) Verdict() string {
 		if left <= 0 {
 			return "complete: the set was recovered; what became of its exposed shares is not in the recording"
 		}
-		return fmt.Sprintf("complete: the set was recovered; %s left for later", plural(left, "exposed share was", "exposed shares were"))
+		return fmt.Sprintf("complete: the set was recovered; %s left for later",
+			plural(left, "exposed share was", "exposed shares were"))
 	case Aborted:
 		return "aborted by the client" + why
 	case TimedOut:

@@ -73,7 +73,8 @@ type prelude struct {
 func (t *teller) server(name string) *server {
 	s := t.servers[name]
 	if s == nil {
-		s = &server{teller: t, name: name, sets: map[fsrvp.SetID]*Set{}, preludes: map[string]*prelude{}, current: map[string]*Set{}}
+		s = &server{teller: t, name: name, sets: map[fsrvp.SetID]*Set{}, preludes: map[string]*prelude{},
+			current: map[string]*Set{}}
 		t.servers[name] = s
 	}
 	return s
@@ -148,7 +149,8 @@ func (s *server) overtaken(ev Event, client string) {
 			": the agent takes that for a client that starts over, and deletes the unfinished set; two jobs of one host do this to each other"
 	default:
 		outcome = Lost
-		gone.Text = "a SetContext of another client, " + client + by(ev.Call.User, nil) + ", succeeded while the set was " +
+		gone.Text = "a SetContext of another client, " + client + by(ev.Call.User,
+			nil) + ", succeeded while the set was " +
 			set.Status.String() + ": the server no longer had the set, and no call of the recording shows why"
 	}
 	s.end(set, gone, outcome)
@@ -360,7 +362,8 @@ func (s *server) close() {
 		if !p.failed {
 			continue
 		}
-		set := &Set{Server: s.name, Clients: []string{client}, Users: p.users, Context: p.context, Events: p.events, Outcome: Refused}
+		set := &Set{Server: s.name, Clients: []string{client}, Users: p.users, Context: p.context, Events: p.events,
+			Outcome: Refused}
 		set.Cause = set.cause()
 		s.teller.sets = append(s.teller.sets, set)
 	}

@@ -33,11 +33,13 @@ func play(t *testing.T, act func(s *stage)) (sets []*story.Set) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{t: t, memory: fsrvptest.NewMemory()}
 		a, err := agent.New(t.Context(), &agent.Config{
-			Snapshots: s.memory.Snapshots, Shares: s.memory.Shares, StorePath: filepath.Join(t.TempDir(), "agent.db"), Names: []string{"fs1"},
+			Snapshots: s.memory.Snapshots, Shares: s.memory.Shares, StorePath: filepath.Join(t.TempDir(),
+				"agent.db"), Names: []string{"fs1"},
 		})
 		require.NoError(t, err)
 		defer a.Close()
-		r := transcript.NewRecorder(a, &s.file, &transcript.RecorderConfig{Connection: transcript.Connection{Server: "10.0.0.9:445"}})
+		r := transcript.NewRecorder(a, &s.file,
+			&transcript.RecorderConfig{Connection: transcript.Connection{Server: "10.0.0.9:445"}})
 		s.s = r
 		act(s)
 		require.NoError(t, r.Close())
@@ -154,7 +156,8 @@ func TestOutcomes(t *testing.T) {
 		}, want: []story.Outcome{story.TimedOut},
 			verdict: "timed out: no call came for 3m0s after CommitShadowCopySet: the Message Sequence Timer ran out, " +
 				"and the agent deletes the set with its snapshots and shares; the set was only Committed (MS-FSRVP 3.1.2)",
-			said: []string{"the Message Sequence Timer ran out", "the set was gone: the Message Sequence Timer had run out 20s before"}},
+			said: []string{"the Message Sequence Timer ran out",
+				"the set was gone: the Message Sequence Timer had run out 20s before"}},
 		{name: "no RecoveryComplete", act: func(s *stage) {
 			s.actor(alice, "a").to(story.Exposed, "share")
 			time.Sleep(31 * time.Minute)
@@ -203,7 +206,8 @@ func TestOutcomes(t *testing.T) {
 		}, want: []story.Outcome{story.Aborted},
 			verdict: "aborted by the client: PrepareShadowCopySet failed with FSRVP_E_BAD_STATE: the set is Started, and the method wants one " +
 				"that is Added (MS-FSRVP 3.1.4.13)",
-			said: []string{"the set is Started, and the method wants one that is Added", "the set is Started, and the method wants one that is Committed",
+			said: []string{"the set is Started, and the method wants one that is Added",
+				"the set is Started, and the method wants one that is Committed",
 				"the set is not exposed yet"}},
 		{name: "abort of a recovered set", act: func(s *stage) {
 			a := s.actor(alice, "a").to(story.Recovered, "share")
@@ -217,7 +221,8 @@ func TestOutcomes(t *testing.T) {
 		}, want: []story.Outcome{story.Aborted},
 			verdict: `aborted by the client: AddToShadowCopySet failed with FSRVP_E_NOT_SUPPORTED: the server can make no shadow copies of the volume ` +
 				`that \\fs1\plain is on (MS-FSRVP 3.1.4.4)`,
-			said: []string{`volume that \\fs1\plain is on`, `\\fs1\share, or another share of its volume, is in the set already`}},
+			said: []string{`volume that \\fs1\plain is on`,
+				`\\fs1\share, or another share of its volume, is in the set already`}},
 		{name: "no context", act: func(s *stage) {
 			a := s.actor(alice, "a").to(story.Recovered, "share")
 			_, err := s.s.StartShadowCopySet(a.ctx, fsrvp.NewSetID())
@@ -243,10 +248,12 @@ func TestOutcomes(t *testing.T) {
 		}, want: []story.Outcome{story.Released}, said: []string{"the snapshots were not finished within the 1m0s that the client gave"}},
 		{name: "contexts", act: func(s *stage) {
 			a := s.actor(alice, "a")
-			s.status(fsrvp.ErrUnsupportedContext, s.s.SetContext(a.ctx, fsrvp.AttrAutoRecovery|fsrvp.AttrNoAutoRecovery))
+			s.status(fsrvp.ErrUnsupportedContext, s.s.SetContext(a.ctx,
+				fsrvp.AttrAutoRecovery|fsrvp.AttrNoAutoRecovery))
 			s.status(fsrvp.ErrUnsupportedContext, s.s.SetContext(a.ctx, 0x1234))
 		}, want: []story.Outcome{story.Refused},
-			said: []string{"AUTO_RECOVERY and NO_AUTO_RECOVERY exclude each other", "the server does not make shadow copies in the context"}},
+			said: []string{"AUTO_RECOVERY and NO_AUTO_RECOVERY exclude each other",
+				"the server does not make shadow copies in the context"}},
 		{name: "restart", act: func(s *stage) {
 			// The agent forgets the set between two calls, which no call of the recording shows.
 			a := s.actor(alice, "a").to(story.Added, "share")
@@ -267,7 +274,8 @@ func TestOutcomes(t *testing.T) {
 			_, err = s.s.GetShareMapping(a.ctx, fsrvp.CopyID{}, a.set, a.shares[0], 1)
 			s.status(fsrvp.ErrInvalidArg, err)
 		}, want: []story.Outcome{story.Underway},
-			said: []string{"the set has no shadow copy", `\\fs1\other was not added to the set`, "an id in it is null"}},
+			said: []string{"the set has no shadow copy", `\\fs1\other was not added to the set`,
+				"an id in it is null"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			sets := play(t, tt.act)

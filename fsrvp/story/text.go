@@ -26,7 +26,8 @@ func (s *Set) AppendLine(dst []byte) []byte {
 	if shares == "" {
 		shares = "-"
 	}
-	return fmt.Appendf(dst, "%s %s %s > %s %s | %s | %s", s.Begin().UTC().Format(timeForm), s.Name(), strings.Join(s.Clients, ","),
+	return fmt.Appendf(dst, "%s %s %s > %s %s | %s | %s", s.Begin().UTC().Format(timeForm), s.Name(),
+		strings.Join(s.Clients, ","),
 		s.Server, shares, strings.Join(s.steps(), " "), s.Verdict())
 }
 
@@ -186,7 +187,8 @@ func clock(d time.Duration) string {
 // printable keeps control characters of a recording off a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7F && r < 0xA0 || r == 0x2028 || r == 0x2029 || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069 {
+		if r < ' ' || r >= 0x7F && r < 0xA0 || r == 0x2028 || r == 0x2029 || r >= 0x202A && r <= 0x202E ||
+			r >= 0x2066 && r <= 0x2069 {
 			return '�'
 		}
 		return r

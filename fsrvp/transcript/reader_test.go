@@ -37,19 +37,23 @@ func write(t testing.TB, recording []*Exchange) []byte {
 func example() []*Exchange {
 	set, cpy := fsrvp.SetID{1, 2, 3}, fsrvp.CopyID{4, 5, 6}
 	who := Connection{"10.99.0.3:57978", "10.99.0.2:445", `FSRVP\backup`, "ntlm", dcerpc.LevelPrivacy}
-	start := exchange(0, 1500*time.Microsecond, &fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: fsrvp.SetID{9}}, &fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})
+	start := exchange(0, 1500*time.Microsecond, &fsrvp.StartShadowCopySetRequest{ClientShadowCopySetID: fsrvp.SetID{9}},
+		&fsrvp.StartShadowCopySetResponse{ShadowCopySetID: set})
 	start.Connection = who
-	refused := exchange(2*time.Second, 2*time.Second+1, &fsrvp.IsPathSupportedRequest{ShareName: `\\fs\<bücher> & "more"`}, nil)
+	refused := exchange(2*time.Second, 2*time.Second+1,
+		&fsrvp.IsPathSupportedRequest{ShareName: `\\fs\<bücher> & "more"`}, nil)
 	refused.Connection = who
 	refused.Fault = &dcerpc.Fault{Status: pdu.FaultOpRange, DidNotExecute: true}
-	lost := exchange(3*time.Second, 0, &fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set, TimeOutInMilliseconds: 60000}, nil)
+	lost := exchange(3*time.Second, 0, &fsrvp.CommitShadowCopySetRequest{ShadowCopySetID: set,
+		TimeOutInMilliseconds: 60000}, nil)
 	lost.ResponseTime, lost.Error = time.Time{}, "unanswered"
 	mapping := exchange(4*time.Second, 5*time.Second,
 		&fsrvp.GetShareMappingRequest{ShadowCopyID: cpy, ShadowCopySetID: set, ShareName: `\\fs\data`, Level: 1},
 		&fsrvp.GetShareMappingResponse{Level: 1, ShareMapping1: &fsrvp.ShareMapping1{
 			ShadowCopySetID: set, ShadowCopyID: cpy, ShareNameUNC: ndr.StringOf(`\\fs\data`), CreationTimestamp: 134397840000000000,
 		}})
-	failed := exchange(6*time.Second, 7*time.Second, &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: set}, &fsrvp.AbortShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrBadState}})
+	failed := exchange(6*time.Second, 7*time.Second, &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: set},
+		&fsrvp.AbortShadowCopySetResponse{StatusResponse: fsrvp.StatusResponse{Return: fsrvp.ErrBadState}})
 	return []*Exchange{start, refused, lost, mapping, failed}
 }
 
@@ -160,10 +164,12 @@ func messages(t *rapid.T) (fsrvp.Message, fsrvp.Response) {
 // randomExchange draws any Exchange that a transcript can hold.
 func randomExchange(t *rapid.T) *Exchange {
 	moment := func() time.Time {
-		return time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "seconds"), rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC()
+		return time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "seconds"),
+			rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC()
 	}
 	e := &Exchange{Time: moment(), Connection: Connection{
-		Client: rapid.String().Draw(t, "client"), Server: rapid.String().Draw(t, "server"), User: rapid.String().Draw(t, "user"),
+		Client: rapid.String().Draw(t, "client"), Server: rapid.String().Draw(t, "server"), User: rapid.String().Draw(t,
+			"user"),
 		Mechanism: rapid.String().Draw(t, "mechanism"), Level: dcerpc.AuthLevel(rapid.Byte().Draw(t, "level")),
 	}}
 	var resp fsrvp.Response
@@ -172,7 +178,8 @@ func randomExchange(t *rapid.T) *Exchange {
 	case 0:
 		e.Response, e.ResponseTime = resp, moment()
 	case 1:
-		e.Fault = &dcerpc.Fault{Status: pdu.FaultStatus(rapid.Uint32().Draw(t, "fault")), DidNotExecute: rapid.Bool().Draw(t, "not executed")}
+		e.Fault = &dcerpc.Fault{Status: pdu.FaultStatus(rapid.Uint32().Draw(t, "fault")),
+			DidNotExecute: rapid.Bool().Draw(t, "not executed")}
 		e.ResponseTime = moment()
 	case 2:
 		e.Error = rapid.String().Draw(t, "error")

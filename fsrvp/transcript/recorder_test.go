@@ -30,7 +30,8 @@ func (f *failing) GetSupportedVersion(context.Context) (fsrvp.Versions, error) {
 	return fsrvp.Versions{Min: 1, Max: 2}, f.err
 }
 
-func (f *failing) GetShareMapping(context.Context, fsrvp.CopyID, fsrvp.SetID, string, uint32) (*fsrvp.ShareMapping, error) {
+func (f *failing) GetShareMapping(context.Context, fsrvp.CopyID, fsrvp.SetID, string, uint32) (*fsrvp.ShareMapping,
+	error) {
 	return &fsrvp.ShareMapping{Created: time.Date(math.MaxInt32, 1, 1, 0, 0, 0, 0, time.UTC)}, f.err
 }
 
@@ -40,7 +41,8 @@ func TestRecorderErrors(t *testing.T) {
 		return &fsrvp.GetSupportedVersionResponse{MinVersion: 1, MaxVersion: 2, Return: s}
 	}
 	client, server := context.Background(), dcerpc.WithPeer(context.Background(), dcerpc.Peer{
-		Identity: dcerpc.Identity{Account: "backup", Domain: "FSRVP", Mechanism: "ntlm"}, Addr: dcerpctest.Addr("a"), Level: dcerpc.LevelIntegrity,
+		Identity: dcerpc.Identity{Account: "backup", Domain: "FSRVP",
+			Mechanism: "ntlm"}, Addr: dcerpctest.Addr("a"), Level: dcerpc.LevelIntegrity,
 	})
 	ended, cancel := context.WithCancel(server)
 	cancel()
@@ -72,7 +74,8 @@ func TestRecorderErrors(t *testing.T) {
 			require.Len(t, all, 1)
 			got := all[0]
 			if test.ctx != client {
-				require.Equal(t, Connection{Client: "a", User: `FSRVP\backup`, Mechanism: "ntlm", Level: dcerpc.LevelIntegrity}, got.Connection)
+				require.Equal(t, Connection{Client: "a", User: `FSRVP\backup`, Mechanism: "ntlm",
+					Level: dcerpc.LevelIntegrity}, got.Connection)
 			}
 			require.Equal(t, test.want.Response, got.Response)
 			require.Equal(t, test.want.Fault, got.Fault)
@@ -102,7 +105,8 @@ func TestRecorderWaits(t *testing.T) {
 		time.Hour: time.Hour, fsrvp.MaxWait: fsrvp.MaxWait, fsrvp.MaxWait + 1: -1, math.MaxInt64: -1, -1: -1, -time.Hour: -1,
 	} {
 		got := time.Duration(-1)
-		r := NewRecorder(&fake{commit: func(_ context.Context, wait time.Duration) error { got = wait; return nil }}, io.Discard, nil)
+		r := NewRecorder(&fake{commit: func(_ context.Context, wait time.Duration) error { got = wait; return nil }},
+			io.Discard, nil)
 		err := r.CommitShadowCopySet(t.Context(), fsrvp.SetID{}, wait)
 		require.Equal(t, want >= 0, err == nil, wait)
 		require.Equal(t, want, got, wait)
@@ -154,7 +158,8 @@ func TestRecorderWriteErrors(t *testing.T) {
 
 	// A call that has no place in a transcript is left out alone.
 	var b bytes.Buffer
-	r := NewRecorder(&fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{}, nil }}, &b, nil)
+	r := NewRecorder(&fake{support: func(string) (fsrvp.PathSupport, error) { return fsrvp.PathSupport{}, nil }}, &b,
+		nil)
 	_, err := r.IsPathSupported(t.Context(), "\xff")
 	require.NoError(t, err)
 	_, err = r.IsPathSupported(t.Context(), `\\fs1\x`)

@@ -114,7 +114,8 @@ func TestBackupOfDatabases(t *testing.T) {
 				var acked []int64
 				served := make(chan error, 1)
 				go func() { served <- check.serve(func() { acked = l.acknowledged() }) }()
-				cmd := exec.Command(exe, "-local", dir, "-out", out, "-json", "-writer", "command@-1:"+check.program, "-writer", d.driver+":"+source)
+				cmd := exec.Command(exe, "-local", dir, "-out", out, "-json", "-writer", "command@-1:"+check.program,
+					"-writer", d.driver+":"+source)
 				var stdout, stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr
 				require.NoError(t, cmd.Run(), stderr.String())
@@ -192,7 +193,8 @@ func newVictim(t *testing.T) *victim {
 	mariaDB.create(t, myDir)
 	pg, pgAdmin := postgreSQL.start(t, pgDir)
 	my, myAdmin := mariaDB.start(t, myDir)
-	for _, statement := range []string{"CREATE DATABASE app", "CREATE USER backup@localhost IDENTIFIED BY ''", "GRANT RELOAD, BINLOG MONITOR ON *.* TO backup@localhost"} {
+	for _, statement := range []string{"CREATE DATABASE app", "CREATE USER backup@localhost IDENTIFIED BY ''",
+		"GRANT RELOAD, BINLOG MONITOR ON *.* TO backup@localhost"} {
 		_, err := myAdmin.Exec(statement)
 		require.NoError(t, err)
 	}
@@ -210,7 +212,8 @@ func newVictim(t *testing.T) *victim {
 		require.NoError(t, os.WriteFile(filepath.Join(source, fmt.Sprint(i)), make([]byte, 1<<20), 0o644))
 	}
 	script := filepath.Join(dir, "application")
-	require.NoError(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nif [ $1 = freeze ]; then : >%[1]s; else rm -f %[1]s; fi\n", stopped), 0o755))
+	require.NoError(t, os.WriteFile(script, fmt.Appendf(nil,
+		"#!/bin/sh\nif [ $1 = freeze ]; then : >%[1]s; else rm -f %[1]s; fi\n", stopped), 0o755))
 	args := []string{
 		"-local", source, "-out", filepath.Join(dir, "out.tar"), "-writer", "command:" + script,
 		"-writer", "postgres:" + pg.source(pg.socketDir) + " application_name='the writer'",
@@ -303,7 +306,8 @@ func TestKills(t *testing.T) {
 		within := func() time.Duration { return max(0, 2*time.Second-time.Since(killed)) }
 		v.free(t, within())
 		for pg, my := v.sessions(t); pg+my > 0; pg, my = v.sessions(t) {
-			require.Positive(t, within(), "round %d: %d sessions of PostgreSQL and %d of MariaDB are left\n%s", i, pg, my, v.log.String())
+			require.Positive(t, within(), "round %d: %d sessions of PostgreSQL and %d of MariaDB are left\n%s", i, pg,
+				my, v.log.String())
 			time.Sleep(time.Millisecond)
 		}
 		select {
@@ -316,7 +320,8 @@ func TestKills(t *testing.T) {
 		v.tidy(t)
 	}
 	held := strings.Count(v.log.String(), "thawed, since the program that froze it is gone")
-	t.Logf("%d kills within %v, %d guards had to thaw; free after %v on average, %v at most", n, whole, held, sum/time.Duration(n), slowest)
+	t.Logf("%d kills within %v, %d guards had to thaw; free after %v on average, %v at most", n, whole, held,
+		sum/time.Duration(n), slowest)
 	if n >= 100 {
 		require.Greater(t, held, 5, "the kills came when nothing was frozen")
 	}

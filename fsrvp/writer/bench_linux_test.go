@@ -39,7 +39,8 @@ func BenchmarkFreezeToThaw(b *testing.B) {
 	pg, my := open(postgreSQL, "pg"), open(mariaDB, "my")
 	var writers []provider.Writer
 	for group, make := range map[int][]func() (provider.Writer, error){
-		0: {Postgres{DB: pg}.Writer, MySQL{DB: my}.Writer, Command{Freeze: []string{"true"}, Thaw: []string{"true"}, Guard: testGuard()}.Writer},
+		0: {Postgres{DB: pg}.Writer, MySQL{DB: my}.Writer, Command{Freeze: []string{"true"}, Thaw: []string{"true"},
+			Guard: testGuard()}.Writer},
 		1: {QEMUGuestAgent{Socket: agent.socket, Mounts: []string{"/data"}, Guard: testGuard()}.Writer},
 		2: {FSFreeze{Mounts: []string{ext4}, Guard: testGuard()}.Writer},
 	} {
@@ -70,7 +71,8 @@ func BenchmarkFreezeToThaw(b *testing.B) {
 				},
 			}
 			for b.Loop() {
-				require.NoError(b, provider.Run(b.Context(), cfg, []string{`\\fs1\share`}, func(context.Context, *provider.Set) error { return nil }))
+				require.NoError(b, provider.Run(b.Context(), cfg, []string{`\\fs1\share`},
+					func(context.Context, *provider.Set) error { return nil }))
 			}
 			mean := total / time.Duration(b.N)
 			b.ReportMetric(float64(mean.Microseconds())/1000, "ms-frozen")

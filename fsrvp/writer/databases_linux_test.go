@@ -38,10 +38,12 @@ var postgreSQL = database{
 	name:   "PostgreSQL",
 	driver: "postgres",
 	init: func(tb testing.TB, dir string) *exec.Cmd {
-		return as(tb, "postgres", postgresProgram(tb, "initdb"), "-D", dir, "-U", "root", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+		return as(tb, "postgres", postgresProgram(tb, "initdb"), "-D", dir, "-U", "root", "-A", "trust", "--no-sync",
+			"--locale=C", "-E", "UTF8")
 	},
 	server: func(tb testing.TB, dir, socketDir string) *exec.Cmd {
-		return as(tb, "postgres", postgresProgram(tb, "postgres"), "-D", dir, "-c", "listen_addresses=", "-c", "unix_socket_directories="+socketDir,
+		return as(tb, "postgres", postgresProgram(tb, "postgres"), "-D", dir, "-c", "listen_addresses=", "-c",
+			"unix_socket_directories="+socketDir,
 			"-c", "max_connections=30", "-c", "shared_buffers=16MB", "-c", "log_min_messages=fatal", "-c", "max_wal_size=64MB",
 			"-c", "archive_command=/bin/cp %p "+socketDir+"/%f")
 	},
@@ -55,10 +57,12 @@ var mariaDB = database{
 	name:   "MariaDB",
 	driver: "mysql",
 	init: func(tb testing.TB, dir string) *exec.Cmd {
-		return exec.Command(program(tb, "mariadb-install-db"), "--no-defaults", "--user=mysql", "--datadir="+dir, "--skip-test-db", "--auth-root-authentication-method=normal")
+		return exec.Command(program(tb, "mariadb-install-db"), "--no-defaults", "--user=mysql", "--datadir="+dir,
+			"--skip-test-db", "--auth-root-authentication-method=normal")
 	},
 	server: func(tb testing.TB, dir, socketDir string) *exec.Cmd {
-		return as(tb, "mysql", program(tb, "mariadbd"), "--no-defaults", "--datadir="+dir, "--socket="+socketDir+"/s", "--skip-networking",
+		return as(tb, "mysql", program(tb, "mariadbd"), "--no-defaults", "--datadir="+dir, "--socket="+socketDir+"/s",
+			"--skip-networking",
 			"--log-bin="+dir+"/binlog", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M", "--pid-file="+socketDir+"/pid")
 	},
 	source: func(socketDir string) string { return "root@unix(" + socketDir + "/s)/" },
@@ -242,7 +246,8 @@ func startLoad(tb testing.TB, db *sql.DB, clients int) *load {
 				began := time.Since(l.base)
 				tx, err := db.BeginTx(ctx, nil)
 				if err == nil {
-					_, err = tx.Exec(fmt.Sprintf("INSERT INTO load_test VALUES (%d, %d, '%s')", c, n, strings.Repeat("x", 200)))
+					_, err = tx.Exec(fmt.Sprintf("INSERT INTO load_test VALUES (%d, %d, '%s')", c, n,
+						strings.Repeat("x", 200)))
 				}
 				if err == nil {
 					err = tx.Commit()
@@ -296,7 +301,8 @@ func requireTransactions(tb testing.TB, db *sql.DB, atLeast []int64) {
 	tb.Helper()
 	for c, want := range atLeast {
 		var n, last sql.NullInt64
-		require.NoError(tb, db.QueryRow(fmt.Sprintf("SELECT COUNT(*), MAX(n) FROM load_test WHERE client = %d", c)).Scan(&n, &last))
+		require.NoError(tb, db.QueryRow(fmt.Sprintf("SELECT COUNT(*), MAX(n) FROM load_test WHERE client = %d",
+			c)).Scan(&n, &last))
 		require.GreaterOrEqual(tb, last.Int64, want, "client %d has lost transactions", c)
 		require.Equal(tb, last.Int64, n.Int64, "client %d has holes", c)
 	}

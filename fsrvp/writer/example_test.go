@@ -58,10 +58,11 @@ func ExampleCommand() {
 		},
 		Writers: []provider.Writer{app},
 	}
-	err = provider.Run(context.Background(), cfg, []string{`\\fs1\share`}, func(_ context.Context, set *provider.Set) error {
-		fmt.Println("copies:", len(set.Copies))
-		return nil
-	})
+	err = provider.Run(context.Background(), cfg, []string{`\\fs1\share`},
+		func(_ context.Context, set *provider.Set) error {
+			fmt.Println("copies:", len(set.Copies))
+			return nil
+		})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -87,7 +88,8 @@ func ExampleQEMUGuestAgent() {
 	}
 	guest.Group = 1
 	cfg := &provider.Config{Client: &fsrvp.Config{}, Writers: []provider.Writer{database, guest}}
-	err = provider.Run(context.Background(), cfg, []string{`\\fs1\vms`}, func(context.Context, *provider.Set) error { return nil })
+	err = provider.Run(context.Background(), cfg, []string{`\\fs1\vms`},
+		func(context.Context, *provider.Set) error { return nil })
 	log.Print(err)
 }
 

@@ -115,7 +115,8 @@ func TestFSFreezeDeath(t *testing.T) {
 	eachFileSystem(t, func(t *testing.T, point string) {
 		p := startProbe(t, point)
 		start := func(limit time.Duration) *process {
-			prog := startProcess(t, kinds{FSFreeze: &FSFreeze{Mounts: []string{point}, Limit: limit, Guard: testGuard()}})
+			prog := startProcess(t, kinds{FSFreeze: &FSFreeze{Mounts: []string{point}, Limit: limit,
+				Guard: testGuard()}})
 			prog.says(t, "prepared")
 			prog.says(t, "frozen")
 			return prog
@@ -159,7 +160,8 @@ func TestFSFreezeDeath(t *testing.T) {
 			p.writable(t, 2*time.Second)
 		})
 		t.Run("guard stopped", func(t *testing.T) {
-			w, err := newKeeper(spec{Name: "x", ThawLimit: 100 * time.Millisecond, FSFreeze: &fsFreezeSpec{Mounts: []string{point}}}, testGuard()), error(nil)
+			w, err := newKeeper(spec{Name: "x", ThawLimit: 100 * time.Millisecond,
+				FSFreeze: &fsFreezeSpec{Mounts: []string{point}}}, testGuard()), error(nil)
 			require.NoError(t, err)
 			require.NoError(t, w.prepare(t.Context()))
 			require.NoError(t, w.freeze(t.Context()))

@@ -17,7 +17,8 @@ func TestMySQL(t *testing.T) {
 	dir := filepath.Join(mountImage(t, "ext4", 512), "data")
 	mariaDB.create(t, dir)
 	s, admin := mariaDB.start(t, dir)
-	for _, statement := range []string{"CREATE DATABASE app", "CREATE USER backup@localhost IDENTIFIED BY ''", "GRANT RELOAD, BINLOG MONITOR ON *.* TO backup@localhost",
+	for _, statement := range []string{"CREATE DATABASE app", "CREATE USER backup@localhost IDENTIFIED BY ''",
+		"GRANT RELOAD, BINLOG MONITOR ON *.* TO backup@localhost",
 		"CREATE USER nobody@localhost IDENTIFIED BY ''"} {
 		_, err := admin.Exec(statement)
 		require.NoError(t, err)
@@ -45,10 +46,11 @@ func TestMySQL(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var position *BinlogPosition
 			newWriter := func(limit time.Duration) provider.Writer {
-				w, err := MySQL{DB: db, ReadLock: c.readLock, Limit: limit, Position: func(_ context.Context, p BinlogPosition) error {
-					position = &p
-					return nil
-				}}.Writer()
+				w, err := MySQL{DB: db, ReadLock: c.readLock, Limit: limit,
+					Position: func(_ context.Context, p BinlogPosition) error {
+						position = &p
+						return nil
+					}}.Writer()
 				require.NoError(t, err)
 				return w
 			}
@@ -64,7 +66,8 @@ func TestMySQL(t *testing.T) {
 					l.holds(t)
 					var file string
 					var at uint64
-					require.NoError(t, admin.QueryRow("SHOW MASTER STATUS").Scan(&file, &at, new(sql.NullString), new(sql.NullString)))
+					require.NoError(t, admin.QueryRow("SHOW MASTER STATUS").Scan(&file, &at, new(sql.NullString),
+						new(sql.NullString)))
 					require.NoError(t, w.Thaw(t.Context()))
 					l.commits(t, time.Second)
 					require.NoError(t, w.PostSnapshot(t.Context(), nil))
@@ -113,7 +116,8 @@ func TestMySQL(t *testing.T) {
 				conn, err := app.Conn(t.Context())
 				require.NoError(t, err)
 				defer conn.Close()
-				_, err = conn.ExecContext(t.Context(), "CREATE TABLE IF NOT EXISTS notrans (n INT) ENGINE=Aria TRANSACTIONAL=0")
+				_, err = conn.ExecContext(t.Context(),
+					"CREATE TABLE IF NOT EXISTS notrans (n INT) ENGINE=Aria TRANSACTIONAL=0")
 				require.NoError(t, err)
 				_, err = conn.ExecContext(t.Context(), "LOCK TABLES notrans WRITE")
 				require.NoError(t, err)

@@ -40,10 +40,11 @@ func TestPostgres(t *testing.T) {
 	defer db.Close()
 	db.SetMaxIdleConns(0) // one that is idle would count as the writer's
 	var label PostgresLabel
-	w, err := Postgres{DB: db, Name: "pg", WaitForArchive: true, Label: func(_ context.Context, _ *provider.Set, l PostgresLabel) error {
-		label = l
-		return nil
-	}}.Writer()
+	w, err := Postgres{DB: db, Name: "pg", WaitForArchive: true,
+		Label: func(_ context.Context, _ *provider.Set, l PostgresLabel) error {
+			label = l
+			return nil
+		}}.Writer()
 	require.NoError(t, err)
 
 	t.Run("run", func(t *testing.T) {
@@ -70,7 +71,8 @@ func TestPostgres(t *testing.T) {
 		acked := l.acknowledged()
 		restored := filepath.Join(filepath.Dir(s.dir), "restored")
 		require.NoError(t, os.Mkdir(restored, 0o700))
-		runCommand(t, "sh", "-c", `cd "$1" && tar cf - --warning=no-file-changed --exclude=./pg_wal/* --exclude=./postmaster.* . | tar xpf - -C "$2"; chown -R postgres: "$2"`,
+		runCommand(t, "sh", "-c",
+			`cd "$1" && tar cf - --warning=no-file-changed --exclude=./pg_wal/* --exclude=./postmaster.* . | tar xpf - -C "$2"; chown -R postgres: "$2"`,
 			"sh", s.dir, restored)
 		l.commits(t, 5*time.Second)
 		require.NoError(t, w.Thaw(t.Context()))

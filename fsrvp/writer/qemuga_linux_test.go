@@ -114,7 +114,8 @@ func startRealAgent(tb testing.TB, mounts map[string]string, hook string) *realA
 	require.NoError(tb, err)
 	sh, err := filepath.EvalSymlinks("/bin/sh")
 	require.NoError(tb, err)
-	g := guestRoot{Root: filepath.Join(dir, "root"), Socket: filepath.Join(dir, "s"), Mounts: mounts, Files: []string{exe, sh}}
+	g := guestRoot{Root: filepath.Join(dir, "root"), Socket: filepath.Join(dir, "s"), Mounts: mounts,
+		Files: []string{exe, sh}}
 	require.NoError(tb, os.Mkdir(g.Root, 0o755))
 	require.NoError(tb, os.Mkdir(g.Socket, 0o755))
 	library := regexp.MustCompile(`/\S+`)
@@ -132,7 +133,8 @@ func startRealAgent(tb testing.TB, mounts map[string]string, hook string) *realA
 	}
 	arg, err := json.Marshal(g)
 	require.NoError(tb, err)
-	a := &realAgent{socket: filepath.Join(g.Socket, "qga.sock"), cmd: exec.Command("/proc/self/exe", asAgent, string(arg))}
+	a := &realAgent{socket: filepath.Join(g.Socket, "qga.sock"),
+		cmd: exec.Command("/proc/self/exe", asAgent, string(arg))}
 	var out strings.Builder
 	a.cmd.Stdout, a.cmd.Stderr = &out, &out
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -228,7 +230,8 @@ func TestQEMUGuestAgent(t *testing.T) {
 		require.Equal(t, `"thawed"`, a.ask(t, agentStatus, nil))
 	})
 	t.Run("stopped agent", func(t *testing.T) {
-		k := newKeeper(spec{Name: "guest", ThawLimit: 200 * time.Millisecond, GuestAgent: &agentSpec{Socket: a.socket}}, testGuard())
+		k := newKeeper(spec{Name: "guest", ThawLimit: 200 * time.Millisecond, GuestAgent: &agentSpec{Socket: a.socket}},
+			testGuard())
 		require.NoError(t, k.prepare(t.Context()))
 		require.NoError(t, k.freeze(t.Context()))
 		require.NoError(t, a.cmd.Process.Signal(syscall.SIGSTOP))

@@ -17,7 +17,8 @@ import (
 )
 
 // pac makes a PACTYPE with logon information, client information and both signatures (MS-PAC 2.3).
-func (r *Realm) pac(name string, u *user, authTime time.Time, key types.EncryptionKey, o *TicketOptions) ([]byte, error) {
+func (r *Realm) pac(name string, u *user, authTime time.Time, key types.EncryptionKey, o *TicketOptions) ([]byte,
+	error) {
 	type buffer struct {
 		kind uint32
 		data []byte

@@ -59,7 +59,8 @@ func NewRealm(name string, etype krb5.Etype) *Realm {
 }
 
 func newKey(e krb5.Etype) krb5.Key {
-	size := map[krb5.Etype]int{krb5.AES128SHA1: 16, krb5.AES256SHA1: 32, krb5.AES128SHA2: 16, krb5.AES256SHA2: 32, krb5.RC4HMAC: 16}[e]
+	size := map[krb5.Etype]int{krb5.AES128SHA1: 16, krb5.AES256SHA1: 32, krb5.AES128SHA2: 16, krb5.AES256SHA2: 32,
+		krb5.RC4HMAC: 16}[e]
 	if size == 0 {
 		panic(fmt.Sprintf("krb5test: %v", e))
 	}

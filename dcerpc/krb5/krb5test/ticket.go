@@ -85,7 +85,8 @@ func (r *Realm) Ticket(userName, service string, o *TicketOptions) (*krb5.Ticket
 	if o.Version != 0 {
 		version = o.Version
 	}
-	ed, err := crypto.GetEncryptedData(asn1tools.AddASNAppTag(plain, asnAppTag.EncTicketPart), wire(key), keyusage.KDC_REP_TICKET, version)
+	ed, err := crypto.GetEncryptedData(asn1tools.AddASNAppTag(plain, asnAppTag.EncTicketPart), wire(key),
+		keyusage.KDC_REP_TICKET, version)
 	if err != nil {
 		return nil, fmt.Errorf("krb5test: ticket: %w", err)
 	}

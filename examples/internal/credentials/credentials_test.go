@@ -97,7 +97,8 @@ func TestLogOnOfWindows(t *testing.T) {
 	require.NoError(t, err)
 	require.IsType(t, (*smbpipe.Dialer)(nil), a.Client.Transport, "credentials are used as elsewhere")
 	require.NoError(t, a.Close())
-	a, err = flags(t, "-mechanism", "ntlm", "-user", `LAB\backup`, "-password-file", password, "-transport", "tcp:5555").Access()
+	a, err = flags(t, "-mechanism", "ntlm", "-user", `LAB\backup`, "-password-file", password, "-transport",
+		"tcp:5555").Access()
 	require.NoError(t, err)
 	require.Nil(t, a.OpenShare)
 	require.NoError(t, a.Close())

@@ -19,7 +19,8 @@ func flags() *flag.FlagSet {
 	fs.Int("size", 3, "a `number`")
 	fs.Bool("json", false, "print JSON")
 	fs.Usage = func() {
-		fmt.Fprint(fs.Output(), "usage: fsrvp-test [-json] FILE\n       fsrvp-test -size N\n\nWhat it does.\n.Not a macro\n\n")
+		fmt.Fprint(fs.Output(),
+			"usage: fsrvp-test [-json] FILE\n       fsrvp-test -size N\n\nWhat it does.\n.Not a macro\n\n")
 		fs.PrintDefaults()
 	}
 	return fs

@@ -101,7 +101,8 @@ func Version(name string) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s %s%s%s %s %s/%s", name, version, revision, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s%s%s %s %s/%s", name, version, revision, modified, runtime.Version(), runtime.GOOS,
+		runtime.GOARCH)
 }
 
 // Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends
@@ -118,7 +119,8 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 // interrupt cancels at the first signal and exits at the second. The process stays the one to
 // decide: a shell that is no interactive one starts what runs in its background with SIGINT
 // ignored, so the system's own action would be none.
-func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer, exit func(int)) {
+func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer,
+	exit func(int)) {
 	first := <-signals
 	cancel(fmt.Errorf("%w by the signal %q", context.Canceled, first))
 	fmt.Fprintf(stderr, "%s: cleaning up; a second signal ends it at once\n", name)

@@ -30,7 +30,8 @@ func TestMemoryLife(t *testing.T) {
 	l, err := a.Life(t.Context(), "b")
 	require.NoError(t, err)
 	require.Equal(t, state.Lost, l)
-	require.NoError(t, b.Write(t.Context(), state.Change{Put: map[string][]byte{"x": []byte("1")}}), "a lost one may be alive")
+	require.NoError(t, b.Write(t.Context(), state.Change{Put: map[string][]byte{"x": []byte("1")}}),
+		"a lost one may be alive")
 	m.SetLife("b", state.Gone)
 	require.ErrorIs(t, b.Write(t.Context(), state.Change{}), net.ErrClosed)
 	_, err = b.Refresh(t.Context())

@@ -150,7 +150,8 @@ func Check(path string) (*Report, error) {
 	if r == nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	report := &Report{ID: ID(r.ID), Sequence: r.Sequence, Size: r.Size, CutShort: r.CutShort, Foreign: r.Foreign, Records: r.Records}
+	report := &Report{ID: ID(r.ID), Sequence: r.Sequence, Size: r.Size, CutShort: r.CutShort, Foreign: r.Foreign,
+		Records: r.Records}
 	if damage := (*DamageError)(nil); errors.As(err, &damage) {
 		damage.Advice = (*Options)(nil).file().Advice
 	}

@@ -71,7 +71,8 @@ func (f *boltFile) meta() ([]byte, error) {
 	var current []byte
 	for page := range uint64(2) {
 		m := f.metaAt(page * size)
-		if m != nil && uint64(native.Uint32(m[8:])) == size && (current == nil || native.Uint64(m[48:]) > native.Uint64(current[48:])) {
+		if m != nil && uint64(native.Uint32(m[8:])) == size &&
+			(current == nil || native.Uint64(m[48:]) > native.Uint64(current[48:])) {
 			current = m
 		}
 	}
@@ -113,7 +114,8 @@ func (f *boltFile) metaAt(offset uint64) []byte {
 	m := f.data[offset+boltHeader:][:boltMeta]
 	sum := fnv.New64a()
 	sum.Write(m[:boltMeta-8])
-	if native.Uint32(m) != boltMagic || native.Uint32(m[4:]) != boltVersion || native.Uint64(m[boltMeta-8:]) != sum.Sum64() {
+	if native.Uint32(m) != boltMagic || native.Uint32(m[4:]) != boltVersion ||
+		native.Uint64(m[boltMeta-8:]) != sum.Sum64() {
 		return nil
 	}
 	return m
@@ -180,7 +182,8 @@ func (f *boltFile) tree(id uint64, depth int, into map[string][]byte) error {
 // elements calls f with each element of a page and its data: size bytes of element, data of the
 // length that dataLen gives at the position that is at pos in the element. The keys, ksize bytes
 // long, ascend.
-func elements(p []byte, pos int, dataLen func(e []byte) (key, all uint64), each func(e, key, value []byte) error) error {
+func elements(p []byte, pos int, dataLen func(e []byte) (key, all uint64),
+	each func(e, key, value []byte) error) error {
 	const size = 16
 	count := int(native.Uint16(p[10:]))
 	if boltHeader+count*size > len(p) {

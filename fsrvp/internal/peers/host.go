@@ -55,7 +55,8 @@ func (h *Host) check() error {
 		return err
 	}
 	if got, want := strings.TrimSuffix(string(root), "\n"), rootOf(h.Name); got != want {
-		return fmt.Errorf("host %s has the root %q, and %s says %q: bring the network up anew", h.Name, got, envRoot, want)
+		return fmt.Errorf("host %s has the root %q, and %s says %q: bring the network up anew", h.Name, got, envRoot,
+			want)
 	}
 	return nil
 }

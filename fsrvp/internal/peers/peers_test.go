@@ -25,7 +25,8 @@ func TestRPCClient(t *testing.T) {
 	require.NoError(t, os.WriteFile(fs.Path("/srv/btrfs/share/file"), []byte("before"), 0o644))
 
 	u := n.User("backup")
-	cmd := n.Host("cl").Command(t.Context(), "rpcclient", fs.FQDN, "--use-kerberos=required", "-U", u.Principal()+"%"+u.Password)
+	cmd := n.Host("cl").Command(t.Context(), "rpcclient", fs.FQDN, "--use-kerberos=required", "-U",
+		u.Principal()+"%"+u.Password)
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()
@@ -79,7 +80,8 @@ func TestReset(t *testing.T) {
 	n := Start(t)
 	fs, u := n.Host("fs"), n.User("backup")
 	fs.Claim(t)
-	n.Host("cl").Output(t, "rpcclient", fs.FQDN, "-U", u.Principal()+"%"+u.Password, "-c", "fss_create_expose backup rw data")
+	n.Host("cl").Output(t, "rpcclient", fs.FQDN, "-U", u.Principal()+"%"+u.Password, "-c",
+		"fss_create_expose backup rw data")
 	require.Contains(t, fs.Output(t, "net", "conf", "listshares"), "data@{")
 	snapshots, err := filepath.Glob(fs.Path("/srv/btrfs/data/@GMT-*"))
 	require.NoError(t, err)
@@ -90,7 +92,8 @@ func TestReset(t *testing.T) {
 
 	fs.Reset(t, 0)
 	require.Empty(t, fs.Output(t, "net", "conf", "listshares"))
-	for dir, want := range map[string][]string{"/srv": {"btrfs"}, "/srv/btrfs": {"data", "share"}, "/srv/btrfs/data": nil} {
+	for dir, want := range map[string][]string{"/srv": {"btrfs"}, "/srv/btrfs": {"data", "share"},
+		"/srv/btrfs/data": nil} {
 		left, err := os.ReadDir(fs.Path(dir))
 		require.NoError(t, err)
 		var names []string
@@ -99,7 +102,8 @@ func TestReset(t *testing.T) {
 		}
 		require.Equal(t, want, names, dir)
 	}
-	out := n.Host("cl").Output(t, "rpcclient", fs.FQDN, "-U", u.Principal()+"%"+u.Password, "-c", "fss_create_expose backup rw data")
+	out := n.Host("cl").Output(t, "rpcclient", fs.FQDN, "-U", u.Principal()+"%"+u.Password, "-c",
+		"fss_create_expose backup rw data")
 	require.Contains(t, out, "exposed as")
 }
 
@@ -210,8 +214,10 @@ func TestNAS(t *testing.T) {
 	n := Start(t)
 	nas, u := n.Host("nas"), n.User("backup")
 	nas.Claim(t)
-	require.Contains(t, n.Host("cl").Output(t, "rpcclient", nas.FQDN, "-U", u.Principal()+"%"+u.Password, "-c", "netshareenum"), "fsrvp_share")
-	cmd := n.Host("cl").Command(t.Context(), "rpcclient", nas.FQDN, "-U", u.Principal()+"%"+u.Password, "-c", "fss_get_sup_version")
+	require.Contains(t, n.Host("cl").Output(t, "rpcclient", nas.FQDN, "-U", u.Principal()+"%"+u.Password, "-c",
+		"netshareenum"), "fsrvp_share")
+	cmd := n.Host("cl").Command(t.Context(), "rpcclient", nas.FQDN, "-U", u.Principal()+"%"+u.Password, "-c",
+		"fss_get_sup_version")
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "NT_STATUS_OBJECT_NAME_NOT_FOUND")

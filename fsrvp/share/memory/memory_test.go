@@ -18,10 +18,12 @@ import (
 func newShares(t *testing.T) (*memory.Shares, backend.Exposure) {
 	files := snapmem.New("/a")
 	require.NoError(t, files.WriteFile("/a/vms/file", []byte("one")))
-	list, err := files.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: backend.Volume{Path: "/a"}, Writable: true}})
+	list, err := files.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(),
+		Volume: backend.Volume{Path: "/a"}, Writable: true}})
 	require.NoError(t, err)
 	vms := backend.Share{Name: "vms", Path: "/a/vms"}
-	return memory.New(files, vms), backend.Exposure{Name: "vms@{1}", Base: vms, Snapshot: list[0], Path: list[0].Path + "/vms", Writable: true}
+	return memory.New(files, vms), backend.Exposure{Name: "vms@{1}", Base: vms, Snapshot: list[0],
+		Path: list[0].Path + "/vms", Writable: true}
 }
 
 func TestExpose(t *testing.T) {

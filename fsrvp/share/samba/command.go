@@ -93,7 +93,8 @@ func (t *tools) output(ctx context.Context, program string, args ...string) (out
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	begin := time.Now()
 	err = cmd.Run()
-	t.log.DebugContext(ctx, "ran a program of Samba's", "program", program, "args", args, "duration", time.Since(begin), "err", err)
+	t.log.DebugContext(ctx, "ran a program of Samba's", "program", program, "args", args, "duration", time.Since(begin),
+		"err", err)
 	if err == nil {
 		return stdout.String(), stderr.String(), nil
 	}

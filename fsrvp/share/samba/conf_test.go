@@ -70,7 +70,8 @@ func TestParseConf(t *testing.T) {
 	crlf, err := parseConf(strings.ReplaceAll(printed, "\n", "\r\n"))
 	require.NoError(t, err)
 	require.Equal(t, c, crlf)
-	for _, bad := range []string{"", "\n", "# Global parameters\n", "[share]\n\tpath = /\n", "\tpath = /\n[global]\n", "Error loading services.\n"} {
+	for _, bad := range []string{"", "\n", "# Global parameters\n", "[share]\n\tpath = /\n", "\tpath = /\n[global]\n",
+		"Error loading services.\n"} {
 		_, err := parseConf(bad)
 		require.Error(t, err, bad)
 	}

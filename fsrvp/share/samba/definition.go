@@ -51,7 +51,8 @@ func (c *conf) clone(base *section, e backend.Exposure) definition {
 	all := modules(c.value(base, "vfs objects"))
 	keep := slices.DeleteFunc(slices.Clone(all), isSnapshotter)
 	for _, p := range base.params {
-		if !slices.ContainsFunc(notCloned, func(key string) bool { return sameKey(key, p.key) }) && !isSnapshotterParam(p.key) {
+		if !slices.ContainsFunc(notCloned, func(key string) bool { return sameKey(key, p.key) }) &&
+			!isSnapshotterParam(p.key) {
 			d.params = append(d.params, param{p.key, substituteS(p.value, base.name)})
 		}
 	}
@@ -118,7 +119,8 @@ func moduleName(module string) string {
 // isSnapshotter reports whether a VFS module shows snapshots, or takes them: a copy has none.
 func isSnapshotter(module string) bool {
 	switch moduleName(module) {
-	case "shadow_copy", "shadow_copy2", "shadow_copy_test", "btrfs", "snapper", "shell_snap", "ceph_snapshots", "shadow_copy_zfs":
+	case "shadow_copy", "shadow_copy2", "shadow_copy_test", "btrfs", "snapper", "shell_snap", "ceph_snapshots",
+		"shadow_copy_zfs":
 		return true
 	}
 	return false
@@ -151,7 +153,8 @@ func (d *definition) file() (text string, others []param, err error) {
 		if err := checkText(p.value); err != nil {
 			return "", nil, fmt.Errorf("samba: share %q: parameter %q %w", d.name, p.key, err)
 		}
-		if err := checkText(p.key); err != nil || strings.ContainsAny(p.key, "=\\") || strings.ContainsAny(p.key[:1], "#;[") {
+		if err := checkText(p.key); err != nil || strings.ContainsAny(p.key, "=\\") ||
+			strings.ContainsAny(p.key[:1], "#;[") {
 			return "", nil, fmt.Errorf("samba: share %q: %q is no parameter", d.name, p.key)
 		}
 		if isPlain(p.value) {

@@ -17,7 +17,8 @@ func exposure() backend.Exposure {
 	id := fsrvp.CopyID(uuid.MustParse(anID))
 	return backend.Exposure{
 		Name: "base@{" + anID + "}", Base: backend.Share{Name: "base", Path: "/srv"}, Path: "/snapshots/1",
-		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id},
+			Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 	}
 }
 
@@ -63,7 +64,8 @@ func TestClone(t *testing.T) {
 		{"write list", "alice"}, {"valid users", "@base, %U"}, {"shadowy:x", "kept"}, {"catia:mappings", "0x22:0xa8"}, {"vfs objects", "catia"},
 		{"admin users", ""}, {"read only", "No"},
 	})}, c.clone(c.share("base"), e))
-	require.Equal(t, definition{e.Name, slices.Concat(own, []param{{"admin users", ""}, {"read only", "Yes"}})}, c.clone(c.share("plain"), e),
+	require.Equal(t, definition{e.Name, slices.Concat(own, []param{{"admin users", ""}, {"read only", "Yes"}})},
+		c.clone(c.share("plain"), e),
 		"writable is what the base share is: read-only but for carol")
 }
 

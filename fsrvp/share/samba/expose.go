@@ -112,7 +112,8 @@ func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposu
 		return false, nil
 	}
 	if old != nil {
-		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available", c.available(old))
+		s.log.WarnContext(ctx, "replacing an exposed share", "share", old.name, "copy", e.Snapshot.ID, "available",
+			c.available(old))
 		if err := s.remove(ctx, old.name, true); err != nil {
 			return false, err
 		}
@@ -216,7 +217,8 @@ func (s *Shares) checkExposure(e backend.Exposure) error {
 	case !filepath.IsAbs(e.Path) || filepath.Clean(e.Path) != e.Path:
 		return fmt.Errorf("samba: exposing %q: %q is not an absolute, clean path", e.Name, e.Path)
 	case hasMacro(e.Path), strings.HasSuffix(e.Path, `"`), strings.TrimSpace(e.Path) != e.Path:
-		return fmt.Errorf("samba: exposing %q: Samba would take %q for another path: %w", e.Name, e.Path, fsrvp.ErrNotSupported)
+		return fmt.Errorf("samba: exposing %q: Samba would take %q for another path: %w", e.Name, e.Path,
+			fsrvp.ErrNotSupported)
 	}
 	info, err := os.Stat(e.Path)
 	if err != nil {

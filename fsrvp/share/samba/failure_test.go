@@ -79,7 +79,8 @@ func TestSealFails(t *testing.T) {
 			c, err := f.conf(t.Context())
 			require.NoError(t, err)
 			now := c.share(e.Name)
-			require.True(t, !c.available(now) || c.isReadOnly(now) || f.state().Registry[e.Name] == exposed.Registry[e.Name], command)
+			require.True(t, !c.available(now) || c.isReadOnly(now) ||
+				f.state().Registry[e.Name] == exposed.Registry[e.Name], command)
 			require.Equal(t, strict, f.state().SDs[e.Name])
 		})
 }
@@ -97,7 +98,8 @@ func (f *fakeSamba) eachFailure(e backend.Exposure, begin func(), act func() err
 		for _, mode := range []string{"before", "after"} {
 			begin()
 			program, _, _ := strings.Cut(command, "FILE")
-			f.fail(fakeFault{Command: strings.ReplaceAll(strings.ReplaceAll(program, "-- ", ""), "X", e.Name), Skip: seen[command], Mode: mode})
+			f.fail(fakeFault{Command: strings.ReplaceAll(strings.ReplaceAll(program, "-- ", ""), "X", e.Name),
+				Skip: seen[command], Mode: mode})
 			f.calls()
 			err := act()
 			f.fail()
@@ -120,7 +122,8 @@ func TestUndoFails(t *testing.T) {
 	halfMade := func() {
 		t.Helper()
 		f.change(func(s *fakeState) { *s = before })
-		f.fail(fakeFault{Command: "sharesec data@", Mode: "before"}, fakeFault{Command: "net conf delshare", Mode: "before"})
+		f.fail(fakeFault{Command: "sharesec data@", Mode: "before"},
+			fakeFault{Command: "net conf delshare", Mode: "before"})
 		err := f.Expose(t.Context(), e)
 		require.ErrorContains(t, err, "--setsddl")
 		require.ErrorContains(t, err, "delshare")
@@ -176,7 +179,8 @@ func TestTimeout(t *testing.T) {
 	f, share := newFake(t, Config{})
 	e := exposureOf(share, share.Path)
 	before := f.state()
-	for _, command := range []string{"testparm", "sharesec data ", "net conf import", "sharesec data@", "net conf setparm"} {
+	for _, command := range []string{"testparm", "sharesec data ", "net conf import", "sharesec data@",
+		"net conf setparm"} {
 		t.Run(command, func(t *testing.T) {
 			f.t = t
 			begun, gone := f.hangs(command)
@@ -214,8 +218,10 @@ func TestDisconnect(t *testing.T) {
 	f.disconnectWait = time.Millisecond
 	require.NoError(t, f.Expose(t.Context(), e))
 	f.change(func(s *fakeState) { s.Users = []string{user} })
-	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name), "still in use after 1ms, by smbd processes 4711")
-	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name), "still in use", "the share is gone, its user is not")
+	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name),
+		"still in use after 1ms, by smbd processes 4711")
+	require.ErrorContains(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name), "still in use",
+		"the share is gone, its user is not")
 	f.change(func(s *fakeState) { s.Users = nil })
 	require.NoError(t, f.Unexpose(t.Context(), backend.Owner{}, e.Name))
 

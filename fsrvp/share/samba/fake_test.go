@@ -371,9 +371,10 @@ func (f *fakeSamba) commands(e backend.Exposure) []string {
 	var list []string
 	for _, c := range f.calls() {
 		require.Equal(f.t, "--debuglevel=0", c.Args[1])
-		require.Equal(f.t, []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, slices.DeleteFunc(c.Env, func(v string) bool {
-			return strings.HasPrefix(v, "PWD=") // of os/exec
-		}))
+		require.Equal(f.t, []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+			slices.DeleteFunc(c.Env, func(v string) bool {
+				return strings.HasPrefix(v, "PWD=") // of os/exec
+			}))
 		require.Equal(f.t, "/", c.Dir)
 		args := c.Args[2:]
 		if c.Args[0] == "testparm" {

@@ -78,13 +78,15 @@ var errStuck = errors.New("samba: the helper hangs and cannot be killed")
 
 // newHelper starts a helper and returns when it is ready, or an error when it cannot be.
 func newHelper(ctx context.Context, argv []string, timeout, delay time.Duration, log *slog.Logger) (*helper, error) {
-	h := &helper{argv: argv, timeout: timeout, log: log, delay: delay, calling: make(chan struct{}, 1), ended: make(chan struct{})}
+	h := &helper{argv: argv, timeout: timeout, log: log, delay: delay, calling: make(chan struct{}, 1),
+		ended: make(chan struct{})}
 	p, hello, err := h.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	h.release, h.conf, h.stateDir = hello.Version, hello.Conf, hello.StateDir
-	log.InfoContext(ctx, "samba: a helper changes the registry's shares", "python", argv[0], "samba", hello.Version, "process", p.cmd.Process.Pid)
+	log.InfoContext(ctx, "samba: a helper changes the registry's shares", "python", argv[0], "samba", hello.Version,
+		"process", p.cmd.Process.Pid)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.process.Store(p)
 	go h.keep(p)
@@ -106,7 +108,8 @@ func (h *helper) keep(p *helperProcess) {
 			return
 		}
 		h.process.CompareAndSwap(p, nil)
-		h.log.Warn("samba: the helper has ended; programs do its work until it is started again", "state", p.cmd.ProcessState.String(), "said", p.stderr.String())
+		h.log.Warn("samba: the helper has ended; programs do its work until it is started again", "state",
+			p.cmd.ProcessState.String(), "said", p.stderr.String())
 		if time.Since(begun) > mostDelays*h.delay {
 			delay = h.delay
 		}
@@ -313,7 +316,8 @@ func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, erro
 	if err == nil && a.Error == "" && len(a.Shares) != len(r.Names) && r.Op == "get" {
 		err = fmt.Errorf("it answers with %d shares, and was asked for %d", len(a.Shares), len(r.Names))
 	}
-	h.log.DebugContext(ctx, "asked the helper", "op", r.Op, "names", r.Names, "duration", time.Since(begun), "err", err, "refusal", a.Error)
+	h.log.DebugContext(ctx, "asked the helper", "op", r.Op, "names", r.Names, "duration", time.Since(begun), "err", err,
+		"refusal", a.Error)
 	switch {
 	case err == nil && a.Error == "":
 		return &a, nil
@@ -400,7 +404,8 @@ var errNoSMBD = errors.New("samba: there is no smbd")
 type HelperState struct {
 	Running  bool   // it changes the registry; else programs do
 	Restarts uint64 // times that it was started again, or tried to be
-	Doubts   uint64 // operations that were left to programs because it failed, was late, or gave an answer that cannot be
+	// operations that were left to programs because it failed, was late, or gave an answer that cannot be
+	Doubts uint64
 }
 
 // Helper reports what the helper on python3-samba does. The zero HelperState: there is none.
@@ -408,7 +413,8 @@ func (s *Shares) Helper() HelperState {
 	if s.helper == nil {
 		return HelperState{}
 	}
-	return HelperState{Running: s.helper.process.Load() != nil, Restarts: s.helper.restarts.Load(), Doubts: s.helper.doubts.Load()}
+	return HelperState{Running: s.helper.process.Load() != nil, Restarts: s.helper.restarts.Load(),
+		Doubts: s.helper.doubts.Load()}
 }
 
 // Close ends the helper; programs do the work of what is called after that. It does not remove what

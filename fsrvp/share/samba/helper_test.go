@@ -24,7 +24,8 @@ import (
 // newFakeHelper is newFake with a helper, that is started again at once.
 func newFakeHelper(t *testing.T) (*fakeSamba, backend.Share) {
 	t.Helper()
-	f, share := newFake(t, Config{Python: "python3", HelperTimeout: 200 * time.Millisecond, restartDelay: time.Millisecond})
+	f, share := newFake(t, Config{Python: "python3", HelperTimeout: 200 * time.Millisecond,
+		restartDelay: time.Millisecond})
 	require.Equal(t, HelperState{Running: true}, f.Helper())
 	old := time.Now().Add(-time.Hour) // so that what sharesec prints can be kept
 	require.NoError(t, os.Chtimes(filepath.Join(f.home, "share_info.tdb"), old, old))
@@ -74,7 +75,8 @@ func TestHelperOrder(t *testing.T) {
 		}
 		require.Equal(t, []string{"helper get", "helper define"}, ops[len(ops)-2:])
 		require.NoError(t, f.SealShares(t.Context(), list))
-		require.Equal(t, []string{"helper get", "helper get", "helper set", "helper end", "helper set", "helper end"}, f.ops())
+		require.Equal(t, []string{"helper get", "helper get", "helper set", "helper end", "helper set", "helper end"},
+			f.ops())
 		for _, e := range list {
 			require.Contains(t, f.state().Registry[e.Name], "\tread only = Yes\n")
 			require.Contains(t, f.state().Registry[e.Name], "\tavailable = Yes\n")
@@ -142,7 +144,8 @@ func TestHelperFaults(t *testing.T) {
 							f.fail(fakeFault{Command: op, Skip: seen[op], Mode: when + " " + how})
 							require.NoError(t, do[what](), "%s, %s %d: %s %s", what, op, seen[op], when, how)
 							f.fail()
-							requireSameState(t, after, f.state(), fmt.Sprintf("%s, %s %d: %s %s", what, op, seen[op], when, how))
+							requireSameState(t, after, f.state(),
+								fmt.Sprintf("%s, %s %d: %s %s", what, op, seen[op], when, how))
 						}
 					}
 					seen[op]++
@@ -278,7 +281,8 @@ func TestToolsHelperKilled(t *testing.T) {
 	}
 	base := t.TempDir()
 	o := newOffline(t, byHelper, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n\tread only = no\n")
-	o.Shares = byHelper.new(t, Config{SmbConf: o.conf, CommandTimeout: time.Minute, HelperTimeout: time.Second, restartDelay: time.Millisecond})
+	o.Shares = byHelper.new(t, Config{SmbConf: o.conf, CommandTimeout: time.Minute, HelperTimeout: time.Second,
+		restartDelay: time.Millisecond})
 	share := backend.Share{Name: "data", Path: base}
 	hurt := func(do func() error) {
 		t.Helper()

@@ -34,7 +34,8 @@ func fakeHelper() int {
 		fmt.Fprintln(os.Stderr, "no script")
 		return 1
 	}
-	fmt.Printf(`{"id": 0, "version": %q, "conf": %q, "statedir": %q}`+"\n", fakeRelease, filepath.Join(home, "smb.conf"), home)
+	fmt.Printf(`{"id": 0, "version": %q, "conf": %q, "statedir": %q}`+"\n", fakeRelease,
+		filepath.Join(home, "smb.conf"), home)
 	for {
 		line, err := in.ReadBytes('\n')
 		if err != nil {

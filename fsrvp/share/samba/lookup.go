@@ -57,7 +57,8 @@ func (c *conf) base(name string) (*section, error) {
 	}
 	for _, module := range modules(c.value(b, "vfs objects")) {
 		if isRemote(module) {
-			return nil, fmt.Errorf("samba: share %q is not on this machine but on %s: %w", b.name, module, fsrvp.ErrNotSupported)
+			return nil, fmt.Errorf("samba: share %q is not on this machine but on %s: %w", b.name, module,
+				fsrvp.ErrNotSupported)
 		}
 	}
 	return b, nil
@@ -82,10 +83,12 @@ func (c *conf) path(s *section) (string, error) {
 	}
 	value = substituteS(value, s.name)
 	if hasMacro(value) {
-		return "", fmt.Errorf("samba: the path of share %q, %s, is not the same for all: %w", s.name, value, fsrvp.ErrNotSupported)
+		return "", fmt.Errorf("samba: the path of share %q, %s, is not the same for all: %w", s.name, value,
+			fsrvp.ErrNotSupported)
 	}
 	if !filepath.IsAbs(value) {
-		return "", fmt.Errorf("samba: the path of share %q, %s, is not absolute: %w", s.name, value, fsrvp.ErrNotSupported)
+		return "", fmt.Errorf("samba: the path of share %q, %s, is not absolute: %w", s.name, value,
+			fsrvp.ErrNotSupported)
 	}
 	path, err := filepath.EvalSymlinks(value)
 	if err != nil {

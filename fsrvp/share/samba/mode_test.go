@@ -32,7 +32,8 @@ func inBothModes(t *testing.T, test func(t *testing.T, with mode)) {
 func (m mode) new(t testing.TB, cfg Config) *Shares {
 	t.Helper()
 	if m == byHelper {
-		if out, err := exec.Command("/usr/bin/python3", "-I", "-c", "import samba.samba3.smbconf").CombinedOutput(); err != nil {
+		if out, err := exec.Command("/usr/bin/python3", "-I", "-c",
+			"import samba.samba3.smbconf").CombinedOutput(); err != nil {
 			missing(t, "needs python3-samba: "+string(out))
 		}
 	}

@@ -19,7 +19,8 @@ const forbidden = `%<>*?|/\+=;:",` + "]\t"
 // Other names give an error that wraps fsrvp.ErrNotSupported.
 func (s *Shares) CheckName(name string) error {
 	if reason := nameFault(name); reason != "" {
-		return fmt.Errorf("samba: %q cannot be the name of an exposed share: %s: %w", name, reason, fsrvp.ErrNotSupported)
+		return fmt.Errorf("samba: %q cannot be the name of an exposed share: %s: %w", name, reason,
+			fsrvp.ErrNotSupported)
 	}
 	return nil
 }

@@ -66,7 +66,8 @@ func (c *talk) hear(pattern string) {
 func smbclient(t *testing.T, n *peers.Network, user, share, commands string) string {
 	t.Helper()
 	u := n.User(user)
-	cmd := n.Host("cl").Command(t.Context(), "smbclient", "//"+n.Host("fs").FQDN+"/"+share, "-U", u.Principal()+"%"+u.Password, "-c", commands)
+	cmd := n.Host("cl").Command(t.Context(), "smbclient", "//"+n.Host("fs").FQDN+"/"+share, "-U",
+		u.Principal()+"%"+u.Password, "-c", commands)
 	out, _ := cmd.CombinedOutput() // what it says tells more
 	return string(out)
 }
@@ -107,7 +108,8 @@ func openFileOn(t *testing.T, n *peers.Network, share string, writable bool) *ta
 	if writable {
 		access = "0x12019f" // and FILE_GENERIC_WRITE
 	}
-	return newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "/usr/bin/python3", "-c", openFile, n.Host("fs").FQDN, share, u.Principal()+"%"+u.Password, access))
+	return newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "/usr/bin/python3", "-c", openFile,
+		n.Host("fs").FQDN, share, u.Principal()+"%"+u.Password, access))
 }
 
 // programsOn returns a directory of Samba's programs that run among the host's processes. The
@@ -144,7 +146,8 @@ func testWithSmbd(t *testing.T, with mode) {
 		require.Equal(t, backend.Share{Name: "data", Path: "/srv/btrfs/data"}, share)
 		u := n.User("backup")
 		// A client that is connected, and knows the server's shares, before anything is exposed.
-		early := newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "stdbuf", "-oL", "smbclient", "//"+fs.FQDN+"/data", "-U", u.Principal()+"%"+u.Password))
+		early := newTalk(t, n.Host("cl").Command(context.WithoutCancel(t.Context()), "stdbuf", "-oL", "smbclient",
+			"//"+fs.FQDN+"/data", "-U", u.Principal()+"%"+u.Password))
 		early.say("tcon data", "successful")
 
 		t.Run("everyone", func(t *testing.T) { s.throughItsLife(t, n, early, exposureOf(share, copied)) })
@@ -165,7 +168,8 @@ func testWithSmbd(t *testing.T, with mode) {
 			e := exposureOf(share, copied)
 			s.throughItsLife(t, n, early, e)
 			require.NoError(t, s.Expose(t.Context(), e))
-			require.Equal(t, fs.Output(t, "sharesec", "data", "--viewsddl"), fs.Output(t, "sharesec", e.Name, "--viewsddl"))
+			require.Equal(t, fs.Output(t, "sharesec", "data", "--viewsddl"),
+				fs.Output(t, "sharesec", e.Name, "--viewsddl"))
 			require.Contains(t, smbclient(t, n, "nobody1", e.Name, "ls"), "NT_STATUS_ACCESS_DENIED")
 			require.Contains(t, smbclient(t, n, "backup", e.Name, "ls"), "file ")
 			require.NoError(t, s.Unexpose(t.Context(), backend.Owner{}, e.Name))
@@ -223,5 +227,6 @@ func (s *Shares) sealed(t *testing.T, n *peers.Network, e backend.Exposure, copi
 func listed(t *testing.T, n *peers.Network) string {
 	t.Helper()
 	u := n.User("backup")
-	return n.Host("cl").Output(t, "smbclient", "-L", "//"+n.Host("fs").FQDN, "-U", fmt.Sprintf("%s%%%s", u.Principal(), u.Password))
+	return n.Host("cl").Output(t, "smbclient", "-L", "//"+n.Host("fs").FQDN, "-U",
+		fmt.Sprintf("%s%%%s", u.Principal(), u.Password))
 }

@@ -78,7 +78,8 @@ func (p *PreviousVersions) Expose(ctx context.Context, e backend.Exposure) error
 		return err
 	}
 	if err := p.link(e); err != nil {
-		return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.Unexpose(context.WithoutCancel(ctx), e.Mark.Owner, e.Name))
+		return errors.Join(fmt.Errorf("samba: previous versions: %w", err),
+			p.Unexpose(context.WithoutCancel(ctx), e.Mark.Owner, e.Name))
 	}
 	return nil
 }
@@ -123,7 +124,8 @@ func (p *PreviousVersions) ExposeShares(ctx context.Context, list []backend.Expo
 	}
 	for _, e := range list {
 		if err := p.link(e); err != nil {
-			return errors.Join(fmt.Errorf("samba: previous versions: %w", err), p.UnexposeShares(context.WithoutCancel(ctx), e.Mark.Owner, namesOf(list)))
+			return errors.Join(fmt.Errorf("samba: previous versions: %w", err),
+				p.UnexposeShares(context.WithoutCancel(ctx), e.Mark.Owner, namesOf(list)))
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@ func TestPreviousVersionLinks(t *testing.T) {
 	for range 3 {
 		id := fsrvp.NewCopyID()
 		name := "VMs@{" + id.String() + "}"
-		e := backend.Exposure{Name: name, Path: "/snapshots/btrfs-" + id.String() + "/dir", Snapshot: backend.Snapshot{Created: created}}
+		e := backend.Exposure{Name: name, Path: "/snapshots/btrfs-" + id.String() + "/dir",
+			Snapshot: backend.Snapshot{Created: created}}
 		require.NoError(t, p.link(e))
 		require.NoError(t, p.link(e), "once more")
 		names = append(names, name)
@@ -38,13 +39,15 @@ func TestPreviousVersionLinks(t *testing.T) {
 		}
 		return list
 	}
-	require.Equal(t, []string{"@GMT-2026.11.23-16.05.33", "@GMT-2026.11.23-16.05.34", "@GMT-2026.11.23-16.05.35"}, links())
+	require.Equal(t, []string{"@GMT-2026.11.23-16.05.33", "@GMT-2026.11.23-16.05.34", "@GMT-2026.11.23-16.05.35"},
+		links())
 	require.NoError(t, p.unlink(names[1]))
 	require.NoError(t, p.unlink(names[1]), "nothing is left to do")
 	require.Equal(t, []string{"@GMT-2026.11.23-16.05.33", "@GMT-2026.11.23-16.05.35"}, links())
 	require.NoError(t, p.unlink("other@{"+fsrvp.NewCopyID().String()+"}"))
 	require.NoError(t, p.unlink("no exposed share"))
-	require.ErrorContains(t, p.link(backend.Exposure{Name: "..@{" + fsrvp.NewCopyID().String() + "}", Path: "/x"}), "no name for a directory")
+	require.ErrorContains(t, p.link(backend.Exposure{Name: "..@{" + fsrvp.NewCopyID().String() + "}", Path: "/x"}),
+		"no name for a directory")
 	_, err = NewPreviousVersions(t.Context(), f.Shares, "relative")
 	require.ErrorContains(t, err, "absolute")
 }

@@ -95,7 +95,8 @@ func New(ctx context.Context, cfg *Config) (*Shares, error) {
 		return nil, err
 	}
 	if s.helper, err = s.startHelper(ctx, cfg); err != nil {
-		s.log.InfoContext(ctx, "samba: there is no helper, and a program is run for each change of the registry", "why", err)
+		s.log.InfoContext(ctx, "samba: there is no helper, and a program is run for each change of the registry", "why",
+			err)
 	}
 	if err := s.check(ctx, cfg); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -142,7 +143,8 @@ func (s *Shares) startHelper(ctx context.Context, cfg *Config) (*helper, error) 
 	if timeout <= 0 {
 		timeout = 5 * time.Second
 	}
-	h, err := newHelper(ctx, []string{path, "-I", "-c", loader, s.tools.smbConf}, timeout, cmp.Or(cfg.restartDelay, firstDelay), s.log)
+	h, err := newHelper(ctx, []string{path, "-I", "-c", loader, s.tools.smbConf}, timeout,
+		cmp.Or(cfg.restartDelay, firstDelay), s.log)
 	if err != nil {
 		return nil, err
 	}

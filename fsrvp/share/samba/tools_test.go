@@ -54,7 +54,8 @@ func newOffline(t testing.TB, with mode, global, shares string) *offlineSamba {
 	o.conf = filepath.Join(o.dir, "smb.conf")
 	var b strings.Builder
 	fmt.Fprintf(&b, "[global]\n\tserver role = standalone server\n\tload printers = no\n\tdisable spoolss = yes\n")
-	for _, d := range []string{"state directory", "lock directory", "private dir", "cache directory", "pid directory", "ncalrpc dir"} {
+	for _, d := range []string{"state directory", "lock directory", "private dir", "cache directory", "pid directory",
+		"ncalrpc dir"} {
 		path := filepath.Join(o.dir, strings.ReplaceAll(d, " ", "-"))
 		require.NoError(t, os.Mkdir(path, 0o700))
 		fmt.Fprintf(&b, "\t%s = %s\n", d, path)
@@ -120,7 +121,8 @@ func exposureOf(share backend.Share, dir string) backend.Exposure {
 	id := fsrvp.NewCopyID()
 	return backend.Exposure{
 		Name: fsrvp.ExposedName(share.Name, id), Base: share, Path: dir,
-		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Path: dir, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		Snapshot: backend.Snapshot{SnapshotSpec: backend.SnapshotSpec{ID: id}, Path: dir,
+			Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 	}
 }
 

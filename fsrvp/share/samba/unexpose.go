@@ -228,7 +228,8 @@ func (s *Shares) disconnect(ctx context.Context, names ...string) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("samba: %w", context.Cause(ctx))
 			}
-			return fmt.Errorf("samba: share %s is still in use after %v, by smbd processes %s", quoted(used), s.disconnectWait, strings.Join(pids, ", "))
+			return fmt.Errorf("samba: share %s is still in use after %v, by smbd processes %s", quoted(used),
+				s.disconnectWait, strings.Join(pids, ", "))
 		}
 		// Again: a client may have come by a process that had not been told yet.
 		for _, name := range used {

@@ -50,7 +50,8 @@ func (s stamp) same(o stamp) bool {
 	if s.path != o.path || s.there != o.there || s.changes != o.changes {
 		return false
 	}
-	return !s.there || s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) && os.SameFile(s.info, o.info)
+	return !s.there || s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) &&
+		os.SameFile(s.info, o.info)
 }
 
 // isSettled reports whether a file that changes from at on has another stamp then: its time is not
@@ -190,7 +191,8 @@ func (s *Shares) look(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	v := &view{conf: c, at: at, registry: registry, raw: map[string]*section{}}
-	if ok && s.keepable(c, files, at) && s.rememberAll(ctx, v) && registry.path != "" && registry.same(s.registryStamp(c)) {
+	if ok && s.keepable(c, files, at) && s.rememberAll(ctx, v) && registry.path != "" &&
+		registry.same(s.registryStamp(c)) {
 		v.files = files
 	}
 	s.seen.Store(v)
@@ -276,7 +278,8 @@ func (s *Shares) currentOf(ctx context.Context, names ...string) (*view, error) 
 func (v *view) wasChecked(registry stamp, names []string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return registry.path != "" && !slices.ContainsFunc(names, func(name string) bool { return !v.checked[strings.ToLower(name)].same(registry) })
+	return registry.path != "" && !slices.ContainsFunc(names,
+		func(name string) bool { return !v.checked[strings.ToLower(name)].same(registry) })
 }
 
 // check notes that shares are as they were, and [global]; the stamp was taken before they were

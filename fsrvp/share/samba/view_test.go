@@ -30,7 +30,8 @@ func TestIncludes(t *testing.T) {
 		require.True(t, ok, text)
 		require.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"include = /etc/%m.conf", "include = relative", "config file = /x", "include = \\\n/%U", "include ="} {
+	for _, text := range []string{"include = /etc/%m.conf", "include = relative", "config file = /x",
+		"include = \\\n/%U", "include ="} {
 		_, ok := includes(text)
 		require.False(t, ok, text)
 	}
@@ -96,7 +97,8 @@ func TestStampIsSettled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	at := time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC)
-	for age, want := range map[time.Duration]bool{0: false, 10 * time.Millisecond: false, 30 * time.Millisecond: true, -time.Hour: false, 500 * time.Millisecond: false, 3500 * time.Millisecond: true} {
+	for age, want := range map[time.Duration]bool{0: false, 10 * time.Millisecond: false, 30 * time.Millisecond: true,
+		-time.Hour: false, 500 * time.Millisecond: false, 3500 * time.Millisecond: true} {
 		require.NoError(t, os.Chtimes(path, at.Add(-age), at.Add(-age)))
 		s, err := stampOf(path)
 		require.NoError(t, err)
@@ -108,8 +110,10 @@ func TestStampIsSettled(t *testing.T) {
 }
 
 func TestIsEveryone(t *testing.T) {
-	for _, sddl := range []string{everyone, "D:(A;;FA;;;WD)", "D:(A;;0x1f01ff;;;S-1-1-0)", "D:(A;;2032127;;;WD)", " D:(A;;0x001f01ff;;;WD)\n", "D:(A;;CCDCLCSWRPWPDTLOCRSDRCWDWO;;;WD)"} {
-		require.Equal(t, sddl != "D:(A;;CCDCLCSWRPWPDTLOCRSDRCWDWO;;;WD)", isEveryone(sddl), sddl) // the last one lacks SYNCHRONIZE
+	for _, sddl := range []string{everyone, "D:(A;;FA;;;WD)", "D:(A;;0x1f01ff;;;S-1-1-0)", "D:(A;;2032127;;;WD)",
+		" D:(A;;0x001f01ff;;;WD)\n", "D:(A;;CCDCLCSWRPWPDTLOCRSDRCWDWO;;;WD)"} {
+		// the last one lacks SYNCHRONIZE
+		require.Equal(t, sddl != "D:(A;;CCDCLCSWRPWPDTLOCRSDRCWDWO;;;WD)", isEveryone(sddl), sddl)
 	}
 	for _, sddl := range []string{
 		"", "D:", "D:(D;;FA;;;WD)", "D:(A;;FR;;;WD)", "D:(A;;FA;;;BA)", "D:(A;;FA;;;WD)(A;;FA;;;WD)", "D:P(A;;FA;;;WD)", "D:(A;CI;FA;;;WD)",
@@ -122,7 +126,8 @@ func TestIsEveryone(t *testing.T) {
 func TestDecodeSDDL(t *testing.T) {
 	a, err := decodeSDDL("O:BAG:BUD:P(D;;0x001f01ff;;;AN)(A;OICI;FRFX;;;S-1-5-21-1-2-3-1000)S:AI(AU;SA;FA;;;WD)")
 	require.NoError(t, err)
-	require.Equal(t, []string{"O:S-1-5-32-544", "G:S-1-5-32-545", "D:P", "D;;0x1f01ff;;;S-1-5-7", "A;OICI;0x1200a9;;;S-1-5-21-1-2-3-1000", "S:AI", "AU;SA;0x1f01ff;;;S-1-1-0"}, a)
+	require.Equal(t, []string{"O:S-1-5-32-544", "G:S-1-5-32-545", "D:P", "D;;0x1f01ff;;;S-1-5-7",
+		"A;OICI;0x1200a9;;;S-1-5-21-1-2-3-1000", "S:AI", "AU;SA;0x1f01ff;;;S-1-1-0"}, a)
 	b, err := decodeSDDL("O:S-1-5-32-544G:S-1-5-32-545D:P(D;;FA;;;S-1-5-7)(A;OICI;0x1200a9;;;s-1-5-21-1-2-3-1000)S:AI(AU;SA;FA;;;WD)")
 	require.NoError(t, err)
 	require.Equal(t, a, b)
@@ -132,7 +137,8 @@ func FuzzDecodeSDDL(f *testing.F) {
 	f.Add(everyone)
 	f.Add("O:BAG:BUD:P(D;;FA;;;AN)S:AI(AU;SA;FA;;;WD)")
 	f.Fuzz(func(t *testing.T, sddl string) {
-		if isEveryone(sddl) && !strings.Contains(strings.ToUpper(sddl), "WD") && !strings.Contains(strings.ToUpper(sddl), "S-1-1-0") {
+		if isEveryone(sddl) && !strings.Contains(strings.ToUpper(sddl), "WD") &&
+			!strings.Contains(strings.ToUpper(sddl), "S-1-1-0") {
 			t.Fatalf("%q is taken for everyone's", sddl)
 		}
 	})
@@ -142,7 +148,8 @@ func TestServerNames(t *testing.T) {
 	for text, want := range map[string]backend.ServerNames{
 		"": {Machine: "FILESERVER-OF-AC"},
 		"\tnetbios name = NAS\n\trealm = EXAMPLE.COM\n\tnetbios aliases = Files, ARCHIVE\n\tadditional dns hostnames = www.other.org  x.example.com\n": {
-			Machine: "NAS", Aliases: []string{"Files", "ARCHIVE", "nas.example.com", "files.example.com", "archive.example.com", "www.other.org", "x.example.com"},
+			Machine: "NAS", Aliases: []string{"Files", "ARCHIVE", "nas.example.com", "files.example.com",
+				"archive.example.com", "www.other.org", "x.example.com"},
 		},
 		"\tnetbios name = %h\n\tdns hostname = real.example.com\n": {Machine: "FILESERVER-OF-AC", Aliases: []string{"real.example.com"}},
 	} {

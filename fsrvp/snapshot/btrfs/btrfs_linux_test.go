@@ -39,7 +39,8 @@ func mkdir(t testing.TB, path string) string {
 func TestSubvolumes(t *testing.T) {
 	one, two := snaptest.Mount(t, "btrfs", 300), snaptest.Mount(t, "btrfs", 300)
 	snaptest.Conform(t, newSnapshots(t, nil),
-		subvolume(t, filepath.Join(one, "vms")), subvolume(t, filepath.Join(one, "more")), subvolume(t, filepath.Join(two, "vms")))
+		subvolume(t, filepath.Join(one, "vms")), subvolume(t, filepath.Join(one, "more")), subvolume(t,
+			filepath.Join(two, "vms")))
 }
 
 func TestSecure(t *testing.T) {
@@ -123,7 +124,8 @@ func TestNested(t *testing.T) {
 	mkdir(t, filepath.Join(dir, "b"))
 	subvolume(t, filepath.Join(dir, "a/.snapshots"))
 	s := newSnapshots(t, nil)
-	for path, want := range map[string]error{"": fsrvp.ErrNotSupported, "a": fsrvp.ErrNotSupported, "b": nil, "a/.snapshots": nil} {
+	for path, want := range map[string]error{"": fsrvp.ErrNotSupported, "a": fsrvp.ErrNotSupported, "b": nil,
+		"a/.snapshots": nil} {
 		_, err := s.Volume(t.Context(), filepath.Join(dir, path))
 		require.ErrorIs(t, err, want, path)
 	}

@@ -49,7 +49,8 @@ func (s *Snapshots) volume(dir string) (backend.Volume, error) {
 	if m, err := mount.Of(dir); err != nil {
 		return backend.Volume{}, err
 	} else if !mount.Within(path, m.Point) { // a bind mount: in a snapshot of root there is something else at its place
-		return backend.Volume{}, fmt.Errorf("%s is part of a subvolume, mounted at %s: %w", dir, m.Point, fsrvp.ErrNotSupported)
+		return backend.Volume{}, fmt.Errorf("%s is part of a subvolume, mounted at %s: %w", dir, m.Point,
+			fsrvp.ErrNotSupported)
 	}
 	snapshots, err := s.dirs.For(path)
 	if err != nil {
@@ -109,7 +110,8 @@ func rootOf(dir *safepath.Dir) (*safepath.Dir, error) {
 			return nil, err
 		}
 		if here != want.ID || filepath.Dir(path) == path {
-			return nil, fmt.Errorf("the root of the subvolume that holds %s is not mounted: %w", dir.Name(), fsrvp.ErrNotSupported)
+			return nil, fmt.Errorf("the root of the subvolume that holds %s is not mounted: %w", dir.Name(),
+				fsrvp.ErrNotSupported)
 		}
 	}
 }

@@ -312,7 +312,8 @@ func checkPin(v backend.Volume) error {
 	return d.Close()
 }
 
-func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, list []snapshot) ([]backend.Snapshot, error) {
+func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, list []snapshot) ([]backend.Snapshot,
+	error) {
 	begun := time.Now().UTC()
 	var a answer
 	if err := s.run(ctx, "create", s.cfg.Create, list, &a); err != nil {
@@ -345,7 +346,8 @@ func checkMade(spec backend.SnapshotSpec, path string) error {
 		return err
 	}
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return fmt.Errorf("the program for create has snapshot %v at %q, which is no absolute, clean path", spec.ID, path)
+		return fmt.Errorf("the program for create has snapshot %v at %q, which is no absolute, clean path", spec.ID,
+			path)
 	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -100,7 +100,8 @@ func TestForeign(t *testing.T) {
 	b := newCopyctl(t, filepath.Join(base, "snapshots"), share)
 	v, err := b.Volume(t.Context(), share)
 	require.NoError(t, err)
-	me, other := backend.Mark{Owner: backend.NewOwner("here"), Sequence: 7}, backend.Mark{Owner: backend.NewOwner("there")}
+	me, other := backend.Mark{Owner: backend.NewOwner("here"),
+		Sequence: 7}, backend.Mark{Owner: backend.NewOwner("there")}
 	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Mark: me, Volume: v}
 	made, err := b.Create(t.Context(), []backend.SnapshotSpec{spec})
 	require.NoError(t, err)
@@ -161,7 +162,8 @@ func TestMoreOpen(t *testing.T) {
 	base := snaptest.Dir(t)
 	share := mkdir(t, filepath.Join(base, "private/share"))
 	require.NoError(t, os.Chmod(filepath.Join(base, "private"), 0o700))
-	for dir, want := range map[string]bool{filepath.Join(base, "snapshots"): false, filepath.Join(base, "private/snapshots"): true} {
+	for dir, want := range map[string]bool{filepath.Join(base, "snapshots"): false,
+		filepath.Join(base, "private/snapshots"): true} {
 		b := newCopyctl(t, dir, share)
 		v, err := b.Volume(t.Context(), share)
 		require.NoError(t, err)
@@ -180,7 +182,8 @@ func TestSwapped(t *testing.T) {
 	share := mkdir(t, filepath.Join(base, "mid/share"))
 	swap := "mv " + base + "/mid " + base + "/was && mkdir -p " + share
 	argv := []string{"sh", "-c", swap + ` && printf '{"snapshots": []}'`}
-	b, err := New(&Config{Create: argv, Delete: []string{"true"}, List: []string{"echo", "{}"}, Volumes: []string{share}})
+	b, err := New(&Config{Create: argv, Delete: []string{"true"}, List: []string{"echo", "{}"},
+		Volumes: []string{share}})
 	require.NoError(t, err)
 	v, err := b.Volume(t.Context(), share)
 	require.NoError(t, err)
@@ -192,7 +195,8 @@ func TestSwapped(t *testing.T) {
 func TestConfig(t *testing.T) {
 	argv := []string{"true"}
 	for _, cfg := range []*Config{
-		nil, {}, {Create: argv, Delete: argv, List: argv}, {Create: argv, Delete: argv, List: argv, Volumes: []string{"relative"}},
+		nil, {}, {Create: argv, Delete: argv, List: argv}, {Create: argv, Delete: argv, List: argv,
+			Volumes: []string{"relative"}},
 		{Create: argv, Delete: argv, List: argv, Volumes: []string{"/srv"}, Timeout: -1},
 	} {
 		_, err := New(cfg)
@@ -255,7 +259,8 @@ func TestArrayExample(t *testing.T) {
 	for i, path := range []string{one, two} {
 		v, err := b.Volume(t.Context(), path)
 		require.NoError(t, err)
-		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v, Mark: backend.Mark{Owner: owner, Sequence: uint64(i + 1)}})
+		specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v,
+			Mark: backend.Mark{Owner: owner, Sequence: uint64(i + 1)}})
 	}
 	made, err := b.Create(t.Context(), specs)
 	require.NoError(t, err)

@@ -103,7 +103,8 @@ func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	if err := errors.Join(snapdir.CheckPaths(cfg.Dirs...), snapdir.CheckPaths(cfg.Volumes...), snapdir.CheckDefault(cfg.Dirs)); err != nil {
+	if err := errors.Join(snapdir.CheckPaths(cfg.Dirs...), snapdir.CheckPaths(cfg.Volumes...),
+		snapdir.CheckDefault(cfg.Dirs)); err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
 	logger := cfg.Logger
@@ -111,8 +112,9 @@ func New(cfg *Config) (*Snapshots, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	return &Snapshots{set: treeset.Set{
-		Dirs:  snapdir.Dirs{Kind: "copy", Paths: append([]string(nil), cfg.Dirs...), Anywhere: true},
-		Roots: append([]string(nil), cfg.Volumes...), Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
+		Dirs: snapdir.Dirs{Kind: "copy", Paths: append([]string(nil), cfg.Dirs...), Anywhere: true},
+		Roots: append([]string(nil),
+			cfg.Volumes...), Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
 		Progress: cfg.Progress, Logger: logger, Check: func(volume, dir string) error { return nil },
 	}}, nil
 }

@@ -162,11 +162,13 @@ func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, err
 	defer s.mu.Unlock()
 	root, rel, ok := s.volumeOf(dir)
 	if !ok || !s.volumes[root].supported {
-		return backend.Volume{}, fmt.Errorf("memory: no volume that can be copied holds %s: %w", dir, fsrvp.ErrNotSupported)
+		return backend.Volume{}, fmt.Errorf("memory: no volume that can be copied holds %s: %w", dir,
+			fsrvp.ErrNotSupported)
 	}
 	for _, m := range s.volumes[root].mounts {
 		if _, below := within(rel, m); below || rel == "." {
-			return backend.Volume{}, fmt.Errorf("memory: something is mounted at %s below %s: %w", m, dir, fsrvp.ErrNotSupported)
+			return backend.Volume{}, fmt.Errorf("memory: something is mounted at %s below %s: %w", m, dir,
+				fsrvp.ErrNotSupported)
 		}
 	}
 	return backend.Volume{ID: "memory:" + root, Path: root}, nil
@@ -209,7 +211,8 @@ func (s *Snapshots) createOne(ctx context.Context, spec backend.SnapshotSpec) (b
 		return backend.Snapshot{}, err
 	}
 	sn := &snapshot{
-		Snapshot: backend.Snapshot{SnapshotSpec: spec, Path: "/.snapshots/" + spec.ID.String(), Created: time.Now().UTC()},
+		Snapshot: backend.Snapshot{SnapshotSpec: spec, Path: "/.snapshots/" + spec.ID.String(),
+			Created: time.Now().UTC()},
 		writable: spec.Writable,
 	}
 	s.mu.Lock()

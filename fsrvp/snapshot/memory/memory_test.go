@@ -53,7 +53,8 @@ func TestVolumes(t *testing.T) {
 	s.SetSupported("/b", false)
 	require.NoError(t, s.Mount("/a/x/disk"))
 	require.Error(t, s.Mount("/elsewhere"))
-	for dir, ok := range map[string]bool{"/a/y": true, "/a/x": false, "/a": false, "/a/x/disk": false, "/ab": false, "/b/z": false, "/c": false} {
+	for dir, ok := range map[string]bool{"/a/y": true, "/a/x": false, "/a": false, "/a/x/disk": false, "/ab": false,
+		"/b/z": false, "/c": false} {
 		_, err := s.Volume(t.Context(), dir)
 		if ok {
 			require.NoError(t, err, dir)

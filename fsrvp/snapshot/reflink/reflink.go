@@ -104,7 +104,8 @@ func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	if err := errors.Join(supported(), snapdir.CheckPaths(cfg.Dirs...), snapdir.CheckPaths(cfg.Volumes...)); err != nil {
+	if err := errors.Join(supported(), snapdir.CheckPaths(cfg.Dirs...),
+		snapdir.CheckPaths(cfg.Volumes...)); err != nil {
 		return nil, fmt.Errorf("reflink: %w", err)
 	}
 	logger := cfg.Logger
@@ -112,8 +113,9 @@ func New(cfg *Config) (*Snapshots, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	return &Snapshots{set: treeset.Set{
-		Dirs:  snapdir.Dirs{Kind: "reflink", Paths: append([]string(nil), cfg.Dirs...)},
-		Roots: append([]string(nil), cfg.Volumes...), Clone: true, Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
+		Dirs: snapdir.Dirs{Kind: "reflink", Paths: append([]string(nil), cfg.Dirs...)},
+		Roots: append([]string(nil),
+			cfg.Volumes...), Clone: true, Workers: cfg.Workers, SkipUnreadable: cfg.SkipUnreadable, NoSync: cfg.NoSync,
 		Progress: cfg.Progress, Logger: logger, Check: check,
 	}}, nil
 }

@@ -40,7 +40,8 @@ func TestConform(t *testing.T) {
 		t.Run(fsType, func(t *testing.T) {
 			one, two := snaptest.Mount(t, fsType, 300), snaptest.Mount(t, fsType, 300)
 			snaptest.Conform(t, newSnapshots(t, nil),
-				mkdir(t, filepath.Join(one, "vms")), mkdir(t, filepath.Join(one, "more")), mkdir(t, filepath.Join(two, "vms")))
+				mkdir(t, filepath.Join(one, "vms")), mkdir(t, filepath.Join(one, "more")), mkdir(t,
+					filepath.Join(two, "vms")))
 		})
 	}
 }

@@ -235,7 +235,8 @@ func (s *Snapshots) volume(ctx context.Context, dir string) (backend.Volume, err
 	for _, path := range nested {
 		// Snapper's own directory, and what is in it, which a snapshot has not.
 		if filepath.Base(path) != ".snapshots" {
-			return backend.Volume{}, fmt.Errorf("%s has another subvolume in it, %s: %w", dir, path, fsrvp.ErrNotSupported)
+			return backend.Volume{}, fmt.Errorf("%s has another subvolume in it, %s: %w", dir, path,
+				fsrvp.ErrNotSupported)
 		}
 	}
 	bus, err := s.connect()
@@ -279,7 +280,8 @@ func sameSubvolume(dir, root *os.File) error {
 		return err
 	}
 	if here.ID != want.ID {
-		return fmt.Errorf("%s is in another subvolume than %s, which snapper has: %w", dir.Name(), root.Name(), fsrvp.ErrNotSupported)
+		return fmt.Errorf("%s is in another subvolume than %s, which snapper has: %w", dir.Name(), root.Name(),
+			fsrvp.ErrNotSupported)
 	}
 	return nil
 }
@@ -385,7 +387,8 @@ func (d *daemon) take(ctx context.Context, spec backend.SnapshotSpec) (backend.S
 	}
 	created := time.Now().UTC()
 	var number uint32
-	err = d.call(ctx, "CreateSingleSnapshotV2", &number, config, uint32(0), !spec.Writable, "shadow copy of an fsrvp agent", "", userdata)
+	err = d.call(ctx, "CreateSingleSnapshotV2", &number, config, uint32(0), !spec.Writable,
+		"shadow copy of an fsrvp agent", "", userdata)
 	if err != nil {
 		return backend.Snapshot{}, err
 	}
@@ -404,7 +407,8 @@ func (d *daemon) take(ctx context.Context, spec backend.SnapshotSpec) (backend.S
 		return backend.Snapshot{}, err
 	}
 	if is.Parent != of.UUID { // whatever the daemon has opened by the path
-		return backend.Snapshot{}, fmt.Errorf("snapper's snapshot %d is of another subvolume than %s", number, spec.Volume.Path)
+		return backend.Snapshot{}, fmt.Errorf("snapper's snapshot %d is of another subvolume than %s", number,
+			spec.Volume.Path)
 	}
 	if !is.Created.IsZero() {
 		created = is.Created
@@ -449,7 +453,8 @@ func (d *daemon) delete(ctx context.Context, spec backend.SnapshotSpec) error {
 		}
 		err := d.call(ctx, "DeleteSnapshots", nil, config, []uint32{r.Number})
 		if err != nil && !errors.Is(err, fsrvp.ErrObjectNotFound) { // another call has deleted it
-			if again, e := d.list(ctx, config); e != nil || slices.ContainsFunc(again, func(a record) bool { return a.Number == r.Number }) {
+			if again, e := d.list(ctx, config); e != nil || slices.ContainsFunc(again,
+				func(a record) bool { return a.Number == r.Number }) {
 				return err
 			}
 		}

@@ -130,7 +130,8 @@ func TestSnapper(t *testing.T) {
 		require.ErrorIs(t, s.Delete(t.Context(), gone), fsrvp.ErrNotSupported)
 	})
 	t.Run("marks", func(t *testing.T) {
-		me, other := backend.Mark{Owner: backend.NewOwner("here"), Sequence: 3}, backend.Mark{Owner: backend.NewOwner("there")}
+		me, other := backend.Mark{Owner: backend.NewOwner("here"),
+			Sequence: 3}, backend.Mark{Owner: backend.NewOwner("there")}
 		spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Mark: me, Volume: v, Writable: true}
 		made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
 		require.NoError(t, err)

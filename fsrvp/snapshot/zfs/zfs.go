@@ -207,7 +207,8 @@ func (s *Snapshots) volume(ctx context.Context, dir string) (backend.Volume, err
 		return backend.Volume{}, fmt.Errorf("%s is on no dataset of ZFS: %w", dir, fsrvp.ErrNotSupported)
 	}
 	if m.Root != "/" {
-		return backend.Volume{}, fmt.Errorf("%s is part of the dataset %s, mounted at %s: %w", dir, m.Source, m.Point, fsrvp.ErrNotSupported)
+		return backend.Volume{}, fmt.Errorf("%s is part of the dataset %s, mounted at %s: %w", dir, m.Source, m.Point,
+			fsrvp.ErrNotSupported)
 	}
 	below, err := mount.Below(dir)
 	if err != nil {
@@ -343,7 +344,8 @@ func (s *Snapshots) open(ctx context.Context, spec backend.SnapshotSpec) (*job, 
 		return nil, err
 	}
 	if prefix+guid != spec.Volume.ID {
-		return nil, fmt.Errorf("%s is the dataset %s now, with the GUID %s, and not %s", spec.Volume.Path, m.Source, guid, spec.Volume.ID)
+		return nil, fmt.Errorf("%s is the dataset %s now, with the GUID %s, and not %s", spec.Volume.Path, m.Source,
+			guid, spec.Volume.ID)
 	}
 	return &job{spec: spec, dataset: m.Source, above: d.Above}, nil
 }

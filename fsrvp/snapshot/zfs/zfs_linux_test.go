@@ -53,7 +53,8 @@ func (r *rig) again() *Snapshots {
 	r.t.Helper()
 	fake := []string{"/proc/self/exe", "fake"}
 	s, err := newSnapshots(&Config{
-		Dir: filepath.Join(r.base, "snapshots"), Zfs: append(fake, "zfs"), Mount: append(fake, "mount"), Umount: append(fake, "umount"),
+		Dir: filepath.Join(r.base, "snapshots"), Zfs: append(fake, "zfs"), Mount: append(fake,
+			"mount"), Umount: append(fake, "umount"),
 	}, "tmpfs")
 	require.NoError(r.t, err)
 	return s
@@ -237,12 +238,14 @@ func TestStatus(t *testing.T) {
 		"cannot set property for 'tank': permission denied":              fsrvp.ErrAccessDenied,
 		"cannot open 'tank': pool I/O is currently suspended":            syscall.EIO,
 	} {
-		require.ErrorIs(t, status(&program.Error{Argv: []string{"zfs"}, Exit: 1, Stderr: text, Err: os.ErrInvalid}), want, text)
+		require.ErrorIs(t, status(&program.Error{Argv: []string{"zfs"}, Exit: 1, Stderr: text, Err: os.ErrInvalid}),
+			want, text)
 	}
 }
 
 func TestConfig(t *testing.T) {
-	for _, cfg := range []*Config{{Dir: "relative", Zfs: []string{"true"}}, {Timeout: -1, Zfs: []string{"true"}}, {Zfs: []string{"/nothing/here"}}} {
+	for _, cfg := range []*Config{{Dir: "relative", Zfs: []string{"true"}}, {Timeout: -1, Zfs: []string{"true"}},
+		{Zfs: []string{"/nothing/here"}}} {
 		_, err := New(t.Context(), cfg)
 		require.Error(t, err)
 	}

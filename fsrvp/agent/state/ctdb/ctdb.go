@@ -85,7 +85,8 @@ func Open(ctx context.Context, cfg *Config) (*Store, error) {
 		c.Member = fmt.Sprint(memberPrefix, pnn)
 	}
 	if !memberName.MatchString(c.Member) {
-		return nil, fmt.Errorf("ctdb: Config.Member %q has other characters than letters, digits, dots, and hyphens", c.Member)
+		return nil, fmt.Errorf("ctdb: Config.Member %q has other characters than letters, digits, dots, and hyphens",
+			c.Member)
 	}
 	if err := trusted.Path(c.Dir); err != nil {
 		return nil, fmt.Errorf("ctdb: the directory of the table: %w", err)

@@ -269,7 +269,8 @@ func TestStatus(t *testing.T) {
 		"|2|10.98.0.3|0|0|0|0|1|0|0|0|N|\n" +
 		"|3|10.98.0.4|0|0|1|0|0|0|1|0|N|\n")
 	require.NoError(t, err)
-	for pnn, want := range map[int]state.Life{0: state.Present, 1: state.Lost, 2: state.Present, 3: state.Lost, 9: state.Present} {
+	for pnn, want := range map[int]state.Life{0: state.Present, 1: state.Lost, 2: state.Present, 3: state.Lost,
+		9: state.Present} {
 		require.Equal(t, want, judge(nodes, pnn), pnn)
 	}
 	nodes[0].out = true

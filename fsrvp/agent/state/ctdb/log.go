@@ -290,7 +290,8 @@ func (l *log) checkEnd() error {
 		if _, err := os.Lstat(l.entry(l.seq + 1)); err == nil {
 			continue // it has come meanwhile
 		}
-		return l.damage(l.entry(l.seq+1), fmt.Errorf("change %d is missing, and change %d is there", l.seq+1, seq), true)
+		return l.damage(l.entry(l.seq+1), fmt.Errorf("change %d is missing, and change %d is there", l.seq+1, seq),
+			true)
 	}
 	return nil
 }
@@ -342,7 +343,8 @@ func (l *log) nextGeneration() error {
 		_, s, err = recordfile.ParseRecord(rest, s, base)
 	}
 	if err == nil && (id != l.id || base != end) {
-		err = fmt.Errorf("it is that of agent %s from change %d on, and should be that of %s from change %d on", id, base, l.id, end)
+		err = fmt.Errorf("it is that of agent %s from change %d on, and should be that of %s from change %d on", id,
+			base, l.id, end)
 	}
 	if err != nil {
 		return l.damage(next, err, false)
@@ -437,7 +439,8 @@ func (l *log) appendRecord(data []byte) error {
 			if gone, err := l.isSuperseded(); err != nil || gone {
 				return errors.Join(err, l.conflict())
 			}
-			return l.damage(l.entry(l.seq), errors.New("it was there, and is not any more: the table has been changed by hand, or turned back"), true)
+			return l.damage(l.entry(l.seq),
+				errors.New("it was there, and is not any more: the table has been changed by hand, or turned back"), true)
 		}
 	}
 	dir := l.genDir(l.gen)

@@ -30,7 +30,8 @@ func (c *Config) run(ctx context.Context, args ...string) (string, error) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("ctdb: \"%s %s\": %w: %s", c.Program, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return "", fmt.Errorf("ctdb: \"%s %s\": %w: %s", c.Program, strings.Join(args, " "), err,
+			bytes.TrimSpace(stderr.Bytes()))
 	}
 	return string(out), nil
 }

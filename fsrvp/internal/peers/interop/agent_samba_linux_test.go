@@ -39,7 +39,8 @@ var buildAgent = sync.OnceValues(func() (string, error) {
 	}
 	agentDir = dir
 	exe := filepath.Join(dir, "agent")
-	out, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-agent").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", exe,
+		"github.com/go-fsrvp/go-fsrvp/examples/fsrvp-agent").CombinedOutput()
 	if err != nil {
 		return "", &exec.Error{Name: "go build: " + string(out), Err: err}
 	}
@@ -147,7 +148,8 @@ func TestSmbtortureBehindSamba(t *testing.T) {
 	n := peers.Start(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
-	bindings := []string{"smb2", "smb2,sign", "smb2,seal", "smb2,spnego,sign", "smb2,krb5,seal", "smb2,bigendian,sign", "smb2,ndr64,sign"}
+	bindings := []string{"smb2", "smb2,sign", "smb2,seal", "smb2,spnego,sign", "smb2,krb5,seal", "smb2,bigendian,sign",
+		"smb2,ndr64,sign"}
 	if testing.Short() { // each takes half a minute
 		bindings = []string{"smb2,krb5,seal"}
 	}

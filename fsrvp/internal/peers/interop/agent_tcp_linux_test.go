@@ -34,13 +34,15 @@ func acceptors(tb testing.TB, n *peers.Network, host string, users ...peers.User
 	for _, u := range users {
 		hash := ntlm.NTHash(u.Password)
 		// An administrator by its group, as a domain controller would say.
-		fmt.Fprintf(&lines, "%s\\%s\t%s\tS-1-5-21-1-2-3-1000,%s\n", peers.Domain, u.Name, hex.EncodeToString(hash[:]), dcerpc.SIDBuiltinAdmins)
+		fmt.Fprintf(&lines, "%s\\%s\t%s\tS-1-5-21-1-2-3-1000,%s\n", peers.Domain, u.Name, hex.EncodeToString(hash[:]),
+			dcerpc.SIDBuiltinAdmins)
 	}
 	file := filepath.Join(tb.TempDir(), "hashes")
 	require.NoError(tb, os.WriteFile(file, []byte(lines.String()), 0o600))
 	accounts, err := ntlm.OpenHashFile(file)
 	require.NoError(tb, err)
-	ntlmAcceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: accounts, ComputerName: strings.ToUpper(host), DomainName: peers.Domain})
+	ntlmAcceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: accounts, ComputerName: strings.ToUpper(host),
+		DomainName: peers.Domain})
 	require.NoError(tb, err)
 	krb := kerberosAcceptor(tb, n, host)
 	nego, err := spnego.NewAcceptor(krb.(spnego.AcceptorMechanism), ntlmAcceptor)
@@ -106,7 +108,8 @@ func (to *torture) run(ctx context.Context, n *peers.Network) {
 	if strings.Contains(to.binding, "krb5") {
 		account = admin.Principal()
 	}
-	args := []string{to.binding, "-s", "/etc/samba/smb.conf", "--option=fss:sequence timeout=2", "-U", account + "%" + admin.Password}
+	args := []string{to.binding, "-s", "/etc/samba/smb.conf", "--option=fss:sequence timeout=2", "-U",
+		account + "%" + admin.Password}
 	for _, test := range to.tests {
 		args = append(args, "rpc.fsrvp.fsrvp."+test)
 	}
@@ -135,8 +138,10 @@ func TestSmbtortureOverTCP(t *testing.T) {
 		for _, level := range []string{"sign", "seal"} {
 			for _, syntax := range []string{"", ",ndr64", ",bigendian"} {
 				runs = append(runs, &torture{
-					binding: fmt.Sprintf("ncacn_ip_tcp:agent.fsrvp.test[%s,%s,%s%s]", startAgent(t, n), security, level, syntax),
-					tests:   []string{"set_ctx", "get_version", "is_path_supported", "create_simple", "bad_id", "sc_set_abort", "seq_timeout"},
+					binding: fmt.Sprintf("ncacn_ip_tcp:agent.fsrvp.test[%s,%s,%s%s]", startAgent(t, n), security, level,
+						syntax),
+					tests: []string{"set_ctx", "get_version", "is_path_supported", "create_simple", "bad_id",
+						"sc_set_abort", "seq_timeout"},
 				})
 			}
 		}
@@ -170,18 +175,21 @@ func TestRpcclientOverTCP(t *testing.T) {
 			"NTLM":     {"-U", peers.Domain + `\` + admin.Name + "%" + admin.Password},
 			"Kerberos": {"--use-kerberos=required"}, // by the cache alone: where it has a user's name, 4.22 asks for the password
 		} {
-			if strings.Contains(security, "krb5") && login == "NTLM" || !strings.Contains(security, ",") && login == "Kerberos" {
+			if strings.Contains(security, "krb5") && login == "NTLM" || !strings.Contains(security, ",") &&
+				login == "Kerberos" {
 				continue // the binding's mechanism is the other one
 			}
 			t.Run(security+"/"+login, func(t *testing.T) {
-				cmd := n.Host("cl").Command(t.Context(), "rpcclient", append(args, "ncacn_ip_tcp:"+host.FQDN+"["+security+"]",
-					"-c", "fss_get_sup_version; fss_is_path_sup fsrvp_share")...)
+				cmd := n.Host("cl").Command(t.Context(), "rpcclient",
+					append(args, "ncacn_ip_tcp:"+host.FQDN+"["+security+"]",
+						"-c", "fss_get_sup_version; fss_is_path_sup fsrvp_share")...)
 				cmd.Env = append(cmd.Environ(), "KRB5CCNAME=FILE:"+n.CCache(t, admin))
 				output, err := cmd.CombinedOutput()
 				out := string(output)
 				require.NoError(t, err, out)
 				require.Contains(t, out, "supports FSRVP versions from 1 to 1")
-				require.Contains(t, out, `UNC \\`+strings.ToUpper(host.FQDN)+`\fsrvp_share\ supports shadow copy requests`)
+				require.Contains(t, out,
+					`UNC \\`+strings.ToUpper(host.FQDN)+`\fsrvp_share\ supports shadow copy requests`)
 			})
 		}
 	}

@@ -30,7 +30,8 @@ func TestBackupOfTwoServers(t *testing.T) {
 	startAgentBehindSamba(t, n)
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "backup")
-	built, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-backup").CombinedOutput()
+	built, err := exec.Command("go", "build", "-o", exe,
+		"github.com/go-fsrvp/go-fsrvp/examples/fsrvp-backup").CombinedOutput()
 	require.NoError(t, err, string(built))
 
 	want := map[string]string{}
@@ -48,7 +49,8 @@ func TestBackupOfTwoServers(t *testing.T) {
 	// The application of this backup: it is thawed once the copies are taken, and goes on writing.
 	// The program that thaws it, on the client's host, waits until this test has written.
 	thaw, thawed, changed := filepath.Join(dir, "thaw"), filepath.Join(dir, "thawed"), filepath.Join(dir, "changed")
-	require.NoError(t, os.WriteFile(thaw, fmt.Appendf(nil, "#!/bin/sh\n: > %s\nuntil test -e %s; do sleep 0.02; done\n", thawed, changed), 0o755))
+	require.NoError(t, os.WriteFile(thaw, fmt.Appendf(nil, "#!/bin/sh\n: > %s\nuntil test -e %s; do sleep 0.02; done\n",
+		thawed, changed), 0o755))
 	done := make(chan error, 1)
 	go func() {
 		for {
@@ -82,7 +84,8 @@ func TestBackupOfTwoServers(t *testing.T) {
 		err = cmd.Run()
 		return o.String(), e.String(), err
 	}
-	stdout, stderr, err := run("-keytab", n.Keytab("backup"), "-thaw", thaw, "-json", "-journal", filepath.Join(dir, "journal"))
+	stdout, stderr, err := run("-keytab", n.Keytab("backup"), "-thaw", thaw, "-json", "-journal",
+		filepath.Join(dir, "journal"))
 	require.NoError(t, err, stderr)
 	require.Equal(t, want, tarFiles(t, out))
 	requireWindowsRecords(t, out)

@@ -28,7 +28,8 @@ const benchRounds = 5
 func smbClientTime(b *testing.B, n *peers.Network, share string, args []string, command string) time.Duration {
 	b.Helper()
 	u := n.User("backup")
-	all := append([]string{"//nas.fsrvp.test/" + share, "-U", peers.Domain + `\` + u.Name + "%" + u.Password, "-c", command}, args...)
+	all := append([]string{"//nas.fsrvp.test/" + share, "-U", peers.Domain + `\` + u.Name + "%" + u.Password, "-c",
+		command}, args...)
 	start := time.Now()
 	out, err := n.Host("cl").Command(b.Context(), "smbclient", all...).CombinedOutput()
 	elapsed := time.Since(start)
@@ -179,7 +180,8 @@ type delayed struct {
 }
 
 func newDelayedConn(c net.Conn, delay time.Duration) *delayedConn {
-	d := &delayedConn{Conn: c, read: make(chan delayed, 1<<14), write: make(chan delayed, 1<<14), closed: make(chan struct{})}
+	d := &delayedConn{Conn: c, read: make(chan delayed, 1<<14), write: make(chan delayed, 1<<14),
+		closed: make(chan struct{})}
 	go func() {
 		for {
 			b := make([]byte, 256<<10)

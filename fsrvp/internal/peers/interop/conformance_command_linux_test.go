@@ -37,7 +37,8 @@ func TestConformanceCommand(t *testing.T) {
 	server, cl := n.Host("fs"), n.Host("cl")
 	version := smbdVersion(t, server)
 	exe := filepath.Join(t.TempDir(), "fsrvp-conformance")
-	built, err := exec.Command("go", "build", "-o", exe, "github.com/go-fsrvp/go-fsrvp/examples/fsrvp-conformance").CombinedOutput()
+	built, err := exec.Command("go", "build", "-o", exe,
+		"github.com/go-fsrvp/go-fsrvp/examples/fsrvp-conformance").CombinedOutput()
 	require.NoError(t, err, string(built))
 	known, _ := knownFailures(t, version)
 	known, err = filepath.Abs(known)

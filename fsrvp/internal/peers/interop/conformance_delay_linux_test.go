@@ -57,7 +57,8 @@ func (s *conformanceServer) delayOf(op fsrvp.Opnum, d time.Duration) error {
 // freeze freezes the server's btrfs. It is thawed by a program that waits for the end of its input,
 // so also when this process dies.
 func (s *conformanceServer) freeze() (thaw func(), err error) {
-	cmd := s.host.Command(context.Background(), "sh", "-c", `fsfreeze --freeze "$0" && echo frozen && cat; fsfreeze --unfreeze "$0"`, "/srv/btrfs")
+	cmd := s.host.Command(context.Background(), "sh", "-c",
+		`fsfreeze --freeze "$0" && echo frozen && cat; fsfreeze --unfreeze "$0"`, "/srv/btrfs")
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {

@@ -18,7 +18,8 @@ import (
 // conformanceCases are the cases that wait for the Message Sequence Timer, or all others.
 func conformanceCases(timed bool) (cases []fsrvptest.Case) {
 	for _, c := range fsrvptest.Cases() {
-		if timed == (c.Section == "3.1.5" || c.Name == "smbtorture/seq_timeout" || strings.HasPrefix(c.Name, "Store/RestartTimed/")) {
+		if timed == (c.Section == "3.1.5" || c.Name == "smbtorture/seq_timeout" ||
+			strings.HasPrefix(c.Name, "Store/RestartTimed/")) {
 			cases = append(cases, c)
 		}
 	}

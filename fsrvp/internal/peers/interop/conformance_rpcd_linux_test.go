@@ -19,7 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
-var updateKnown = flag.Bool("update-known", false, "write the list of what Samba's rpcd_fsrvp fails, in testdata, for the version that is installed")
+var updateKnown = flag.Bool("update-known", false,
+	"write the list of what Samba's rpcd_fsrvp fails, in testdata, for the version that is installed")
 
 // TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what
 // is in testdata, in a list for each version of Samba that somebody has run it with.
@@ -90,7 +91,8 @@ func knownFailures(t *testing.T, version string) (file string, known map[string]
 	}
 	if file == "" {
 		if os.Getenv("FSRVP_PEERS") != "require" {
-			t.Skipf("no list of what Samba's rpcd_fsrvp fails, for any version; -update-known writes one for %s", version)
+			t.Skipf("no list of what Samba's rpcd_fsrvp fails, for any version; -update-known writes one for %s",
+				version)
 		}
 		t.Fatal("no list of what Samba's rpcd_fsrvp fails, for any version")
 	}
@@ -184,7 +186,8 @@ type oneASecond struct {
 	server *peers.Host
 }
 
-func (o *oneASecond) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID, share string) (fsrvp.CopyID, error) {
+func (o *oneASecond) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
+	share string) (fsrvp.CopyID, error) {
 	const late = 20 * time.Millisecond // time(2) reads a clock that is that of the last tick
 	for {
 		now := time.Now()

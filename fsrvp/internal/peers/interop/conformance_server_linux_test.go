@@ -43,7 +43,8 @@ type conformanceServer struct {
 // newConformanceServer gets ready to call a file server, which the test has claimed.
 func newConformanceServer(tb testing.TB, n *peers.Network, host *peers.Host) *conformanceServer {
 	tb.Helper()
-	s := &conformanceServer{n: n, host: host, backup: kerberos(tb, n, n.User("backup")), nobody: kerberos(tb, n, n.User("nobody1"))}
+	s := &conformanceServer{n: n, host: host, backup: kerberos(tb, n, n.User("backup")),
+		nobody: kerberos(tb, n, n.User("nobody1"))}
 	s.here, s.elsewhere, s.asNobody = dialer(tb, n, s.backup), dialer(tb, n, s.backup), dialer(tb, n, s.nobody)
 	s.elsewhere.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return n.Host("agent").Dial(ctx, network, address)
@@ -160,7 +161,8 @@ func (s *conformanceServer) held(ctx context.Context) (snapshots, shares int, er
 // previousVersions counts the tokens that smbclient shows of the file that every share has when the
 // suite runs.
 func (s *conformanceServer) previousVersions(ctx context.Context, share string) (int, error) {
-	out, err := s.run(ctx, "smbclient", "//localhost/"+share, "-U", peers.Domain+`\Administrator%`+s.n.User("Administrator").Password, "-c", "allinfo versions")
+	out, err := s.run(ctx, "smbclient", "//localhost/"+share, "-U",
+		peers.Domain+`\Administrator%`+s.n.User("Administrator").Password, "-c", "allinfo versions")
 	if !strings.Contains(out, "create_time") {
 		err = errors.Join(err, fmt.Errorf("smbclient allinfo: %s", out))
 	}

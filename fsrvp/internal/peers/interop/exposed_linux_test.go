@@ -21,7 +21,8 @@ import (
 // smbAs runs commands of smbclient on a share of nas, on the host cl, and returns what it says.
 func smbAs(t *testing.T, n *peers.Network, u peers.User, share, commands string) string {
 	t.Helper()
-	out, _ := n.Host("cl").Command(t.Context(), "smbclient", "//"+n.Host("nas").FQDN+"/"+share, "-U", u.Principal()+"%"+u.Password, "-c", commands).CombinedOutput()
+	out, _ := n.Host("cl").Command(t.Context(), "smbclient", "//"+n.Host("nas").FQDN+"/"+share, "-U",
+		u.Principal()+"%"+u.Password, "-c", commands).CombinedOutput()
 	return string(out)
 }
 
@@ -30,7 +31,8 @@ func listedOn(t *testing.T, n *peers.Network, server *peers.Host) string {
 	t.Helper()
 	u := n.User("backup")
 	login := []string{"-U", u.Principal() + "%" + u.Password}
-	return n.Host("cl").Output(t, "smbclient", append(login, "-L", "//"+server.FQDN)...) + rpcclient(t, n, server, "netshareenum", login...)
+	return n.Host("cl").Output(t, "smbclient", append(login, "-L", "//"+server.FQDN)...) + rpcclient(t, n, server,
+		"netshareenum", login...)
 }
 
 // A connectedClient is an smbclient that stays connected while copies come and go.
@@ -43,7 +45,8 @@ type connectedClient struct {
 func connect(t *testing.T, n *peers.Network, share string) *connectedClient {
 	t.Helper()
 	u := n.User("backup")
-	cmd := n.Host("cl").Command(context.WithoutCancel(t.Context()), "stdbuf", "-oL", "smbclient", "//"+n.Host("nas").FQDN+"/"+share, "-U", u.Principal()+"%"+u.Password)
+	cmd := n.Host("cl").Command(context.WithoutCancel(t.Context()), "stdbuf", "-oL", "smbclient",
+		"//"+n.Host("nas").FQDN+"/"+share, "-U", u.Principal()+"%"+u.Password)
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
@@ -149,7 +152,8 @@ func livesOfShares(t *testing.T, n *peers.Network, nas *peers.Host, flags ...str
 				nas.Output(t, "chown", `FSRVP\backup`, dir+"/"+name)
 			}
 			acl := []string{"//" + nas.FQDN + "/" + base, "FILE", "-U", user.Principal() + "%" + user.Password}
-			n.Host("cl").Output(t, "smbcacls", append(acl, "-S", "ACL:"+backup+":ALLOWED/0x0/FULL,ACL:S-1-5-32-545:ALLOWED/0x0/READ")...)
+			n.Host("cl").Output(t, "smbcacls", append(acl, "-S",
+				"ACL:"+backup+":ALLOWED/0x0/FULL,ACL:S-1-5-32-545:ALLOWED/0x0/READ")...)
 
 			m := c.expose(t, tt.context, base)
 			// At once: nothing has come between the answer and these.
@@ -168,17 +172,20 @@ func livesOfShares(t *testing.T, n *peers.Network, nas *peers.Host, flags ...str
 			mark, err := backend.ParseMark(got["fsrvp:owner"])
 			require.NoError(t, err)
 			require.NotZero(t, mark)
-			for _, own := range []string{"path", "comment", "read only", "vfs objects", "shadow:snapdir", "shadow:basedir", "write list"} {
+			for _, own := range []string{"path", "comment", "read only", "vfs objects", "shadow:snapdir",
+				"shadow:basedir", "write list"} {
 				delete(want, own)
 			}
-			for _, own := range []string{"path", "comment", "read only", "vfs objects", "write list", "fsrvp:copy", "fsrvp:owner"} {
+			for _, own := range []string{"path", "comment", "read only", "vfs objects", "write list", "fsrvp:copy",
+				"fsrvp:owner"} {
 				delete(got, own)
 			}
 			require.Equal(t, want, got)
 			_, writers := parameters(t, nas, m.Exposed)["write list"]
 			require.Equal(t, tt.writable, writers)
 			require.Equal(t, `FSRVP\backup FSRVP\Administrator`, got["valid users"])
-			require.Equal(t, nas.Output(t, "sharesec", base, "--viewsddl"), nas.Output(t, "sharesec", m.Exposed, "--viewsddl"))
+			require.Equal(t, nas.Output(t, "sharesec", base, "--viewsddl"),
+				nas.Output(t, "sharesec", m.Exposed, "--viewsddl"))
 			require.Contains(t, descriptor(t, n, m.Exposed), backup)
 			require.Equal(t, descriptor(t, n, base), descriptor(t, n, m.Exposed))
 
@@ -244,7 +251,8 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		{strings.Repeat("\u8a9e", 71) + "xyz$", 256, fsrvp.ErrNotSupported},
 		{strings.Repeat("x", 81), 120, fsrvp.ErrInvalidArg}, // no share's name has more (MS-DTYP 2.2.57)
 	} {
-		require.Len(t, fsrvp.ExposedNameNoDollar(tt.name, fsrvp.CopyID{}), tt.exposed) // named without a backslash at the end
+		// named without a backslash at the end
+		require.Len(t, fsrvp.ExposedNameNoDollar(tt.name, fsrvp.CopyID{}), tt.exposed)
 		addShare(t, nas, tt.name, "/srv/btrfs/data")
 		if tt.status == 0 {
 			m := c.expose(t, fsrvp.ContextBackup, tt.name)

@@ -21,7 +21,8 @@ type hostFiles struct {
 func (f hostFiles) smbFile(share, command string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	out, err := f.host.Command(ctx, "smbclient", "//localhost/"+share, "-U", peers.Domain+`\Administrator%`+f.password, "-c", command).CombinedOutput()
+	out, err := f.host.Command(ctx, "smbclient", "//localhost/"+share, "-U", peers.Domain+`\Administrator%`+f.password,
+		"-c", command).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "NT_STATUS_") {
 		return fmt.Errorf("smbclient %s: %s: %w", share, out, err)
 	}

@@ -91,7 +91,8 @@ func TestWinbind(t *testing.T) {
 	n.Host("fs").Run(t, func(t *testing.T) {
 		helper := ntlm.NewWinbindHelper(&ntlm.WinbindConfig{SIDs: ntlm.Wbinfo("")})
 		defer helper.Close()
-		acceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: helper, ComputerName: "FS", DomainName: peers.Domain})
+		acceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: helper, ComputerName: "FS",
+			DomainName: peers.Domain})
 		require.NoError(t, err)
 		for _, tc := range []struct {
 			credentials ntlm.Credentials

@@ -70,7 +70,8 @@ func TestNDR64(t *testing.T) {
 		added, err := c.AddToShadowCopySet(ctx, id, set, share)
 		require.NoError(t, err)
 		require.Equal(t, fsrvp.CopyID(inverted(id)), added)
-		understood("AddToShadowCopySet", fields{"ClientShadowCopyId": id.String(), "ShadowCopySetId": set.String(), "ShareName": share})
+		understood("AddToShadowCopySet", fields{"ClientShadowCopyId": id.String(), "ShadowCopySetId": set.String(),
+			"ShareName": share})
 
 		supported, err := c.IsPathSupported(ctx, share)
 		require.NoError(t, err)
@@ -89,16 +90,19 @@ func TestNDR64(t *testing.T) {
 			SetID: set, CopyID: id, Share: spelled(share), Exposed: "copy of " + spelled(share),
 			Created: time.Date(2019, 4, 17, 18, 40, 0, 0, time.UTC),
 		}, m)
-		understood("GetShareMapping", fields{"ShadowCopyId": id.String(), "ShadowCopySetId": set.String(), "ShareName": share, "Level": float64(1)})
+		understood("GetShareMapping", fields{"ShadowCopyId": id.String(), "ShadowCopySetId": set.String(),
+			"ShareName": share, "Level": float64(1)})
 
 		require.NoError(t, c.DeleteShareMapping(ctx, set, id, share))
-		understood("DeleteShareMapping", fields{"ShadowCopySetId": set.String(), "ShadowCopyId": id.String(), "ShareName": share})
+		understood("DeleteShareMapping", fields{"ShadowCopySetId": set.String(), "ShadowCopyId": id.String(),
+			"ShareName": share})
 	}
 
 	none, err := c.GetShareMapping(ctx, id, set, "null", 1) // its answer is a null pointer
 	require.NoError(t, err)
 	require.Nil(t, none)
-	understood("GetShareMapping", fields{"ShadowCopyId": id.String(), "ShadowCopySetId": set.String(), "ShareName": "null", "Level": float64(1)})
+	understood("GetShareMapping", fields{"ShadowCopyId": id.String(), "ShadowCopySetId": set.String(),
+		"ShareName": "null", "Level": float64(1)})
 
 	for method, call := range map[string]func(context.Context, fsrvp.SetID, time.Duration) error{
 		"PrepareShadowCopySet": c.PrepareShadowCopySet, "CommitShadowCopySet": c.CommitShadowCopySet, "ExposeShadowCopySet": c.ExposeShadowCopySet,
@@ -117,7 +121,8 @@ func TestNDR64(t *testing.T) {
 func startScapy(t *testing.T, n *peers.Network) func(t *testing.T) string {
 	t.Helper()
 	cl := n.Host("cl")
-	if out, err := cl.Command(t.Context(), "/usr/bin/python3", "-c", "import scapy.layers.msrpce.rpcserver").CombinedOutput(); err != nil {
+	if out, err := cl.Command(t.Context(), "/usr/bin/python3", "-c",
+		"import scapy.layers.msrpce.rpcserver").CombinedOutput(); err != nil {
 		// Debian 12's Scapy has no such server.
 		if os.Getenv("FSRVP_PEERS") == "require" && os.Getenv("FSRVP_PEERS_ROOT") != "" {
 			t.Fatalf("needs Scapy 2.6 on the host cl: %s", out)

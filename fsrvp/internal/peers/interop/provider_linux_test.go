@@ -42,21 +42,24 @@ func TestProviderOnSamba(t *testing.T) {
 		`\\` + server.FQDN + `\fsrvp_share`: server.Path("/srv/btrfs/share"),
 		`\\` + server.FQDN + `\data`:        server.Path("/srv/btrfs/data"),
 	}
-	for _, kind := range []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup, fsrvp.ContextBackup | fsrvp.AttrAutoRecovery} {
+	for _, kind := range []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup,
+		fsrvp.ContextBackup | fsrvp.AttrAutoRecovery} {
 		t.Run(kind.String(), func(t *testing.T) {
 			server.Reset(t, 0)
 			var shares []string
 			for share, dir := range dirs {
 				shares = append(shares, share)
 				for i := range 20 {
-					require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%d", i)), fmt.Appendf(nil, "%s %d", share, i), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%d", i)),
+						fmt.Appendf(nil, "%s %d", share, i), 0o644))
 				}
 			}
 			cfg := &provider.Config{Client: client, Context: kind}
 			err := provider.Run(t.Context(), cfg, shares, func(ctx context.Context, set *provider.Set) error {
 				for _, c := range set.Copies {
 					for i := range 20 { // the originals go on
-						require.NoError(t, os.WriteFile(filepath.Join(dirs[c.Share], fmt.Sprintf("f%d", i)), []byte("changed"), 0o644))
+						require.NoError(t, os.WriteFile(filepath.Join(dirs[c.Share], fmt.Sprintf("f%d", i)),
+							[]byte("changed"), 0o644))
 					}
 					fsys, closer, err := d.OpenShare(ctx, c.Path)
 					require.NoError(t, err)
@@ -88,14 +91,16 @@ func TestProviderOnSamba(t *testing.T) {
 		cfg := &provider.Config{Client: client, Writers: []provider.Writer{{
 			Name: "app", PostSnapshot: func(context.Context, *provider.Set) error { return stop },
 		}}}
-		err := provider.Run(t.Context(), cfg, []string{`\\` + server.FQDN + `\data`}, func(context.Context, *provider.Set) error { return nil })
+		err := provider.Run(t.Context(), cfg, []string{`\\` + server.FQDN + `\data`},
+			func(context.Context, *provider.Set) error { return nil })
 		require.ErrorIs(t, err, stop)
 		requireNoCopies(t, server)
 	})
 	t.Run("an unprivileged account", func(t *testing.T) {
 		server.Reset(t, 0)
 		nobody := kerberos(t, n, n.User("nobody1"))
-		err := provider.Run(t.Context(), &provider.Config{Client: &fsrvp.Config{Transport: dialer(t, n, nobody), Auth: nobody}},
+		err := provider.Run(t.Context(), &provider.Config{Client: &fsrvp.Config{Transport: dialer(t, n, nobody),
+			Auth: nobody}},
 			[]string{`\\` + server.FQDN + `\data`}, func(context.Context, *provider.Set) error { return nil })
 		require.ErrorIs(t, err, fsrvp.ErrAccessDenied)
 		require.ErrorContains(t, err, server.FQDN)

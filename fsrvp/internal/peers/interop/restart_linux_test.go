@@ -231,7 +231,8 @@ func restartSmbdWith(t testing.TB, h *peers.Host, env string) {
 // nothing to do with it: the client goes on as it is.
 func (l *life) restartDcerpcd(t *testing.T) {
 	t.Helper()
-	l.nas.Output(t, "sh", "-c", `kill $(cat /run/samba/samba-dcerpcd.pid); while pgrep -x samba-dcerpcd; do sleep 0.02; done >/dev/null`)
+	l.nas.Output(t, "sh", "-c",
+		`kill $(cat /run/samba/samba-dcerpcd.pid); while pgrep -x samba-dcerpcd; do sleep 0.02; done >/dev/null`)
 	l.requireOtherPipes(t)
 }
 
@@ -298,7 +299,8 @@ func TestRestarts(t *testing.T) {
 			}
 			for m, moment := range moments {
 				t.Run("is not persistent, after "+moment, func(t *testing.T) {
-					l := begin(t, n, agent, []fsrvp.ContextValue{fsrvp.ContextBackup, fsrvp.ContextFileShareBackup}[m%2], m)
+					l := begin(t, n, agent, []fsrvp.ContextValue{fsrvp.ContextBackup,
+						fsrvp.ContextFileShareBackup}[m%2], m)
 					restart.of(l, t)
 					if m == afterRecoveryComplete {
 						require.ErrorIs(t, l.step(t.Context()), fsrvp.ErrObjectNotFound)

@@ -133,7 +133,8 @@ func TestRpcclientBehindSamba(t *testing.T) {
 		for session, login := range loginsOf(n.User("nobody1")) {
 			for _, flags := range []string{"", "spnego,seal"} {
 				nobody := &rpcClient{n, nas, flags, login}
-				out := nobody.run(t, "fss_get_sup_version", "fss_is_path_sup data", "fss_has_shadow_copy data", "fss_create_expose backup ro data",
+				out := nobody.run(t, "fss_get_sup_version", "fss_is_path_sup data", "fss_has_shadow_copy data",
+					"fss_create_expose backup ro data",
 					"fss_get_mapping "+arguments, "fss_recovery_complete "+set.id, "fss_delete "+arguments)
 				require.Equal(t, 7, strings.Count(out, "0x80070005"), "%s, %s: %s", session, flags, out)
 			}
@@ -144,10 +145,12 @@ func TestRpcclientBehindSamba(t *testing.T) {
 		first := c.create(t, "nas_rollback", "ro", "data")
 		second := c.create(t, "nas_rollback", "ro", "data")
 		require.Equal(t, second.exposed, exposedShares(t, nas))
-		require.Contains(t, c.run(t, "fss_get_mapping data "+first.id+" "+first.ids[0]), "failed GetShareMapping response: 0x80070057")
+		require.Contains(t, c.run(t, "fss_get_mapping data "+first.id+" "+first.ids[0]),
+			"failed GetShareMapping response: 0x80070057")
 		require.Contains(t, c.run(t, "fss_recovery_complete "+second.id), "marked recovery complete")
 		third := c.create(t, "nas_rollback", "ro", "data")
-		require.ElementsMatch(t, append(second.exposed, third.exposed...), exposedShares(t, nas), "what is Recovered stays")
+		require.ElementsMatch(t, append(second.exposed, third.exposed...), exposedShares(t, nas),
+			"what is Recovered stays")
 		for _, s := range []madeSet{second, third} {
 			require.Contains(t, c.run(t, "fss_delete data "+s.id+" "+s.ids[0]), "shadow-copy deleted")
 		}
@@ -160,15 +163,18 @@ func TestRpcclientBehindSamba(t *testing.T) {
 		recovered := c.create(t, "backup", "ro", "fsrvp_share")
 		require.Contains(t, c.run(t, "fss_recovery_complete "+recovered.id), "marked recovery complete")
 		c.create(t, "backup", "ro", "data")
-		require.Eventually(t, func() bool { return len(exposedShares(t, nas)) == 1 }, 20*time.Second, 100*time.Millisecond)
+		require.Eventually(t, func() bool { return len(exposedShares(t, nas)) == 1 }, 20*time.Second,
+			100*time.Millisecond)
 		require.Equal(t, recovered.exposed, exposedShares(t, nas))
-		require.Contains(t, c.run(t, "fss_delete fsrvp_share "+recovered.id+" "+recovered.ids[0]), "shadow-copy deleted")
+		require.Contains(t, c.run(t, "fss_delete fsrvp_share "+recovered.id+" "+recovered.ids[0]),
+			"shadow-copy deleted")
 		requireNothingLeft(t, nas)
 	})
 }
 
 // lifeCycle makes a set and does all with it that rpcclient can.
-func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, context, access string, shares []string) {
+func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, context, access string,
+	shares []string) {
 	t.Helper()
 	dirs := map[string]string{"fsrvp_share": "/srv/btrfs/share", "data": "/srv/btrfs/data"}
 	for _, share := range shares {
@@ -199,7 +205,8 @@ func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, 
 	mapping := "fss_get_mapping " + shares[0] + " " + set.id + " " + set.ids[0]
 	is := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(set.id+"("+set.ids[0]+"): share "+set.exposed[0]+
 		` is a shadow-copy of \\`+c.server.FQDN+`\`+shares[0]+`\ at `) + "(.*)$")
-	out = c.run(t, "fss_has_shadow_copy "+shares[0], mapping, "fss_recovery_complete "+set.id, mapping, "fss_recovery_complete "+set.id)
+	out = c.run(t, "fss_has_shadow_copy "+shares[0], mapping, "fss_recovery_complete "+set.id, mapping,
+		"fss_recovery_complete "+set.id)
 	require.Contains(t, out, unc+" has an associated shadow-copy with compatibility 0x1")
 	mapped := is.FindAllStringSubmatch(out, -1)
 	require.Len(t, mapped, 2, out)
@@ -214,7 +221,8 @@ func (c *rpcClient) lifeCycle(t *testing.T, d *smbpipe.Dialer, files hostFiles, 
 
 	for i, share := range shares {
 		arguments := share + " " + set.id + " " + set.ids[i]
-		require.Contains(t, c.run(t, "fss_delete "+arguments), set.id+"("+set.ids[i]+`): \\`+c.server.FQDN+`\`+share+`\ shadow-copy deleted`)
+		require.Contains(t, c.run(t, "fss_delete "+arguments),
+			set.id+"("+set.ids[i]+`): \\`+c.server.FQDN+`\`+share+`\ shadow-copy deleted`)
 		_, _, err := d.OpenShare(t.Context(), `\\`+c.server.FQDN+`\`+set.exposed[i])
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	}

@@ -41,7 +41,8 @@ func versionServer(asked chan<- dcerpc.Peer) *dcerpc.Server {
 // rpcclient runs Samba's client in the client's host.
 func rpcclient(t *testing.T, n *peers.Network, server *peers.Host, command string, args ...string) string {
 	t.Helper()
-	out, err := n.Host("cl").Command(t.Context(), "rpcclient", append([]string{server.FQDN, "-c", command}, args...)...).CombinedOutput()
+	out, err := n.Host("cl").Command(t.Context(), "rpcclient",
+		append([]string{server.FQDN, "-c", command}, args...)...).CombinedOutput()
 	t.Logf("%s: %v\n%s", command, err, out)
 	return string(out)
 }
@@ -68,7 +69,8 @@ func TestHandOver(t *testing.T) {
 		{"anonymous", []string{"-U%"}, "", false, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			require.Contains(t, rpcclient(t, n, nas, "fss_get_sup_version", tt.args...), "supports FSRVP versions from 1 to 1")
+			require.Contains(t, rpcclient(t, n, nas, "fss_get_sup_version", tt.args...),
+				"supports FSRVP versions from 1 to 1")
 			p := <-asked
 			t.Logf("%+v", p)
 			require.Equal(t, tt.authenticated, p.Session)
@@ -97,8 +99,10 @@ func TestRPCSecurity(t *testing.T) {
 	srv.Acceptors = []dcerpc.Acceptor{kerberosAcceptor(t, n, "nas")}
 	serve(t, nas, srv, nil)
 	u := n.User("backup")
-	for binding, level := range map[string]dcerpc.AuthLevel{"krb5,sign": dcerpc.LevelIntegrity, "krb5,seal": dcerpc.LevelPrivacy} {
-		out, err := n.Host("cl").Command(t.Context(), "rpcclient", "ncacn_np:"+nas.FQDN+"["+binding+"]", "-c", "fss_get_sup_version",
+	for binding, level := range map[string]dcerpc.AuthLevel{"krb5,sign": dcerpc.LevelIntegrity,
+		"krb5,seal": dcerpc.LevelPrivacy} {
+		out, err := n.Host("cl").Command(t.Context(), "rpcclient", "ncacn_np:"+nas.FQDN+"["+binding+"]", "-c",
+			"fss_get_sup_version",
 			"-U", u.Principal()+"%"+u.Password, "--use-kerberos=required").CombinedOutput()
 		require.NoError(t, err, string(out))
 		require.Contains(t, string(out), "supports FSRVP versions from 1 to 1")
@@ -153,14 +157,17 @@ func TestTakeOver(t *testing.T) {
 	serve(t, fs, versionServer(asked), slog.New(slog.NewTextHandler(&log, nil)))
 	require.True(t, ours(), "before samba-dcerpcd")
 	others() // which starts it
-	require.Eventually(t, func() bool { return strings.Contains(log.String(), "taken back") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "taken back") }, 20*time.Second,
+		10*time.Millisecond)
 	require.True(t, ours(), "after samba-dcerpcd has started")
 	others()
 	for range 2 {
-		fs.Output(t, "sh", "-c", "kill $(cat /run/samba/samba-dcerpcd.pid); while pgrep -x samba-dcerpcd; do sleep 0.05; done")
+		fs.Output(t, "sh", "-c",
+			"kill $(cat /run/samba/samba-dcerpcd.pid); while pgrep -x samba-dcerpcd; do sleep 0.05; done")
 		before := strings.Count(log.String(), "taken back")
 		others()
-		require.Eventually(t, func() bool { return strings.Count(log.String(), "taken back") > before }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return strings.Count(log.String(), "taken back") > before }, 20*time.Second,
+			10*time.Millisecond)
 		require.True(t, ours(), "after samba-dcerpcd has started again")
 	}
 	restartSmbd(t, fs)

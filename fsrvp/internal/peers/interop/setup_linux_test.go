@@ -78,7 +78,8 @@ func addShare(tb testing.TB, h *peers.Host, name, path string, params ...string)
 // claimed.
 func serve(tb testing.TB, h *peers.Host, srv *dcerpc.Server, logger *slog.Logger) {
 	tb.Helper()
-	l, err := sambapipe.Listen(&sambapipe.Config{Dir: h.Path("/run/samba/ncalrpc"), LibexecDirs: []string{}, Logger: logger})
+	l, err := sambapipe.Listen(&sambapipe.Config{Dir: h.Path("/run/samba/ncalrpc"), LibexecDirs: []string{},
+		Logger: logger})
 	require.NoError(tb, err)
 	done := make(chan error)
 	go func() { done <- srv.Serve(l) }()

@@ -215,7 +215,8 @@ func TestSMBFiles(t *testing.T) {
 	})
 	t.Run("streams", func(t *testing.T) {
 		randomFile(t, root+"/streamed", 10)
-		require.NoError(t, unix.Setxattr(root+"/streamed", "user.DosStream.Zone.Identifier:$DATA", []byte("[ZoneTransfer]\x00"), 0))
+		require.NoError(t, unix.Setxattr(root+"/streamed", "user.DosStream.Zone.Identifier:$DATA",
+			[]byte("[ZoneTransfer]\x00"), 0))
 		file := open(t, smbShare(t, s, "streams"), "streamed")
 		list, err := file.Streams()
 		require.NoError(t, err)
@@ -261,7 +262,8 @@ func TestSMBFiles(t *testing.T) {
 		require.NoError(t, out.Chmod(0o666))
 		// Samba tells of holes in files that were made sparse by SMB.
 		const writeAttributes, setSparse = 0x100, 0x000900C4
-		writable, err := f.Tree().Open(t.Context(), "sparse", &smb2.OpenOptions{Access: smb2.AccessWriteData | writeAttributes})
+		writable, err := f.Tree().Open(t.Context(), "sparse",
+			&smb2.OpenOptions{Access: smb2.AccessWriteData | writeAttributes})
 		require.NoError(t, err)
 		_, err = writable.Control(t.Context(), setSparse, nil)
 		require.NoError(t, err)
@@ -304,7 +306,8 @@ func TestSMBFiles(t *testing.T) {
 	t.Run("a listing in pieces", func(t *testing.T) {
 		require.NoError(t, os.MkdirAll(root+"/pieces", 0o755))
 		for i := range 2500 {
-			require.NoError(t, os.WriteFile(fmt.Sprintf("%s/pieces/a name that is not short %04d", root, i), nil, 0o644))
+			require.NoError(t, os.WriteFile(fmt.Sprintf("%s/pieces/a name that is not short %04d", root, i), nil,
+				0o644))
 		}
 		seen := map[string]bool{}
 		for dir := open(t, f, "pieces"); ; {

@@ -36,15 +36,16 @@ func TestSMBReconnect(t *testing.T) {
 	want := randomFile(t, nas.Path("/srv/btrfs/data/big"), 40<<20)
 	small := randomFile(t, nas.Path("/srv/btrfs/data/small"), 100)
 	var dials atomic.Int64
-	d := &smbpipe.Dialer{Auth: kerberos(t, n, n.User("backup")), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := n.Host("cl").Dial(ctx, network, address)
-		if err != nil || dials.Add(1) > 3 {
-			return c, err
-		}
-		cut := &cutConn{Conn: c}
-		cut.left.Store(10 << 20)
-		return cut, nil
-	}}
+	d := &smbpipe.Dialer{Auth: kerberos(t, n, n.User("backup")),
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := n.Host("cl").Dial(ctx, network, address)
+			if err != nil || dials.Add(1) > 3 {
+				return c, err
+			}
+			cut := &cutConn{Conn: c}
+			cut.left.Store(10 << 20)
+			return cut, nil
+		}}
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	f, err := sharefs.Open(t.Context(), d, `\\`+nas.FQDN+`\data`, nil)
 	require.NoError(t, err)

@@ -81,7 +81,8 @@ const (
 // control calls an ioctl. The argument must not hold pointers.
 func control[T any](fd uintptr, direction, number uintptr, arg *T) error {
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, request(direction, number, unsafe.Sizeof(*arg)), uintptr(unsafe.Pointer(arg)))
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, request(direction, number, unsafe.Sizeof(*arg)),
+			uintptr(unsafe.Pointer(arg)))
 		switch errno {
 		case 0:
 			return nil
@@ -128,7 +129,8 @@ func Info(f *os.File) (Subvolume, error) {
 	var a subvolInfoArgs
 	if err := on(f, "BTRFS_IOC_GET_SUBVOL_INFO", read, 60, &a); err != nil {
 		if runtime.GOARCH == "386" && errors.Is(err, unix.ENOTTY) {
-			err = fmt.Errorf("%w: a kernel of 32 bits has another layout here; run this program on one of 64 bits: %w", err, errors.ErrUnsupported)
+			err = fmt.Errorf("%w: a kernel of 32 bits has another layout here; run this program on one of 64 bits: %w",
+				err, errors.ErrUnsupported)
 		}
 		return Subvolume{}, err
 	}

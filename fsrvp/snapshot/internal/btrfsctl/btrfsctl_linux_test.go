@@ -122,7 +122,8 @@ func TestNested(t *testing.T) {
 
 	dir := filepath.Join(mount, "c") // more than one answer of the kernel holds
 	for i := range 300 {
-		require.NoError(t, Snapshot(open(t, dir), open(t, filepath.Join(mount, "outer")), fmt.Sprintf("s%03d", i), true))
+		require.NoError(t, Snapshot(open(t, dir), open(t, filepath.Join(mount, "outer")), fmt.Sprintf("s%03d", i),
+			true))
 	}
 	got, err := Nested(open(t, mount))
 	require.NoError(t, err)

@@ -59,7 +59,8 @@ func parseLine(line string) (Mount, bool) {
 	}
 	fsType, tail, _ := strings.Cut(tail, " ")
 	source, _, _ := strings.Cut(tail, " ")
-	return Mount{Point: unescape(fields[4]), Type: unescape(fsType), Source: unescape(source), Root: unescape(fields[3])}, true
+	return Mount{Point: unescape(fields[4]), Type: unescape(fsType), Source: unescape(source),
+		Root: unescape(fields[3])}, true
 }
 
 // unescape undoes the octal escapes of blanks, newlines and backslashes.

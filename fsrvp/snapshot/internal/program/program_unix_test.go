@@ -56,7 +56,8 @@ func TestKilled(t *testing.T) {
 		require.NoError(t, err)
 		require.Eventually(t, func() bool {
 			stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-			return syscall.Kill(pid, 0) != nil || err == nil && strings.Contains(string(stat), ") Z ") // a zombie waits for init
+			// a zombie waits for init
+			return syscall.Kill(pid, 0) != nil || err == nil && strings.Contains(string(stat), ") Z ")
 		}, 5*time.Second, 10*time.Millisecond)
 	}
 	_, err := Run(t.Context(), Call{Argv: sh(script), Timeout: 300 * time.Millisecond})

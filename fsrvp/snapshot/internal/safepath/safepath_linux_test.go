@@ -104,5 +104,6 @@ func TestCheckBeneath(t *testing.T) {
 			require.ErrorIs(t, err, want, path)
 		}
 	}
-	require.NoError(t, CheckBeneath(filepath.Join(dir, "also"), filepath.Join(dir, "also/a")), "the root is the administrator's")
+	require.NoError(t, CheckBeneath(filepath.Join(dir, "also"), filepath.Join(dir, "also/a")),
+		"the root is the administrator's")
 }

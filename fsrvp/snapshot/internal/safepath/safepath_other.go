@@ -14,7 +14,8 @@ import (
 // open checks each step before and the whole path after it opens the directory: whoever swaps a
 // step meanwhile has the directory be another one than its Pin says.
 func open(path string) (*Dir, error) {
-	if err := checkSteps(filepath.VolumeName(path)+string(filepath.Separator), path[len(filepath.VolumeName(path)):]); err != nil {
+	if err := checkSteps(filepath.VolumeName(path)+string(filepath.Separator),
+		path[len(filepath.VolumeName(path)):]); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)

@@ -110,7 +110,8 @@ func makeGate(path string, a safepath.Ancestor) error {
 		return err
 	}
 	for _, name := range []string{accessACL, defaultACL} { // inherited
-		if err := unix.Removexattr(path, name); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if err := unix.Removexattr(path, name); err != nil && !errors.Is(err, unix.ENODATA) &&
+			!errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
 	}

@@ -86,14 +86,16 @@ func (d *Dirs) For(volume string) (string, error) {
 		if d.Anywhere {
 			return d.Paths[0], nil
 		}
-		return "", fmt.Errorf("no snapshot directory is configured on the file system of %s: %w", volume, fsrvp.ErrNotSupported)
+		return "", fmt.Errorf("no snapshot directory is configured on the file system of %s: %w", volume,
+			fsrvp.ErrNotSupported)
 	}
 	m, err := mount.Of(volume)
 	if err != nil {
 		return "", err
 	}
 	if m.Remote() {
-		return "", fmt.Errorf("%s is on a file system of type %s: configure a snapshot directory: %w", volume, m.Type, fsrvp.ErrNotSupported)
+		return "", fmt.Errorf("%s is on a file system of type %s: configure a snapshot directory: %w", volume, m.Type,
+			fsrvp.ErrNotSupported)
 	}
 	return filepath.Join(m.Point, Default), nil
 }
@@ -253,7 +255,8 @@ func (d *Dirs) List() ([]Entry, error) {
 		configured := i < len(d.Paths)
 		fi, err := os.Lstat(dir)
 		// What is mounted may be a single file.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.IsDir() || !configured && errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.IsDir() ||
+			!configured && errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if err != nil {

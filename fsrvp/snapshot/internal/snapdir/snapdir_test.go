@@ -59,9 +59,11 @@ func TestListAndFind(t *testing.T) {
 	require.Equal(t, "reflink-"+a.String(), filepath.Base(d.Path(dir, a, old)))
 	all, err := d.List()
 	require.NoError(t, err)
-	ofA := []Entry{{ID: a, Mark: me, Dir: dir, Path: d.Path(dir, a, me)}, {ID: a, Mark: me, Dir: dir, Path: d.Temp(dir, a, me), Temp: true}}
+	ofA := []Entry{{ID: a, Mark: me, Dir: dir, Path: d.Path(dir, a, me)},
+		{ID: a, Mark: me, Dir: dir, Path: d.Temp(dir, a, me), Temp: true}}
 	ofB := []Entry{{ID: b, Mark: old, Dir: dir, Path: d.Temp(dir, b, old), Temp: true}}
-	require.ElementsMatch(t, append([]Entry{{ID: c, Mark: other, Dir: dir, Path: d.Path(dir, c, other)}}, append(ofA, ofB...)...), all)
+	require.ElementsMatch(t, append([]Entry{{ID: c, Mark: other, Dir: dir, Path: d.Path(dir, c, other)}},
+		append(ofA, ofB...)...), all)
 
 	found, err := d.Find(a, me.Owner)
 	require.NoError(t, err)

@@ -255,9 +255,11 @@ func Conform(t *testing.T, b Backend, dirs ...string) {
 			_, err := b.Volume(t.Context(), path)
 			require.ErrorIs(t, err, want, path)
 		}
-		_, err := b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: backend.Volume{ID: "other:x", Path: dir}}})
+		_, err := b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(),
+			Volume: backend.Volume{ID: "other:x", Path: dir}}})
 		require.ErrorIs(t, err, fsrvp.ErrInvalidArg)
-		require.ErrorIs(t, b.Delete(t.Context(), backend.SnapshotSpec{Volume: backend.Volume{ID: "other:x"}}), fsrvp.ErrInvalidArg)
+		require.ErrorIs(t, b.Delete(t.Context(), backend.SnapshotSpec{Volume: backend.Volume{ID: "other:x"}}),
+			fsrvp.ErrInvalidArg)
 
 		point := filepath.Join(dir, "docs/sub/empty")
 		require.NoError(t, unix.Mount("none", point, "tmpfs", 0, ""))

@@ -37,7 +37,8 @@ func Secure(t *testing.T, b Backend, base string, volume func(path string)) {
 
 // as runs a command as a user in a group.
 func as(uid, gid int, command ...string) (string, error) {
-	args := append([]string{"--reuid=" + strconv.Itoa(uid), "--regid=" + strconv.Itoa(gid), "--clear-groups"}, command...)
+	args := append([]string{"--reuid=" + strconv.Itoa(uid), "--regid=" + strconv.Itoa(gid), "--clear-groups"},
+		command...)
 	out, err := exec.Command("setpriv", args...).CombinedOutput()
 	return string(out), err
 }

@@ -32,7 +32,8 @@ func Build(tb testing.TB, dir string) {
 	must(os.WriteFile(at("docs/readonly"), []byte("x"), 0o444))
 	must(os.WriteFile(at("docs/big"), pattern(1<<20+17), 0o644))
 	// Names: composed and decomposed, beyond the BMP, no UTF-8 at all, and what shells trip over.
-	for _, name := range []string{"gr\u00fc\u00dfe", "gru\u0308\u00dfe", "\U0001f4be disk", "latin1-\xe9\xff", "a\nb\t'\"$* ", "-rf", "...", "\\back"} {
+	for _, name := range []string{"gr\u00fc\u00dfe", "gru\u0308\u00dfe", "\U0001f4be disk", "latin1-\xe9\xff",
+		"a\nb\t'\"$* ", "-rf", "...", "\\back"} {
 		must(os.WriteFile(at("docs/sub/"+name), []byte(name), 0o644))
 	}
 	must(os.Symlink("docs/plain.txt", at("relative")))
@@ -71,7 +72,8 @@ func Build(tb testing.TB, dir string) {
 		must(os.WriteFile(at("suid"), []byte("x"), 0o755))
 		must(os.Chown(at("suid"), 1234, 5678))
 		must(os.Chmod(at("suid"), 0o755|fs.ModeSetuid|fs.ModeSetgid))
-		must(unix.Lsetxattr(at("suid"), "security.capability", []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
+		must(unix.Lsetxattr(at("suid"), "security.capability",
+			[]byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
 		// The directory hands an access control list down; a file that was there before has none.
 		must(os.MkdirAll(at("acl/inner"), 0o755))
 		must(os.WriteFile(at("acl/before"), nil, 0o644))

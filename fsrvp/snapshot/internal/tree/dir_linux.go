@@ -250,7 +250,8 @@ func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
 		return info{}, err
 	}
 	in := info{
-		id:    fileID{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino, birth: st.Btime.Sec*1e9 + int64(st.Btime.Nsec)},
+		id: fileID{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino,
+			birth: st.Btime.Sec*1e9 + int64(st.Btime.Nsec)},
 		links: uint64(st.Nlink), size: int64(st.Size),
 		mode: uint32(st.Mode), uid: st.Uid, gid: st.Gid, rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
 		atime: timeOf(st.Atime), mtime: timeOf(st.Mtime), ctime: timeOf(st.Ctime),

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *info, data *dataCopier) (did copied, err error) {
+func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *info, data *dataCopier) (did copied,
+	err error) {
 	src, err := openRegular(ctx, from.fd, name)
 	if isGone(err) {
 		return did, errReplaced

@@ -29,5 +29,6 @@ func chown(root *os.Root, name string, in *info) error {
 
 // isGone reports whether an error says that a name is no longer what it was.
 func isGone(err error) bool {
-	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ESTALE)
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
+		errors.Is(err, syscall.ESTALE)
 }

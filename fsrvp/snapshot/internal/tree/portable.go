@@ -140,7 +140,8 @@ func (d *portableDir) look(fi fs.FileInfo, err error) (info, error) {
 	return in, nil
 }
 
-func (d *portableDir) file(ctx context.Context, from *portableDir, name string, in *info, data *dataCopier) (did copied, err error) {
+func (d *portableDir) file(ctx context.Context, from *portableDir, name string, in *info, data *dataCopier) (did copied,
+	err error) {
 	src, err := from.root.Open(name)
 	if isGone(err) {
 		return did, errReplaced

@@ -171,7 +171,8 @@ func TestRenameStorm(t *testing.T) {
 			lost += len(named)
 			require.NoError(t, Remove(t.Context(), dst))
 		}
-		t.Logf("%d runs: %d copies settled, %d said what moved; %d files missing, each of them named", runs, whole, told, lost)
+		t.Logf("%d runs: %d copies settled, %d said what moved; %d files missing, each of them named", runs, whole,
+			told, lost)
 	})
 }
 

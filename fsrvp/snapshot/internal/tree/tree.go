@@ -232,7 +232,8 @@ func (m *moved) addUnread(err *fs.PathError) {
 		m.unread = make(map[string]*fs.PathError)
 	}
 	if len(m.unread) >= MaxMoved {
-		err = &fs.PathError{Op: "read", Path: ".", Err: errors.New("too many files that cannot be read to name them all")}
+		err = &fs.PathError{Op: "read", Path: ".",
+			Err: errors.New("too many files that cannot be read to name them all")}
 	}
 	m.unread[err.Path] = err
 }

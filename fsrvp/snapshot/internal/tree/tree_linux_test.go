@@ -44,7 +44,8 @@ func Copy(ctx context.Context, dst, src string, cfg *Config) error {
 	return finish(ctx, f, dst, cfg, newRunner)
 }
 
-func finish(ctx context.Context, src *os.File, dst string, cfg *Config, with func(string, *os.File, *Config) (runner, error)) error {
+func finish(ctx context.Context, src *os.File, dst string, cfg *Config,
+	with func(string, *os.File, *Config) (runner, error)) error {
 	run, err := with(dst, src, cfg.withDefaults())
 	if err != nil {
 		return err
@@ -73,7 +74,8 @@ func TestCopyEverything(t *testing.T) {
 		snaptest.Build(t, src)
 		want := snaptest.List(t, src)
 		var files, size int64
-		require.NoError(t, Copy(t.Context(), dst, src, &Config{Clone: clone, Progress: func(f, b int64) { files, size = f, b }}))
+		require.NoError(t, Copy(t.Context(), dst, src, &Config{Clone: clone,
+			Progress: func(f, b int64) { files, size = f, b }}))
 		snaptest.Same(t, want, snaptest.List(t, dst))
 		snaptest.Same(t, want, snaptest.List(t, src), "the source is as it was")
 		require.Greater(t, files, int64(20))
@@ -422,7 +424,8 @@ func TestCopyOfChangingFile(t *testing.T) {
 				require.NoError(t, os.Chtimes(path, time.Time{}, time.Unix(writes.Load(), 0)))
 			}
 			require.NoError(t, Copy(t.Context(), dst, src, &Config{
-				Clone: clone, Progress: func(int64, int64) { touch() }, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				Clone: clone, Progress: func(int64, int64) { touch() }, Logger: slog.New(slog.NewTextHandler(&log,
+					nil)),
 			}))
 			if clone {
 				require.Empty(t, log.String(), "a clone is one state of the file")

@@ -112,7 +112,8 @@ func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 		err := f.set(a)
 		switch {
 		case err == nil:
-		case errors.Is(err, unix.EPERM) && !root && (strings.HasPrefix(a.name, "trusted.") || strings.HasPrefix(a.name, "security.")):
+		case errors.Is(err, unix.EPERM) && !root && (strings.HasPrefix(a.name, "trusted.") ||
+			strings.HasPrefix(a.name, "security.")):
 		case errors.Is(err, unix.EOPNOTSUPP) && a.name == "security.selinux":
 		default:
 			return fmt.Errorf("extended attribute %s: %w", a.name, err)
@@ -147,7 +148,8 @@ func dropXattrs(f xattrFile, attrs []xattr, root bool) error {
 // clearACLs removes the access control lists that a new directory has inherited.
 func clearACLs(fd int) error {
 	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
-		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) &&
+			!errors.Is(err, unix.EOPNOTSUPP) {
 			return fmt.Errorf("inherited access control list: %w", err)
 		}
 	}

@@ -176,7 +176,8 @@ func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backe
 	}
 	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
-		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created, Moved: j.report.Moved, Unread: j.report.Unread}
+		snapshots[i] = backend.Snapshot{SnapshotSpec: j.spec, Path: j.final, Created: j.created, Moved: j.report.Moved,
+			Unread: j.report.Unread}
 	}
 	return snapshots, nil
 }
