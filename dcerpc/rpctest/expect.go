@@ -13,6 +13,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
+// errLostFault is why a script says nothing of a server: see Target.LosesLastFault.
+var errLostFault = errors.New("the transport has lost the last fault")
+
 // receive returns the bytes of the next PDU.
 func (r *runner) receive() ([]byte, error) {
 	b, err := r.cur.ReceiveBytes()
@@ -23,6 +26,9 @@ func (r *runner) receive() ([]byte, error) {
 		r.received = b
 		return b, nil
 	case errors.Is(err, io.EOF):
+		if r.target != nil && r.target.LosesLastFault && r.step.op == opExpect && r.step.ptype == "fault" {
+			return nil, errLostFault
+		}
 		return nil, r.mismatch("the answer", "the end of the connection", r.wanted())
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return nil, r.mismatch("the answer", "silence", r.wanted())

@@ -153,7 +153,10 @@ func (r *runner) play() Result {
 		err = errors.Join(err, r.client.end())
 	}
 	res := Result{Verdict: Passed, Took: time.Since(start), Transcript: r.log}
-	if err != nil {
+	switch {
+	case errors.Is(err, errLostFault):
+		res.Verdict, res.Reason = NotApplicable, err.Error()
+	case err != nil:
 		res.Verdict, res.Err, res.Reason = Failed, err, err.Error()
 	}
 	return res

@@ -49,6 +49,10 @@ type Target struct {
 	// FaultAllocHint is the alloc_hint of the server's faults, if it is known to be another than
 	// Windows's 32. It does not matter on the wire.
 	FaultAllocHint uint32
+	// LosesLastFault means that a fault may be lost when the server ends the connection after it, as
+	// in smbd's pipes, which end with the service behind them. A script that wants such a fault, and
+	// gets the end of the connection, is not applicable.
+	LosesLastFault bool
 	// Settings are how the server is set, by the names that the scripts use. A script runs if the
 	// server has its settings and no others. Servers that cannot be set leave it nil.
 	Settings map[string]string

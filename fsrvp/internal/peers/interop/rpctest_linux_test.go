@@ -52,7 +52,7 @@ func pipeTarget(t *testing.T, n *peers.Network, host *peers.Host) *rpctest.Targe
 			Fault: rpctest.Op(operations), FaultStatus: pdu.FaultOpRange, FaultFlags: pdu.DidNotExecute,
 		},
 		Mechanisms: rpcMechanisms(t, n, user, "host/"+host.FQDN),
-		Timeout:    3 * time.Second, Messages: true,
+		Timeout:    3 * time.Second, Messages: true, LosesLastFault: true,
 	}
 }
 
