@@ -95,15 +95,21 @@ func isGone(err error) bool {
 // remove deletes a set in any status, also one of a server whose Abort answers success and does
 // nothing. A set that is gone is no error.
 func (tr *trial) remove(ctx context.Context, b *leftover) error {
-	abort := func() error { return b.by.AbortShadowCopySet(ctx, b.id) }
-	if err := retry(ctx, abort); !isGone(err) {
+	by := b.by
+	abort := func() error { return by.AbortShadowCopySet(ctx, b.id) }
+	err := retry(ctx, abort)
+	if deniedByRPC(err) { // whatever it has begun, others must end
+		by = tr.Client
+		err = retry(ctx, abort)
+	}
+	if !isGone(err) {
 		return fmt.Errorf("aborting set %s: %w", b.id, err)
 	}
 	for _, s := range b.shares {
-		remove := func() error { return b.by.DeleteShareMapping(ctx, b.id, s.copy, s.unc) }
+		remove := func() error { return by.DeleteShareMapping(ctx, b.id, s.copy, s.unc) }
 		err := retry(ctx, remove)
 		if errors.Is(err, fsrvp.ErrBadState) &&
-			retry(ctx, func() error { return b.by.ExposeShadowCopySet(ctx, b.id, long) }) == nil {
+			retry(ctx, func() error { return by.ExposeShadowCopySet(ctx, b.id, long) }) == nil {
 			err = retry(ctx, remove) // it was Committed
 		}
 		if !isGone(err) {
