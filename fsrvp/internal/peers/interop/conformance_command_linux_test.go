@@ -32,6 +32,9 @@ import (
 //
 // It runs the cases that leave most behind. FSRVP_CONFORMANCE=all in the environment runs all.
 func TestConformanceCommand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes minutes")
+	}
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server, cl := n.Host("fs"), n.Host("cl")

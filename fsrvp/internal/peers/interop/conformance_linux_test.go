@@ -29,6 +29,9 @@ func conformanceCases(timed bool) (cases []fsrvptest.Case) {
 // TestConformanceBehindSamba runs the whole suite against our agent behind a real smbd: first with
 // the timer's values of the standard, then the cases that wait for it with a short one.
 func TestConformanceBehindSamba(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes minutes")
+	}
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	nas := n.Host("nas")

@@ -25,6 +25,9 @@ var updateKnown = flag.Bool("update-known", false,
 // TestConformanceOfSamba runs the suite against Samba's own agent. What that fails is exactly what
 // is in testdata, in a list for each version of Samba that somebody has run it with.
 func TestConformanceOfSamba(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes minutes")
+	}
 	t.Parallel() // it waits more than it works
 	n := peers.Start(t)
 	server := n.Host("fs")
