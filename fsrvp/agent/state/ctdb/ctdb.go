@@ -222,25 +222,36 @@ func (s *Store) Life(ctx context.Context, member string) (state.Life, error) {
 	if !memberName.MatchString(member) {
 		return state.Present, fmt.Errorf("ctdb: there is no member %q", member)
 	}
-	f, err := os.OpenFile(s.cfg.lockPath(member), os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return state.Gone, nil
-	case err != nil:
-		return state.Present, fmt.Errorf("ctdb: %w", err)
+	if member == s.cfg.Member { // to close its file would give up a lock of the process
+		return state.Present, nil
 	}
-	defer f.Close()
-	lk := &unix.Flock_t{Type: unix.F_WRLCK}
-	if err := lockCall(f, unix.F_OFD_GETLK, unix.F_GETLK, lk); err != nil {
+	free, err := s.isFree(member)
+	if err != nil {
 		return state.Present, fmt.Errorf("ctdb: the lock of member %s: %w", member, err)
 	}
-	if lk.Type == unix.F_UNLCK {
+	if free {
 		return state.Gone, nil
 	}
 	if s.cfg.Life != nil {
 		return s.cfg.Life(ctx, member)
 	}
 	return s.life(ctx, member)
+}
+
+// isFree reports whether nobody holds a member's lock. A file that is not there proves nothing:
+// whoever has removed it has not ended the process that holds it.
+func (s *Store) isFree(member string) (bool, error) {
+	f, err := os.OpenFile(s.cfg.lockPath(member), os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lk := &unix.Flock_t{Type: unix.F_WRLCK}
+	err = lockCall(f, unix.F_OFD_GETLK, unix.F_GETLK, lk)
+	return lk.Type == unix.F_UNLCK && err == nil, err
 }
 
 // Close implements [state.Store].

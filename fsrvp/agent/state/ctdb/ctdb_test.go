@@ -238,7 +238,9 @@ func TestOpenRefuses(t *testing.T) {
 	require.Error(t, err, "others may write")
 }
 
-func TestLifeAsksForHeldLocksAlone(t *testing.T) {
+// TestLife asks the cluster for what the locks do not prove: a lock that nobody holds does, one that is
+// held does not, and one whose file was removed does not, since its process may go on.
+func TestLife(t *testing.T) {
 	dir := newDir(t)
 	asked := 0
 	lost := errors.New("no answer")
@@ -248,17 +250,26 @@ func TestLifeAsksForHeldLocksAlone(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	defer a.Close()
-	l, err := a.Life(t.Context(), "b")
-	require.NoError(t, err)
-	require.Equal(t, state.Gone, l)
+	_, err = a.Life(t.Context(), "b")
+	require.ErrorIs(t, err, lost)
 	b := open(t, dir, "b")
 	_, err = a.Life(t.Context(), "b")
 	require.ErrorIs(t, err, lost)
-	require.Equal(t, 1, asked)
+	require.Equal(t, 2, asked)
+	lock := a.cfg.lockPath("b")
+	require.NoError(t, os.Rename(lock, lock+".away"))
+	_, err = a.Life(t.Context(), "b")
+	require.ErrorIs(t, err, lost)
+	require.Equal(t, 3, asked)
+	require.NoError(t, os.Rename(lock+".away", lock))
 	require.NoError(t, b.Close())
-	l, err = a.Life(t.Context(), "b")
+	l, err := a.Life(t.Context(), "b")
 	require.NoError(t, err)
 	require.Equal(t, state.Gone, l)
+	l, err = a.Life(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, state.Present, l)
+	require.Equal(t, 3, asked)
 }
 
 func TestStatus(t *testing.T) {

@@ -31,7 +31,8 @@
 // # Nodes that fail
 //
 // A node's lock shows that its agent's process exists, by whatever the cluster's file system does
-// when a node fails. Where nobody holds it, that process is gone. Where it is held, CTDB is asked:
+// when a node fails. Where nobody holds it, that process is gone. Where it is held, or its file is
+// not there, which proves nothing, CTDB is asked:
 // a node that is disconnected, banned or stopped is lost, and may come back. What a node that is
 // itself out of the cluster thinks of others counts for nothing.
 package ctdb
