@@ -42,18 +42,18 @@ func (s *Shares) ExposeShares(ctx context.Context, list []backend.Exposure) erro
 		case err == nil, errors.Is(err, errStuck):
 			return err
 		case !errors.Is(err, errHelper):
-			return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+			return errors.Join(err, s.removeMade(ctx, list, made))
 		}
 		s.log.WarnContext(ctx, "samba: programs expose what the helper has not", "shares", namesOf(list), "why", err)
 	}
 	c, sddls, err := s.exposeFrom(ctx, list)
 	if err != nil {
-		return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+		return errors.Join(err, s.removeMade(ctx, list, made))
 	}
 	for _, e := range list {
 		is, err := s.expose(ctx, c, sddls[e.Base.Name], e)
 		if err != nil {
-			return errors.Join(err, s.removeAll(context.WithoutCancel(ctx), made))
+			return errors.Join(err, s.removeMade(ctx, list, made))
 		}
 		if is && !slices.Contains(made, e.Name) {
 			made = append(made, e.Name)

@@ -358,7 +358,7 @@ func (h *helper) get(ctx context.Context, names ...string) ([]*section, error) {
 	return list, nil
 }
 
-// define makes shares, or replaces them, all in one transaction.
+// define makes shares that are not there, all in one transaction.
 func (h *helper) define(ctx context.Context, list []definition) error {
 	_, err := h.call(ctx, helperRequest{Op: "define", Shares: helperShares(list)})
 	return err

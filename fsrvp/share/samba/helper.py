@@ -138,7 +138,9 @@ def get(r):
 def define(r):
     def change():
         for s in r["shares"]:
-            registry.create_set_share(checked(s["name"]), [(k, v) for k, v in s["params"]])
+            if share(checked(s["name"])) is not None:
+                raise ValueError("the share %s is there" % s["name"])
+            registry.create_set_share(s["name"], [(k, v) for k, v in s["params"]])
     transaction(change)
     return {}
 

@@ -165,16 +165,35 @@ func (s *Shares) remove(ctx context.Context, name string, there bool) error {
 	return s.disconnect(ctx, name)
 }
 
-// removeAll removes shares that were just made, by programs.
-func (s *Shares) removeAll(ctx context.Context, names []string) error {
+// removeMade removes shares that were just made, or may have been, by programs: none of the names
+// was there before, and each has the id of a copy of this agent's. One that is there now and is not
+// this agent's, as far as Samba shows it, stays.
+func (s *Shares) removeMade(ctx context.Context, list []backend.Exposure, names []string) error {
+	ctx = context.WithoutCancel(ctx)
+	if len(names) == 0 {
+		return nil
+	}
+	shown, shownErr := s.conf(ctx)
 	var errs []error
 	var gone []string
-	for _, name := range names {
-		if err := s.delete(ctx, name); err != nil {
+	for _, e := range list {
+		if !slices.Contains(names, e.Name) {
+			continue
+		}
+		var err error
+		if shownErr == nil {
+			if share := shown.share(e.Name); share != nil {
+				err = mayTouch(share, e.Mark.Owner)
+			}
+		}
+		if err == nil {
+			err = s.delete(ctx, e.Name)
+		}
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		gone = append(gone, name)
+		gone = append(gone, e.Name)
 	}
 	return errors.Join(append(errs, s.disconnect(ctx, gone...))...)
 }
