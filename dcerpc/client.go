@@ -106,7 +106,7 @@ func newClientConn(ctx context.Context, conn net.Conn, iface SyntaxID, cfg *Conf
 // and Target. Of the other fields only Syntaxes is used.
 //
 // Where the server only rejects the interface (*RejectedError), or the context ends, the connection
-// lives on, unless a security context was being negotiated: servers do not take calls beside half
+// lives on, unless a security context was being negotiated: servers take no calls during half
 // an exchange. After other errors most servers drop the connection. The context bounds the
 // negotiation alone.
 func (cc *ClientConn) Alter(ctx context.Context, iface SyntaxID, cfg *Config) (*ClientConn, error) {

@@ -45,7 +45,7 @@ func benchMessage(size int) dcerpc.Message {
 }
 
 // BenchmarkSeal is the cost of one sealed message to its sender, BenchmarkUnseal to its receiver,
-// beside that of go-msrpc for the same bytes and key.
+// next to that of go-msrpc for the same bytes and key.
 func BenchmarkSeal(b *testing.B) {
 	for _, etype := range allEtypes {
 		p := newPair(b, etype)

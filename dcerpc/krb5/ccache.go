@@ -98,7 +98,7 @@ func parseCCache(b []byte) (*ccache, error) {
 		}
 	}
 	if r.bad || len(c.client.Name) == 0 {
-		return nil, fmt.Errorf("krb5: %w: the credential cache is cut short; run kinit once more", ErrConfig)
+		return nil, fmt.Errorf("krb5: %w: the credential cache is cut short; run kinit again", ErrConfig)
 	}
 	return c, nil
 }
@@ -170,7 +170,7 @@ func (r *ccacheReader) credential(v3 bool) *Ticket {
 	t := &Ticket{Client: r.principal(), Service: r.principal()}
 	t.SessionKey.Etype = Etype(r.uint16())
 	if v3 {
-		r.uint16() // the type once more
+		r.uint16() // the type again
 	}
 	t.SessionKey.Value = r.data()
 	r.time() // of authentication

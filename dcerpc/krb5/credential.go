@@ -75,7 +75,7 @@ func (k *clientKeytab) etypes(list []Etype) []Etype {
 func (k *clientKeytab) key(e Etype, _ string, _ []byte) (Key, error) {
 	entry, ok := k.keys[e]
 	if !ok {
-		return Key{}, fmt.Errorf("krb5: %w: %v, %v; export the keytab once more", ErrNoKey, k.client, e)
+		return Key{}, fmt.Errorf("krb5: %w: %v, %v; export the keytab again", ErrNoKey, k.client, e)
 	}
 	return entry.key, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 )
 
-// A client whose key is in a keytab, as a backup service has it. The KDC is found by krb5.conf or by DNS.
+// The client is a backup service with its key in a keytab. It finds the KDC by krb5.conf or by DNS.
 func ExampleNewInitiatorWithKeytab() {
 	keys, err := krb5.LoadKeytab("/etc/backup.keytab")
 	if err != nil {

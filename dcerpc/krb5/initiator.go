@@ -195,18 +195,18 @@ func (x *initiation) explain(err error) error {
 		return fmt.Errorf("krb5: %w: %s has another time (%s there); set both clocks: %w",
 			ErrSkew, x.target, e.STime.Format(time.RFC3339), e)
 	case errorcode.KRB_AP_ERR_TKT_EXPIRED:
-		return fmt.Errorf("krb5: %w: %s says so of our ticket; log in once more: %w", ErrExpired, x.target, e)
+		return fmt.Errorf("krb5: %w: %s says so of our ticket; log in again: %w", ErrExpired, x.target, e)
 	case errorcode.KRB_AP_ERR_TKT_NYV:
 		return fmt.Errorf("krb5: %w: %s says so of our ticket; set its clock: %w", ErrNotYetValid, x.target, e)
 	case errorcode.KRB_AP_ERR_REPEAT:
 		return fmt.Errorf("krb5: %w: %s says so: %w", ErrReplay, x.target, e)
 	case errorcode.KRB_AP_ERR_NOKEY:
-		return fmt.Errorf("krb5: %w: that of %s lacks its own; export it once more: %w", ErrNoKey, x.target, e)
+		return fmt.Errorf("krb5: %w: the keytab of %s has no key for it; export it again: %w", ErrNoKey, x.target, e)
 	case errorcode.KRB_AP_ERR_BADKEYVER:
-		return fmt.Errorf("krb5: %w: that of %s is out of date; export it once more, or log in once more: %w",
+		return fmt.Errorf("krb5: %w: the keytab of %s is out of date; export it again, or log in again: %w",
 			ErrKeyVersion, x.target, e)
 	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BAD_INTEGRITY:
-		return fmt.Errorf("krb5: %w: %s cannot read our ticket; see whether the name belongs to that host, and export its keytab once more: %w",
+		return fmt.Errorf("krb5: %w: %s cannot read our ticket; see whether the name belongs to that host, and export its keytab again: %w",
 			ErrWrongKey, x.target, e)
 	}
 	return fmt.Errorf("krb5: %w: %s refused our ticket: %w", ErrMutual, x.target, e)

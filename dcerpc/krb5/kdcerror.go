@@ -39,7 +39,7 @@ func explainKDC(err error, client Principal, service string) error {
 		return fmt.Errorf("krb5: %w: the KDC of %s refused the time of this host, %s; set the clock: %w",
 			ErrSkew, who, time.Now().UTC().Format(time.RFC3339), err)
 	case errorcode.KRB_AP_ERR_TKT_EXPIRED, errorcode.KDC_ERR_NEVER_VALID:
-		return fmt.Errorf("krb5: %w: that of %s; log in once more (kinit): %w", ErrExpired, who, err)
+		return fmt.Errorf("krb5: %w: that of %s; log in again (kinit): %w", ErrExpired, who, err)
 	case errorcode.KRB_AP_ERR_TKT_NYV:
 		return fmt.Errorf("krb5: %w: that of %s; set the clock: %w", ErrNotYetValid, who, err)
 	}

@@ -38,7 +38,7 @@ func ParseKeytab(b []byte) (*Keytab, error) {
 	kt := keytab.New()
 	// The library's reason is left out: it quotes the keytab, keys and all.
 	if err := kt.Unmarshal(b); err != nil {
-		return nil, fmt.Errorf("krb5: %w: not a keytab, or a part of one (%d bytes); export it once more", ErrConfig,
+		return nil, fmt.Errorf("krb5: %w: not a keytab, or a part of one (%d bytes); export it again", ErrConfig,
 			len(b))
 	}
 	return NewKeytab(kt), nil

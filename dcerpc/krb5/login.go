@@ -22,7 +22,7 @@ func (s *kdcSource) login(ctx context.Context) (*Ticket, error) {
 	realm := s.client.Realm
 	etypes := s.credential.etypes(s.etypes)
 	if len(etypes) == 0 {
-		return nil, fmt.Errorf("krb5: %w: %v has none of %v in its keytab; export it once more, or allow the types that it has",
+		return nil, fmt.Errorf("krb5: %w: %v has none of %v in its keytab; export it again, or allow the types that it has",
 			ErrNoKey, s.client, s.etypes)
 	}
 	req, err := messages.NewASReqForTGT(realm, s.dialer.cfg, s.client.wire())

@@ -2,7 +2,7 @@ package redirector
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 
-// A native is an open file as the system has it: functions of ntdll.dll, one method each. The tests
+// A native is an open file of the system: functions of ntdll.dll, one method each. The tests
 // have another one. It is used by several goroutines at once; close is called once, when nothing
 // else is underway.
 type native interface {

@@ -443,7 +443,7 @@ func (c *clientRunner) end() error {
 	c.wg.Wait()
 	for _, done := range c.results {
 		if res := <-done; res.conn != nil {
-			_ = res.conn.Close() // once more, maybe
+			_ = res.conn.Close() // maybe again
 		}
 	}
 	return nil

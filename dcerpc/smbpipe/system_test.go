@@ -14,7 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A messageFile is a pipe in message mode, as the system has it.
+// A messageFile is a pipe of the system in message mode.
 type messageFile struct {
 	written [][]byte
 	read    [][]byte

@@ -111,7 +111,7 @@ var (
 )
 
 // TestTokensOfKerberos pins what goes over the wire where Kerberos is the first choice: no MIC, as
-// with Windows, and a raw AP-REQ, as DCE style has it.
+// with Windows, and a raw AP-REQ, as in DCE style.
 func TestTokensOfKerberos(t *testing.T) {
 	w := newWorld(t)
 	c := combination{

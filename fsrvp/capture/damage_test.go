@@ -287,7 +287,7 @@ func TestDisorder(t *testing.T) {
 			for later < len(all) && later < i+7 && !flags(all[later]).FIN {
 				later++ // what comes after the end of a connection would begin another one
 			}
-			same(slices.Insert(slices.Clone(all), later, all[i]), "once more", i)
+			same(slices.Insert(slices.Clone(all), later, all[i]), "again", i)
 			if i > 0 && !flags(all[i-1]).SYN {
 				swapped := slices.Clone(all)
 				swapped[i-1].data, swapped[i].data = swapped[i].data, swapped[i-1].data

@@ -46,7 +46,7 @@ func (a *association) begin(p *pdu.Request, at moment) *pending {
 	a.found()
 	c := a.calls[p.CallID]
 	if c != nil && (p.Flags.Has(pdu.FirstFrag) || c.complete) {
-		a.giveUp(c) // the client uses the id once more
+		a.giveUp(c) // the client uses the id again
 		c = nil
 	}
 	if c == nil {

@@ -28,7 +28,7 @@ func TestPreviousVersionLinks(t *testing.T) {
 		e := backend.Exposure{Name: name, Path: "/snapshots/btrfs-" + id.String() + "/dir",
 			Snapshot: backend.Snapshot{Created: created}}
 		require.NoError(t, p.link(e))
-		require.NoError(t, p.link(e), "once more")
+		require.NoError(t, p.link(e), "again")
 		names = append(names, name)
 	}
 	links := func() (list []string) {

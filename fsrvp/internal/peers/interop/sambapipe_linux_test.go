@@ -172,6 +172,6 @@ func TestTakeOver(t *testing.T) {
 	}
 	restartSmbd(t, fs)
 	require.Eventually(t, ours, 20*time.Second, 10*time.Millisecond, "after smbd has started again")
-	others() // for which samba-dcerpcd may have started once more
+	others() // for which samba-dcerpcd may have started again
 	require.Eventually(t, ours, 20*time.Second, 10*time.Millisecond, "and still")
 }
