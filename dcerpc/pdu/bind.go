@@ -13,6 +13,11 @@ type Bind struct {
 	Reserved         [3]byte
 	Contexts         []ContextElement
 	Auth             Auth
+
+	// ReservedCut is how many of the reserved bytes, 0 to 3, lie beyond the end of the PDU: one
+	// without contexts may end before them, as Windows takes it. AppendBinary leaves so many out
+	// where contexts, padding and trailer are absent, and otherwise writes all three.
+	ReservedCut uint8
 }
 
 // ContextElement offers one interface in one or more transfer syntaxes (p_cont_elem_t):
@@ -51,9 +56,10 @@ func parseBind(b []byte, t Type) (Bind, error) {
 	p.MaxXmit, p.MaxRecv = r.uint16(), r.uint16()
 	p.AssocGroup = r.uint32()
 	n := int(r.uint8())
-	if n > 0 || r.left() >= len(p.Reserved) { // Windows wants them before a list alone
-		copy(p.Reserved[:], r.take(len(p.Reserved)))
+	if n == 0 { // Windows wants the reserved bytes before a list alone
+		p.ReservedCut = uint8(max(0, len(p.Reserved)-r.left()))
 	}
+	copy(p.Reserved[:], r.take(len(p.Reserved)-int(p.ReservedCut)))
 	if n*contextElementSize > r.left() {
 		return Bind{}, fail(ErrBody, t, "%d contexts in %d bytes", n, r.left())
 	}
@@ -94,7 +100,11 @@ func (p *Bind) append(dst []byte, t Type) ([]byte, error) {
 	w.uint16(p.MaxRecv)
 	w.uint32(p.AssocGroup)
 	w.count8(len(p.Contexts))
-	w.bytes(p.Reserved[:])
+	reserved := p.Reserved[:]
+	if len(p.Contexts) == 0 && len(p.Auth.Padding) == 0 && !p.Auth.Present() {
+		reserved = reserved[:len(reserved)-min(len(reserved), int(p.ReservedCut))]
+	}
+	w.bytes(reserved)
 	for i := range p.Contexts {
 		e := &p.Contexts[i]
 		w.uint16(e.ID)

@@ -55,6 +55,14 @@ func bindSamples() []sample {
 			Header: Header{Major: 5, Type: TypeBind, FragLength: 0x1c},
 			Auth:   Auth{Padding: []byte{}},
 		}, "05000b00 10000000 1c00 0000 00000000  0000 0000 00000000 00 000000"},
+		{"no contexts, no reserved bytes", &Bind{
+			Header: Header{Major: 5, Type: TypeBind, FragLength: 0x19}, ReservedCut: 3,
+			Auth: Auth{Padding: []byte{}},
+		}, "05000b00 10000000 1900 0000 00000000  0000 0000 00000000 00"},
+		{"no contexts, two reserved bytes", &Bind{
+			Header: Header{Major: 5, Type: TypeBind, FragLength: 0x1b}, Reserved: [3]byte{'0', '1'}, ReservedCut: 1,
+			Auth: Auth{Padding: []byte{}},
+		}, "05000b00 10000000 1b00 0000 00000000  0000 0000 00000000 00 3031"},
 	}
 }
 
