@@ -334,7 +334,8 @@ func (f *File) ReparsePoint(ctx context.Context) ([]byte, error) {
 // StatusNotSupported or the like.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb2.Range, error) {
 	var all []smb2.Range
-	for end := offset + length; offset < end; {
+	end := offset + length
+	for round := 0; offset < end; round++ {
 		in := binary.LittleEndian.AppendUint64(nil, uint64(offset))
 		in = binary.LittleEndian.AppendUint64(in, uint64(end-offset))
 		out, status, err := f.control(ctx, smb2.FSCTLQueryAllocatedRanges, in, make([]byte, outputSize))
@@ -345,6 +346,7 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb
 		if err != nil {
 			return nil, f.malformed(err)
 		}
+		before := offset
 		for _, r := range list {
 			from, to := max(r.Offset, offset), min(r.Offset+r.Length, end)
 			if from < to {
@@ -355,8 +357,11 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb
 		if len(all) > maxRanges {
 			return nil, f.malformed(fmt.Errorf("the file has more than %d allocated ranges", maxRanges))
 		}
-		if status != smb2.StatusBufferOverflow || len(list) == 0 {
+		if status != smb2.StatusBufferOverflow {
 			break
+		}
+		if offset == before || round > maxRanges/1024 {
+			return nil, f.malformed(fmt.Errorf("%w: allocated ranges without an end", smb2.ErrMessage))
 		}
 	}
 	return all, nil

@@ -49,6 +49,10 @@ type Config struct {
 	// a pipe wait, which may take as long as they like, the server is asked as often whether it is
 	// there (SMB2 ECHO). Zero means 60 s; a negative value means no limit.
 	AnswerTimeout time.Duration
+	// PendingTimeout is how long a server may be at work on a request of which it has said so, by an
+	// interim answer: a file may have to come back from a tape first. Calls of a pipe may take as
+	// long as they like. Zero means 1,000 s; a negative value means no limit.
+	PendingTimeout time.Duration
 	// MaxCredits is how many credits, of 64 KiB each, the client asks for: a bound on what is
 	// underway at once. Zero means 512.
 	MaxCredits int
@@ -80,6 +84,8 @@ func (c *Config) signing() []SigningAlgorithm {
 func (c *Config) maxCredits() int { return min(max(cmp.Or(c.MaxCredits, 512), 1), 8192) }
 
 func (c *Config) answerTimeout() time.Duration { return cmp.Or(c.AnswerTimeout, 60*time.Second) }
+
+func (c *Config) pendingTimeout() time.Duration { return cmp.Or(c.PendingTimeout, 1000*time.Second) }
 
 func (c *Config) logger() *slog.Logger { return logs.OrDiscard(c.Logger) }
 

@@ -37,6 +37,7 @@ type request struct {
 	id        uint64
 	command   Command
 	charge    int
+	expect    int // bytes of data that it asks for; zero means outputSize
 	sent      time.Time
 	protect   protection
 	patient   bool // its answer may take as long as it likes
@@ -82,6 +83,7 @@ type conn struct {
 	nextID   uint64
 	credits  int
 	granted  chan struct{} // closed, and made anew, when credits or pending change; nil where nobody waits
+	lastGain time.Time     // when the server granted a credit last
 	maxFrame int
 	session  *Session // once it has keys
 	lastRead time.Time
@@ -96,6 +98,7 @@ func newConn(nc net.Conn, cfg *Config) *conn {
 		ended: make(chan struct{}), failed: make(chan struct{}), sealed: make(chan *buffer),
 		pending: make(map[uint64]*request), credits: 1, maxFrame: frameSlack * 2, lastRead: time.Now(),
 	}
+	c.lastGain = c.lastRead
 	c.requests.New = func() any { return &request{done: make(chan answer, 1)} }
 	go c.read()
 	return c
@@ -235,6 +238,9 @@ func (c *conn) dispatch(buf *buffer, b []byte, opened bool) error {
 			if h.NextCommand%8 != 0 || h.NextCommand < HeaderSize || uint64(h.NextCommand) > uint64(len(b)) {
 				return fmt.Errorf("%w: a compound whose next message is at %d", ErrProtocol, h.NextCommand)
 			}
+			if len(b) > 2*frameSlack { // answers to a compound, of which not one is long
+				return fmt.Errorf("%w: a compound of %d bytes", ErrProtocol, len(b))
+			}
 			msg = b[:h.NextCommand:h.NextCommand]
 		}
 		if err := c.deliver(answer{Header: h, msg: msg, buf: buf, opened: opened}); err != nil {
@@ -263,8 +269,7 @@ func (c *conn) deliver(a answer) error {
 	switch {
 	case r == nil && a.opened && a.Interim():
 		// Another goroutine was faster to decrypt the answer that came after it.
-		c.credits = min(c.credits+int(a.Credits), maxHeldCredits)
-		c.wakeLocked()
+		c.gainLocked(int(a.Credits))
 		return nil
 	case r == nil:
 		return fmt.Errorf("%w: an answer (%v, message %d) to nothing, or a second one", ErrProtocol, a.Command,
@@ -275,11 +280,13 @@ func (c *conn) deliver(a answer) error {
 		return fmt.Errorf("%w: an answer to %v in clear", ErrNotEncrypted, a.Command)
 	case a.opened && a.SessionID != c.session.id:
 		return fmt.Errorf("%w: an answer of another session", ErrProtocol)
+	case len(a.msg) > max(r.expect, outputSize)+frameSlack:
+		// It would hold more memory, until somebody takes it, than was asked for.
+		return fmt.Errorf("%w: an answer of %d bytes to a %v of %d", ErrProtocol, len(a.msg), a.Command, r.expect)
 	}
 	// Credits come with answers that may not be signed, interim ones. A forged grant does no more
 	// harm than a broken connection.
-	c.credits = min(c.credits+int(a.Credits), maxHeldCredits)
-	c.wakeLocked()
+	c.gainLocked(int(a.Credits))
 	if a.Status == StatusPending {
 		if a.Flags&FlagAsync == 0 {
 			return fmt.Errorf("%w: STATUS_PENDING of an answer that is not asynchronous", ErrProtocol)
@@ -322,6 +329,15 @@ func (c *conn) interimLocked(r *request, a *answer) error {
 		c.busy--
 	}
 	return nil
+}
+
+// gainLocked takes credits that the server grants.
+func (c *conn) gainLocked(n int) {
+	if n > 0 {
+		c.credits = min(c.credits+n, maxHeldCredits)
+		c.lastGain = time.Now()
+	}
+	c.wakeLocked()
 }
 
 // forgetLocked takes a request off the list.
@@ -448,15 +464,29 @@ type reservation struct {
 	n  int
 }
 
-// reserve takes between least and most credits, as many as there are. It waits for the least.
+// reserve takes between least and most credits, as many as there are. It waits for the least: where
+// the server grants none for as long as it may take to answer, the error is ErrNoCredits. That does
+// not end the connection, in which a call of a pipe may hold the last credit.
 func (c *conn) reserve(ctx context.Context, least, most int) (reservation, error) {
+	res, wait, err := c.tryReserve(least, most)
+	if err != nil || res.n > 0 {
+		return res, err
+	}
+	limit := c.cfg.answerTimeout()
+	var late <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTicker(limit)
+		defer timer.Stop()
+		late = timer.C
+	}
+	begun := time.Now()
 	for {
-		res, wait, err := c.tryReserve(least, most)
-		if err != nil || res.n > 0 {
-			return res, err
-		}
 		select {
 		case <-wait:
+		case <-late:
+			if since := c.sinceGain(begun); since >= limit {
+				return reservation{}, fmt.Errorf("%w: it has granted none for %v", ErrNoCredits, since)
+			}
 		case buf := <-c.sealed: // it may bring credits
 			if err := c.open(buf); err != nil {
 				c.fail(err)
@@ -466,7 +496,20 @@ func (c *conn) reserve(ctx context.Context, least, most int) (reservation, error
 		case <-c.failed:
 			return reservation{}, c.broken()
 		}
+		if res, wait, err = c.tryReserve(least, most); err != nil || res.n > 0 {
+			return res, err
+		}
 	}
+}
+
+// sinceGain returns how long the server has granted nothing, from begun on.
+func (c *conn) sinceGain(begun time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lastGain.After(begun) {
+		begun = c.lastGain
+	}
+	return time.Since(begun)
 }
 
 // tryReserve takes credits if there are enough; otherwise it returns what is closed when there may
@@ -556,12 +599,18 @@ func (c *conn) watch() {
 	now := time.Now()
 	next := limit
 	for _, r := range c.pending {
-		if r.interim || r.patient {
+		due := limit
+		switch {
+		case r.patient:
 			continue
+		case r.interim:
+			if due = c.cfg.pendingTimeout(); due < 0 || r.abandoned {
+				continue
+			}
 		}
-		left := limit - now.Sub(r.sent)
+		left := due - now.Sub(r.sent)
 		if left <= 0 {
-			c.failLocked(fmt.Errorf("%w: %v was sent %v ago", ErrNoAnswer, r.command, limit))
+			c.failLocked(fmt.Errorf("%w: %v was sent %v ago", ErrNoAnswer, r.command, due))
 			return
 		}
 		next = min(next, left)

@@ -431,7 +431,8 @@ func (f *File) control(ctx context.Context, code uint32, input []byte, use func(
 // StatusNotSupported.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Range, error) {
 	var all []Range
-	for end := offset + length; offset < end; {
+	end := offset + length
+	for round := 0; offset < end; round++ {
 		input := le.AppendUint64(le.AppendUint64(nil, uint64(offset)), uint64(end-offset))
 		more := false
 		err := f.control(ctx, FSCTLQueryAllocatedRanges, input, func(out []byte, overflow bool) error {
@@ -439,13 +440,16 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Ran
 			if err != nil {
 				return err
 			}
-			more = overflow && len(list) > 0
+			before := offset
 			for _, r := range list {
 				from, to := max(r.Offset, offset), min(r.Offset+r.Length, end)
 				if from < to {
 					all = append(all, Range{from, to - from})
 					offset = to
 				}
+			}
+			if more = overflow; more && (offset == before || round > maxRanges/1024) {
+				return fmt.Errorf("%w: allocated ranges without an end", ErrMessage)
 			}
 			return nil
 		})

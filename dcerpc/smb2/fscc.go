@@ -38,7 +38,7 @@ func ParseDirEntries(b []byte, dst []DirEntry) ([]DirEntry, error) {
 			return dst, fmt.Errorf("%w: a directory entry of %d bytes", ErrMessage, len(b))
 		}
 		next, n := le.Uint32(b), le.Uint32(b[60:])
-		if uint64(n) > uint64(len(b)-104) {
+		if uint64(n) > uint64(len(b)-104) || n%2 != 0 {
 			return dst, fmt.Errorf("%w: a name of %d bytes", ErrMessage, n)
 		}
 		e := DirEntry{Name: DecodeName(b[104 : 104+n]), ID: le.Uint64(b[96:])}
@@ -59,7 +59,7 @@ func ParseDirEntries(b []byte, dst []DirEntry) ([]DirEntry, error) {
 		if next == 0 {
 			return dst, nil
 		}
-		if next < 104 || uint64(next) > uint64(len(b)) {
+		if next < 104+n || uint64(next) > uint64(len(b)) {
 			return dst, fmt.Errorf("%w: a directory entry at %d", ErrMessage, next)
 		}
 		b = b[next:]
@@ -114,20 +114,20 @@ func ParseStreams(b []byte) ([]Stream, error) {
 			return nil, fmt.Errorf("%w: a stream's entry of %d bytes", ErrMessage, len(b))
 		}
 		next, n := le.Uint32(b), le.Uint32(b[4:])
-		if uint64(n) > uint64(len(b)-24) {
+		if uint64(n) > uint64(len(b)-24) || n%2 != 0 {
 			return nil, fmt.Errorf("%w: a stream's name of %d bytes", ErrMessage, n)
 		}
 		name, ok := strings.CutPrefix(DecodeName(b[24:24+n]), ":")
 		name, kind, _ := strings.Cut(name, ":")
-		if !ok || strings.ContainsAny(name, "/\\\x00") {
-			return nil, fmt.Errorf("%w: a stream with the name %q", ErrMessage, name)
+		if !ok || strings.ContainsAny(name, "/\\\x00") || strings.ContainsAny(kind, "/\\:\x00") {
+			return nil, fmt.Errorf("%w: a stream with the name %q and the type %q", ErrMessage, name, kind)
 		}
 		list = append(list, Stream{name, kind, int64(le.Uint64(b[8:]) &^ (1 << 63)),
 			int64(le.Uint64(b[16:]) &^ (1 << 63))})
 		if next == 0 {
 			break
 		}
-		if next < 24 || uint64(next) > uint64(len(b)) {
+		if next < 24+n || uint64(next) > uint64(len(b)) {
 			return nil, fmt.Errorf("%w: a stream's entry at %d", ErrMessage, next)
 		}
 		b = b[next:]

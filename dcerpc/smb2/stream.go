@@ -206,6 +206,7 @@ func (f *File) startRead(ctx context.Context, off int64, n int, must bool) (op r
 	req := ReadRequest{ID: f.id, Offset: uint64(off), Length: uint32(n)}
 	fr.b, _ = req.AppendBinary(fr.b) // has no errors
 	op.off, op.n, op.r = off, n, fr.rs[0]
+	op.r.expect = n
 	if err := s.transmit(&fr, f.t.id, res, f.t.protect); err != nil {
 		return op, false, err
 	}

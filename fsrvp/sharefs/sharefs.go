@@ -232,7 +232,8 @@ func (f *FS) stat(name string, options uint32) (fs.FileInfo, error) {
 	return out, nil
 }
 
-// ReadDir lists a directory, sorted by name.
+// ReadDir lists a directory, sorted by name. A name that the server gives twice, as it may for a
+// file that is replaced meanwhile, comes once.
 func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	var all []fs.DirEntry
 	err := f.run(func(share) error { // a listing that breaks begins again
@@ -244,8 +245,8 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 		all, err = dir.ReadDir(-1)
 		return err
 	})
-	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return all, err
+	slices.SortStableFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return slices.CompactFunc(all, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), err
 }
 
 // ReadFile reads a whole file: in one round trip, if it has not more than 64 KiB.
