@@ -1,63 +1,93 @@
 package krb5
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/jcmturner/gokrb5/v8/iana/flags"
 )
 
-// A ccache is a parsed credential cache file (MIT's format, versions 3 and 4; those before are of
-// the last century).
+// A ccache is what a credential cache has.
 type ccache struct {
 	client  Principal
 	tickets []*Ticket
 }
 
-// ccacheFile returns the file of a cache's name. In a directory that is the one that "primary"
-// names (kswitch writes it).
-func ccacheFile(name string) (string, error) {
+// readCCache reads the cache of a name. KCMSocket is where the cache manager listens.
+func readCCache(ctx context.Context, name, kcmSocket string) (*ccache, error) {
 	kind, rest, ok := strings.Cut(name, ":")
-	if !ok || len(kind) == 1 { // a drive
-		return name, nil
+	switch {
+	case !ok || len(kind) == 1: // a drive
+		return loadCCacheFile(name, name)
+	case kind == "FILE":
+		return loadCCacheFile(name, rest)
+	case kind == "DIR":
+		path, err := primaryOfDir(name, rest)
+		if err != nil {
+			return nil, err
+		}
+		return loadCCacheFile(name, path)
+	case kind == "KCM":
+		return readKCM(ctx, kcmSocket, rest)
+	case kind == "KEYRING":
+		return readKeyring(rest)
 	}
-	switch kind {
-	case "FILE":
-		return rest, nil
-	case "DIR":
-		if file, one := strings.CutPrefix(rest, ":"); one {
-			return file, nil
-		}
-		primary := "tkt"
-		b, err := os.ReadFile(filepath.Join(rest, "primary"))
-		if err == nil {
-			primary = strings.TrimSpace(string(b))
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("krb5: %w: credential cache %s: %w", ErrConfig, name, err)
-		}
-		if !strings.HasPrefix(primary, "tkt") || strings.ContainsAny(primary, `/\`) {
-			return "", fmt.Errorf("krb5: %w: credential cache %s: the file primary names no cache, but %q", ErrConfig,
-				name, primary)
-		}
-		return filepath.Join(rest, primary), nil
-	}
-	return "", fmt.Errorf("krb5: %w: credential cache %s: only files can be read; set KRB5CCNAME=FILE:... for kinit",
-		ErrConfig, name)
+	return nil, ccacheError(name, errors.New("a cache of this type cannot be read, only those of FILE, DIR, KCM and KEYRING; "+
+		"run kinit with KRB5CCNAME=FILE:/path, and name that cache"))
 }
 
-// loadCCacheFile reads a cache of the types FILE and DIR.
-func loadCCacheFile(name string) (*ccache, error) {
-	path, err := ccacheFile(name)
-	if err != nil {
-		return nil, err
+func ccacheError(name string, err error) error {
+	return fmt.Errorf("krb5: %w: credential cache %s: %w", ErrConfig, name, err)
+}
+
+// errEmptyCCache is a cache that is not there, or that nothing was put into.
+var errEmptyCCache = fmt.Errorf("it does not exist; run kinit: %w", fs.ErrNotExist)
+
+// primaryOfDir returns the file of a cache of the type DIR: the one that is named, or that the file
+// "primary" names (kswitch writes it).
+func primaryOfDir(name, dir string) (string, error) {
+	if file, one := strings.CutPrefix(dir, ":"); one {
+		return file, nil
 	}
-	b, err := os.ReadFile(path)
+	primary := "tkt"
+	b, err := os.ReadFile(filepath.Join(dir, "primary"))
+	if err == nil {
+		primary = strings.TrimSpace(string(b))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", ccacheError(name, err)
+	}
+	if !strings.HasPrefix(primary, "tkt") || strings.ContainsAny(primary, `/\`) {
+		return "", ccacheError(name, fmt.Errorf("the file primary names no cache, but %q", primary))
+	}
+	return filepath.Join(dir, primary), nil
+}
+
+// maxCCacheFile is the most that a cache may have: thousands of tickets.
+const maxCCacheFile = 64 << 20
+
+func loadCCacheFile(name, path string) (*ccache, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("krb5: %w: the credential cache cannot be read; run kinit: %w", ErrConfig, err)
+		return nil, ccacheError(name, fmt.Errorf("it cannot be read; run kinit: %w", err))
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, ccacheError(name, errors.Join(fmt.Errorf("%s is no file", path), err))
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxCCacheFile+1))
+	if err == nil && len(b) > maxCCacheFile {
+		err = fmt.Errorf("it has more than %d bytes", maxCCacheFile)
+	}
+	if err != nil {
+		return nil, ccacheError(name, err)
 	}
 	c, err := parseCCache(b)
 	if err != nil {
@@ -66,17 +96,18 @@ func loadCCacheFile(name string) (*ccache, error) {
 	return c, nil
 }
 
-// LoadTickets reads the tickets of a credential cache: a file, or a name of the types FILE and DIR.
-// It is for an [Observer]; [NewInitiatorFromCCache] uses a cache itself.
+// LoadTickets reads the tickets of a credential cache, whose name is one of those that
+// [NewInitiatorFromCCache] takes. It is for an [Observer].
 func LoadTickets(name string) ([]*Ticket, error) {
-	c, err := loadCCacheFile(name)
+	c, err := readCCache(context.Background(), name, defaultKCMSocket)
 	if err != nil {
 		return nil, err
 	}
 	return c.tickets, nil
 }
 
-// parseCCache reads
+// parseCCache reads a cache file of MIT's format, of the versions 3 and 4; those before are of the
+// last century:
 //
 //	| 05 04 | length of header fields 2 | fields | principal | credentials |
 //
@@ -103,18 +134,19 @@ func parseCCache(b []byte) (*ccache, error) {
 	return c, nil
 }
 
-// find returns the ticket for a service; one without a realm matches that of any.
+// find returns the ticket for a service that ends last; one without a realm matches that of any.
 func (c *ccache) find(service Principal) *Ticket {
+	var found *Ticket
 	for _, t := range c.tickets {
 		want := service
 		if want.Realm == "" {
 			want.Realm = t.Service.Realm
 		}
-		if t.Service.equalFold(want) && t.Client.equal(c.client) {
-			return t
+		if t.Service.equalFold(want) && t.Client.equal(c.client) && (found == nil || t.EndTime.After(found.EndTime)) {
+			found = t
 		}
 	}
-	return nil
+	return found
 }
 
 // A ccacheReader takes values from the front of b. The first one that is not there makes it bad,
@@ -164,6 +196,9 @@ func (r *ccacheReader) principal() Principal {
 
 func (r *ccacheReader) time() time.Time { return time.Unix(int64(r.uint32()), 0).UTC() }
 
+// ticketRenewable is the flag of RFC 4120 section 5.3, whose bits count from the left.
+const ticketRenewable = 1 << (31 - flags.Renewable)
+
 // credential returns nil for an entry that is no ticket but a setting of MIT's, and for one that is
 // bad.
 func (r *ccacheReader) credential(v3 bool) *Ticket {
@@ -176,9 +211,11 @@ func (r *ccacheReader) credential(v3 bool) *Ticket {
 	r.time() // of authentication
 	r.time() // start
 	t.EndTime = r.time()
-	r.time()   // of renewal
+	renewTill := r.time()
 	r.bytes(1) // whether encrypted in a session key
-	r.uint32() // flags
+	if r.uint32()&ticketRenewable != 0 {
+		t.RenewTill = renewTill
+	}
 	for range 2 {
 		// Addresses, then authorization data: each a type and data.
 		for n := r.uint32(); n > 0 && !r.bad; n-- {
@@ -194,23 +231,55 @@ func (r *ccacheReader) credential(v3 bool) *Ticket {
 	return t
 }
 
-// loadCCache reads the file again, since kinit or a renewal may have changed it, and returns the
-// ticket for the service where the cache has it itself.
-func (s *kdcSource) loadCCache(service Principal) (*Ticket, error) {
-	c, err := loadCCacheFile(s.ccache)
+// reloadCCache reads the cache again, since kinit or another program may have changed it. It returns
+// nil where that fails and the ticket-granting ticket that was read before has not ended.
+func (s *kdcSource) reloadCCache(ctx context.Context) (*ccache, error) {
+	c, err := readCCache(ctx, s.ccache, s.kcmSocket)
+	if err == nil && !c.client.equal(s.client) {
+		err = ccacheError(s.ccache, fmt.Errorf("it was of %v and is now of %v", s.client, c.client))
+	}
+	home := s.tgts[s.client.Realm]
 	if err != nil {
+		if home.lasts(0) {
+			return nil, nil
+		}
 		return nil, err
 	}
-	if !c.client.equal(s.client) {
-		return nil, fmt.Errorf("krb5: %w: the credential cache %s was of %v and is now of %v", ErrConfig, s.ccache,
-			s.client, c.client)
+	// The later one is the cache's after kinit, and that of memory after a renewal.
+	t := c.find(Principal{Name: []string{"krbtgt", s.client.Realm}})
+	if t != nil && (home == nil || t.EndTime.After(home.EndTime)) {
+		s.setHome(t)
 	}
-	if t := c.find(service); t.lasts(0) {
+	return c, nil
+}
+
+// setHome has another ticket-granting ticket of the home realm; those of others were granted with
+// the old one.
+func (s *kdcSource) setHome(t *Ticket) {
+	clear(s.tgts)
+	s.tgts[s.client.Realm] = t
+}
+
+// cached returns the ticket for a service where the cache has it itself, and nothing better can be
+// had.
+func (s *kdcSource) cached(ctx context.Context, service Principal) (*Ticket, error) {
+	c, err := s.reloadCCache(ctx)
+	if c == nil {
+		return nil, err
+	}
+	t := c.find(service)
+	if t.lasts(spare) || t.lasts(0) && !s.tgts[s.client.Realm].lasts(0) {
 		return t, nil
 	}
-	clear(s.tgts)
-	if t := c.find(Principal{Name: []string{"krbtgt", c.client.Realm}}); t != nil {
-		s.tgts[c.client.Realm] = t
-	}
 	return nil, nil
+}
+
+// parseCredential reads a credential that stands alone. It returns nil for one that is no ticket.
+func parseCredential(b []byte) (*Ticket, error) {
+	r := &ccacheReader{b: b}
+	t := r.credential(false)
+	if r.bad {
+		return nil, errors.New("a credential is cut short")
+	}
+	return t, nil
 }

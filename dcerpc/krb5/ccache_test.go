@@ -74,7 +74,7 @@ func TestCCacheErrors(t *testing.T) {
 
 	_, err = krb5.NewInitiatorFromCCache("KCM:0", cfg)
 	require.ErrorIs(t, err, krb5.ErrConfig)
-	require.ErrorContains(t, err, "only files")
+	require.ErrorContains(t, err, "KRB5CCNAME=FILE:")
 	_, err = krb5.NewInitiatorFromCCache(path, cfg)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, "kinit")

@@ -1,6 +1,7 @@
 package krb5
 
 import (
+	"context"
 	"time"
 
 	"github.com/jcmturner/gofork/encoding/asn1"
@@ -71,4 +72,19 @@ var LoadKrb5Conf = loadKrb5Conf
 func SetSendSequence(c *Context, n uint64) (was uint64) {
 	was, c.sendSeq = c.sendSeq, n
 	return was
+}
+
+// Home returns the ticket-granting ticket that an initiator holds.
+func (i *Initiator) Home() *Ticket {
+	s := i.source.(*kdcSource)
+	return s.tgts[s.client.Realm]
+}
+
+// RenewNow renews the ticket-granting ticket as if it were time.
+func (i *Initiator) RenewNow(ctx context.Context) error {
+	s := i.source.(*kdcSource)
+	s.renewHome(ctx)
+	s.renewAt = time.Time{}
+	s.renewHome(ctx)
+	return s.unrenewed
 }

@@ -21,7 +21,9 @@ type Ticket struct {
 	Service    Principal
 	SessionKey Key
 	EndTime    time.Time
-	Raw        []byte // the Ticket of RFC 4120 section 5.3, DER
+	// RenewTill is until when a KDC may extend the ticket. Zero means that it does not.
+	RenewTill time.Time
+	Raw       []byte // the Ticket of RFC 4120 section 5.3, DER
 }
 
 // A TicketSource gives tickets to an Initiator. It may be used by several goroutines at once.

@@ -28,10 +28,16 @@ type kdcSource struct {
 	etypes     []Etype
 	life       time.Duration // of tickets for services; 0: as long as can be
 	credential credential    // nil where a cache has the ticket-granting ticket
-	ccache     string        // its path
+	ccache     string        // its name
+	kcmSocket  string        // of the cache manager
 
 	turn chan struct{}      // has room for one, whose turn it is to use tgts
 	tgts map[string]*Ticket // ticket-granting tickets by realm
+	// renewAt is when renewing is to be renewed, a ticket-granting ticket of the home realm.
+	renewing *Ticket
+	renewAt  time.Time
+	// unrenewed is why it could not be renewed; nil: it was.
+	unrenewed error
 	// refused is what the KDC said of the credential, and refusedAt when.
 	refused   error
 	refusedAt time.Time
@@ -52,14 +58,12 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("krb5: %w: a ticket for %s: %w", ErrUnreachable, target, ctx.Err())
+	if err := s.lock(ctx); err != nil {
+		return nil, fmt.Errorf("krb5: %w: a ticket for %s: %w", ErrUnreachable, target, err)
 	}
+	defer s.unlock()
 	if s.ccache != "" {
-		t, err := s.loadCCache(service)
+		t, err := s.cached(ctx, service)
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +85,18 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	return s.grant(ctx, tgt, realm, Principal{Name: service.Name})
 }
 
+// lock waits for the turn of its caller.
+func (s *kdcSource) lock(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *kdcSource) unlock() { <-s.turn }
+
 // tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for
 // a neighbour's.
 func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
@@ -99,15 +115,17 @@ func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 			return nil, err
 		}
 		s.refused = nil
-		clear(s.tgts)
-		s.tgts[s.client.Realm] = t
+		s.setHome(t)
 		home = t
 	case home == nil:
 		return nil, fmt.Errorf("krb5: %w: the credential cache %s of %v has no ticket-granting ticket; run kinit",
 			ErrExpired, s.ccache, s.client)
 	case !home.lasts(0):
-		return nil, fmt.Errorf("krb5: %w: that of %v in %s ended at %v; run kinit", ErrExpired, s.client, s.ccache,
-			home.EndTime)
+		err := fmt.Errorf("krb5: %w: that of %v in %s ended at %v; run kinit", ErrExpired, s.client, s.ccache, home.EndTime)
+		if s.unrenewed != nil {
+			err = fmt.Errorf("%w; it was not renewed: %w", err, s.unrenewed)
+		}
+		return nil, err
 	}
 	if realm == s.client.Realm {
 		return home, nil
@@ -128,26 +146,7 @@ func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 func (s *kdcSource) grant(ctx context.Context, tgt *Ticket, realm string, service Principal) (*Ticket, error) {
 	const maxReferrals = 8
 	for range maxReferrals {
-		req, err := s.tgsReq(tgt, realm, service)
-		if err != nil {
-			return nil, err
-		}
-		b, err := req.Marshal()
-		if err != nil {
-			return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
-		}
-		if b, err = s.dialer.ask(ctx, realm, b); err != nil {
-			return nil, explainKDC(err, s.client, Principal{service.Name, realm}.String())
-		}
-		var rep messages.TGSRep
-		if err := rep.Unmarshal(b); err != nil {
-			return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
-		}
-		plain, err := decrypt(rep.EncPart, tgt.SessionKey.wire(), keyusage.TGS_REP_ENCPART_SESSION_KEY)
-		if err != nil {
-			return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
-		}
-		t, err := s.received(&rep.KDCRepFields, plain, req.ReqBody.Nonce)
+		t, err := s.exchangeTGS(ctx, tgt, realm, service, s.till(tgt, service), flags.Canonicalize)
 		if err != nil {
 			return nil, err
 		}
@@ -160,15 +159,51 @@ func (s *kdcSource) grant(ctx context.Context, tgt *Ticket, realm string, servic
 	return nil, fmt.Errorf("krb5: %w %v: %d realms referred to one another", ErrServiceUnknown, service, maxReferrals)
 }
 
+// renew gets a ticket-granting ticket of the home realm in place of one that has not ended (RFC 4120
+// section 3.3.3).
+func (s *kdcSource) renew(ctx context.Context, tgt *Ticket) (*Ticket, error) {
+	return s.exchangeTGS(ctx, tgt, s.client.Realm, tgt.Service, tgt.RenewTill, flags.Renew, flags.Renewable)
+}
+
+// till returns until when a ticket for a service is asked for.
+func (s *kdcSource) till(tgt *Ticket, service Principal) time.Time {
+	if end := time.Now().Add(s.life); s.life > 0 && service.Name[0] != "krbtgt" && end.Before(tgt.EndTime) {
+		return end
+	}
+	return tgt.EndTime
+}
+
+// exchangeTGS asks the KDC of a realm once.
+func (s *kdcSource) exchangeTGS(ctx context.Context, tgt *Ticket, realm string, service Principal, till time.Time,
+	options ...int) (*Ticket, error) {
+	req, err := s.tgsReq(tgt, realm, service, till, options...)
+	if err != nil {
+		return nil, err
+	}
+	b, err := req.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
+	}
+	if b, err = s.dialer.ask(ctx, realm, b); err != nil {
+		return nil, explainKDC(err, s.client, Principal{service.Name, realm}.String())
+	}
+	var rep messages.TGSRep
+	if err := rep.Unmarshal(b); err != nil {
+		return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
+	}
+	plain, err := decrypt(rep.EncPart, tgt.SessionKey.wire(), keyusage.TGS_REP_ENCPART_SESSION_KEY)
+	if err != nil {
+		return nil, fmt.Errorf("krb5: %w: TGS-REP of realm %s: %w", ErrToken, realm, err)
+	}
+	return s.received(&rep.KDCRepFields, plain, req.ReqBody.Nonce)
+}
+
 // tgsReq makes the request. gokrb5's own names the wrong realm of a client that comes from afar.
-func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal) (*messages.TGSReq, error) {
+func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal, till time.Time,
+	options ...int) (*messages.TGSReq, error) {
 	var nonce [4]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)
-	}
-	till := tgt.EndTime
-	if end := time.Now().Add(s.life); s.life > 0 && service.Name[0] != "krbtgt" && end.Before(till) {
-		till = end
 	}
 	req := &messages.TGSReq{KDCReqFields: messages.KDCReqFields{
 		PVNO:    iana.PVNO,
@@ -182,7 +217,9 @@ func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal) (*messa
 			EType:      etypeNumbers(s.etypes),
 		},
 	}}
-	types.SetFlag(&req.ReqBody.KDCOptions, flags.Canonicalize)
+	for _, o := range options {
+		types.SetFlag(&req.ReqBody.KDCOptions, o)
+	}
 	body, err := req.ReqBody.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("krb5: TGS-REQ: %w", err)

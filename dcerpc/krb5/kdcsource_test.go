@@ -26,7 +26,7 @@ func TestTicketLife(t *testing.T) {
 		time.Hour}, {10 * time.Second, cross, time.Hour}} {
 		source, err := newKDCSource(&InitiatorConfig{TicketLife: tt.life, Config: config.New()})
 		require.NoError(t, err)
-		req, err := source.tgsReq(tgt, "EXAMPLE.TEST", tt.service)
+		req, err := source.tgsReq(tgt, "EXAMPLE.TEST", tt.service, source.till(tgt, tt.service))
 		require.NoError(t, err)
 		require.WithinDuration(t, now.Add(tt.want), req.ReqBody.Till, 5*time.Second, "%v, %v", tt.life, tt.service)
 	}

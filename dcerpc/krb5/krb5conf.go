@@ -28,10 +28,18 @@ const (
 // defaultKrb5Conf is where systems have the configuration.
 const defaultKrb5Conf = "/etc/krb5.conf"
 
-// loadKrb5Conf reads the files of a configuration, as the field Krb5Conf names them. gokrb5's own
-// reader knows no includes, needs the brace behind the equals sign, and panics at some lines that
-// are none.
+// loadKrb5Conf reads the files of a configuration, as the field Krb5Conf names them.
 func loadKrb5Conf(paths string) (*config.Config, error) {
+	root, err := readKrb5Conf(paths)
+	if err != nil {
+		return nil, err
+	}
+	return root.config()
+}
+
+// readKrb5Conf reads and parses the files. gokrb5's own reader knows no includes, needs the brace
+// behind the equals sign, and panics at some lines that are none.
+func readKrb5Conf(paths string) (*confNode, error) {
 	p := &confParser{root: new(confNode)}
 	if paths == "" {
 		err := p.file(defaultKrb5Conf, 0)
@@ -44,7 +52,7 @@ func loadKrb5Conf(paths string) (*config.Config, error) {
 			return nil, err
 		}
 	}
-	return p.root.config()
+	return p.root, nil
 }
 
 // A confNode is a relation: a value, or a section with further ones. They keep their order.
@@ -324,6 +332,14 @@ func (n *confNode) config() (*config.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// kcmSocket returns the path of the socket of the Kerberos cache manager.
+func (n *confNode) kcmSocket() string {
+	if v := n.values("libdefaults", "kcm_socket"); len(v) > 0 {
+		return v[0].value
+	}
+	return defaultKCMSocket
 }
 
 // kdcs returns the addresses of a realm's KDCs that TCP reaches.

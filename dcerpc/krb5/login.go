@@ -9,6 +9,7 @@ import (
 
 	"github.com/jcmturner/gofork/encoding/asn1"
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
+	"github.com/jcmturner/gokrb5/v8/iana/flags"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
 	"github.com/jcmturner/gokrb5/v8/iana/patype"
 	"github.com/jcmturner/gokrb5/v8/messages"
@@ -122,6 +123,9 @@ func (s *kdcSource) received(rep *messages.KDCRepFields, plain []byte, nonce int
 		Service:    Principal{part.SName.NameString, part.SRealm},
 		SessionKey: Key{Etype(part.Key.KeyType), part.Key.KeyValue},
 		EndTime:    part.EndTime,
+	}
+	if types.IsFlagSet(&part.Flags, flags.Renewable) {
+		t.RenewTill = part.RenewTill
 	}
 	start := part.StartTime
 	if start.IsZero() {

@@ -1,6 +1,7 @@
 package krb5
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"time"
@@ -43,19 +44,29 @@ func NewInitiatorWithKeytab(principal string, kt *Keytab, cfg *InitiatorConfig) 
 }
 
 // NewInitiatorFromCCache returns an Initiator with the tickets of a credential cache, as kinit
-// leaves it: a file, with "FILE:" before its path or nothing, or the first of the caches in a
-// directory ("DIR:"). It is read again whenever a ticket is needed, so that what another program
-// renews is used; nothing is written to it. Caches that are no files (KCM, KEYRING) are refused.
-func NewInitiatorFromCCache(path string, cfg *InitiatorConfig) (*Initiator, error) {
+// leaves it:
+//
+//   - a file, with "FILE:" before its path or nothing
+//   - the first of the caches in a directory, "DIR:/path", or one of them, "DIR::/path/tkt1"
+//   - one that the Kerberos cache manager keeps (sssd-kcm, Heimdal's kcm): "KCM:", the user's
+//     default one, or "KCM:name"; its socket is kcm_socket of the krb5.conf, or
+//     "/var/run/.heim_org.h5l.kcm-socket"
+//   - one in a keyring of Linux's, "KEYRING:persistent:1000", "KEYRING:session:name" and the like
+//
+// The cache is read again whenever a ticket is needed, so that what another program renews is used;
+// nothing is written to it. Where it cannot be read any more, or is another client's now, a
+// ticket-granting ticket that was read before serves until it ends. [Initiator.KeepRenewed] renews
+// it.
+func NewInitiatorFromCCache(name string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := loadCCacheFile(path)
+	c, err := readCCache(context.Background(), name, s.kcmSocket)
 	if err != nil {
 		return nil, err
 	}
-	s.ccache, s.client = path, c.client
+	s.ccache, s.client = name, c.client
 	return NewInitiator(s, cfg), nil
 }
 
@@ -69,6 +80,8 @@ func newKDCSource(cfg *InitiatorConfig) (*kdcSource, error) {
 		life:   cfg.TicketLife,
 		turn:   make(chan struct{}, 1),
 		tgts:   make(map[string]*Ticket),
+
+		kcmSocket: defaultKCMSocket,
 	}
 	if s.dialer.timeout == 0 {
 		s.dialer.timeout = 5 * time.Second
@@ -80,10 +93,14 @@ func newKDCSource(cfg *InitiatorConfig) (*kdcSource, error) {
 		s.dialer.resolver = net.DefaultResolver
 	}
 	if s.dialer.cfg == nil {
-		var err error
-		if s.dialer.cfg, err = loadKrb5Conf(cfg.Krb5Conf); err != nil {
+		conf, err := readKrb5Conf(cfg.Krb5Conf)
+		if err != nil {
 			return nil, err
 		}
+		if s.dialer.cfg, err = conf.config(); err != nil {
+			return nil, err
+		}
+		s.kcmSocket = conf.kcmSocket()
 	}
 	return s, nil
 }

@@ -35,7 +35,8 @@ type Flags struct {
 	Mechanism, Level, Transport                  string
 	Encrypt, NoHeaderSigning                     bool
 
-	windows bool // the system is
+	windows bool            // the system is
+	cache   *krb5.Initiator // with the tickets of a cache; nil: none
 }
 
 // Register declares the flags.
@@ -43,7 +44,7 @@ func Register(flags *flag.FlagSet) *Flags {
 	f := &Flags{windows: runtime.GOOS == "windows"}
 	flags.StringVar(&f.User, "user", "", `the account: USER@REALM for Kerberos, DOMAIN\USER for NTLM`)
 	flags.StringVar(&f.Keytab, "keytab", "", "log in with the keys of this keytab `file`")
-	flags.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential `cache` (kinit's): a file, FILE:path or DIR:path;\nwithout this, -keytab and -password-file that of KRB5CCNAME; on Windows, the log-on of this process")
+	flags.StringVar(&f.CCache, "ccache", "", "use the tickets of this credential `cache` (kinit's): a file, FILE:path, DIR:path, KCM:, KEYRING:name; they are renewed\nas long as the KDC does so; without this, -keytab and -password-file that of KRB5CCNAME; on Windows, the log-on of\nthis process")
 	flags.StringVar(&f.PasswordFile, "password-file", "", "log in with the password on the first line of this `file`")
 	flags.StringVar(&f.Krb5Conf, "krb5-conf", "", "Kerberos configuration `file` (default those of KRB5_CONFIG, or else /etc/krb5.conf)")
 	flags.StringVar(&f.Mechanism, "mechanism", "", "security mechanism inside RPC: krb5, spnego (Kerberos within), ntlm (default krb5; with the log-on of\nWindows spnego, which is Kerberos or NTLM there)")
@@ -67,10 +68,17 @@ type Access struct {
 	OpenShare func(ctx context.Context, unc string) (*sharefs.FS, error)
 
 	dialer *smbpipe.Dialer // or nil
+	// renewal ends the renewing of tickets; renewed is closed when it has ended.
+	renewal context.CancelFunc
+	renewed chan struct{}
 }
 
 // Close ends what is open.
 func (a *Access) Close() error {
+	if a.renewal != nil {
+		a.renewal()
+		<-a.renewed
+	}
 	if a.dialer == nil {
 		return nil
 	}
@@ -108,6 +116,15 @@ func (f *Flags) Access() (*Access, error) {
 		a.OpenShare = func(ctx context.Context, unc string) (*sharefs.FS, error) {
 			return sharefs.Open(ctx, a.dialer, unc, nil)
 		}
+	}
+	if f.cache != nil {
+		var ctx context.Context
+		ctx, a.renewal = context.WithCancel(context.Background())
+		a.renewed = make(chan struct{})
+		go func() {
+			defer close(a.renewed)
+			f.cache.KeepRenewed(ctx)
+		}()
 	}
 	if system {
 		a.OpenShare = func(ctx context.Context, unc string) (*sharefs.FS, error) { return sharefs.OpenSystem(ctx, unc, nil) }
@@ -180,7 +197,9 @@ func (f *Flags) krb5(ccache string) (*krb5.Initiator, error) {
 	cfg := &krb5.InitiatorConfig{Krb5Conf: f.krb5Conf()}
 	switch {
 	case ccache != "":
-		return krb5.NewInitiatorFromCCache(ccache, cfg)
+		i, err := krb5.NewInitiatorFromCCache(ccache, cfg)
+		f.cache = i
+		return i, err
 	case f.Keytab != "":
 		kt, err := krb5.LoadKeytab(f.Keytab)
 		if err != nil {
