@@ -79,6 +79,8 @@ type Result struct {
 	// Calls are all calls, those of the clean-up too.
 	Calls []Call
 	Took  time.Duration
+
+	clocked bool // what the case finds depends on how long something takes
 }
 
 const defaultCaseTimeout = 5 * time.Minute
@@ -125,6 +127,7 @@ func (c *Case) Run(ctx context.Context, target *Target) Result {
 		tr.memory.left = c.Name
 	}
 	res.Calls, res.Took = tr.calls, time.Since(begin)
+	res.clocked = tr.clocked || tr.SequenceTimeout > 0
 	return res
 }
 

@@ -25,6 +25,7 @@ func (tr *trial) delayed(op fsrvp.Opnum, f func()) {
 
 // slow makes the work of a method take at least d.
 func (tr *trial) slow(op fsrvp.Opnum, d time.Duration) {
+	tr.clocked = true
 	err := tr.Delay(op, d)
 	tr.needs(!errors.Is(err, errors.ErrUnsupported), "way to make "+op.String()+" slow")
 	tr.ok(err, "making "+op.String()+" slow")

@@ -12,6 +12,9 @@ import (
 //
 // What the target lacks is skipped with the reason, and so are its known failures; a known failure
 // that passes fails the test, for the list to be mended.
+//
+// A case that is about time, such as those of the Message Sequence Timer, fails where a busy
+// machine holds up the client. It is run three times before it fails the test.
 func Run(t *testing.T, dial func(tb testing.TB) Target) { RunCases(t, Cases(), dial) }
 
 // RunCases is Run of some of the cases.
@@ -27,6 +30,11 @@ func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 		t.Run(fmt.Sprintf("%s/%s/%s", c.Suite, c.Section, c.Name), func(t *testing.T) {
 			res := c.Run(t.Context(), &target)
 			problem, note := target.judge(&c, res)
+			for try := 1; try < 3 && problem != "" && res.clocked; try++ {
+				t.Logf("try %d: %s\n%s", try, problem, res.Did)
+				res = c.Run(t.Context(), &target)
+				problem, note = target.judge(&c, res)
+			}
 			switch {
 			case problem != "":
 				t.Errorf("MS-FSRVP %s: %s\n%s\n%s", c.Section, c.Demand, problem, res.Did)

@@ -22,6 +22,7 @@ type trial struct {
 
 	calls    []Call
 	cleaning bool
+	clocked  bool // see Result
 	// What the calls may have left, see witness.note.
 	touched, doubtful bool
 	left              []*leftover

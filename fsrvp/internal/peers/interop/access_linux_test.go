@@ -89,7 +89,7 @@ func everyMethod(t *testing.T, share string) []step {
 // TestAccess has an ordinary user try each step of a backup operator's life cycle before that takes
 // it, each of them as smbd and RPC can hand them over.
 func TestAccess(t *testing.T) {
-	n := peers.Start(t)
+	n := network(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	startAgentBehindSamba(t, n)
@@ -128,7 +128,7 @@ func TestAccess(t *testing.T) {
 
 // TestAccessWithoutLogOn calls the agent in SMB sessions that nobody has authenticated.
 func TestAccessWithoutLogOn(t *testing.T) {
-	n := peers.Start(t)
+	n := network(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	agent := startAgentBehindSamba(t, n)

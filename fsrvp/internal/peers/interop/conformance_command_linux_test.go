@@ -35,8 +35,7 @@ func TestConformanceCommand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
-	t.Parallel() // it waits more than it works
-	n := peers.Start(t)
+	n := networkOnce(t)
 	server, cl := n.Host("fs"), n.Host("cl")
 	version := smbdVersion(t, server)
 	exe := filepath.Join(t.TempDir(), "fsrvp-conformance")

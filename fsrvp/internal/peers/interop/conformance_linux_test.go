@@ -32,8 +32,7 @@ func TestConformanceBehindSamba(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
-	t.Parallel() // it waits more than it works
-	n := peers.Start(t)
+	n := network(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	const sequenceTimeout = 1200 * time.Millisecond

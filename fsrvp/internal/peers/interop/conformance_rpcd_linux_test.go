@@ -28,8 +28,7 @@ func TestConformanceOfSamba(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
-	t.Parallel() // it waits more than it works
-	n := peers.Start(t)
+	n := networkOnce(t)
 	server := n.Host("fs")
 	version := smbdVersion(t, server)
 	file, known := knownFailures(t, version)

@@ -113,7 +113,7 @@ func rewrite(t *testing.T, path, content string) {
 // TestExposedShares has copies of a share that has much that is its own, through their lives, made
 // by the agent's helper and by programs.
 func TestExposedShares(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	for mode, flags := range sambaModes {
@@ -234,7 +234,7 @@ func livesOfShares(t *testing.T, n *peers.Network, nas *peers.Host, flags ...str
 // TestNamesThatAreTooLong has shares whose copies could, and could not, have the name that the
 // standard wants. One byte too much in a share's name and Samba's registry cannot be read any more.
 func TestNamesThatAreTooLong(t *testing.T) {
-	n := peers.Start(t)
+	n := network(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	startAgentBehindSamba(t, n)
@@ -280,7 +280,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 // TestPreviousVersions has smbtorture ask for the previous versions of a share of which no copy has
 // been exposed yet, and counts them when there are some.
 func TestPreviousVersions(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	for mode, flags := range sambaModes {

@@ -19,7 +19,7 @@ type hostFiles struct {
 
 // smbFile runs one command of smbclient on a share, as the administrator.
 func (f hostFiles) smbFile(share, command string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	out, err := f.host.Command(ctx, "smbclient", "//localhost/"+share, "-U", peers.Domain+`\Administrator%`+f.password,
 		"-c", command).CombinedOutput()

@@ -29,7 +29,7 @@ func negotiate(tb testing.TB, mechs ...spnego.InitiatorMechanism) *spnego.Initia
 // TestLogOnToSamba calls the management interface of Samba's domain controller with every mechanism
 // at every level.
 func TestLogOnToSamba(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	u := n.User("backup")
 	kerberos := kerberos(t, n, u).(*krb5.Initiator)
 	password := ntlmAuth(t, u).(*ntlm.Initiator)
@@ -86,9 +86,10 @@ func (unknown) OID() asn1.ObjectIdentifier {
 
 // TestWinbind has winbind on a member of the domain verify log-ons, and name the accounts' SIDs.
 func TestWinbind(t *testing.T) {
-	n := peers.Start(t)
-	u := n.User("backup")
-	n.Host("fs").Run(t, func(t *testing.T) {
+	n := networkOnce(t)
+	u, fs := n.User("backup"), n.Host("fs")
+	fs.Claim(t) // winbindd asks samba-dcerpcd for local groups, which a reset ends
+	fs.Run(t, func(t *testing.T) {
 		helper := ntlm.NewWinbindHelper(&ntlm.WinbindConfig{SIDs: ntlm.Wbinfo("")})
 		defer helper.Close()
 		acceptor, err := ntlm.NewAcceptor(&ntlm.AcceptorConfig{Verifier: helper, ComputerName: "FS",

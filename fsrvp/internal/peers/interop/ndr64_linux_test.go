@@ -22,7 +22,7 @@ import (
 // TestNDR64 has our client call all methods of a server with an NDR64 of somebody else's, Scapy's.
 // What the server makes of each request, and we of each answer, is what was meant.
 func TestNDR64(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	requests := startScapy(t, n)
 	conn, err := n.Host("agent").Dial(t.Context(), "tcp", "cl:1355")
 	require.NoError(t, err)

@@ -81,7 +81,7 @@ func sambaTargets(t *testing.T, n *peers.Network) map[string]*rpctest.Target {
 // is known to do otherwise is listed in testdata, for each release, transport and profile; a listed
 // failure that passes fails the test, too.
 func TestRPCScriptsOnSamba(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	n.Host("fs").Claim(t)
 	hosts := map[string]string{"tcp": "dc", "pipe": "fs"}
 	for name, target := range sambaTargets(t, n) {
@@ -123,7 +123,7 @@ func sambaVersion(t *testing.T, host *peers.Host) string {
 // TestRPCScriptsBehindSamba runs them against our own server behind the smbd of a file server. All
 // that apply pass.
 func TestRPCScriptsBehindSamba(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	srv := &dcerpc.Server{Acceptors: acceptors(t, n, "nas", n.User("backup"))}

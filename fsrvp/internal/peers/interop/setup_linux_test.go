@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"net"
 	"os"
@@ -24,6 +25,16 @@ func TestMain(m *testing.M) {
 	if socket := os.Getenv(hookVariable); socket != "" {
 		os.Exit(askHook(socket, os.Args[1:]))
 	}
+	// The hosts that they claim keep the tests apart: those of the three servers run side by side,
+	// and no test that waits for its host keeps another from running.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "64"); err != nil {
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if agentDir != "" {
 			_ = os.RemoveAll(agentDir) // a temporary directory
@@ -31,6 +42,33 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}))
 }
+
+// network returns the network of peers for a test that runs beside those that claim other hosts.
+func network(t *testing.T) *peers.Network {
+	t.Helper()
+	t.Parallel()
+	return peers.Start(t)
+}
+
+// networkOnce is network for a test that FSRVP_SAMBA does not change.
+func networkOnce(t *testing.T) *peers.Network {
+	t.Helper()
+	once(t)
+	return network(t)
+}
+
+// once skips a test where FSRVP_SAMBA asks for another run of those that our agent behind Samba
+// has a part in: the test does without it, or has it change shares in both ways.
+func once(t *testing.T) {
+	t.Helper()
+	if programsAlone() {
+		t.Skip("FSRVP_SAMBA=programs does not change this test")
+	}
+}
+
+// programsAlone reports whether FSRVP_SAMBA=programs asks for an agent that changes Samba's shares
+// by Samba's programs alone.
+func programsAlone() bool { return os.Getenv("FSRVP_SAMBA") == "programs" }
 
 // kerberosConfig reaches the KDC from the client's host.
 func kerberosConfig(n *peers.Network) *krb5.InitiatorConfig {

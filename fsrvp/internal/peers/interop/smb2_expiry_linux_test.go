@@ -12,7 +12,6 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/krb5"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 )
 
 // ticketLife is how long service tickets live in TestSMBExpiry. What smbd and the clients need to
@@ -24,7 +23,7 @@ const ticketLife = 6 * time.Second
 // the log. The ticket-granting ticket lives longer: Samba's KDC takes none that ends within two
 // minutes.
 func TestSMBExpiry(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas, u := n.Host("nas"), n.User("backup")
 	nas.Claim(t)
 	want := randomFile(t, nas.Path("/srv/btrfs/data/expiry"), 1<<20)

@@ -88,7 +88,7 @@ func sum(tb testing.TB, fsys fs.FS, name string) [sha256.Size]byte {
 // TestSMBMatrix reads with every dialect, every algorithm alone and in the default lists, and every
 // mechanism.
 func TestSMBMatrix(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas, u := n.Host("nas"), n.User("backup")
 	nas.Claim(t)
 	want := randomFile(t, nas.Path("/srv/btrfs/data/matrix"), 3<<20+17)
@@ -185,7 +185,7 @@ func TestSMBMatrix(t *testing.T) {
 
 // TestSMBFiles reads what a backup reads besides contents.
 func TestSMBFiles(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	root := nas.Path("/srv/btrfs/data")

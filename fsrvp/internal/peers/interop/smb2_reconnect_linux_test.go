@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/peers"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
@@ -30,7 +29,7 @@ func (c *cutConn) Read(b []byte) (int, error) {
 
 // TestSMBReconnect reads a share of Samba's whose connection breaks three times on the way.
 func TestSMBReconnect(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas := n.Host("nas")
 	nas.Claim(t)
 	want := randomFile(t, nas.Path("/srv/btrfs/data/big"), 40<<20)

@@ -31,7 +31,7 @@ import (
 // TestLifeCycle has our client drive Samba's own server, and reads the file that was there before
 // the snapshot.
 func TestLifeCycle(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	server, u := n.Host("fs"), n.User("backup")
 	server.Claim(t)
 	for _, session := range []struct {
@@ -97,7 +97,7 @@ func lifeCycle(t *testing.T, c *fsrvp.Client, d *smbpipe.Dialer, server *peers.H
 
 // TestCredentials logs in by everything that there is.
 func TestCredentials(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	server, u := n.Host("fs"), n.User("backup")
 	server.Claim(t)
 	for name, auth := range map[string]func() (dcerpc.Initiator, error){
@@ -224,7 +224,7 @@ func (c countingConn) Write(b []byte) (int, error) {
 
 // TestPipe has our client talk to our server through Samba's smbd.
 func TestPipe(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas, u := n.Host("nas"), n.User("backup")
 	nas.Claim(t)
 	waiting, ended := make(chan struct{}, 8), make(chan struct{}, 8)
@@ -344,7 +344,7 @@ func TestPipe(t *testing.T) {
 // TestEncryption asks the server's side whether a session was encrypted: by the client's wish, and
 // by the server's.
 func TestEncryption(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	nas, u := n.Host("nas"), n.User("backup")
 	nas.Claim(t)
 	asked := make(chan dcerpc.Peer, 1)
@@ -375,7 +375,7 @@ func TestEncryption(t *testing.T) {
 
 // TestShare reads a share by package fs.
 func TestShare(t *testing.T) {
-	n := peers.Start(t)
+	n := networkOnce(t)
 	server := n.Host("nas")
 	server.Claim(t)
 	root := server.Path("/srv/btrfs/data")
