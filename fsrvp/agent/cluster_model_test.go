@@ -19,14 +19,18 @@ import (
 )
 
 // TestClusterModel runs random calls on three agents with one table, each call on any of them, and
-// on the model of one agent: clients cannot tell the difference. It takes 25 runs, and with
-// FSRVP_EVERY in the environment 100.
+// on the model of one agent: clients cannot tell the difference. It takes 25 runs, with
+// -short 8, and with FSRVP_EVERY in the environment 100.
 func TestClusterModel(t *testing.T) {
+	runs := 25
+	if testing.Short() {
+		runs = 8
+	}
 	for _, cfg := range []agent.Config{{Profile: agent.Windows}, {Profile: agent.Strict}, {KeepExposed: true}} {
 		t.Run(fmt.Sprintf("%v, keep exposed %t", cfg.Profile, cfg.KeepExposed), func(t *testing.T) {
 			ran, failed := 0, false
 			rapid.Check(t, func(rt *rapid.T) {
-				if ran++; ran > 25 && !failed && os.Getenv("FSRVP_EVERY") == "" {
+				if ran++; ran > runs && !failed && os.Getenv("FSRVP_EVERY") == "" {
 					return
 				}
 				var stopped any // rapid ends a failed run by a panic, which has to come out of the bubble

@@ -206,14 +206,18 @@ var stops = []stop{
 }
 
 // TestNodeStops stops a node at moments of every life, in each way. Its client goes on at another
-// node. It takes one moment of four, and with FSRVP_EVERY in the environment all.
+// node. It takes one moment of four, with -short one of 32, and with FSRVP_EVERY in the environment
+// all.
 func TestNodeStops(t *testing.T) {
 	for name, scenes := range lives() {
 		for _, how := range stops {
 			t.Run(name+", "+how.name, func(t *testing.T) {
 				step := 4
-				if os.Getenv("FSRVP_EVERY") != "" {
+				switch {
+				case os.Getenv("FSRVP_EVERY") != "":
 					step = 1
+				case testing.Short():
+					step = 32
 				}
 				for k := rand.IntN(step); ; k += step {
 					more := true

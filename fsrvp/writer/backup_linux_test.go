@@ -44,7 +44,7 @@ func rounds(tb testing.TB, variable string, usual int) int {
 		return n
 	}
 	if testing.Short() {
-		return max(1, usual/10)
+		return max(1, usual/20)
 	}
 	return usual
 }
@@ -160,7 +160,7 @@ func TestBackupOfDatabases(t *testing.T) {
 				require.NoError(t, db.Close())
 				other.crash()
 				require.NoError(t, os.RemoveAll(restored))
-				l.commits(t, 5*time.Second)
+				l.commits(t)
 			}
 			t.Logf("%d rounds, %v acknowledged, frozen for %v each", n, l.acknowledged(), frozen/time.Duration(n))
 		})
@@ -254,22 +254,14 @@ func (v *victim) whole(t *testing.T) time.Duration {
 	return time.Since(began)
 }
 
-// free demands that nothing is frozen, and no lock is held, within a time.
-func (v *victim) free(t *testing.T, within time.Duration) {
+// free demands that nothing is frozen, and no lock is held, within patience.
+func (v *victim) free(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	left := func() time.Duration { return max(0, time.Until(deadline)) }
 	for _, p := range v.probes {
-		p.writable(t, left())
+		p.writable(t)
 	}
-	v.load.commits(t, left())
-	for {
-		if _, err := os.Stat(v.stopped); errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		require.Positive(t, left(), "the application is stopped\n%s", v.log.String())
-		time.Sleep(time.Millisecond)
-	}
+	v.load.commits(t)
+	eventually(t, func() bool { _, err := os.Stat(v.stopped); return errors.Is(err, fs.ErrNotExist) }, "the application is stopped")
 }
 
 // sessions returns how many sessions of the program the servers have.
@@ -290,8 +282,8 @@ func (v *victim) tidy(t *testing.T) {
 	}
 }
 
-// TestKills kills the program at random. Two seconds later nothing is frozen, no lock is held, and
-// no guard is left.
+// TestKills kills the program at random. Soon nothing is frozen, no lock is held, and no guard is
+// left: within two seconds on a machine that has nothing else to do.
 func TestKills(t *testing.T) {
 	v := newVictim(t)
 	whole := v.whole(t)
@@ -303,16 +295,15 @@ func TestKills(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		killed := time.Now()
-		within := func() time.Duration { return max(0, 2*time.Second-time.Since(killed)) }
-		v.free(t, within())
+		v.free(t)
 		for pg, my := v.sessions(t); pg+my > 0; pg, my = v.sessions(t) {
-			require.Positive(t, within(), "round %d: %d sessions of PostgreSQL and %d of MariaDB are left\n%s", i, pg,
-				my, v.log.String())
+			require.Less(t, time.Since(killed), patience, "round %d: %d sessions of PostgreSQL and %d of MariaDB are left\n%s",
+				i, pg, my, v.log.String())
 			time.Sleep(time.Millisecond)
 		}
 		select {
 		case <-ended:
-		case <-time.After(within()):
+		case <-time.After(patience):
 			require.FailNow(t, "a guard is left", "%s", v.log.String())
 		}
 		sum += time.Since(killed)
@@ -340,14 +331,14 @@ func TestStops(t *testing.T) {
 		cmd, ended := v.start(t, "-freeze-limit", limit.String())
 		time.Sleep(rand.N(whole))
 		require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
-		v.free(t, limit+2*time.Second)
+		v.free(t)
 		require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
 		err := cmd.Wait()
 		<-ended
 		if err != nil {
 			lost++
 		}
-		v.free(t, 2*time.Second)
+		v.free(t)
 		require.Equal(t, `"thawed"`, v.agent.ask(t, agentStatus, nil))
 		v.tidy(t)
 	}

@@ -67,7 +67,7 @@ func TestCommand(t *testing.T) {
 				require.NoError(t, err)
 			}
 			if c.thawErr != nil {
-				eventually(t, 5*time.Second, func() bool {
+				eventually(t, func() bool {
 					b, _ := os.ReadFile(filepath.Join(dir, "log"))
 					return strings.Contains(string(b), "thaw")
 				}, "the limit does not thaw")
@@ -83,7 +83,7 @@ func TestCommand(t *testing.T) {
 	var pid int
 	_, err = fmt.Sscan(string(child), &pid)
 	require.NoError(t, err)
-	eventually(t, 5*time.Second, func() bool { return syscall.Kill(pid, 0) != nil }, "what the program has started is left")
+	eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, "what the program has started is left")
 
 	_, err = Command{Guard: testGuard()}.Writer()
 	require.ErrorContains(t, err, "no programs")
@@ -111,10 +111,10 @@ func TestCommandDeath(t *testing.T) {
 			_ = os.Remove(thawed)
 			p := startProcess(t, kinds{Command: &Command{Freeze: []string{freeze}, Thaw: []string{thaw}, Guard: testGuard()}})
 			p.says(t, "prepared")
-			eventually(t, 5*time.Second, func() bool { _, err := os.Stat(filepath.Join(dir, "started")); return err == nil }, "not started")
+			eventually(t, func() bool { _, err := os.Stat(filepath.Join(dir, "started")); return err == nil }, "not started")
 			require.NoFileExists(t, thawed)
 			p.signal(t, syscall.SIGKILL)
-			eventually(t, 2*time.Second, func() bool { _, err := os.Stat(thawed); return err == nil }, "not thawed")
+			eventually(t, func() bool { _, err := os.Stat(thawed); return err == nil }, "not thawed")
 		})
 	}
 }

@@ -32,18 +32,18 @@ func TestFSFreeze(t *testing.T) {
 				p := startProbe(t, point)
 				for range 3 { // a writer serves many runs
 					require.NoError(t, w.Prepare(t.Context(), nil))
-					p.writable(t, time.Second)
+					p.writable(t)
 					require.NoError(t, w.Freeze(t.Context()))
 					p.blocked(t)
 					require.NoError(t, w.Thaw(t.Context()))
-					p.writable(t, time.Second)
+					p.writable(t)
 				}
 				require.NoError(t, w.Prepare(t.Context(), nil))
 				require.ErrorContains(t, w.Prepare(t.Context(), nil), "in use by another run")
 				require.NoError(t, w.Abort(t.Context(), nil), "of the run that was refused")
 				require.NoError(t, w.Freeze(t.Context()))
 				require.NoError(t, w.Abort(t.Context(), nil), "a run that does not thaw")
-				p.writable(t, time.Second)
+				p.writable(t)
 			})
 		}
 	})
@@ -58,14 +58,14 @@ func TestFSFreezeOfMany(t *testing.T) {
 	pa.blocked(t)
 	pb.blocked(t)
 	require.NoError(t, w.Thaw(t.Context()))
-	pa.writable(t, time.Second)
-	pb.writable(t, time.Second)
+	pa.writable(t)
+	pb.writable(t)
 
 	// One that fails: the other is thawed, and what something else has frozen is left alone.
 	freezeByHand(t, b)
 	require.NoError(t, w.Prepare(context.Background(), nil))
 	require.ErrorContains(t, w.Freeze(t.Context()), b+": it is frozen already")
-	pa.writable(t, time.Second)
+	pa.writable(t)
 	pb.blocked(t)
 	require.NoError(t, w.Thaw(t.Context()))
 	pb.blocked(t)
@@ -75,7 +75,7 @@ func TestFSFreezeOfMany(t *testing.T) {
 	require.NoError(t, w.Freeze(t.Context()))
 	require.True(t, thawByHand(b))
 	require.ErrorIs(t, w.Thaw(t.Context()), provider.ErrNotHeld)
-	pa.writable(t, time.Second)
+	pa.writable(t)
 }
 
 func TestFSFreezeRefuses(t *testing.T) {
@@ -125,7 +125,7 @@ func TestFSFreezeDeath(t *testing.T) {
 			prog := start(time.Minute)
 			p.blocked(t)
 			prog.signal(t, syscall.SIGKILL)
-			t.Log("thawed after", p.writable(t, 2*time.Second))
+			t.Log("thawed after", p.writable(t))
 		})
 		t.Run("killed with its session's terminal", func(t *testing.T) {
 			prog := start(time.Minute)
@@ -136,14 +136,14 @@ func TestFSFreezeDeath(t *testing.T) {
 			}
 			p.blocked(t) // a guard is no way to thaw
 			prog.signal(t, syscall.SIGKILL)
-			p.writable(t, 2*time.Second)
+			p.writable(t)
 		})
 		t.Run("stopped", func(t *testing.T) {
 			const limit = 500 * time.Millisecond
 			began := time.Now()
 			prog := start(limit)
 			prog.signal(t, syscall.SIGSTOP)
-			p.writable(t, 2*time.Second)
+			p.writable(t)
 			require.GreaterOrEqual(t, time.Since(began), limit)
 			prog.signal(t, syscall.SIGCONT)
 			prog.stdin.Close()
@@ -157,7 +157,7 @@ func TestFSFreezeDeath(t *testing.T) {
 			p.blocked(t) // until the program thaws
 			prog.stdin.Close()
 			prog.says(t, "thawed <nil>")
-			p.writable(t, 2*time.Second)
+			p.writable(t)
 		})
 		t.Run("guard stopped", func(t *testing.T) {
 			w, err := newKeeper(spec{Name: "x", ThawLimit: 100 * time.Millisecond,
@@ -169,7 +169,7 @@ func TestFSFreezeDeath(t *testing.T) {
 			require.NoError(t, l.process.Signal(unix.SIGSTOP))
 			p.blocked(t)
 			require.NoError(t, w.thaw(t.Context()))
-			p.writable(t, time.Second)
+			p.writable(t)
 			<-l.gone
 		})
 	})
@@ -183,7 +183,7 @@ func TestFSFreezeLimit(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Prepare(t.Context(), nil))
 	require.NoError(t, w.Freeze(t.Context()))
-	p.writable(t, 2*time.Second)
+	p.writable(t)
 	err = w.Thaw(t.Context())
 	require.ErrorIs(t, err, provider.ErrNotHeld)
 	require.ErrorContains(t, err, "limit of 100ms")

@@ -161,17 +161,17 @@ func startProbe(tb testing.TB, point string) *probe {
 			tb.Error(err)
 		}
 	})
-	p.writable(tb, time.Minute)
+	p.writable(tb)
 	return p
 }
 
-// writable demands that a write that begins now ends within a time, and returns how long it took.
-func (p *probe) writable(tb testing.TB, within time.Duration) time.Duration {
+// writable demands that a write that begins now ends, and returns how long it took.
+func (p *probe) writable(tb testing.TB) time.Duration {
 	tb.Helper()
 	from := time.Since(p.base)
 	for time.Duration(p.began.Load()) < from {
-		if time.Since(p.base)-from > within {
-			require.FailNow(tb, "frozen", "a write to %s has not ended within %v", p.point, within)
+		if time.Since(p.base)-from > patience {
+			require.FailNow(tb, "frozen", "a write to %s has not ended within %v", p.point, patience)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -219,7 +219,7 @@ func startProcess(tb testing.TB, k kinds) *process {
 		stdin.Close()
 		select {
 		case <-done: // also the guard has ended
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			tb.Error("the guard has not ended")
 		}
 		_ = p.cmd.Wait()

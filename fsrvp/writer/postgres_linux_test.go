@@ -55,13 +55,13 @@ func TestPostgres(t *testing.T) {
 			require.ErrorContains(t, w.Prepare(t.Context(), nil), "in use by another run")
 			require.NoError(t, w.Abort(t.Context(), nil))
 			require.NoError(t, w.Freeze(t.Context()))
-			l.commits(t, 5*time.Second) // it needs not hold still
+			l.commits(t) // it needs not hold still
 			require.NoError(t, w.Thaw(t.Context()))
 			require.NoError(t, w.PostSnapshot(t.Context(), nil))
 			require.Contains(t, label.BackupLabel, "START WAL LOCATION: "+label.StartLSN)
 			require.Contains(t, label.BackupLabel, "LABEL: pg")
 			require.NotEqual(t, label.StartLSN, label.StopLSN)
-			eventually(t, 2*time.Second, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
+			eventually(t, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
 		}
 	})
 	// A copy of several moments, taken file by file under load, is restored by label and archive.
@@ -74,7 +74,7 @@ func TestPostgres(t *testing.T) {
 		runCommand(t, "sh", "-c",
 			`cd "$1" && tar cf - --warning=no-file-changed --exclude=./pg_wal/* --exclude=./postmaster.* . | tar xpf - -C "$2"; chown -R postgres: "$2"`,
 			"sh", s.dir, restored)
-		l.commits(t, 5*time.Second)
+		l.commits(t)
 		require.NoError(t, w.Thaw(t.Context()))
 		require.NoError(t, w.PostSnapshot(t.Context(), nil))
 		for name, text := range map[string]string{
@@ -85,7 +85,7 @@ func TestPostgres(t *testing.T) {
 		}
 		runCommand(t, "chown", "-R", "postgres:", restored)
 		other, odb := postgreSQL.start(t, restored)
-		eventually(t, 20*time.Second, func() bool {
+		eventually(t, func() bool {
 			var recovering bool
 			return odb.QueryRow("SELECT pg_is_in_recovery()").Scan(&recovering) == nil && !recovering
 		}, "the recovery does not end")
@@ -96,7 +96,7 @@ func TestPostgres(t *testing.T) {
 		kill := func() {
 			_, err := admin.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'the writer'")
 			require.NoError(t, err)
-			eventually(t, 2*time.Second, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
+			eventually(t, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
 		}
 		require.NoError(t, w.Prepare(t.Context(), nil))
 		kill()
@@ -112,14 +112,14 @@ func TestPostgres(t *testing.T) {
 		require.NoError(t, w.Abort(t.Context(), nil))
 		require.NoError(t, w.Prepare(t.Context(), nil), "the next run is a new one")
 		require.NoError(t, w.Abort(t.Context(), nil))
-		eventually(t, 2*time.Second, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
+		eventually(t, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
 	})
 	t.Run("limit", func(t *testing.T) {
 		w, err := Postgres{DB: db, Limit: 100 * time.Millisecond}.Writer()
 		require.NoError(t, err)
 		require.NoError(t, w.Prepare(t.Context(), nil))
 		require.NoError(t, w.Freeze(t.Context()))
-		eventually(t, 2*time.Second, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
+		eventually(t, func() bool { return backupSessions(t, admin) == 0 }, "the session is left")
 		require.ErrorIs(t, w.Thaw(t.Context()), provider.ErrNotHeld)
 	})
 	t.Run("refused", func(t *testing.T) {
