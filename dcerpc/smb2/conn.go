@@ -44,6 +44,7 @@ type request struct {
 	interim   bool // the server has said that it is at work on it
 	asyncID   uint64
 	abandoned bool             // nobody waits any more
+	own       bool             // it belongs to its maker, not to the pool
 	orphan    func(msg []byte) // called with the answer to an abandoned request that the server granted; may be nil
 	done      chan answer      // of capacity 1
 }
@@ -390,8 +391,12 @@ func (c *conn) wait(ctx context.Context, r *request) (answer, error) {
 // accept checks an answer.
 func (c *conn) accept(r *request, a answer) (answer, error) {
 	p := r.protect
-	r.reset()
-	c.requests.Put(r)
+	c.recycle(r)
+	return c.judge(p, a)
+}
+
+// judge checks what protects an answer.
+func (c *conn) judge(p protection, a answer) (answer, error) {
 	if c.authentic(p, &a) {
 		return a, nil
 	}
@@ -409,7 +414,15 @@ func (c *conn) accept(r *request, a answer) (answer, error) {
 	return answer{}, err
 }
 
-func (r *request) reset() { *r = request{done: r.done} }
+func (r *request) reset() { *r = request{done: r.done, own: r.own} }
+
+// recycle gives back a request that is not used any more.
+func (c *conn) recycle(r *request) {
+	r.reset()
+	if !r.own {
+		c.requests.Put(r)
+	}
+}
 
 // abandon gives a request up, and has the server cancel it; unless its answer is there.
 func (c *conn) abandon(r *request) (a answer, ok bool) {

@@ -29,11 +29,15 @@ func (f *frame) begin(c *conn, size int) {
 
 // add appends the header of one more message; its body is to be appended to f.b.
 func (f *frame) add(command Command, charge int) {
+	f.append(f.c.requests.Get().(*request), command, charge)
+}
+
+// append is add with a request of the caller's.
+func (f *frame) append(r *request, command Command, charge int) {
 	if f.n > 0 {
 		f.pad()
 	}
 	f.starts[f.n] = len(f.b)
-	r := f.c.requests.Get().(*request)
 	r.command, r.charge = command, charge
 	f.rs[f.n] = r
 	f.n++
@@ -102,8 +106,7 @@ func (f *frame) end() {
 // drop gives a frame back that is not sent.
 func (f *frame) drop() {
 	for _, r := range f.rs[:f.n] {
-		r.reset()
-		f.c.requests.Put(r)
+		f.c.recycle(r)
 	}
 	f.end()
 }

@@ -564,6 +564,16 @@ func (s *Session) echo() {
 	s.c.echoing = false
 }
 
+// spend uses a reservation of one credit up, by an ECHO that nobody waits for.
+func (s *Session) spend(res reservation) {
+	var f frame
+	f.begin(s.c, 128)
+	f.add(CommandEcho, 1)
+	f.b = appendSimple(f.b)
+	f.rs[0].abandoned = true
+	_ = s.transmit(&f, 0, res, s.protection()) // the session's end says why
+}
+
 // cancelTime is how long a connection that takes no more bytes holds up whoever gives a request up.
 const cancelTime = 100 * time.Millisecond
 

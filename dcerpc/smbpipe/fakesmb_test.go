@@ -147,6 +147,7 @@ type fakeConn struct {
 	wmu  sync.Mutex
 	auth dcerpc.Context
 	key  []byte
+	head []byte // of the command that an intercept looks at
 
 	mu     sync.Mutex
 	files  map[uint64]*fakePipe
@@ -185,6 +186,7 @@ func (s *fakeServer) serve(c net.Conn) {
 		before := s.before
 		s.mu.Unlock()
 		if before != nil {
+			f.head = b[:64]
 			if status, done := before(f, cmd, b[64:]); done {
 				if status != 0 {
 					f.answer(b[:64], status, nil, false)

@@ -18,8 +18,6 @@ import (
 const (
 	// maxMessage is the longest message that is read at once. No PDU is longer.
 	maxMessage = 65535
-	// maxUnread is how much is read ahead of the caller.
-	maxUnread = 4 * maxMessage
 	// closeTime is how long a server has to confirm that a pipe is closed.
 	closeTime = 10 * time.Second
 	// busyCloseTime is how long it has where a call was pending, which CANCEL ends at once, but not
@@ -33,13 +31,17 @@ const (
 // brings that PDU's answer, or its first fragment; further fragments are read one by one. While
 // something is being read for other PDUs, as it happens with several calls at once, a PDU is sent
 // by SMB2 WRITE.
+//
+// Write sends in its own goroutine what the connection takes at once, and Read takes the server's
+// answers from it: in the usual call nobody stands between them.
 type pipe struct {
 	s      *smb2.Session
 	path   string
 	f      *smb2.File
-	ctx    context.Context // of the operations; ends with Close
+	x      *smb2.Exchange
+	ctx    context.Context // of WRITEs; ends with Close
 	cancel context.CancelFunc
-	ops    sync.WaitGroup // operations underway; added to under mu while closed is not set
+	ops    sync.WaitGroup // WRITEs underway; added to under mu while closed is not set
 
 	// writing is held by Write.
 	writing  sync.Mutex
@@ -49,40 +51,39 @@ type pipe struct {
 
 	always                      bool // Dialer.AlwaysRead
 	readDeadline, writeDeadline deadline
-	noTransceive                atomic.Bool // the server knows no FSCTL_PIPE_TRANSCEIVE
-	buf                         []byte      // of whoever reads
+	noTransceive                atomic.Bool   // the server knows no FSCTL_PIPE_TRANSCEIVE
+	turn                        chan struct{} // a token: the right to Read
 
 	mu       sync.Mutex
 	closed   bool
 	closing  chan struct{} // closed by Close
 	err      error         // why the pipe has ended
-	unread   []byte
-	taken    int                 // of unread, by Read
-	changed  chan struct{}       // closed, and made anew, when something of these has changed
-	expected map[uint32]struct{} // calls whose answer has not come; while it is not empty, there is somebody reading
-	reading  bool
-	forever  bool // reading goes on whatever comes: something was sent that is no PDU
+	ended    chan struct{} // closed with err
+	message  smb2.PipeMessage
+	unread   []byte              // of message
+	expected map[uint32]struct{} // calls whose answer has not come; while it is not empty, reading is set
+	reading  bool                // an operation that brings something is underway, or is about to be
+	empty    int                 // messages without a byte, in a row
+	forever  bool                // reading goes on whatever comes: something was sent that is no PDU
 	in       splitter
 }
+
+// maxEmpty is how many messages without a byte a server may send in a row.
+const maxEmpty = 16
 
 var _ net.Conn = (*pipe)(nil)
 
 // newPipe makes a net.Conn of a pipe that was opened.
 func newPipe(s *smb2.Session, f *smb2.File, path string) *pipe {
 	p := &pipe{
-		s: s, f: f, path: path,
-		previous: make(chan struct{}, 1), closing: make(chan struct{}), changed: make(chan struct{}),
-		expected: make(map[uint32]struct{}), readDeadline: newDeadline(), writeDeadline: newDeadline(),
+		s: s, f: f, path: path, x: f.NewExchange(),
+		previous: make(chan struct{}, 1), closing: make(chan struct{}), ended: make(chan struct{}),
+		turn: make(chan struct{}, 1), expected: make(map[uint32]struct{}), readDeadline: newDeadline(), writeDeadline: newDeadline(),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.previous <- struct{}{}
+	p.turn <- struct{}{}
 	return p
-}
-
-// change wakes all who wait for a change. It is called with mu.
-func (p *pipe) change() {
-	close(p.changed)
-	p.changed = make(chan struct{})
 }
 
 // fail ends the pipe; what was read before it can still be had. It is called with mu.
@@ -97,7 +98,7 @@ func (p *pipe) fail(op string, err error) {
 	if p.err = e; isEnd(e.Status) {
 		p.err = io.EOF
 	}
-	p.change()
+	close(p.ended)
 }
 
 // Write takes bytes of PDUs and sends those that are complete.
@@ -136,11 +137,11 @@ func (p *pipe) send(message []byte) error {
 		return os.ErrDeadlineExceeded
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.s.Err(); err != nil {
-		p.fail(smb2.OpWritePipe, err)
+	if !p.s.Alive() {
+		p.fail(smb2.OpWritePipe, p.s.Err())
 	}
 	if err := p.writeError(); err != nil {
+		p.mu.Unlock()
 		p.previous <- struct{}{}
 		return err
 	}
@@ -158,12 +159,13 @@ func (p *pipe) send(message []byte) error {
 	if first {
 		p.reading = true
 	}
-	p.ops.Add(1)
-	switch {
-	case first && !p.noTransceive.Load():
-		go p.transceive(message)
-	default:
-		go p.write(message, first)
+	transceive := first && !p.noTransceive.Load()
+	if !transceive {
+		p.ops.Go(func() { p.write(message, first) })
+	}
+	p.mu.Unlock()
+	if transceive {
+		p.x.Transceive(message, p.onWay)
 	}
 	return nil
 }
@@ -194,112 +196,101 @@ func isEnd(s Status) bool {
 	return false
 }
 
-// onWay returns what lets the next message go, once.
-func (p *pipe) onWay() func() { return sync.OnceFunc(func() { p.previous <- struct{}{} }) }
+// onWay lets the next message go.
+func (p *pipe) onWay() { p.previous <- struct{}{} }
 
-// transceive sends a message and reads what answers it.
-func (p *pipe) transceive(message []byte) {
-	defer p.ops.Done()
-	if p.buf == nil {
-		p.buf = make([]byte, maxMessage)
-	}
-	next := p.onWay()
-	n, err := p.f.Transceive(p.ctx, message, p.buf, next)
-	switch smb2.StatusOf(err) {
-	case smb2.StatusBufferOverflow: // the rest is read
-		err = nil
-	case smb2.StatusNotSupported, smb2.StatusInvalidDeviceRequest:
-		p.noTransceive.Store(true)
-		if err = p.f.WritePipe(p.ctx, message, nil); err == nil {
-			p.read()
-			return
-		}
-	}
-	if p.deliver(p.buf[:n], err) {
-		p.read()
-	}
-}
-
-// write sends a message, and reads what answers it where nobody else does.
+// write sends a message, and begins to read what answers it where nobody else does.
 func (p *pipe) write(message []byte, read bool) {
-	defer p.ops.Done()
 	err := p.f.WritePipe(p.ctx, message, nil)
 	if err != nil {
 		p.mu.Lock()
 		p.fail(smb2.OpWritePipe, err)
 		p.mu.Unlock()
 	}
-	p.previous <- struct{}{}
+	p.onWay()
 	if read && err == nil {
-		p.read()
+		p.x.Read()
 	}
 }
 
-// read reads messages for as long as there is something to wait for.
-func (p *pipe) read() {
-	if p.buf == nil {
-		p.buf = make([]byte, maxMessage)
-	}
-	for {
-		n, err := p.f.ReadPipe(p.ctx, p.buf)
-		if !p.deliver(p.buf[:n], err) {
+// deliver takes what an operation has brought, and begins the next one where there is more to wait
+// for.
+func (p *pipe) deliver(m smb2.PipeMessage, err error) {
+	p.mu.Lock()
+	switch smb2.StatusOf(err) {
+	case smb2.StatusNotSupported, smb2.StatusInvalidDeviceRequest:
+		if message := p.x.Message(); message != nil && !p.closed {
+			p.noTransceive.Store(true)
+			p.ops.Go(func() {
+				select {
+				case <-p.previous:
+					p.write(message, true)
+				case <-p.closing:
+				}
+			})
+			p.mu.Unlock()
 			return
 		}
 	}
-}
-
-// deliver takes what was read, and reports whether there is more to wait for.
-func (p *pipe) deliver(b []byte, err error) (more bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if err == nil && len(m.Data) == 0 {
+		if p.empty++; p.empty > maxEmpty {
+			err = errEmpty
+		}
+	}
 	if err != nil {
 		p.fail(smb2.OpReadPipe, err)
-		return false
 	}
-	p.unread = append(p.unread, b...)
-	for len(b) > 0 {
+	if err != nil || p.closed {
+		m.Release()
+		p.mu.Unlock()
+		return
+	}
+	for b := m.Data; len(b) > 0; {
 		n, whole := p.in.next(b)
 		b = b[n:]
 		if h := p.in.header(); whole && isAnswer(&h) {
 			delete(p.expected, h.CallID)
 		}
+		p.empty = 0
 	}
-	p.change()
-	for len(p.unread)-p.taken > maxUnread && !p.closed {
-		changed := p.changed
-		p.mu.Unlock()
-		<-changed
-		p.mu.Lock()
+	p.message, p.unread = m, m.Data
+	p.reading = len(p.expected) > 0 || p.in.have > 0 || p.in.wrong || p.forever
+	more := p.reading
+	p.mu.Unlock()
+	if more {
+		p.x.Read()
 	}
-	p.reading = !p.closed && (len(p.expected) > 0 || p.in.have > 0 || p.in.wrong || p.forever)
-	return p.reading
 }
+
+// errEmpty is a server that sends nothing, again and again.
+var errEmpty = fmt.Errorf("%w: messages without a byte", smb2.ErrProtocol)
 
 // Read gives what the server has sent.
 func (p *pipe) Read(b []byte) (int, error) {
+	if err := p.acquire(); err != nil {
+		return 0, err
+	}
+	defer func() { p.turn <- struct{}{} }()
 	for {
 		p.mu.Lock()
 		n, err := 0, p.err
 		if p.closed {
 			err = p.closedError(smb2.OpReadPipe)
 		} else {
-			n = p.take(b)
+			n = p.takeLocked(b)
 		}
-		if p.always && n == 0 && len(b) > 0 && err == nil && !p.reading {
+		begin := p.always && n == 0 && len(b) > 0 && err == nil && !p.reading
+		if begin {
 			p.reading = true
-			p.ops.Add(1)
-			go func() {
-				defer p.ops.Done()
-				p.read()
-			}()
 		}
-		changed := p.changed
 		p.mu.Unlock()
 		switch {
 		case n > 0 || len(b) == 0:
 			return n, nil
 		case err != nil:
 			return 0, err
+		case begin:
+			p.x.Read()
 		}
 		passed := p.readDeadline.wait()
 		select {
@@ -307,26 +298,34 @@ func (p *pipe) Read(b []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		default:
 		}
-		select {
-		case <-changed:
-		case <-passed:
-		case <-p.s.Done():
-			p.mu.Lock()
-			p.fail(smb2.OpReadPipe, p.s.Err())
-			p.mu.Unlock()
+		if m, err, ok := p.x.Wait(passed, p.ended); ok {
+			p.deliver(m, err)
 		}
 	}
 }
 
-// take copies what is unread. It is called with mu.
-func (p *pipe) take(b []byte) int {
-	full := len(p.unread)-p.taken > maxUnread
-	n := copy(b, p.unread[p.taken:])
-	if p.taken += n; p.taken == len(p.unread) {
-		p.unread, p.taken = p.unread[:0], 0
+// acquire waits for the turn of one Read.
+func (p *pipe) acquire() error {
+	select {
+	case <-p.turn:
+		return nil
+	default:
 	}
-	if full {
-		p.change()
+	select {
+	case <-p.turn:
+		return nil
+	case <-p.closing:
+		return p.closedError(smb2.OpReadPipe)
+	case <-p.readDeadline.wait():
+		return os.ErrDeadlineExceeded
+	}
+}
+
+// takeLocked copies what is unread.
+func (p *pipe) takeLocked(b []byte) int {
+	n := copy(b, p.unread)
+	if p.unread = p.unread[n:]; len(p.unread) == 0 {
+		p.message.Release()
 	}
 	return n
 }
@@ -339,12 +338,15 @@ func (p *pipe) Close() error {
 		return p.closedError("close pipe")
 	}
 	p.closed = true
+	p.fail("close pipe", net.ErrClosed)
 	busy := p.reading
+	p.message.Release()
+	p.unread = nil
 	close(p.closing)
-	p.change()
 	p.mu.Unlock()
 
 	p.cancel()
+	p.x.Close()
 	p.ops.Wait()
 	wait := closeTime
 	if busy {

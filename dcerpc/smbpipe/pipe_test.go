@@ -465,3 +465,72 @@ func TestAddrs(t *testing.T) {
 	require.NotEqual(t, s.l.Addr().String(), client.LocalAddr().String())
 	require.Equal(t, "tcp", client.LocalAddr().Network())
 }
+
+// TestEmptyMessages has a server answer with nothing, again and again: that ends the call.
+func TestEmptyMessages(t *testing.T) {
+	rpc := newRPCServer(t)
+	s := newFakeServer(t, rpc.pipe)
+	cc, _ := bind(t, s.dialer(), nil)
+	s.intercept(func(c *fakeConn, cmd uint16, _ []byte) (Status, bool) {
+		var body []byte
+		switch cmd {
+		case cmdIoctl:
+			body = make([]byte, 49)
+			body[0] = 49
+		case cmdRead:
+			body = make([]byte, 17)
+			body[0] = 17
+		default:
+			return 0, false
+		}
+		c.answer(c.head, 0, body, false)
+		return 0, true
+	})
+	err := echo(t.Context(), cc, []byte("12345678"))
+	require.ErrorIs(t, err, smb2.ErrProtocol)
+	require.LessOrEqual(t, s.count(cmdRead), 20)
+}
+
+// TestTwoReads has two goroutines read one pipe: each byte comes to one of them.
+func TestTwoReads(t *testing.T) {
+	client, server, _ := raw(t)
+	ping := appendPDU(t, nil, &pdu.Request{Header: pdu.Header{Flags: pdu.FirstFrag | pdu.LastFrag, CallID: 1}})
+	_, err := client.Write(ping)
+	require.NoError(t, err)
+	const fragments = 200
+	want := 0
+	var answers [][]byte
+	for i := range fragments {
+		r := pdu.Response{Stub: bytes.Repeat([]byte{byte(i)}, 300)}
+		r.CallID = 1
+		if i == fragments-1 {
+			r.Flags = pdu.LastFrag
+		}
+		answers = append(answers, appendPDU(t, nil, &r))
+		want += len(answers[i])
+	}
+	go func() {
+		for _, b := range answers {
+			_, _ = server.Write(b)
+		}
+	}()
+	var got atomic.Int64
+	var wg sync.WaitGroup
+	require.NoError(t, client.SetReadDeadline(time.Now().Add(2*time.Minute)))
+	for range 2 {
+		wg.Go(func() {
+			b := make([]byte, 100)
+			for got.Load() < int64(want) {
+				n, err := client.Read(b)
+				if got.Add(int64(n)) >= int64(want) {
+					_ = client.SetReadDeadline(time.Unix(1, 0)) // for the other
+				} else if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, want, got.Load())
+}
