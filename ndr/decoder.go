@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// A Decoder reads values in one Syntax from a stub. Offsets, and so alignment, count from the
-// start of the bytes it was made with. The values of padding are not looked at.
+// A Decoder reads values in one Syntax from a stub. Offsets, and so alignment, count from the start
+// of the bytes passed to [NewDecoder]. Padding may have any value.
 //
-// The first error sticks: from then on every method returns zero, and Err says what and where.
-// Nothing is allocated from a count before the bytes that it counts are known to be there, and
-// what is allocated is copied: nothing but Raw aliases the stub. A Decoder is for one goroutine.
+// The first error sticks: from then on every method returns zero, and Err says what and where. No
+// count leads to an allocation before the bytes that it counts are known to be there. Results are
+// copies; only those of [Decoder.Raw] alias the stub. A Decoder is for one goroutine.
 type Decoder struct {
 	b      []byte
 	off    int // at most len(b)
@@ -18,7 +18,7 @@ type Decoder struct {
 	err    error
 }
 
-// NewDecoder returns a Decoder of b, which must not change while it is used.
+// NewDecoder returns a Decoder that reads b, which must not change while the Decoder is in use.
 func NewDecoder(b []byte, s Syntax) Decoder { return Decoder{b: b, syntax: s} }
 
 // Err returns the first error, an *Error that wraps ErrBadStub.
@@ -35,11 +35,11 @@ func (d *Decoder) Remaining() int {
 	return len(d.b) - d.off
 }
 
-// Syntax returns what the Decoder reads.
+// Syntax returns the syntax that the Decoder reads.
 func (d *Decoder) Syntax() Syntax { return d.syntax }
 
 // Fail makes reason the Decoder's error, an ErrBadStub, unless there is one already. It is for
-// rules of the protocol: two counts that have to agree, a discriminant that is not known.
+// violations of the protocol's own rules: two counts that differ, an unknown discriminant.
 func (d *Decoder) Fail(op, reason string) {
 	if d.err == nil {
 		d.err = &Error{Offset: d.off, Op: op, Reason: reason, Err: ErrBadStub}
@@ -128,8 +128,8 @@ func (d *Decoder) Filetime() int64 {
 	return int64(uint64(d.Uint32())<<32 | uint64(low))
 }
 
-// Uint3264 reads a __int3264: 4 bytes in NDR 2.0, 8 in NDR64 (MS-RPCE 2.2.5.2). For a
-// count of what follows use Count, which bounds it.
+// Uint3264 reads a __int3264: 4 bytes in NDR 2.0, 8 in NDR64 (MS-RPCE 2.2.5.2). For the number of
+// elements that follow, use [Decoder.Count], which bounds it.
 func (d *Decoder) Uint3264() uint64 {
 	if d.syntax == NDR64 {
 		return d.Uint64()
@@ -137,8 +137,9 @@ func (d *Decoder) Uint3264() uint64 {
 	return uint64(d.Uint32())
 }
 
-// Count reads the number of elements of what follows, of which each takes at least size bytes (1 or
-// more), and fails where the bytes that remain cannot hold them. What it returns may be allocated.
+// Count reads the number of elements that follow, each of which takes at least size bytes (1 or
+// more), and fails if the bytes that remain cannot hold them. So it is safe to allocate that many
+// elements.
 func (d *Decoder) Count(size int) int {
 	start := d.off
 	n := d.Uint3264()
@@ -156,9 +157,10 @@ func (d *Decoder) failAt(off int, op, reason string) {
 	}
 }
 
-// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.4), of which
-// each takes at least size bytes. It fails where the offset is not zero, as no peer's ever is,
-// where the number is larger than limit, and where the bytes that remain cannot hold it.
+// Variance reads the offset and the number of elements of a varying array (C706 14.3.3.4), each of
+// which takes at least size bytes, and returns the number. It fails if the offset is not zero
+// (every known peer sends zero), if the number is larger than limit, or if the bytes that remain
+// cannot hold the elements.
 func (d *Decoder) Variance(limit uint64, size int) int {
 	start := d.off
 	if off := d.Uint3264(); off != 0 {
@@ -188,8 +190,8 @@ func (d *Decoder) GUID() (g [16]byte) {
 	return g
 }
 
-// Pointer reads the referent of a unique pointer and reports whether it is not NULL. What it points
-// to is read by the caller, after the structure or array that the pointer is in.
+// Pointer reads the referent of a unique pointer and reports whether it is not NULL. The caller
+// reads what it points to after the structure or array that holds the pointer.
 func (d *Decoder) Pointer() bool { return d.Uint3264() != 0 }
 
 // Discriminant reads a union's 32-bit discriminant, and in NDR64 the padding to the union's

@@ -2,9 +2,9 @@
 // calls: NDR 2.0 in both byte orders (C706 chapter 14, MS-RPCE 2.2.4) and NDR64 (MS-RPCE 2.2.5).
 //
 // An Encoder and a Decoder offer the primitives: integers, GUIDs, counts, conformant-varying
-// strings, pointers, discriminants of unions. There is no description of types and no reflection; a
-// codec is written by hand, in the order of the wire. Where the three syntaxes differ, the
-// primitives know it, and one codec serves all:
+// strings, pointers, discriminants of unions. There are no type descriptions and no reflection; a
+// codec is written by hand, in the order of the wire. The primitives hide the differences between
+// the three syntaxes, so one codec serves all:
 //
 //	primitive                NDR20, NDR20BE     NDR64
 //	Uint8 ... Uint64, GUID   naturally aligned  the same
@@ -26,8 +26,8 @@
 //
 // A top-level [ref] pointer, such as [in, string] LPWSTR, has no referent at all.
 //
-// Hoisted conformance (C706 14.3.7.1): where a structure ends with a conformant array, max_count
+// Hoisted conformance (C706 14.3.7.1): if a structure ends with a conformant array, its max_count
 // stands before the structure. Read it with Count, and compare it with the count in the structure.
 //
-// Decoders take hostile input: see Decoder for what that means.
+// Decoders are safe on hostile input: see [Decoder].
 package ndr

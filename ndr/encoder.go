@@ -8,9 +8,9 @@ import (
 // An Encoder appends values to a buffer in one Syntax. Offsets, and so alignment, count from
 // where the buffer ended when the Encoder was made: the start of the stub. Padding is zero.
 //
-// The first error sticks: what is written after it does not matter, and Bytes reports it.
-// Only values that have no encoding fail (a string with a NUL in it, a count too large for
-// the syntax). Every method allocates only to grow the buffer. An Encoder is for one goroutine.
+// The first error sticks: later writes have no effect on the result, and [Encoder.Bytes] returns
+// it. Only values that cannot be encoded fail (a string with a NUL in it, a count too large for the
+// syntax). Methods allocate only to grow the buffer. An Encoder is for one goroutine.
 type Encoder struct {
 	buf    []byte
 	base   int // where the stub starts in buf
@@ -24,7 +24,8 @@ func NewEncoder(dst []byte, s Syntax) Encoder {
 	return Encoder{buf: dst, base: len(dst), syntax: s}
 }
 
-// Bytes returns the extended buffer, or the first error and the buffer as NewEncoder got it.
+// Bytes returns the extended buffer, or the buffer as it was given to [NewEncoder] and the first
+// error.
 func (e *Encoder) Bytes() ([]byte, error) {
 	if e.err != nil {
 		return e.buf[:e.base], e.err
@@ -38,7 +39,7 @@ func (e *Encoder) Err() error { return e.err }
 // Offset returns the number of bytes of stub written so far.
 func (e *Encoder) Offset() int { return len(e.buf) - e.base }
 
-// Syntax returns what the Encoder writes.
+// Syntax returns the syntax that the Encoder writes.
 func (e *Encoder) Syntax() Syntax { return e.syntax }
 
 // Fail makes reason the Encoder's error, an ErrBadValue, unless there is one already.
@@ -129,8 +130,8 @@ func (e *Encoder) GUID(g [16]byte) {
 }
 
 // Pointer appends the referent of a unique pointer: zero for NULL, else 0x00020000 and 4 more for
-// every pointer after the first (C706 14.3.10, the values that MIDL and Samba use). What it points
-// to is appended by the caller, after the structure or array that the pointer is in.
+// every pointer after the first (C706 14.3.10, the values that MIDL and Samba use). The caller
+// appends what it points to after the structure or array that holds the pointer.
 func (e *Encoder) Pointer(present bool) {
 	if !present {
 		e.Uint3264(0)

@@ -5,12 +5,13 @@ import (
 	"strconv"
 )
 
-// What every *Error wraps, to be matched with errors.Is.
+// Every [*Error] wraps one of these; match them with [errors.Is].
 var (
-	// ErrBadStub is what a Decoder found wrong with the bytes. An RPC server answers it
-	// with the fault nca_s_fault_ndr, 0x000006F7.
+	// ErrBadStub means that a Decoder could not read the bytes. An RPC server answers it with the
+	// fault nca_s_fault_ndr, 0x000006F7.
 	ErrBadStub = errors.New("ndr: bad stub data")
-	// ErrBadValue is what an Encoder found wrong with a value: the caller's mistake.
+	// ErrBadValue means that an Encoder was given a value that has no encoding: the caller's
+	// mistake.
 	ErrBadValue = errors.New("ndr: value cannot be encoded")
 )
 

@@ -11,14 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// WString appends s as a conformant-varying string of UTF-16 with its terminator, what
-// [string] LPWSTR points to (C706 14.3.4.2). No alignment follows.
+// WString appends s as a conformant-varying string of UTF-16 with its terminator: what a [string]
+// LPWSTR points to (C706 14.3.4.2). No alignment follows.
 //
 //	| max_count | offset 0 | actual_count = max_count | UTF-16 code units, then NUL |
 //
-// Counts are code units with the NUL. S is WTF-8: UTF-8, in which a lone surrogate stands as the
-// three bytes that UTF-8 would have for it. A NUL in s, other bytes, and a surrogate pair that is
-// written as two surrogates fail.
+// The counts are in code units and include the NUL. The string s must be WTF-8: UTF-8 in which a
+// lone surrogate is written as the three bytes that UTF-8's scheme gives for it. WString fails if s
+// contains a NUL, is not WTF-8, or has a surrogate pair written as two surrogates.
 func (e *Encoder) WString(s string) {
 	units, ok := utf16Len(s)
 	if !ok {
@@ -32,7 +32,7 @@ func (e *Encoder) WString(s string) {
 	end := start + 2*units
 	e.buf = slices.Grow(e.buf, 2*units+2)[:end+2]
 	out := e.buf[start:end]
-	if units == len(s) { // ASCII: what takes several bytes takes fewer units
+	if units == len(s) { // ASCII: a rune of several bytes has fewer units
 		for i := range len(s) {
 			out[2*i], out[2*i+1] = s[i], 0
 		}
@@ -57,8 +57,9 @@ func (e *Encoder) WString(s string) {
 	e.buf[end], e.buf[end+1] = 0, 0
 }
 
-// CString appends s as a conformant-varying string of single bytes with its terminator, what
-// [string] char* points to. Counts are bytes with the NUL. A NUL in s fails.
+// CString appends s as a conformant-varying string of single bytes with its terminator: what a
+// [string] char* points to. The counts are in bytes and include the NUL. CString fails if s
+// contains a NUL.
 func (e *Encoder) CString(s string) {
 	if strings.IndexByte(s, 0) >= 0 {
 		e.Fail("string", "contains a NUL")
@@ -71,7 +72,7 @@ func (e *Encoder) CString(s string) {
 	e.buf = append(append(e.buf, s...), 0)
 }
 
-// utf16Len counts the code units of WTF-8 s, and reports whether it is that and free of NUL.
+// utf16Len returns the number of code units of s, and reports whether s is WTF-8 without a NUL.
 func utf16Len(s string) (units int, ok bool) {
 	for units < len(s) && s[units]-1 < utf8.RuneSelf-1 { // ASCII, and not NUL
 		units++
@@ -97,12 +98,12 @@ func utf16Len(s string) (units int, ok bool) {
 }
 
 // WString reads a conformant-varying string of UTF-16 and returns it as WTF-8, cut at its first
-// NUL. Lone surrogates are kept (see Encoder.WString), so that the name reaches whoever judges
-// names unchanged; Samba refuses them here.
+// NUL. Lone surrogates are kept (see [Encoder.WString]), so that the code that checks names sees
+// them unchanged; Samba refuses them while decoding.
 //
-// As Windows and Samba do, it fails where the offset is not zero, actual_count is zero or larger
-// than max_count, the last unit is not NUL, or the bytes are missing; a max_count above
-// actual_count is accepted.
+// As Windows and Samba do, it fails if the offset is not zero, if actual_count is zero or larger
+// than max_count, if the last unit is not NUL, or if bytes are missing. It accepts a max_count
+// above actual_count.
 func (d *Decoder) WString() string {
 	b := d.stringBytes("wide string", 2)
 	if b == nil {
@@ -121,8 +122,8 @@ func (d *Decoder) WString() string {
 	return decodeUTF16(b, binary.LittleEndian.Uint16)
 }
 
-// shortASCII converts little-endian units up to the first NUL, where there are few and all are
-// ASCII, as in nearly every string. B ends with a NUL.
+// shortASCII converts little-endian units up to the first NUL if they are few and all ASCII, as in
+// nearly every string. The last unit of b is a NUL.
 func shortASCII(b []byte) (string, bool) {
 	var out [128]byte
 	for i := range min(len(out), len(b)/2) {
@@ -149,7 +150,7 @@ func decodeUTF16(b []byte, unit func([]byte) uint16) string {
 		case u < 0x800:
 			size += 2
 		default:
-			size += 3 // half of a pair takes 2; the difference is not worth a second look
+			size += 3 // half of a pair takes 2; the spare byte does not matter
 		}
 	}
 	var out strings.Builder
@@ -172,7 +173,7 @@ func decodeUTF16(b []byte, unit func([]byte) uint16) string {
 }
 
 // CString reads a conformant-varying string of single bytes and returns it, cut at its first NUL.
-// It fails as WString does.
+// It fails as [Decoder.WString] does.
 func (d *Decoder) CString() string {
 	b := d.stringBytes("string", 1)
 	if b == nil {

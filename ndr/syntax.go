@@ -2,7 +2,7 @@ package ndr
 
 // A Syntax is one way of laying out data on the wire: the transfer syntax and, for NDR 2.0, the
 // byte order (the integer representation of the data representation label, C706 14.1). NDR64 is
-// little-endian always (MS-RPCE 2.2.5).
+// always little-endian (MS-RPCE 2.2.5).
 //
 // The zero value is NDR20, which every peer knows.
 type Syntax uint8
@@ -11,7 +11,7 @@ type Syntax uint8
 const (
 	NDR20   Syntax = iota // NDR 2.0, 8a885d04-1ceb-11c9-9fe8-08002b104860, little-endian
 	NDR64                 // NDR64 1.0, 71710533-beba-4937-8319-b5dbef9ccc36
-	NDR20BE               // NDR 2.0, big-endian: what a request may come in
+	NDR20BE               // NDR 2.0, big-endian: requests may use it
 )
 
 // String returns "ndr20", "ndr64" or "ndr20be".

@@ -7,22 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// WTF8 is a string of UTF-16 code units as Encoder.WString takes and Decoder.WString gives it:
-// UTF-8, in which a surrogate without its other half stands as the three bytes that UTF-8 would
-// have for it. Its JSON form keeps those.
+// WTF8 is a string in the form that [Encoder.WString] takes and [Decoder.WString] returns: UTF-8 in
+// which a surrogate without its other half is written as the three bytes that UTF-8's scheme gives
+// for it. Its JSON form keeps lone surrogates.
 type WTF8 string
 
-// A NullString is what a unique pointer to a string says: a string, or NULL, which is not
+// A NullString is the value of a unique pointer to a string: a string, or NULL, which differs from
 // the empty string. The zero value is NULL.
 type NullString struct {
-	String string // WTF-8, see Encoder.WString; empty where Valid is not set
+	String string // WTF-8, see Encoder.WString; empty if Valid is not set
 	Valid  bool   // not NULL
 }
 
 // StringOf returns s as a string that is not NULL.
 func StringOf(s string) NullString { return NullString{String: s, Valid: true} }
 
-// MarshalJSON gives null, or a JSON string as WTF8 does.
+// MarshalJSON returns null, or a JSON string as [WTF8.MarshalJSON] does.
 func (n NullString) MarshalJSON() ([]byte, error) {
 	if !n.Valid {
 		return []byte("null"), nil
@@ -44,8 +44,8 @@ func (n *NullString) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON gives a JSON string. Lone surrogates become escapes such as \ud800, which
-// UnmarshalJSON reads back; other JSON readers may replace them.
+// MarshalJSON returns a JSON string. Lone surrogates become escapes such as \ud800, which
+// [WTF8.UnmarshalJSON] reads back; other JSON readers may replace them.
 func (s WTF8) MarshalJSON() ([]byte, error) {
 	out := append(make([]byte, 0, len(s)+2), '"')
 	for i := 0; i < len(s); {
@@ -133,8 +133,8 @@ func appendRune(b []byte, r rune) []byte {
 	return utf8.AppendRune(b, r)
 }
 
-// decodeRune is utf8.DecodeRuneInString for WTF-8: it knows surrogates, and returns -1 for
-// what is neither. S is not empty.
+// decodeRune is utf8.DecodeRuneInString for WTF-8: it accepts lone surrogates, and returns -1 for
+// other invalid bytes. The string s must not be empty.
 func decodeRune(s string) (r rune, size int) {
 	if s[0] < utf8.RuneSelf {
 		return rune(s[0]), 1

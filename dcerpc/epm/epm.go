@@ -1,5 +1,5 @@
-// Package epm serves the endpoint mapper (ept, C706 appendix O, MS-RPCE 2.2.1.2): clients that know
-// an interface, but not the TCP port that it is served on, ask it at a well-known port.
+// Package epm serves the endpoint mapper (ept, C706 appendix O, MS-RPCE 2.2.1.2): a client that
+// knows an interface but not its TCP port asks the endpoint mapper, which has a well-known port.
 package epm
 
 import (
@@ -22,14 +22,14 @@ func Interface() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("e1af8308-5d1f-11c9-91a4-08002b14a0fa"), Major: 3}
 }
 
-// A Mapper says which TCP port an interface has. It is the [dcerpc.Handler] of [Interface], usually
-// on a listener of its own at [Port], and must be registered with LevelInsecureNone, since clients
-// ask without security:
+// A Mapper answers which TCP port an interface is served on. It is the [dcerpc.Handler] of
+// [Interface], usually on a listener of its own at [Port], and must be registered with
+// LevelInsecureNone, since clients ask without security:
 //
 //	srv.Handle(epm.Interface(), mapper, &dcerpc.InterfaceOptions{MinLevel: dcerpc.LevelInsecureNone})
 //
-// It answers ept_map, ept_lookup and ept_lookup_handle_free from a fixed list; nobody can register
-// by ept_insert.
+// It answers ept_map, ept_lookup and ept_lookup_handle_free from a fixed list; ept_insert is not
+// supported, so nobody can register entries over the network.
 type Mapper struct {
 	// Entries must not be changed while the mapper serves.
 	Entries []Entry
@@ -62,7 +62,7 @@ const (
 // maxMapped is the range of max_ents and max_towers (MS-RPCE 2.2.1.2.4).
 const maxMapped = 500
 
-// What ept_lookup inquires of, and how versions are compared (C706 appendix O).
+// What ept_lookup asks for, and how it compares versions (C706 appendix O).
 const (
 	inquireAll       = 0
 	inquireInterface = 1
@@ -125,7 +125,7 @@ func (m *Mapper) mapTower(d *ndr.Decoder, e *ndr.Encoder) error {
 		return d.Err()
 	}
 	var found []tower
-	// A tower of another protocol sequence is as good as one that nobody has registered.
+	// A tower of another protocol sequence is treated as one that is not registered.
 	if want, err := parseTower(octets); err == nil {
 		for i := range m.Entries {
 			entry := &m.Entries[i]
@@ -189,7 +189,7 @@ func (m *Mapper) lookup(d *ndr.Decoder, e *ndr.Encoder) error {
 	}
 	found, next := page(found, start, int(limit))
 	if next == 0 && len(found) > 0 {
-		// Windows tells the end by a call that finds nothing, and Samba's clients wait for that.
+		// Windows marks the end by a call that finds nothing, and Samba's clients wait for that.
 		next = start + len(found)
 	}
 	encodeLookupHandle(e, next)
@@ -222,7 +222,8 @@ func lookupStatus(found int) uint32 {
 	return statusOK
 }
 
-// page returns what of all is due from start on, and where to go on, zero at the end.
+// page returns the elements of all to send from start on, and where the next page starts; zero
+// means that there is none.
 func page[T any](all []T, start, limit int) ([]T, int) {
 	all = all[start:]
 	if len(all) <= limit {
@@ -303,8 +304,9 @@ func encodeTower(e *ndr.Encoder, t *tower) {
 	e.Raw(octets)
 }
 
-// A lookup handle is a context handle of 20 bytes: attributes, zero, and a UUID, whose
-// first bytes are where to go on. Nothing is kept on the server; zero is the end, and the start.
+// A lookup handle is a context handle of 20 bytes: attributes, zero, and a UUID, whose first bytes
+// say where to continue. The server keeps no state. A zero handle stands for both the start and the
+// end.
 func decodeLookupHandle(d *ndr.Decoder) int {
 	d.Uint32()
 	g := d.GUID()

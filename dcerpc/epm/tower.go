@@ -9,8 +9,8 @@ import (
 )
 
 // A tower names an interface at an endpoint, as the endpoint mapper's protocol does (C706 appendix
-// L). Only towers of ncacn_ip_tcp are known here. On the wire, each floor has two sides with their
-// lengths, all of it little-endian but the port:
+// L). This package handles only towers of ncacn_ip_tcp. On the wire, each floor has two sides, each
+// with its length before it. Everything but the port and the address is little-endian:
 //
 //	floors, 2 bytes = 5
 //	19 | 0d, interface UUID, major 2 | 2 | minor 2
@@ -100,7 +100,7 @@ func (t *tower) append(b []byte) []byte {
 	return append(b, t.addr[:]...)
 }
 
-// littleEndianUUID changes between the order of a uuid.UUID and that of the wire.
+// littleEndianUUID converts a UUID between the byte order of uuid.UUID and that of the wire.
 func littleEndianUUID(u [16]byte) [16]byte {
 	u[0], u[1], u[2], u[3] = u[3], u[2], u[1], u[0]
 	u[4], u[5] = u[5], u[4]
@@ -108,8 +108,8 @@ func littleEndianUUID(u [16]byte) [16]byte {
 	return u
 }
 
-// ipv4 returns the four bytes of an address; zeros, which clients take for the address they asked,
-// for one of IPv6.
+// ipv4 returns the four bytes of an IPv4 address, and zeros for one of IPv6. Clients replace zeros
+// by the address that they asked.
 func ipv4(a netip.Addr) [4]byte {
 	if a = a.Unmap(); a.Is4() {
 		return a.As4()

@@ -3,8 +3,8 @@ package pdu
 // AuthTrailerSize is the size of a sec_trailer without its token.
 const AuthTrailerSize = 8
 
-// Alignments of the auth trailer: 4 from the start of the PDU for all kinds (MS-RPCE 2.2.2.11), and
-// 16 from the start of the stub for those that are signed, which is what Windows and Samba send.
+// Alignments of the auth trailer: for all kinds of PDU, 4 from the start of the PDU (MS-RPCE
+// 2.2.2.11); for signed ones, 16 from the start of the stub, as Windows and Samba send them.
 const (
 	trailerAlign = 4
 	stubAlign    = 16
@@ -15,29 +15,31 @@ const (
 //
 //	| padding | auth_type | auth_level | auth_pad_length | auth_reserved | auth_context_id, 4 bytes | token |
 //
-// The zero value is none.
+// The zero value means no trailer.
 type Auth struct {
 	Type      uint8  // the security provider, dcerpc.AuthType
 	Level     uint8  // the protection level, dcerpc.AuthLevel
 	PadLength uint8  // see Padding
-	Reserved  uint8  // ignored by everyone
+	Reserved  uint8  // peers ignore it
 	ContextID uint32 // the security context
 
-	// Padding is what lies between the body and the trailer (where there is no trailer: the end of
-	// the PDU). Parsing a PDU with a trailer sets it, never to nil. In a request, response or fault
-	// it has PadLength bytes; in the other kinds any number, whatever PadLength says.
+	// Padding is the bytes between the body and the trailer, or the end of the PDU if there is no
+	// trailer. Parsing a PDU with a trailer sets it to a non-nil slice. In a request, response or
+	// fault it has PadLength bytes; in the other kinds it may have any length, whatever PadLength
+	// says.
 	//
-	// AppendBinary writes it with PadLength, both as they are. Where it is nil and a trailer is
-	// present, AppendBinary pads with zeros as the alignment demands and writes that length.
+	// AppendBinary writes Padding and PadLength unchanged. If Padding is nil and there is a
+	// trailer, AppendBinary pads with zeros to the required alignment and writes the length of that
+	// padding.
 	Padding []byte
-	// Token is the security package's. Its length is the header's auth_length. In a bind_ack or
-	// alter_context_resp it may be empty, as in the last leg of an exchange; in other kinds a
-	// trailer with an empty token cannot be told from padding or stub, and is not parsed.
+	// Token belongs to the security package. Its length is the header's auth_length. In a bind_ack
+	// or alter_context_resp it may be empty, as in the last leg of an exchange; in other kinds a
+	// trailer with an empty token looks like padding or stub, and is not parsed.
 	Token []byte
 }
 
-// Present reports whether there is a trailer: any of Type, Level and Token is set, an empty
-// Token that is not nil included.
+// Present reports whether there is a trailer: whether Type or Level is not zero, or Token is not
+// nil.
 func (a *Auth) Present() bool { return a.Type != 0 || a.Level != 0 || a.Token != nil }
 
 // parseTrailer reads a sec_trailer and its token, without padding, from b.

@@ -1,7 +1,6 @@
 package pdu
 
-// Auth3 carries the last leg of a security exchange of three; nothing answers it
-// (MS-RPCE 2.2.2.10):
+// Auth3 carries the last leg of a security exchange of three; it has no answer (MS-RPCE 2.2.2.10):
 //
 //	16 pad, 4 bytes, ignored
 //	20 sec_trailer
@@ -11,7 +10,7 @@ type Auth3 struct {
 	Auth Auth
 }
 
-// ParseAuth3 reads an auth3. One without a trailer is for the caller to refuse.
+// ParseAuth3 reads an auth3. The caller must refuse one without a trailer.
 func ParseAuth3(b []byte) (Auth3, error) {
 	const size = HeaderSize + 4
 	h, b, err := openType(b, TypeAuth3, size)

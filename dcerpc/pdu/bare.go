@@ -1,6 +1,6 @@
 package pdu
 
-// parseBare reads a PDU that has a header, perhaps a trailer, and nothing between.
+// parseBare reads a PDU of a header and perhaps a trailer, with nothing between them.
 func parseBare(b []byte, t Type) (Header, Auth, error) {
 	h, b, err := openType(b, t, HeaderSize)
 	if err != nil {

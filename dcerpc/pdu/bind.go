@@ -14,9 +14,9 @@ type Bind struct {
 	Contexts         []ContextElement
 	Auth             Auth
 
-	// ReservedCut is how many of the reserved bytes, 0 to 3, lie beyond the end of the PDU: one
-	// without contexts may end before them, as Windows takes it. AppendBinary leaves so many out
-	// where contexts, padding and trailer are absent, and otherwise writes all three.
+	// ReservedCut is how many of the reserved bytes, 0 to 3, lie beyond the end of the PDU: a bind
+	// without contexts may end before them, and Windows accepts it. AppendBinary omits that many if
+	// there are no contexts, padding or trailer; otherwise it writes all three.
 	ReservedCut uint8
 }
 
@@ -38,8 +38,8 @@ const contextElementSize = 4 + syntaxIDSize
 // syntaxes.
 func ParseBind(b []byte) (Bind, error) { return parseBind(b, TypeBind) }
 
-// AppendBinary appends the bind. It fails with ErrCount over 255 contexts, or 255 transfer syntaxes
-// of one.
+// AppendBinary appends the bind. It fails with ErrCount if there are more than 255 contexts, or
+// more than 255 transfer syntaxes in one.
 func (p *Bind) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBind) }
 
 func parseBind(b []byte, t Type) (Bind, error) {
@@ -56,7 +56,7 @@ func parseBind(b []byte, t Type) (Bind, error) {
 	p.MaxXmit, p.MaxRecv = r.uint16(), r.uint16()
 	p.AssocGroup = r.uint32()
 	n := int(r.uint8())
-	if n == 0 { // Windows wants the reserved bytes before a list alone
+	if n == 0 { // Windows requires the reserved bytes only before a list
 		p.ReservedCut = uint8(max(0, len(p.Reserved)-r.left()))
 	}
 	copy(p.Reserved[:], r.take(len(p.Reserved)-int(p.ReservedCut)))

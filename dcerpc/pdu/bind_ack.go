@@ -90,8 +90,8 @@ func (r Reason) String() string {
 // the address.
 func ParseBindAck(b []byte) (BindAck, error) { return parseBindAck(b, TypeBindAck) }
 
-// AppendBinary appends the bind_ack. It fails with ErrCount over 255 results or an address of 64
-// KiB.
+// AppendBinary appends the bind_ack. It fails with ErrCount if there are more than 255 results or
+// the address is longer than 65,535 bytes.
 func (p *BindAck) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBindAck) }
 
 func parseBindAck(b []byte, t Type) (BindAck, error) {

@@ -15,7 +15,7 @@ type BindNak struct {
 	Header
 	Reason   NakReason
 	Versions []Version
-	Auth     Auth // whatever follows, in Padding where it is no trailer
+	Auth     Auth // whatever follows, in Padding if it is not a trailer
 }
 
 // Version is a version of the protocol.
@@ -31,7 +31,7 @@ const (
 	NakLocalLimitExceeded          NakReason = 2
 	NakProtocolVersionNotSupported NakReason = 4
 	NakAuthTypeNotRecognized       NakReason = 8
-	NakInvalidChecksum             NakReason = 9 // also: the security package refused the token
+	NakInvalidChecksum             NakReason = 9 // also means that the security package refused the token
 )
 
 // String returns the standard's name, "protocol_version_not_supported".
@@ -129,7 +129,7 @@ func ParseBindNak(b []byte) (BindNak, error) {
 	return p, nil
 }
 
-// AppendBinary appends the bind_nak. It fails with ErrCount over 255 versions.
+// AppendBinary appends the bind_nak. It fails with ErrCount if there are more than 255 versions.
 func (p *BindNak) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeBindNak)
 	w.uint16(uint16(p.Reason))

@@ -3,7 +3,7 @@ package pdu
 // CoCancel asks a server to cancel the call of its CallID (C706 12.6.4.6).
 type CoCancel struct {
 	Header
-	Auth Auth // whatever follows the header, in Padding where it is no trailer
+	Auth Auth // whatever follows the header, in Padding if it is not a trailer
 }
 
 // ParseCoCancel reads a co_cancel.

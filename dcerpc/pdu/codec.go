@@ -32,7 +32,8 @@ func openType(b []byte, t Type, size int) (Header, []byte, error) {
 	return h, b, nil
 }
 
-// reader reads the body of a PDU. After the end of its bytes it gives zeros and remembers it.
+// reader reads the body of a PDU. Past the end of its bytes it returns zeros, and remembers that it
+// did.
 type reader struct {
 	b     []byte
 	off   int
@@ -144,11 +145,11 @@ func (w *writer) count16(n int) {
 	w.uint16(uint16(n))
 }
 
-// size is what has been written of the PDU.
+// size returns the number of bytes written of the PDU.
 func (w *writer) size() int { return len(w.b) - w.start }
 
 // finish writes the auth trailer, padded so that the distance between from (an offset in the PDU)
-// and the trailer is a multiple of align, and the header with the lengths that came of it.
+// and the trailer is a multiple of align, and the header with the resulting lengths.
 func (w *writer) finish(a *Auth, from, align int) ([]byte, error) {
 	w.auth(a, from, align)
 	if w.size() > MaxFragment && w.bad == 0 {

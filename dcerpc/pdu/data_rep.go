@@ -3,8 +3,8 @@ package pdu
 import "encoding/binary"
 
 // DataRep is the data representation format label (C706 14.1): byte order, character set and
-// floating point of a PDU, its header included. It is kept with the bit of the byte order
-// inverted, so that the zero value is what nearly everybody sends.
+// floating point of a PDU, its header included. The bit of the byte order is kept inverted, so that
+// the zero value is what nearly every peer sends.
 type DataRep uint32
 
 // The two labels that a peer may use; see Header.Check for the rest.
@@ -15,7 +15,7 @@ const (
 
 const byteOrderBit = 0x10
 
-// DataRepFromLabel reads the label as it is on the wire.
+// DataRepFromLabel returns the DataRep of a label as it is on the wire.
 func DataRepFromLabel(label [4]byte) DataRep {
 	return DataRep(binary.LittleEndian.Uint32(label[:]) ^ byteOrderBit)
 }
@@ -26,7 +26,7 @@ func (d DataRep) Label() (label [4]byte) {
 	return label
 }
 
-// IsBigEndian tells how integers are laid out. An unknown integer representation counts as
+// IsBigEndian reports whether integers are big-endian. An unknown integer representation counts as
 // little-endian.
 func (d DataRep) IsBigEndian() bool { return d&0xF0 == BigEndian }
 

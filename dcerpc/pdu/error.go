@@ -2,8 +2,8 @@ package pdu
 
 import "fmt"
 
-// A Problem is what is wrong with a PDU: enough to choose the answer. Errors of
-// this package match one with errors.Is.
+// A Problem is what is wrong with a PDU: enough to choose the answer. Errors of this package match
+// a Problem with [errors.Is].
 type Problem uint8
 
 // The problems, in the order in which a PDU is checked.
@@ -12,14 +12,14 @@ const (
 	ErrVersion                         // not version 5.0
 	ErrDataRep                         // a data representation other than ASCII, IEEE and either byte order
 	ErrFragLength                      // frag_length below 16, over the limit, or (when writing) over 65535
-	ErrType                            // a ptype that is not connection-oriented, or not the one that was asked for
+	ErrType                            // a ptype that is not connection-oriented, or not the one asked for
 	ErrBody                            // the PDU ends before its body does
 	ErrAuth                            // auth_length or auth_pad_length do not fit into the PDU
 	ErrCount                           // when writing: a list, string or token that its length field cannot express
-	ErrSequence                        // a fragment where none, or one of another call, was due
+	ErrSequence                        // a fragment when none was due, or of a call that was not due
 	ErrChanged                         // a later fragment differs in type or data representation from the first
 	ErrTooLarge                        // a stub or its number of fragments is over the limit
-	ErrVerification                    // the verification trailer contradicts the request, or demands what nobody knows
+	ErrVerification                    // the trailer contradicts the request, or has an unknown mandatory command
 )
 
 func (p Problem) Error() string {
@@ -52,10 +52,10 @@ func (p Problem) Error() string {
 	return "unknown problem"
 }
 
-// An Error says what is wrong with a PDU of some type.
+// An Error says what is wrong with a PDU.
 type Error struct {
 	Problem Problem
-	Type    Type   // as the header has it; TypeRequest too where there was no header
+	Type    Type   // as in the header; also TypeRequest if there was no header
 	Detail  string // what was found; may be empty
 }
 

@@ -27,8 +27,8 @@ const (
 )
 
 // An ExtendedError is a record of the extended error information that a server may append to a
-// bind_nak or a fault (ExtendedErrorInfo, MS-EERR 2.2.1.8). It is not protected: it is for people
-// to read.
+// bind_nak or a fault (ExtendedErrorInfo, MS-EERR 2.2.1.8). It is neither signed nor sealed: use it
+// only as text for people.
 //
 // The records are a chain, the outermost error first. They are encoded by type serialization
 // version 1 (MS-RPCE 2.2.6) as a pointer to the first one, in NDR 2.0:
@@ -64,14 +64,15 @@ const (
 	paramBinary  = 7
 )
 
-// ErrExtended is what [ParseExtendedErrors] fails with.
+// ErrExtended is the error of [ParseExtendedErrors].
 var ErrExtended = errors.New("pdu: malformed extended error information")
 
 const serializationHeader = 16
 
 // AppendExtendedErrors appends the encoding of the records, the first of which is the outermost
-// error. It fails for more than MaxExtendedErrors or none, more than MaxExtendedParams, parameters
-// of other types, and strings of more than 32,766 units.
+// error. It fails if there are no records, more than MaxExtendedErrors records, or more than
+// MaxExtendedParams parameters in one, and for parameters of other types and strings of more than
+// 32,766 units.
 func AppendExtendedErrors(dst []byte, records []ExtendedError) ([]byte, error) {
 	if len(records) == 0 || len(records) > MaxExtendedErrors {
 		return dst, fmt.Errorf("pdu: %d records, 1 to %d can be sent", len(records), MaxExtendedErrors)
@@ -240,7 +241,7 @@ func parseExtended(d *ndr.Decoder, records *[]ExtendedError) {
 		later = append(later, func() {
 			u := make([]uint16, 0, min(d.Remaining()/2, int(n)))
 			if count := d.Count(2); count != int(n) {
-				d.Fail("string", "its length is not that of its structure")
+				d.Fail("string", "its length differs from that in its structure")
 				return
 			}
 			for range n {
@@ -259,7 +260,7 @@ func parseExtended(d *ndr.Decoder, records *[]ExtendedError) {
 		}
 		later = append(later, func() {
 			if count := d.Count(1); count != int(n) {
-				d.Fail("bytes", "their number is not that of their structure")
+				d.Fail("bytes", "their number differs from that in their structure")
 				return
 			}
 			to(append([]byte{}, d.Raw(int(n))...))

@@ -124,7 +124,7 @@ func ParseFault(b []byte) (Fault, error) {
 	return p, nil
 }
 
-// AppendBinary appends the fault, with all fields as they are.
+// AppendBinary appends the fault, with all fields unchanged.
 func (p *Fault) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeFault)
 	w.uint32(p.AllocHint)

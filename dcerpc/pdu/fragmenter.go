@@ -19,13 +19,13 @@ import (
 // trailer, rounded down to a multiple of 16.
 type Fragmenter struct {
 	Type      Type    // TypeRequest or TypeResponse
-	Flags     Flags   // FirstFrag and LastFrag are set as they are due
+	Flags     Flags   // FirstFrag and LastFrag are set as needed
 	DataRep   DataRep // of the stub, too
 	CallID    uint32
 	ContextID uint16
 	Opnum     uint16    // of a request
 	Object    uuid.UUID // of a request whose Flags have ObjectUUID
-	MaxXmit   int       // the largest fragment that the peer takes, in bytes
+	MaxXmit   int       // the largest fragment that the peer accepts, in bytes
 
 	// AuthType, AuthLevel and AuthContextID make the sec_trailer, and TokenSize is the length of
 	// the token that follows it in each fragment. TokenSize zero means no trailer.
@@ -34,17 +34,17 @@ type Fragmenter struct {
 	AuthContextID uint32
 	TokenSize     int
 
-	// Stub is what is left to send. Next shortens it; the bytes themselves are only read.
+	// Stub is the rest of the stub. Next shortens it, and never changes its bytes.
 	Stub []byte
 
 	started bool
 }
 
-// More reports whether there is another fragment. An empty stub makes one.
+// More reports whether there is another fragment. An empty stub makes one fragment.
 func (f *Fragmenter) More() bool { return !f.started || len(f.Stub) > 0 }
 
-// StubSize returns how many bytes of stub a fragment carries at most; it is not positive
-// where MaxXmit leaves room for none.
+// StubSize returns the largest number of bytes of stub in a fragment; zero or less if MaxXmit
+// leaves no room.
 func (f *Fragmenter) StubSize() int {
 	n := min(f.MaxXmit, MaxFragment) - f.Flags.fixed(f.Type)
 	if f.TokenSize > 0 {
@@ -62,8 +62,9 @@ func (fl Flags) fixed(t Type) int {
 }
 
 // Next appends the next fragment to dst, with its lengths final and its token zero, and returns its
-// parts, which alias dst. It does not allocate where dst has room for MaxXmit bytes. It fails with
-// ErrFragLength where MaxXmit is too small for any stub, and with ErrType.
+// parts, which alias dst. It does not allocate if dst has room for MaxXmit bytes. It fails with
+// ErrFragLength if MaxXmit is too small for any stub, and with ErrType if Type is neither
+// TypeRequest nor TypeResponse.
 func (f *Fragmenter) Next(dst []byte) (Parts, error) {
 	if f.Type != TypeRequest && f.Type != TypeResponse {
 		return Parts{}, fail(ErrType, f.Type, "has no fragments")

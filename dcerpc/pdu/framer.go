@@ -6,26 +6,26 @@ import "io"
 // (5840 bytes on TCP, 4280 on pipes).
 const framerSize = 8 << 10
 
-// A Framer reads PDUs from a stream of bytes. It reads as much as the reader gives, so that
-// a whole PDU usually costs one Read, and therefore owns the reader.
+// A Framer reads PDUs from a stream of bytes. It reads ahead, so that a whole PDU usually costs one
+// Read; nothing else may use the reader.
 type Framer struct {
 	r          io.Reader
 	buf        []byte
-	start, end int   // what has been read and not yet given out is buf[start:end]
-	err        error // from r; due once the bytes before it are used up
+	start, end int   // buf[start:end] has been read but not yet returned
+	err        error // from r; returned once the bytes before it are used up
 	max        int
 	grow       func(by int) error
 }
 
-// OnGrow has f called before the buffer grows, with the number of bytes; where it returns an error,
-// the buffer stays, and Next returns the error.
+// OnGrow makes the Framer call grow with the number of additional bytes before its buffer grows. If
+// grow returns an error, the buffer does not grow, and Next returns the error.
 func (f *Framer) OnGrow(grow func(by int) error) { f.grow = grow }
 
 // Size returns the size of the buffer in bytes.
 func (f *Framer) Size() int { return len(f.buf) }
 
-// NewFramer returns a Framer for PDUs of at most limit bytes; zero means 65535, the most that there
-// can be.
+// NewFramer returns a Framer for PDUs of at most limit bytes; zero means 65535, the largest
+// possible size.
 func NewFramer(r io.Reader, limit int) *Framer {
 	if limit <= 0 || limit > MaxFragment {
 		limit = MaxFragment
@@ -37,9 +37,9 @@ func NewFramer(r io.Reader, limit int) *Framer {
 // bytes may be changed in place and are valid until the next call.
 //
 // At the end of the stream it returns io.EOF between two PDUs, and io.ErrUnexpectedEOF inside one.
-// Where frag_length is below 16 or over the maximum, it returns the header and an *Error with
-// ErrFragLength; the stream can then not be read further, and the same error comes again. Errors of
-// the reader are returned as they are.
+// If frag_length is below 16 or over the limit, it returns the header and an *Error with
+// ErrFragLength; the stream cannot be read further, and later calls return the same error. Errors
+// of the reader are returned unchanged.
 //
 // The buffer grows with the bytes that come, not with the length that a header announces: at most
 // to twice their number or 8 KiB.
@@ -63,7 +63,7 @@ func (f *Framer) Next() (Header, []byte, error) {
 	return h, b, nil
 }
 
-// Buffered returns the number of bytes that have been read and not yet been given out.
+// Buffered returns the number of bytes that have been read but not yet returned.
 func (f *Framer) Buffered() int { return f.end - f.start }
 
 // fill reads until n bytes are there.
@@ -93,8 +93,8 @@ func (f *Framer) fill(n int) error {
 	return nil
 }
 
-// room makes sure that something can be read: towards n bytes in all, of which at least half
-// are there when the buffer has to grow.
+// room makes room to read more, towards n bytes in all. The buffer grows only when at least half of
+// its new size has been read.
 func (f *Framer) room(n int) error {
 	if f.end < len(f.buf) && f.start+n <= len(f.buf) {
 		return nil

@@ -3,7 +3,7 @@ package pdu
 // HeaderSize is the size in bytes of the header that every PDU begins with.
 const HeaderSize = 16
 
-// MaxFragment is the largest frag_length that there can be.
+// MaxFragment is the largest possible frag_length.
 const MaxFragment = 0xFFFF
 
 // Header is what every PDU begins with (C706 12.6.3.1):
@@ -14,7 +14,7 @@ const MaxFragment = 0xFFFF
 //	12 call_id, 4 bytes
 //
 // ParseHeader fills in all of it. The AppendBinary of a PDU uses Flags, DataRep and CallID alone;
-// version, type and lengths come of the PDU.
+// version, type and lengths are derived from the PDU.
 type Header struct {
 	Major, Minor uint8
 	Type         Type
@@ -25,8 +25,8 @@ type Header struct {
 	CallID       uint32
 }
 
-// ParseHeader reads the first 16 bytes of b. The only error is ErrShort; whether the header
-// makes sense is for Check to say.
+// ParseHeader reads the first 16 bytes of b. The only error is ErrShort; [Header.Check] checks the
+// fields.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fail(ErrShort, 0, "%d bytes, a header has %d", len(b), HeaderSize)
@@ -46,8 +46,8 @@ func ParseHeader(b []byte) (Header, error) {
 }
 
 // Check reports whether the rest of the PDU can be understood: ErrVersion, ErrDataRep,
-// ErrFragLength (below 16), in this order. Types and lengths that depend on the type are not its
-// matter.
+// ErrFragLength (below 16), in this order. It does not check the type, nor lengths that depend on
+// the type.
 func (h *Header) Check() error {
 	switch {
 	case h.Major != 5 || h.Minor != 0:
@@ -71,8 +71,7 @@ func (h *Header) AuthOffset() (int, bool) {
 	return off, true
 }
 
-// Put writes all fields, as they are, over the first 16 bytes of b. It panics where b is
-// shorter.
+// Put writes all fields unchanged over the first 16 bytes of b. It panics if b is shorter.
 func (h *Header) Put(b []byte) {
 	b = b[:HeaderSize]
 	label := h.DataRep.Label()
@@ -84,7 +83,7 @@ func (h *Header) Put(b []byte) {
 	be.putUint32(b[12:], h.CallID)
 }
 
-// AppendBinary appends all fields as they are. It does not fail.
+// AppendBinary appends all fields unchanged. It does not fail.
 func (h *Header) AppendBinary(dst []byte) ([]byte, error) {
 	var b [HeaderSize]byte
 	h.Put(b[:])

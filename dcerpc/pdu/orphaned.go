@@ -4,7 +4,7 @@ package pdu
 // 12.6.4.8).
 type Orphaned struct {
 	Header
-	Auth Auth // whatever follows the header, in Padding where it is no trailer
+	Auth Auth // whatever follows the header, in Padding if it is not a trailer
 }
 
 // ParseOrphaned reads an orphaned.

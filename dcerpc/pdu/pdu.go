@@ -3,19 +3,19 @@ package pdu
 // A PDU is one protocol data unit: *Bind, *BindAck, *BindNak, *AlterContext,
 // *AlterContextResp, *Auth3, *Request, *Response, *Fault, *Shutdown, *CoCancel, *Orphaned or *Raw.
 type PDU interface {
-	// AppendBinary appends the PDU in the byte order of its header's DataRep, with the
-	// lengths that it really has. It fails with ErrFragLength or ErrCount where
-	// something does not fit into its length field; dst is then returned as it was.
+	// AppendBinary appends the PDU in the byte order of its header's DataRep, with its real
+	// lengths. It fails with ErrFragLength or ErrCount if something does not fit into its length
+	// field; it then returns dst unchanged.
 	AppendBinary(dst []byte) ([]byte, error)
 	// Head returns the header.
 	Head() *Header
 }
 
-// Parse reads the PDU that b begins with; what follows its frag_length is not looked at. The result
+// Parse reads the PDU that b begins with; bytes beyond its frag_length are ignored. The result
 // aliases b.
 //
-// The problems are those of Header.Check, then ErrShort, ErrType, ErrAuth and
-// ErrBody. TypeRTS, which this package does not know the inside of, comes as a *Raw.
+// The problems are those of Header.Check, then ErrShort, ErrType, ErrAuth and ErrBody. A PDU of
+// TypeRTS, whose body this package does not parse, is returned as a *Raw.
 func Parse(b []byte) (PDU, error) {
 	h, err := ParseHeader(b)
 	if err != nil {

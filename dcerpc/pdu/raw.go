@@ -1,7 +1,7 @@
 package pdu
 
-// Raw is a PDU that is written exactly as it stands: a header with any version, type,
-// flags and lengths, whether they are true or not, and any bytes after it.
+// Raw is a PDU that is written exactly as it stands: a header with any version, type, flags and
+// lengths, true or not, and any bytes after it.
 type Raw struct {
 	Header
 	Body []byte // all that follows the 16 bytes of the header

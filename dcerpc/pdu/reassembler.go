@@ -1,6 +1,6 @@
 package pdu
 
-// Limits of a Reassembler that sets none: 4 MiB of stub is what Windows and Samba take.
+// Limits of a Reassembler that sets none: Windows and Samba accept 4 MiB of stub.
 const (
 	DefaultMaxStub      = 4 << 20
 	DefaultMaxFragments = 1 << 16
@@ -20,7 +20,7 @@ type Reassembler struct {
 	busy  bool
 }
 
-// A Fragment is what a Reassembler has to know of a request or response.
+// A Fragment is what a Reassembler needs of a request or response.
 type Fragment struct {
 	Header
 	AllocHint uint32
@@ -29,21 +29,21 @@ type Fragment struct {
 	Stub      []byte // plain, without auth padding
 }
 
-// Fragment returns p as a Reassembler takes it. The stub is not copied.
+// Fragment returns p in the form that a Reassembler takes. The stub is not copied.
 func (p *Request) Fragment() Fragment {
 	return Fragment{p.Header, p.AllocHint, p.ContextID, p.Opnum, p.Stub}
 }
 
-// Fragment returns p as a Reassembler takes it. The stub is not copied.
+// Fragment returns p in the form that a Reassembler takes. The stub is not copied.
 func (p *Response) Fragment() Fragment {
 	return Fragment{p.Header, p.AllocHint, p.ContextID, 0, p.Stub}
 }
 
 // Add takes the next fragment. When it is the last one of its call, Add returns the whole stub and
-// true. The stub of a call of one fragment is that fragment's own; any other is the Reassembler's
-// and valid until the next Add or Reset.
+// true. The stub of a call of one fragment is that fragment's Stub; any other belongs to the
+// Reassembler and is valid until the next Add or Reset.
 //
-// The problems are, with the call that was underway left as it was:
+// Add fails with one of these problems, and leaves the call that is underway unchanged:
 //
 //   - ErrSequence: a first fragment while a call is underway, one of another call, or one that is
 //     not first while none is (Pending tells them apart)
@@ -51,7 +51,7 @@ func (p *Response) Fragment() Fragment {
 //   - ErrTooLarge: the stub with this fragment, or with the alloc_hint of a fragment that is not
 //     the last, is over MaxStub, or there are too many fragments
 //
-// alloc_hint is used for nothing else. Memory grows with the bytes that come.
+// The alloc_hint has no other use. Memory grows with the bytes that arrive.
 func (r *Reassembler) Add(f Fragment) (stub []byte, done bool, err error) {
 	first, last := f.Flags.Has(FirstFrag), f.Flags.Has(LastFrag)
 	switch {
@@ -113,8 +113,8 @@ func (r *Reassembler) Pending() (Fragment, bool) {
 	return r.first, true
 }
 
-// Reset forgets the call that is underway and builds the next stub in buf, so that whoever has
-// taken the last one may keep it. buf may be nil.
+// Reset forgets the call that is underway and builds the next stub in buf, so that the caller may
+// keep the last one. The slice buf may be nil.
 func (r *Reassembler) Reset(buf []byte) {
 	r.first, r.busy, r.count = Fragment{}, false, 0
 	r.stub = buf[:0]

@@ -10,15 +10,15 @@ import "github.com/google/uuid"
 //	   stub | auth padding | sec_trailer
 type Request struct {
 	Header
-	AllocHint uint32 // of the sender, about the whole stub: nothing to rely on
+	AllocHint uint32 // the sender's guess at the size of the whole stub: do not rely on it
 	ContextID uint16
 	Opnum     uint16
-	Object    uuid.UUID // read and written where Flags has ObjectUUID
-	Stub      []byte    // without auth padding; encrypted as long as nobody has unsealed it
+	Object    uuid.UUID // read and written if Flags has ObjectUUID
+	Stub      []byte    // without auth padding; encrypted until it is unsealed
 	Auth      Auth
 }
 
-// Sizes of what comes before the stub. Those of response and fault do not vary.
+// Sizes of the part before the stub. Those of response and fault are fixed.
 const (
 	requestSize       = HeaderSize + 8
 	requestObjectSize = requestSize + 16
@@ -62,8 +62,8 @@ func ParseRequest(b []byte) (Request, error) {
 	return p, nil
 }
 
-// AppendBinary appends the request. It fails with ErrFragLength where the stub makes it longer
-// than a fragment can be; a Fragmenter divides it.
+// AppendBinary appends the request. It fails with ErrFragLength if the request is longer than a
+// fragment can be; a [Fragmenter] divides a longer stub.
 func (p *Request) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeRequest)
 	w.uint32(p.AllocHint)

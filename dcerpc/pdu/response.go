@@ -11,7 +11,7 @@ type Response struct {
 	ContextID   uint16
 	CancelCount uint8
 	Reserved    uint8
-	Stub        []byte // without auth padding; encrypted as long as nobody has unsealed it
+	Stub        []byte // without auth padding; encrypted until it is unsealed
 	Auth        Auth
 }
 
@@ -37,7 +37,7 @@ func ParseResponse(b []byte) (Response, error) {
 	return p, nil
 }
 
-// AppendBinary appends the response. It fails as that of Request does.
+// AppendBinary appends the response. It fails as [Request.AppendBinary] does.
 func (p *Response) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeResponse)
 	w.uint32(p.AllocHint)

@@ -3,7 +3,7 @@ package pdu
 // Shutdown asks a client to end the association (C706 12.6.4.11). Windows never sends it.
 type Shutdown struct {
 	Header
-	Auth Auth // whatever follows the header, in Padding where it is no trailer
+	Auth Auth // whatever follows the header, in Padding if it is not a trailer
 }
 
 // ParseShutdown reads a shutdown.

@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// SyntaxID names an interface or a transfer syntax (p_syntax_id_t, C706 12.6.3.1): 20 bytes.
-// It can be compared.
+// SyntaxID names an interface or a transfer syntax (p_syntax_id_t, C706 12.6.3.1): 20 bytes. It is
+// comparable.
 type SyntaxID struct {
 	UUID  uuid.UUID
 	Major uint16
@@ -42,8 +42,8 @@ func NDR64() SyntaxID {
 	}
 }
 
-// NDR returns how stubs are laid out in this transfer syntax under the data representation
-// of their PDU. It is false where s is neither NDR20 nor NDR64.
+// NDR returns the layout of stubs in this transfer syntax, given the data representation of their
+// PDU. It returns false if s is neither NDR20 nor NDR64.
 func (s SyntaxID) NDR(d DataRep) (ndr.Syntax, bool) {
 	switch {
 	case s == NDR64():
@@ -71,9 +71,9 @@ func (w *writer) syntaxID(s SyntaxID) {
 	w.uint32(uint32(s.Major) | uint32(s.Minor)<<16)
 }
 
-// Features is the bitmask of bind-time feature negotiation (MS-RPCE 3.3.1.5.3): what a client
-// offers in the transfer syntax of a context of its own, and a server grants in the reason of a
-// NegotiateAck.
+// Features is the bitmask of bind-time feature negotiation (MS-RPCE 3.3.1.5.3): a client offers
+// features in the transfer syntax of a separate context, and a server grants them in the reason of
+// a NegotiateAck.
 type Features uint64
 
 // The features.
@@ -94,7 +94,8 @@ func FeatureSyntax(f Features) SyntaxID {
 	return s
 }
 
-// Features returns what s offers where it is the transfer syntax of a feature negotiation.
+// Features returns the features that s offers, and reports whether s is the transfer syntax of a
+// feature negotiation.
 func (s SyntaxID) Features() (Features, bool) {
 	if [8]byte(s.UUID[:8]) != featurePrefix() || s.Major != 1 || s.Minor != 0 {
 		return 0, false

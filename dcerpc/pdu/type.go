@@ -5,8 +5,8 @@ import "strconv"
 // Type is the PTYPE of a header (C706 12.6.4.1 and 12.1).
 type Type uint8
 
-// The connection-oriented types. RTS belongs to RPC over HTTP (MS-RPCH) and has no
-// type of its own here. The types between are those of the connectionless protocol.
+// The connection-oriented types. RTS belongs to RPC over HTTP (MS-RPCH) and has no type of its own
+// here. The numbers in between belong to the connectionless protocol.
 const (
 	TypeRequest          Type = 0
 	TypeResponse         Type = 2
@@ -84,5 +84,5 @@ const (
 	ObjectUUID        Flags = 0x80 // in a request: an object UUID follows the opnum
 )
 
-// Has reports whether all of the bits in f are set.
+// Has reports whether all bits of f are set.
 func (fl Flags) Has(f Flags) bool { return fl&f == f }

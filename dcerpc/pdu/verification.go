@@ -6,14 +6,14 @@ import (
 )
 
 // A VerificationTrailer may follow the stub of a request, inside what is signed, so that the server
-// notices a header that was changed on the way (rpc_sec_verification_trailer, MS-RPCE 2.2.2.13):
+// notices if a header was changed on the way (rpc_sec_verification_trailer, MS-RPCE 2.2.2.13):
 //
 //	  0-3 bytes to a multiple of 4 in the stub
 //	0 signature 8a e3 13 71 02 f4 36 71
 //	8 commands: command, 2 bytes | length, 2 bytes | value
 //
 // Bit 0x4000 (END) of the command marks the last one, bit 0x8000 (MUST_PROCESS) one that the server
-// may not skip. All of it is little-endian, whatever the stub is.
+// may not skip. It is always little-endian, even if the stub is not.
 type VerificationTrailer []VerificationCommand
 
 // VerificationCommand is one command of a trailer.
@@ -23,7 +23,7 @@ type VerificationCommand struct {
 	Value       []byte
 }
 
-// The commands that there are (MS-RPCE 2.2.2.13.1 to 2.2.2.13.4).
+// The commands (MS-RPCE 2.2.2.13.1 to 2.2.2.13.4).
 const (
 	VerifyBitmask1 = 0x1 // uint32: VerifyHeaderSigning
 	VerifyPContext = 0x2 // abstract and transfer syntax, 40 bytes
@@ -47,9 +47,9 @@ func verifySignature() []byte {
 }
 
 // CutVerificationTrailer looks for a trailer at the end of a whole, unsealed stub and returns the
-// stub before it, the padding to a multiple of 4 included. Where there is none that can be read it
-// returns the stub as it came, and false: such bytes belong to the stub. The values alias stub. It
-// allocates only where it finds a signature.
+// stub before it, the padding to a multiple of 4 included. If there is none that can be read, it
+// returns the stub unchanged and false: the bytes belong to the stub. The values alias stub. It
+// allocates only if it finds a signature.
 func CutVerificationTrailer(stub []byte) ([]byte, VerificationTrailer, bool) {
 	signature := verifySignature()
 	first := max(0, len(stub)-verifySearch)
@@ -67,8 +67,8 @@ func CutVerificationTrailer(stub []byte) ([]byte, VerificationTrailer, bool) {
 	}
 }
 
-// countVerification returns the number of commands after a signature, or 0 where they cannot be
-// read or do not end close enough to the end of b.
+// countVerification returns the number of commands after a signature, or 0 if they cannot be read
+// or do not end close enough to the end of b.
 func countVerification(b []byte) int {
 	for n := 1; ; n++ {
 		c, rest, end := cutCommand(b)
@@ -93,7 +93,7 @@ func parseVerification(b []byte, n int) VerificationTrailer {
 	return v
 }
 
-// cutCommand reads one command; rest is nil where b ends before it does.
+// cutCommand reads one command; rest is nil if b ends too early.
 func cutCommand(b []byte) (c VerificationCommand, rest []byte, end bool) {
 	if len(b) < 4 {
 		return c, nil, false
@@ -125,7 +125,7 @@ func (c *VerificationCommand) sized() bool {
 }
 
 // NewVerificationTrailer returns the commands Bitmask1, PContext and Header2 for a request on a
-// presentation context. None of them must be processed, but servers that know them do.
+// presentation context. No command is marked MUST_PROCESS, but servers that know them check them.
 func NewVerificationTrailer(req *Request, abstract, transfer SyntaxID, headerSigning bool) VerificationTrailer {
 	var bits uint32
 	if headerSigning {
@@ -157,8 +157,8 @@ func header2Value(req *Request) []byte {
 }
 
 // AppendBinary appends the trailer to a stub that begins at dst[start], after zeros up to a
-// multiple of 4. It fails with ErrCount where there is no command, or a value of more than 65535
-// bytes; dst is then returned as it was.
+// multiple of 4. It fails with ErrCount if there is no command, or if a value is longer than 65,535
+// bytes; it then returns dst unchanged.
 func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error) {
 	if len(v) == 0 {
 		return dst, fail(ErrCount, TypeRequest, "no verification command")
@@ -185,8 +185,8 @@ func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error)
 
 // Verify compares the trailer with the first fragment of the request that it came with, the
 // syntaxes of its presentation context, and whether header signing was negotiated. It fails with
-// ErrVerification where one of them is another, and where a command that must be processed is
-// unknown. Other unknown commands are ignored.
+// ErrVerification if one of them differs, or if a command that must be processed is unknown. Other
+// unknown commands are ignored.
 func (v VerificationTrailer) Verify(req *Request, abstract, transfer SyntaxID, headerSigning bool) error {
 	for _, c := range v {
 		ok := !c.MustProcess
