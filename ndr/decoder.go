@@ -21,7 +21,7 @@ type Decoder struct {
 // NewDecoder returns a Decoder that reads b, which must not change while the Decoder is in use.
 func NewDecoder(b []byte, s Syntax) Decoder { return Decoder{b: b, syntax: s} }
 
-// Err returns the first error, an *Error that wraps ErrBadStub.
+// Err returns the first error, an *Error that wraps [ErrBadStub].
 func (d *Decoder) Err() error { return d.err }
 
 // Offset returns the number of bytes read so far, padding included.
@@ -38,7 +38,7 @@ func (d *Decoder) Remaining() int {
 // Syntax returns the syntax that the Decoder reads.
 func (d *Decoder) Syntax() Syntax { return d.syntax }
 
-// Fail makes reason the Decoder's error, an ErrBadStub, unless there is one already. It is for
+// Fail makes reason the Decoder's error, an [ErrBadStub], unless there is one already. It is for
 // violations of the protocol's own rules: two counts that differ, an unknown discriminant.
 func (d *Decoder) Fail(op, reason string) {
 	if d.err == nil {

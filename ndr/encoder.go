@@ -42,7 +42,7 @@ func (e *Encoder) Offset() int { return len(e.buf) - e.base }
 // Syntax returns the syntax that the Encoder writes.
 func (e *Encoder) Syntax() Syntax { return e.syntax }
 
-// Fail makes reason the Encoder's error, an ErrBadValue, unless there is one already.
+// Fail makes reason the Encoder's error, an [ErrBadValue], unless there is one already.
 func (e *Encoder) Fail(op, reason string) {
 	if e.err == nil {
 		e.err = &Error{Offset: e.Offset(), Op: op, Reason: reason, Err: ErrBadValue}

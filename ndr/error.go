@@ -27,5 +27,5 @@ func (e *Error) Error() string {
 	return e.Err.Error() + ": " + e.Op + " at offset " + strconv.Itoa(e.Offset) + ": " + e.Reason
 }
 
-// Unwrap returns ErrBadStub or ErrBadValue.
+// Unwrap returns [ErrBadStub] or [ErrBadValue].
 func (e *Error) Unwrap() error { return e.Err }

@@ -1,6 +1,6 @@
 package pdu
 
-// AlterContextResp answers an alter_context (C706 12.6.4.2). Its layout is that of BindAck; its
+// AlterContextResp answers an alter_context (C706 12.6.4.2). Its layout is that of [BindAck]; its
 // secondary address is empty. The last one of a security exchange may carry a trailer with an empty
 // token.
 type AlterContextResp BindAck

@@ -38,7 +38,7 @@ const contextElementSize = 4 + syntaxIDSize
 // syntaxes.
 func ParseBind(b []byte) (Bind, error) { return parseBind(b, TypeBind) }
 
-// AppendBinary appends the bind. It fails with ErrCount if there are more than 255 contexts, or
+// AppendBinary appends the bind. It fails with [ErrCount] if there are more than 255 contexts, or
 // more than 255 transfer syntaxes in one.
 func (p *Bind) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBind) }
 

@@ -22,7 +22,7 @@ type BindAck struct {
 	Auth             Auth
 }
 
-// ContextResult answers one ContextElement (p_result_t):
+// ContextResult answers one [ContextElement] (p_result_t):
 //
 //	0 result, 2 bytes | reason, 2 bytes
 //	4 transfer syntax, 20 bytes: zero unless accepted
@@ -90,7 +90,7 @@ func (r Reason) String() string {
 // the address.
 func ParseBindAck(b []byte) (BindAck, error) { return parseBindAck(b, TypeBindAck) }
 
-// AppendBinary appends the bind_ack. It fails with ErrCount if there are more than 255 results or
+// AppendBinary appends the bind_ack. It fails with [ErrCount] if there are more than 255 results or
 // the address is longer than 65,535 bytes.
 func (p *BindAck) AppendBinary(dst []byte) ([]byte, error) { return p.append(dst, TypeBindAck) }
 

@@ -129,7 +129,7 @@ func ParseBindNak(b []byte) (BindNak, error) {
 	return p, nil
 }
 
-// AppendBinary appends the bind_nak. It fails with ErrCount if there are more than 255 versions.
+// AppendBinary appends the bind_nak. It fails with [ErrCount] if there are more than 255 versions.
 func (p *BindNak) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeBindNak)
 	w.uint16(uint16(p.Reason))

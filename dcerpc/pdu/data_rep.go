@@ -15,7 +15,7 @@ const (
 
 const byteOrderBit = 0x10
 
-// DataRepFromLabel returns the DataRep of a label as it is on the wire.
+// DataRepFromLabel returns the [DataRep] of a label as it is on the wire.
 func DataRepFromLabel(label [4]byte) DataRep {
 	return DataRep(binary.LittleEndian.Uint32(label[:]) ^ byteOrderBit)
 }

@@ -6,7 +6,7 @@
 // padding and reserved fields included.
 //
 // Parsing is zero-copy: every []byte of a parsed PDU aliases the input and is valid for as long as
-// the input is. ParseRequest and ParseResponse do not allocate. No count in the input leads to an
+// the input is. [ParseRequest] and [ParseResponse] do not allocate. No count in the input leads to an
 // allocation that the bytes after it do not justify.
 //
 // The package decodes and does not judge: it keeps fields that peers ignore without checking them,

@@ -46,7 +46,7 @@ type ExtendedError struct {
 	Location  uint16 // a number that the component gives to a place in its code
 	Flags     uint16 // 1: records before this one are missing; 2: records after it
 	// Params say more: string, ANSIString, int32, int16, int64, []byte or nil each,
-	// MaxExtendedParams at most.
+	// [MaxExtendedParams] at most.
 	Params []any
 }
 
@@ -70,8 +70,8 @@ var ErrExtended = errors.New("pdu: malformed extended error information")
 const serializationHeader = 16
 
 // AppendExtendedErrors appends the encoding of the records, the first of which is the outermost
-// error. It fails if there are no records, more than MaxExtendedErrors records, or more than
-// MaxExtendedParams parameters in one, and for parameters of other types and strings of more than
+// error. It fails if there are no records, more than [MaxExtendedErrors] records, or more than
+// [MaxExtendedParams] parameters in one, and for parameters of other types and strings of more than
 // 32,766 units.
 func AppendExtendedErrors(dst []byte, records []ExtendedError) ([]byte, error) {
 	if len(records) == 0 || len(records) > MaxExtendedErrors {

@@ -63,8 +63,8 @@ func (fl Flags) fixed(t Type) int {
 
 // Next appends the next fragment to dst, with its lengths final and its token zero, and returns its
 // parts, which alias dst. It does not allocate if dst has room for MaxXmit bytes. It fails with
-// ErrFragLength if MaxXmit is too small for any stub, and with ErrType if Type is neither
-// TypeRequest nor TypeResponse.
+// [ErrFragLength] if MaxXmit is too small for any stub, and with [ErrType] if Type is neither
+// [TypeRequest] nor [TypeResponse].
 func (f *Fragmenter) Next(dst []byte) (Parts, error) {
 	if f.Type != TypeRequest && f.Type != TypeResponse {
 		return Parts{}, fail(ErrType, f.Type, "has no fragments")

@@ -38,7 +38,7 @@ func NewFramer(r io.Reader, limit int) *Framer {
 //
 // At the end of the stream it returns io.EOF between two PDUs, and io.ErrUnexpectedEOF inside one.
 // If frag_length is below 16 or over the limit, it returns the header and an *Error with
-// ErrFragLength; the stream cannot be read further, and later calls return the same error. Errors
+// [ErrFragLength]; the stream cannot be read further, and later calls return the same error. Errors
 // of the reader are returned unchanged.
 //
 // The buffer grows with the bytes that come, not with the length that a header announces: at most

@@ -13,7 +13,7 @@ const MaxFragment = 0xFFFF
 //	 8 frag_length, 2 bytes | auth_length, 2 bytes
 //	12 call_id, 4 bytes
 //
-// ParseHeader fills in all of it. The AppendBinary of a PDU uses Flags, DataRep and CallID alone;
+// [ParseHeader] fills in all of it. The AppendBinary of a PDU uses Flags, [DataRep] and CallID alone;
 // version, type and lengths are derived from the PDU.
 type Header struct {
 	Major, Minor uint8
@@ -25,7 +25,7 @@ type Header struct {
 	CallID       uint32
 }
 
-// ParseHeader reads the first 16 bytes of b. The only error is ErrShort; [Header.Check] checks the
+// ParseHeader reads the first 16 bytes of b. The only error is [ErrShort]; [Header.Check] checks the
 // fields.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
@@ -45,8 +45,8 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Check reports whether the rest of the PDU can be understood: ErrVersion, ErrDataRep,
-// ErrFragLength (below 16), in this order. It does not check the type, nor lengths that depend on
+// Check reports whether the rest of the PDU can be understood: [ErrVersion], [ErrDataRep],
+// [ErrFragLength] (below 16), in this order. It does not check the type, nor lengths that depend on
 // the type.
 func (h *Header) Check() error {
 	switch {

@@ -11,7 +11,7 @@ type Parts struct {
 }
 
 // Split finds the parts of a request, response or fault. Without an auth trailer, Trailer and Token
-// are nil. It fails as ParseRequest does, except that it does not look at auth_pad_length.
+// are nil. It fails as [ParseRequest] does, except that it does not look at auth_pad_length.
 func Split(b []byte) (Parts, error) {
 	h, b, err := open(b)
 	if err != nil {

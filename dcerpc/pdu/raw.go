@@ -7,7 +7,7 @@ type Raw struct {
 	Body []byte // all that follows the 16 bytes of the header
 }
 
-// ParseRaw reads a PDU of any type. It fails as Header.Check does, and with ErrShort.
+// ParseRaw reads a PDU of any type. It fails as [Header.Check] does, and with [ErrShort].
 func ParseRaw(b []byte) (Raw, error) {
 	h, b, err := open(b)
 	if err != nil {

@@ -45,10 +45,10 @@ func (p *Response) Fragment() Fragment {
 //
 // Add fails with one of these problems, and leaves the call that is underway unchanged:
 //
-//   - ErrSequence: a first fragment while a call is underway, one of another call, or one that is
+//   - [ErrSequence]: a first fragment while a call is underway, one of another call, or one that is
 //     not first while none is (Pending tells them apart)
-//   - ErrChanged: the type or data representation of the call has changed
-//   - ErrTooLarge: the stub with this fragment, or with the alloc_hint of a fragment that is not
+//   - [ErrChanged]: the type or data representation of the call has changed
+//   - [ErrTooLarge]: the stub with this fragment, or with the alloc_hint of a fragment that is not
 //     the last, is over MaxStub, or there are too many fragments
 //
 // The alloc_hint has no other use. Memory grows with the bytes that arrive.

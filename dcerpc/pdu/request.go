@@ -62,7 +62,7 @@ func ParseRequest(b []byte) (Request, error) {
 	return p, nil
 }
 
-// AppendBinary appends the request. It fails with ErrFragLength if the request is longer than a
+// AppendBinary appends the request. It fails with [ErrFragLength] if the request is longer than a
 // fragment can be; a [Fragmenter] divides a longer stub.
 func (p *Request) AppendBinary(dst []byte) ([]byte, error) {
 	w := begin(dst, &p.Header, TypeRequest)

@@ -73,7 +73,7 @@ func (w *writer) syntaxID(s SyntaxID) {
 
 // Features is the bitmask of bind-time feature negotiation (MS-RPCE 3.3.1.5.3): a client offers
 // features in the transfer syntax of a separate context, and a server grants them in the reason of
-// a NegotiateAck.
+// a [NegotiateAck].
 type Features uint64
 
 // The features.
