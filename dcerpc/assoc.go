@@ -7,7 +7,7 @@ import (
 )
 
 // associations are the association groups of a server (C706 9.3.1): connections of one client to
-// one endpoint that belong together. Presentation and security contexts are not shared.
+// one endpoint that belong together. They do not share presentation or security contexts.
 type associations struct {
 	mu     sync.Mutex
 	groups map[uint32]*association
@@ -21,8 +21,8 @@ type association struct {
 	members  int
 }
 
-// join returns the group with this id, or a new one where it is zero. It returns nil
-// where there is none that this client may join on this endpoint (MS-RPCE 3.3.3.5).
+// join returns the group with this id, or a new group if the id is zero. It returns nil if the
+// client may not join the group on this endpoint (MS-RPCE 3.3.3.5).
 func (a *associations) join(id uint32, endpoint, host string) *association {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -42,7 +42,7 @@ func (a *associations) join(id uint32, endpoint, host string) *association {
 	return g
 }
 
-// newIDLocked returns an id that is free and cannot be guessed.
+// newIDLocked returns an unused id that cannot be guessed.
 func (a *associations) newIDLocked() uint32 {
 	for {
 		var b [4]byte

@@ -6,9 +6,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A securityContext is a Context on one connection, and what PDUs say of it in their trailers.
+// A securityContext is a Context on one connection, with the fields that name it in the trailers of
+// PDUs.
 //
-// What is protected, of a request or response (MS-RPCE 3.3.1.5.2):
+// The protected part of a request or response (MS-RPCE 3.3.1.5.2):
 //
 //	none       nothing; no trailer
 //	connect    nothing; no trailer in responses, and one that means nothing in requests
@@ -26,7 +27,7 @@ type securityContext struct {
 // protects reports whether PDUs are signed.
 func (s *securityContext) protects() bool { return s != nil && s.level >= LevelInsecureCall }
 
-// strength is the level by which PDUs are protected.
+// strength returns the level at which PDUs are really protected.
 func (l AuthLevel) strength() AuthLevel {
 	if l == LevelInsecureCall {
 		return LevelPacket
@@ -43,10 +44,10 @@ func (s *securityContext) describe(f *pdu.Fragmenter) {
 	f.TokenSize = s.TokenSize(s.level.strength())
 }
 
-// release gives back what a context holds besides memory.
+// release frees what a context holds besides memory.
 func release(c Context) {
 	if closer, ok := c.(io.Closer); ok {
-		_ = closer.Close() // nobody could do anything about it
+		_ = closer.Close() // nothing can be done about an error
 	}
 }
 

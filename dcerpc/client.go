@@ -19,64 +19,62 @@ const (
 	defaultResponse = 4 << 20 // as much as servers take
 )
 
-// Config says how a ClientConn talks. It may be shared and must not be changed
-// while it is used.
+// Config configures a ClientConn. It may be shared, and must not be changed while it is in use.
 type Config struct {
-	// Auth is the security mechanism. Without one, Level must be LevelInsecureNone.
+	// Auth is the security mechanism. If it is nil, Level must be LevelInsecureNone.
 	Auth Initiator
-	// Level is what is protected. Zero means LevelPrivacy.
+	// Level is the level of protection. Zero means LevelPrivacy.
 	Level AuthLevel
 	// Target is the service principal name that Auth authenticates, "host/fs1.example.com".
 	Target string
 
-	// Syntaxes are the transfer syntaxes that are offered, in rising order of preference; nil means
-	// NDR20 and NDR64. One alone is forced. NDR20BE, which may stand in place of NDR20, makes
-	// the PDUs of the client big-endian.
+	// Syntaxes are the transfer syntaxes to offer, in rising order of preference; nil means NDR20
+	// and NDR64. A single one is forced. NDR20BE, which may replace NDR20, makes the PDUs of the
+	// client big-endian.
 	Syntaxes []ndr.Syntax
-	// NoMultiplexing asks for a connection that carries one call after the other.
+	// NoMultiplexing asks for a connection that carries one call at a time.
 	NoMultiplexing bool
-	// NoHeaderSigning leaves PDU headers out of what is signed, for servers that cannot do better.
+	// NoHeaderSigning leaves PDU headers unsigned, for servers that do not support header signing.
 	// Verification trailers then protect some of their fields.
 	NoHeaderSigning bool
 	// NoFeatures leaves out the bind-time feature negotiation (MS-RPCE 3.3.1.5.3).
 	NoFeatures bool
-	// AssociationGroup joins the association group of another connection to the same
-	// endpoint, see ClientConn.AssociationGroup. Zero makes a new one.
+	// AssociationGroup joins the association group of another connection to the same endpoint, see
+	// [ClientConn.AssociationGroup]. Zero makes a new one.
 	AssociationGroup uint32
-	// MaxFragment is the largest fragment that is offered for either direction, in bytes, from 1432
-	// to 65535. Zero means 5840.
+	// MaxFragment is the largest fragment to offer for either direction, in bytes, from 1432 to
+	// 65535. Zero means 5840.
 	MaxFragment int
-	// MaxResponse is the largest stub of a response that is taken, in bytes; zero means 4 MiB. A
-	// larger one ends the connection.
+	// MaxResponse is the largest stub of a response to accept, in bytes; zero means 4 MiB. A larger
+	// one ends the connection.
 	MaxResponse int
 
-	// Logger gets what is otherwise silent, at debug level. Nil means none.
+	// Logger gets debug messages about events that no error reports. Nil means none.
 	Logger *slog.Logger
 	// Trace sees every PDU of the connection. Nil means none.
 	Trace Trace
 }
 
 // A ClientConn calls the operations of one interface, in one security context, over a connection
-// that other ClientConns may share (Alter). All methods may be called by several goroutines at
-// once: where the server supports multiplexing, their calls run at once on the one connection,
-// otherwise one after the other.
+// that other ClientConns may share (Alter). All methods are safe for concurrent use: if the server
+// supports multiplexing, concurrent calls share the connection; otherwise they run one after the
+// other.
 type ClientConn struct {
 	link      *link
 	iface     SyntaxID
 	syntax    ndr.Syntax
 	contextID uint16
 	sec       *securityContext // nil without security
-	// verified: a call has succeeded, so that the server has seen and believed what a verification
-	// trailer says of the bind.
+	// verified: a call has succeeded, so the server has checked the bind's part of a verification
+	// trailer.
 	verified atomic.Bool
 }
 
-// NewClientConn binds to an interface over conn, which is a connection to an RPC endpoint that
-// nobody has used yet. The context bounds the bind alone. From the call on, the connection belongs
-// to the ClientConn; where the bind fails it is closed.
+// NewClientConn binds to an interface over conn, a fresh connection to an RPC endpoint. The context
+// bounds the bind alone. The ClientConn takes over the connection, and closes it if the bind fails.
 //
-// Beside transport errors and those of Config.Auth there are *BindError, *RejectedError and
-// ErrBadPeer. A nil cfg fails, since no security must be asked for.
+// Besides the errors of the transport and of Config.Auth, it returns [*BindError], [*RejectedError]
+// and [ErrBadPeer]. A nil cfg is an error, since a connection without security must be asked for.
 func NewClientConn(ctx context.Context, conn net.Conn, iface SyntaxID, cfg *Config) (*ClientConn, error) {
 	cc, err := newClientConn(ctx, conn, iface, cfg)
 	if err != nil {
@@ -102,13 +100,13 @@ func newClientConn(ctx context.Context, conn net.Conn, iface SyntaxID, cfg *Conf
 
 // Alter negotiates a further interface on the same connection and returns a ClientConn for it
 // (alter_context, MS-RPCE 3.3.1.5.6); iface may also be the interface of cc itself. With a nil cfg
-// the result has the security context of cc; otherwise it gets a context of its own by Auth, Level
-// and Target. Of the other fields only Syntaxes is used.
+// the result shares the security context of cc; otherwise it negotiates a new one with Auth, Level
+// and Target. The only other field used is Syntaxes.
 //
-// Where the server only rejects the interface (*RejectedError), or the context ends, the connection
-// lives on, unless a security context was being negotiated: servers take no calls during half
-// an exchange. After other errors most servers drop the connection. The context bounds the
-// negotiation alone.
+// If the server rejects only the interface ([*RejectedError]), or the context ends, the connection
+// stays usable, unless a security context was being negotiated: servers accept no calls in the
+// middle of an exchange. After other errors most servers drop the connection. The context bounds
+// the negotiation alone.
 func (cc *ClientConn) Alter(ctx context.Context, iface SyntaxID, cfg *Config) (*ClientConn, error) {
 	next, err := cc.alter(ctx, iface, cfg)
 	if err != nil {
@@ -132,18 +130,18 @@ func (cc *ClientConn) alter(ctx context.Context, iface SyntaxID, cfg *Config) (*
 	}
 	next, err := n.alter(ctx, cc.link)
 	if err != nil && n.begun {
-		cc.link.fail(fmt.Errorf("a security exchange was broken off (%w): %w", err, net.ErrClosed))
+		cc.link.fail(fmt.Errorf("the security exchange was interrupted (%w): %w", err, net.ErrClosed))
 	}
 	return next, err
 }
 
 // Call sends call.Stub as a request of call.Opnum, waits for the response, and appends its stub to
-// call.Response; call.ResponseSyntax is then its syntax. call.Syntax must be Syntax(). The stub is
-// only read, and until Call returns.
+// call.Response; call.ResponseSyntax is then its syntax. call.Syntax must be Syntax(). Call reads
+// the stub until it returns, and never changes it.
 //
-// A *Fault is what the server answered in place of a response. When the context ends, Call returns
-// at once with its error, and the server is told; the connection and its other calls live on. After
-// Close errors match net.ErrClosed, and where the server has gone, io.ErrUnexpectedEOF.
+// If the server answers with a fault, Call returns a [*Fault]. When the context ends, Call returns
+// its error at once and tells the server; the connection and its other calls go on. After Close,
+// errors match [net.ErrClosed]; if the server has gone, they match [io.ErrUnexpectedEOF].
 func (cc *ClientConn) Call(ctx context.Context, call *Call) error {
 	if call.Syntax != cc.syntax {
 		return fmt.Errorf("dcerpc: stub in %v on a connection that speaks %v", call.Syntax, cc.syntax)
@@ -159,20 +157,20 @@ func (cc *ClientConn) Call(ctx context.Context, call *Call) error {
 	return nil
 }
 
-// Close ends the connection, and with it every ClientConn that shares it. Calls that wait return at
-// once. It returns after the connection's goroutines have ended; a second Close does nothing.
+// Close ends the connection, and with it every ClientConn that shares it. Waiting calls return at
+// once. Close returns after the connection's goroutines have ended; a second Close does nothing.
 func (cc *ClientConn) Close() error {
 	cc.link.close(net.ErrClosed)
 	return nil
 }
 
-// Interface returns the interface that is called.
+// Interface returns the interface that cc calls.
 func (cc *ClientConn) Interface() SyntaxID { return cc.iface }
 
-// Syntax returns what stubs must be encoded in.
+// Syntax returns the syntax in which stubs must be encoded.
 func (cc *ClientConn) Syntax() ndr.Syntax { return cc.syntax }
 
-// Level returns how calls are protected: LevelInsecureNone where there is no security context.
+// Level returns how calls are protected: LevelInsecureNone if there is no security context.
 func (cc *ClientConn) Level() AuthLevel {
 	if cc.sec == nil {
 		return LevelInsecureNone
@@ -180,7 +178,7 @@ func (cc *ClientConn) Level() AuthLevel {
 	return cc.sec.level
 }
 
-// Identity returns the authenticated server; what it holds is up to the mechanism.
+// Identity returns the authenticated server; which fields are set depends on the mechanism.
 func (cc *ClientConn) Identity() Identity {
 	if cc.sec == nil {
 		return Identity{}
@@ -192,16 +190,15 @@ func (cc *ClientConn) Identity() Identity {
 // Config.AssociationGroup of another connection.
 func (cc *ClientConn) AssociationGroup() uint32 { return cc.link.group }
 
-// Multiplexed reports whether calls run at once on the connection, or one after the other.
+// Multiplexed reports whether several calls may be in flight on the connection at once.
 func (cc *ClientConn) Multiplexed() bool { return cc.link.turn == nil }
 
 // RemoteAddr returns the server's address.
 func (cc *ClientConn) RemoteAddr() net.Addr { return cc.link.out.conn.RemoteAddr() }
 
-// verificationTrailer returns what is appended to the stub of a request so that the server notices
-// changes to what nothing else protects: the bind's flags and contexts until a call has succeeded,
-// and, without header signing, the request's header (MS-RPCE 2.2.2.13). Without a signature there
-// is nothing to append.
+// verificationTrailer returns the trailer that lets the server notice changes to what nothing else
+// protects: the bind's flags and contexts until a call has succeeded, and, without header signing,
+// the request's header (MS-RPCE 2.2.2.13). It returns nil if requests are not signed.
 func (cc *ClientConn) verificationTrailer(f *pdu.Fragmenter) pdu.VerificationTrailer {
 	if !cc.sec.protects() {
 		return nil

@@ -9,12 +9,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// maxLegs is more than any mechanism needs; it ends exchanges with servers that never do.
+// maxLegs is more than any mechanism needs; it stops exchanges with servers that never end them.
 const maxLegs = 16
 
 // A negotiation agrees with the server on a presentation context and, where there is an initiator,
 // on a security context: a bind or alter_context, as many further alter_contexts as the mechanism
-// needs, and an auth3 where the last token is the client's and nothing has to answer it.
+// needs, and an auth3 if the last token is the client's and needs no answer.
 type negotiation struct {
 	iface    SyntaxID
 	syntaxes []ndr.Syntax
@@ -39,7 +39,7 @@ func newNegotiation(iface SyntaxID, cfg *Config) (*negotiation, error) {
 	}
 	switch {
 	case n.auth == nil && n.level != LevelInsecureNone:
-		return nil, errors.New("no Config.Auth: a connection without security has to ask for LevelInsecureNone")
+		return nil, errors.New("no Config.Auth: set Level to LevelInsecureNone to connect without security")
 	case n.auth != nil && n.level == LevelInsecureNone:
 		return nil, errors.New("Config.Auth together with LevelInsecureNone")
 	case n.level > LevelPrivacy:
@@ -145,7 +145,7 @@ func (n *negotiation) offer() []pdu.ContextElement {
 	return contexts
 }
 
-// chosen returns the context that the server accepted: the last one, should there be several.
+// chosen returns the context that the server accepted, the last one if there are several.
 func (n *negotiation) chosen(results []pdu.ContextResult) (*ClientConn, error) {
 	if len(results) < len(n.syntaxes) {
 		return nil, badPeer("%d results for %d contexts", len(results), len(n.syntaxes))
@@ -168,7 +168,7 @@ func (n *negotiation) chosen(results []pdu.ContextResult) (*ClientConn, error) {
 	return nil, &RejectedError{Interface: n.iface, Result: results[0].Result, Reason: results[0].Reason}
 }
 
-// finish takes the answer to the first leg and sees the security exchange through.
+// finish takes the answer to the first leg and completes the security exchange.
 func (n *negotiation) finish(ctx context.Context, resp *pdu.AlterContextResp, token []byte, done bool) (*ClientConn, error) {
 	cc, err := n.chosen(resp.Results)
 	if err != nil || n.sec == nil {
@@ -256,7 +256,7 @@ func (n *negotiation) exchangeAlter(ctx context.Context, req *pdu.AlterContext) 
 	return resp, nil
 }
 
-// sendAuth3 sends the last token. Whether the server likes it shows with the first call.
+// sendAuth3 sends the last token. The first call shows whether the server accepts it.
 func (n *negotiation) sendAuth3(ctx context.Context, callID uint32, token []byte) error {
 	flags := pdu.FirstFrag | pdu.LastFrag
 	if n.link.signOffered {
@@ -268,7 +268,7 @@ func (n *negotiation) sendAuth3(ctx context.Context, callID uint32, token []byte
 	})
 }
 
-// refusedBy returns the error for an answer that is none of those hoped for.
+// refusedBy returns the error for an answer that does not accept the bind or alter_context.
 func refusedBy(answer pdu.PDU) error {
 	switch p := answer.(type) {
 	case *pdu.BindNak:

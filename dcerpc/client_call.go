@@ -35,7 +35,7 @@ func (l *link) call(ctx context.Context, cc *ClientConn, call *Call) error {
 	return l.wait(ctx, p, call)
 }
 
-// unsent ends a call of which the server knows nothing.
+// unsent ends a call that was not sent to the server.
 func (l *link) unsent(p *pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,11 +68,12 @@ func (l *link) wait(ctx context.Context, p *pending, call *Call) error {
 	return err
 }
 
-// send writes the fragments of a request. It holds the right to send, and gives it back.
+// send writes the fragments of a request. The caller holds the right to send, and send gives it
+// back.
 //
-// A request that was begun must be sent to its end: its sequence numbers are used, and servers keep
-// waiting for the rest whatever else they are told. Where the context ends meanwhile, a goroutine
-// does that, and then cancels the call.
+// A request that was begun must be sent to its end: its sequence numbers are used up, and servers
+// wait for the rest whatever else they receive. If the context ends meanwhile, a goroutine sends
+// the rest and then cancels the call.
 func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 	sec := p.cc.sec
 	f := pdu.Fragmenter{
@@ -110,15 +111,15 @@ func (l *link) send(ctx context.Context, p *pending, call *Call) error {
 		}
 		l.sending.release()
 		l.writeFailed(err)
-		return nil // wait says why, or what the server has answered nevertheless
+		return nil // wait says why, or returns what the server has answered nevertheless
 	}
 	stop()
 	l.sending.release()
 	return nil
 }
 
-// describe sets the trailer of a request. At the connect level there is none, as the server takes
-// the only context for the default one, unless there are several to choose from.
+// describe sets the trailer of a request. At the connect level there is none unless there are
+// several contexts, since a server uses its only context by default.
 func (l *link) describe(sec *securityContext, f *pdu.Fragmenter) {
 	sec.describe(f)
 	if sec == nil || sec.protects() {
@@ -133,10 +134,10 @@ func (l *link) describe(sec *securityContext, f *pdu.Fragmenter) {
 	}
 }
 
-// connectTokenSize is that of NTLM's signature, which nobody looks at on this level.
+// connectTokenSize is the size of NTLM's signature, which servers ignore at this level.
 const connectTokenSize = 16
 
-// appendVerification adds the verification trailer to the stub where one is due.
+// appendVerification adds the verification trailer to the stub if it needs one.
 func (l *link) appendVerification(cc *ClientConn, f *pdu.Fragmenter) error {
 	trailer := cc.verificationTrailer(f)
 	if trailer == nil {
@@ -148,7 +149,7 @@ func (l *link) appendVerification(cc *ClientConn, f *pdu.Fragmenter) error {
 }
 
 // finishLater writes the rest of a fragment and of its request in a goroutine, which keeps the
-// right to send until then, and cancels the call.
+// right to send until it is done and then cancels the call.
 func (l *link) finishLater(p *pending, f pdu.Fragmenter, rest []byte) {
 	f.Stub = bytes.Clone(f.Stub) // the caller's
 	id, sec := p.id, p.cc.sec
@@ -182,9 +183,9 @@ func (l *link) finish(f *pdu.Fragmenter, sec *securityContext, rest []byte) erro
 	}
 }
 
-// cancel tells the server that nobody waits for a call (C706 9.3, 12.6.4.6, 12.6.4.8): co_cancel
-// asks it to stop, and orphaned says that no answer is needed. Without multiplexing the answer is
-// needed, as it tells that the connection is free again.
+// cancel tells the server that nobody waits for a call any more (C706 9.3, 12.6.4.6, 12.6.4.8):
+// co_cancel asks it to stop, and orphaned says that no answer is needed. Without multiplexing the
+// answer is needed, since it shows that the connection is free again.
 func (l *link) cancel(id uint32, begun bool) {
 	select {
 	case <-l.sending:

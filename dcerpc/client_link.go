@@ -18,7 +18,7 @@ import (
 // maxCallID is the largest call id that a client should use (MS-RPCE 3.3.2.4.1.1).
 const maxCallID = 0x7FFFFFFF
 
-// A link is the client's side of one connection: what all ClientConns on it share.
+// A link is the client's side of one connection, which all ClientConns on it share.
 //
 // One goroutine reads. Callers write their requests themselves, under the token in sending.
 type link struct {
@@ -27,14 +27,14 @@ type link struct {
 	trace       Trace
 	dataRep     pdu.DataRep
 	maxResponse int
-	signOffered bool // header signing was offered; does not change once the bind is through
+	signOffered bool // header signing was offered; does not change after the bind
 	group       uint32
 
 	// sending holds the right to use out.
 	sending token
 	out     sender
-	// turn, where the server does not multiplex, holds the right to have a call underway. It
-	// is set by the bind, under mu, and nil with multiplexing.
+	// turn holds the right to have a call underway, if the server does not multiplex. It is set by
+	// the bind, under mu, and nil with multiplexing.
 	turn token
 
 	mu       sync.Mutex
@@ -52,7 +52,7 @@ type link struct {
 	leaving  bool      // the server has sent shutdown
 	ended    chan struct{}
 
-	workers sync.WaitGroup // the reader, and whatever finishes abandoned calls
+	workers sync.WaitGroup // the reader, and the goroutines that finish abandoned calls
 }
 
 // A pending is a call, or an alter_context, that waits for its answer. The link's mutex guards it
@@ -96,11 +96,11 @@ func newLink(conn net.Conn, cfg *Config) *link {
 	return l
 }
 
-// opened takes what a bind_ack says of the connection itself.
+// opened applies the parameters of the connection in a bind_ack.
 func (l *link) opened(ack *pdu.BindAck, asked pdu.Flags, offered int) error {
 	size := min(int(ack.MaxRecv), offered)
 	if size < minFragment {
-		return badPeer("the server takes fragments of %d bytes, at least %d are due", size, minFragment)
+		return badPeer("the server accepts fragments of %d bytes; it must accept at least %d", size, minFragment)
 	}
 	l.group = ack.AssocGroup
 	l.out.maxXmit = size
@@ -144,8 +144,8 @@ func (l *link) addSecurity(s *securityContext) {
 	l.security[s.id] = s
 }
 
-// offerSigning reports whether an alter_context has to offer header signing: the bind, which had no
-// security, did not.
+// offerSigning reports whether an alter_context must offer header signing, because the bind had no
+// security and did not.
 func (l *link) offerSigning() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *link) reason() error {
 	return l.err
 }
 
-// register makes a pending with a call id of its own. With cc it is a call, whose response is
+// register makes a pending with a new call id. If cc is not nil it is a call, and its response is
 // appended to response.
 func (l *link) register(cc *ClientConn, response []byte) (*pending, error) {
 	l.mu.Lock()
@@ -254,8 +254,8 @@ func (l *link) recycleLocked(p *pending) {
 	}
 }
 
-// abandon takes p from who waits for it, unless its answer is there already. begun reports whether
-// a part of the answer has come.
+// abandon gives up waiting for p and returns true, unless its answer has already arrived. begun
+// reports whether a part of the answer has arrived.
 func (l *link) abandon(p *pending) (begun, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -280,7 +280,8 @@ func (l *link) close(reason error) {
 	l.workers.Wait()
 }
 
-// fail ends the link: everything that waits ends with err, unless it has ended already.
+// fail ends the link: everything that waits returns err. It does nothing if the link has already
+// ended.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	if l.err != nil {
@@ -301,7 +302,7 @@ func (l *link) fail(err error) {
 	}
 }
 
-// own releases a security context with the link's end.
+// own has the link release a security context at its end.
 func (l *link) own(c Context) {
 	l.mu.Lock()
 	ended := l.err != nil
@@ -325,8 +326,8 @@ func (l *link) spawn(f func()) bool {
 	return true
 }
 
-// writeFailed takes the error of a Write. A server that has refused a fragment and hung up may have
-// said so first: for a little while there is still reading, which then ends the link.
+// writeFailed takes the error of a Write. A server that refused a fragment and hung up may have
+// sent its refusal first, so the link goes on reading for a little while before it ends.
 func (l *link) writeFailed(err error) {
 	l.mu.Lock()
 	if l.unsound == nil {
@@ -338,7 +339,7 @@ func (l *link) writeFailed(err error) {
 	}
 }
 
-// lost makes io.ErrUnexpectedEOF of all the ways in which a peer can go away.
+// lost returns io.ErrUnexpectedEOF for all errors that mean that the peer has gone.
 func lost(err error) error {
 	var bad *pdu.Error
 	switch {
@@ -390,8 +391,8 @@ func (l *link) exchange(ctx context.Context, req pdu.PDU) (pdu.PDU, error) {
 	return answer, err
 }
 
-// post writes one PDU that is no request. Where the context ends while it is being written, the
-// link ends, as a part of it is on its way.
+// post writes one PDU other than a request. If the context ends during the write, the link ends,
+// since a part of the PDU has been sent.
 func (l *link) post(ctx context.Context, p pdu.PDU) error {
 	b, err := p.AppendBinary(nil)
 	if err != nil {

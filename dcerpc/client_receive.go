@@ -29,7 +29,7 @@ func (l *link) read() {
 	}
 }
 
-// receive judges one PDU.
+// receive handles one PDU.
 func (l *link) receive(h *pdu.Header, b []byte) error {
 	if err := h.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadPeer, err)
@@ -78,11 +78,11 @@ func (l *link) answer(p pdu.PDU) error {
 	return nil
 }
 
-// lateLocked says what to make of an answer that nobody waits for: it is dropped where the id was
-// given to a call that was abandoned since.
+// lateLocked handles an answer that nobody waits for: it drops it if the id belonged to a call that
+// has been abandoned, and otherwise returns an error.
 func (l *link) lateLocked(h *pdu.Header) error {
 	if h.CallID == 0 || h.CallID > l.topID {
-		return badPeer("%v for call %d, which there never was", h.Type, h.CallID)
+		return badPeer("%v for call %d, which was never made", h.Type, h.CallID)
 	}
 	l.logger.Debug("dcerpc: late answer dropped", "type", h.Type, "call", h.CallID)
 	return nil

@@ -48,9 +48,9 @@ func TestConfigErrors(t *testing.T) {
 		cfg  *dcerpc.Config
 		want string
 	}{
-		{"nil", nil, "has to ask for LevelInsecureNone"},
-		{"no security", &dcerpc.Config{}, "has to ask for LevelInsecureNone"},
-		{"a level without a mechanism", &dcerpc.Config{Level: dcerpc.LevelPrivacy}, "has to ask for LevelInsecureNone"},
+		{"nil", nil, "set Level to LevelInsecureNone"},
+		{"no security", &dcerpc.Config{}, "set Level to LevelInsecureNone"},
+		{"a level without a mechanism", &dcerpc.Config{Level: dcerpc.LevelPrivacy}, "set Level to LevelInsecureNone"},
 		{"a mechanism without a level", &dcerpc.Config{Auth: mech.Initiator(), Level: dcerpc.LevelInsecureNone}, "together with LevelInsecureNone"},
 		{"level 7", &dcerpc.Config{Auth: mech.Initiator(), Level: 7}, "no level 7"},
 		{"small fragments", &dcerpc.Config{Level: dcerpc.LevelInsecureNone, MaxFragment: 1431}, "MaxFragment is 1431"},

@@ -7,9 +7,9 @@ import (
 
 // A Dialer opens the transport to an RPC endpoint: TCPDialer, smbpipe.Dialer.
 type Dialer interface {
-	// DialRPC connects to endpoint on server. The context bounds the dialling alone.
+	// DialRPC connects to endpoint on server. The context bounds only the dialing.
 	//
-	// Endpoint is a pipe's name (`\PIPE\FssagentRpc`) or a port; a dialer
-	// that cannot use it as it stands says how it finds its own.
+	// The endpoint is the name of a pipe (`\PIPE\FssagentRpc`) or a port; a Dialer that cannot use
+	// it documents what it uses instead.
 	DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// ErrBadPeer is wrapped by the errors of a connection whose server broke the protocol: it
-// sent a PDU that cannot be read, that was not due, or whose signature is wrong.
+// ErrBadPeer is wrapped by the errors of a connection whose server broke the protocol: it sent a
+// PDU that is malformed, unexpected, or wrongly signed.
 var ErrBadPeer = errors.New("dcerpc: the peer broke the protocol")
 
 // badPeer returns an error that wraps ErrBadPeer.
@@ -20,8 +20,8 @@ func badPeer(format string, args ...any) error {
 // A BindError says that a server refused to open an association (bind_nak, C706 12.6.4.5).
 type BindError struct {
 	Reason pdu.NakReason
-	// Extended is what the server says of the reason (MS-RPCE 2.2.2.9, MS-EERR), the outermost
-	// error first, or nil. Nothing protects it: it is for people to read.
+	// Extended is the server's description of the reason (MS-RPCE 2.2.2.9, MS-EERR), the outermost
+	// error first, or nil. It is neither signed nor sealed: use it only as text for people.
 	Extended []pdu.ExtendedError
 }
 
@@ -40,9 +40,8 @@ func (e *BindError) Error() string {
 	return text
 }
 
-// A SecurityError is an error of a [Context] of an [Acceptor] of which the peer is told: the server
-// appends it to the bind_nak as extended error information. It is for what the peer may know: that
-// its clock is wrong or its ticket has expired.
+// A SecurityError is an error of an [Acceptor]'s [Context] that the peer may know, such as a wrong
+// clock or an expired ticket: the server appends it to the bind_nak as extended error information.
 type SecurityError struct {
 	Status uint32 // a SECURITY_STATUS (MS-ERREF 2.1), such as SEC_E_TIME_SKEW, 0x80090324
 	Text   string // for people
@@ -52,8 +51,8 @@ type SecurityError struct {
 func (e *SecurityError) Error() string { return e.Err.Error() }
 func (e *SecurityError) Unwrap() error { return e.Err }
 
-// A RejectedError says that a server does not offer an interface, or not in any transfer
-// syntax that it was offered in (p_result_t, C706 12.6.3.1).
+// A RejectedError says that a server does not offer an interface, or does not offer it in any of
+// the requested transfer syntaxes (p_result_t, C706 12.6.3.1).
 type RejectedError struct {
 	Interface SyntaxID
 	Result    pdu.Result

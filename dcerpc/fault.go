@@ -4,16 +4,17 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Fault is what a server answers in place of a response (C706 12.6.4.7). On a client, errors.As
-// finds it in the error of a call; on a server, a Handler that returns one has it sent as it is.
+// A Fault is a server's answer to a call that failed in the RPC layer (C706 12.6.4.7). On a client,
+// [errors.As] finds it in the error of a call; a server sends the Fault that a [Handler] returns
+// unchanged.
 type Fault struct {
 	Status pdu.FaultStatus
-	// DidNotExecute tells that the call was not begun, so that it is safe to repeat
+	// DidNotExecute reports that the call was not begun, so that repeating it is safe
 	// (PFC_DID_NOT_EXECUTE).
 	DidNotExecute bool
 }
 
-// Faults to be matched with errors.Is, which compares the Status alone. A Handler may return them.
+// Faults to match with [errors.Is], which compares only the Status. A [Handler] may return them.
 var (
 	ErrAccessDenied     = &Fault{Status: pdu.FaultAccessDenied}
 	ErrBadStub          = &Fault{Status: pdu.FaultNDR}

@@ -2,76 +2,76 @@ package dcerpc
 
 import "time"
 
-// Limits bound what peers can cost a Server. In every field zero means the default that its comment
-// gives, and a negative value no limit.
+// Limits bound what peers can cost a Server. In every field, zero means the default in its comment,
+// and a negative value means no limit.
 type Limits struct {
-	// Connections is how many connections are served at once; 1024. Further ones are closed at
-	// once.
+	// Connections is the number of connections served at a time; 1024. The server closes further
+	// ones immediately.
 	Connections int
-	// ConnectionsPerAddress is how many of them one address, or for IPv6 one /64, may have; 128. It
-	// does not apply to transports that know no address of their peer. Where it, or Connections, is
-	// reached, an old connection that has not authenticated makes room; where there is none, the
-	// new one is closed.
+	// ConnectionsPerAddress is the number of them for one address, or for one /64 with IPv6; 128.
+	// It does not apply to transports that do not know the address of their peer. When it, or
+	// Connections, is reached, the server closes an old connection that has not authenticated; if
+	// there is none, it closes the new one.
 	ConnectionsPerAddress int
-	// UnauthenticatedConnections is how many connections may be served of which nobody has said yet
-	// who is behind: neither a session under the transport nor a finished security context; 512. A
-	// further one takes the place of the oldest one of the address that has most of them.
+	// UnauthenticatedConnections is the number of connections that may be served whose peer is not
+	// authenticated, neither by a session under the transport nor by a finished security context;
+	// 512. A further one replaces the oldest connection of the address that has the most of them.
 	UnauthenticatedConnections int
-	// UnauthenticatedPerAddress is how many of them one address, or for IPv6 one /64, may have; 64,
-	// or no limit where UnauthenticatedConnections has none. A further one takes the place of the
-	// oldest.
+	// UnauthenticatedPerAddress is the number of them for one address, or for one /64 with IPv6;
+	// 64, or no limit if UnauthenticatedConnections has none. A further one replaces the oldest.
 	UnauthenticatedPerAddress int
-	// UnauthenticatedBytes is how many bytes such connections may make the server hold together, of
-	// PDUs and requests that are being received or handled, beyond 4 KiB each; 8 MiB. Where it is
-	// reached, the oldest connections of the address that holds most are closed. One connection may
-	// hold a 64th: larger requests are answered nca_s_server_too_busy. Interfaces that serve large
-	// requests without security need more.
+	// UnauthenticatedBytes is the number of bytes that all such connections together may make the
+	// server hold, in PDUs and requests that are being received or handled, beyond 4 KiB each; 8
+	// MiB. When it is reached, the server closes the oldest connections of the address that holds
+	// the most. One connection may hold a 64th of it: the server answers larger requests with
+	// nca_s_server_too_busy. Interfaces that serve large requests without security need more.
 	UnauthenticatedBytes int
-	// BindTime is how long a connection may take from its start to the end of its first
-	// bind, and for any later exchange of security tokens; 30 s.
+	// BindTime limits the time from the start of a connection to the end of its first bind, and
+	// that of any later exchange of security tokens; 30 s.
 	BindTime time.Duration
-	// ReceiveTime is how long a peer may take to send one PDU, or a request of several; 2 min.
+	// ReceiveTime limits the time that a peer may take to send one PDU, or a request of several; 2
+	// min.
 	ReceiveTime time.Duration
 	// UnauthenticatedIdleTime is how long a connection that has bound without authenticating may be
-	// without a call in flight before it is closed, where that is less than IdleTime; 1 min.
+	// without a call in flight before it is closed, if that is less than IdleTime; 1 min.
 	UnauthenticatedIdleTime time.Duration
 	// IdleTime is how long a bound connection may be without a call in flight before it is closed;
 	// 1 h. RPC has no keep-alive of its own; TCP's finds peers that are gone.
 	IdleTime time.Duration
-	// WriteTime is how long a peer may take to read one PDU; 30 s.
+	// WriteTime limits the time that a peer may take to read one PDU; 30 s.
 	WriteTime time.Duration
 	// RequestBytes is the largest stub of a request over all of its fragments; 4 MiB. Windows
 	// and Samba have the same limit.
 	RequestBytes int
-	// HeldBytes is how many bytes of stubs the server keeps for all connections that have
-	// authenticated together, of requests of more than 8 KiB that are being received or handled;
-	// 256 MiB. One account may hold as much as is then left for the others. Requests beyond that
-	// are answered nca_s_server_too_busy.
+	// HeldBytes is the number of bytes of stubs that the server keeps for all authenticated
+	// connections together, for requests of more than 8 KiB that are being received or handled; 256
+	// MiB. One account may hold no more than remains free for the others. The server answers
+	// requests beyond that with nca_s_server_too_busy.
 	HeldBytes int
-	// Fragments is the largest number of fragments of one request; 65536. It
-	// bounds requests of fragments without data.
+	// Fragments is the largest number of fragments of one request; 65536. It bounds requests whose
+	// fragments are empty.
 	Fragments int
-	// CallsPerConnection is how many calls of one connection may be in flight; 256. Further ones
-	// are answered nca_s_server_too_busy.
+	// CallsPerConnection is the number of calls that may be in flight on one connection; 256. The
+	// server answers further ones with nca_s_server_too_busy.
 	CallsPerConnection int
 	// UnauthenticatedCallsPerConnection is the same for peers that have not authenticated; 8, or no
-	// limit where CallsPerConnection has none.
+	// limit if CallsPerConnection has none.
 	UnauthenticatedCallsPerConnection int
-	// Calls is how many calls of peers that have authenticated may be in flight on the whole
-	// server; 4096. One account may have as many as are then left for the others; all peers that
-	// have not authenticated, a quarter.
+	// Calls is the number of calls of authenticated peers that may be in flight on the whole
+	// server; 4096. One account may have no more than remain free for the others. All peers that
+	// have not authenticated may together have a quarter of this number besides.
 	Calls int
-	// PresentationContexts is how many presentation contexts a connection may have; 128.
+	// PresentationContexts is the number of presentation contexts of a connection; 128.
 	PresentationContexts int
-	// SecurityContexts is how many security contexts a connection may open; 32. The exchange of at
-	// most two of them may be unfinished.
+	// SecurityContexts is the number of security contexts that a connection may open; 32. At most
+	// two exchanges may be unfinished at a time.
 	SecurityContexts int
 }
 
 // noLimit is larger than anything that is counted.
 const noLimit = int(^uint(0) >> 1)
 
-// filled returns l with defaults where it has zeros, and noLimit where it is negative.
+// filled returns l with zeros replaced by the defaults, and negative values by noLimit.
 func (l Limits) filled() *Limits {
 	count := func(v *int, def int) {
 		switch {

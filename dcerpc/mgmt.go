@@ -33,7 +33,7 @@ const (
 	statusUnknownAuthnService = 0x6D3 // RPC_S_UNKNOWN_AUTHN_SERVICE
 )
 
-// maxStats is the largest count that inq_stats takes; there are only four statistics.
+// maxStats is the largest count that inq_stats accepts; there are only four statistics.
 const maxStats = 50
 
 // mgmt answers the management interface of a server.

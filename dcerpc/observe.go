@@ -2,45 +2,45 @@ package dcerpc
 
 import "net"
 
-// A RefusalReason is the kind of reason for which a Server refuses a peer. There are few, so that
-// they can be labels of a metric; later versions may add some.
+// A RefusalReason says, roughly, why a Server refused a peer. There are few reasons, so that they
+// can be labels of a metric; later versions may add some.
 type RefusalReason string
 
 // The reasons.
 const (
-	// RefusedLimit: a limit of the Server, see Limits: a connection that was not taken or made room
-	// for another, a call beyond what may be in flight.
+	// RefusedLimit: one of the Server's [Limits]: a connection that was not accepted or was closed
+	// to make room for another, or one call too many in flight.
 	RefusedLimit RefusalReason = "limit"
-	// RefusedSession: the session under the transport does not let the peer in.
+	// RefusedSession: the session under the transport did not admit the peer.
 	RefusedSession RefusalReason = "session"
-	// RefusedAuthentication: the exchange of tokens has failed.
+	// RefusedAuthentication: the exchange of security tokens failed.
 	RefusedAuthentication RefusalReason = "authentication"
-	// RefusedProtection: a PDU whose protection is not right, or less than its level needs.
+	// RefusedProtection: the protection of a PDU was wrong, or weaker than required.
 	RefusedProtection RefusalReason = "protection"
-	// RefusedProtocol: a PDU against the protocol, which has ended the connection.
+	// RefusedProtocol: a PDU that violates the protocol ended the connection.
 	RefusedProtocol RefusalReason = "protocol"
 )
 
-// A Refusal is what Server.Refused is told.
+// A Refusal is the argument of Server.Refused.
 type Refusal struct {
 	Reason RefusalReason
-	// Mechanism is that of the exchange that has failed, for RefusedAuthentication.
+	// Mechanism is the mechanism of the failed exchange, for RefusedAuthentication.
 	Mechanism AuthType
-	// Peer is where the peer is.
+	// Peer is the peer's address.
 	Peer net.Addr
-	// Err says more. A peer may have a say in its text.
+	// Err is the detailed reason. Its text may contain text that the peer sent.
 	Err error
 }
 
-// observeRefusal tells Server.Refused.
+// observeRefusal calls Server.Refused.
 func (s *Server) observeRefusal(r Refusal) {
 	if s.Refused != nil {
 		s.Refused(r)
 	}
 }
 
-// observe tells Server.Refused of a refusal of a peer: one that an administrator may want to know
-// of, one for want of room, or one that ends the connection.
+// observe reports a refusal to Server.Refused if an administrator may want to know of it, if it was
+// for lack of room, or if it ends the connection.
 func (c *serverConn) observe(r *refusal) {
 	kind := r.kind
 	switch {

@@ -5,59 +5,60 @@ import (
 	"net"
 )
 
-// A Peer is who made a call.
+// A Peer describes the caller of an operation.
 type Peer struct {
-	// Identity is that of the call's security context; for a call without one, that of
-	// the session under the transport (a pipe behind an SMB server), or nothing.
+	// Identity is the identity that the call's security context authenticated; for a call without
+	// one, the identity of the session under the transport (a pipe behind an SMB server), or the
+	// zero value.
 	Identity
-	// Addr is the peer's address; for a pipe behind an SMB server that of the SMB client.
+	// Addr is the peer's address; for a pipe behind an SMB server, the address of the SMB client.
 	Addr net.Addr
-	// AuthType and Level are those of the call itself: AuthNone and LevelInsecureNone
-	// where the call carried no security of RPC's.
+	// AuthType and Level describe the security of the call itself: AuthNone and LevelInsecureNone
+	// if it had no RPC security.
 	AuthType AuthType
 	Level    AuthLevel
-	// Session tells that a session under the transport has authenticated the peer, as SMB does.
+	// Session reports that a session under the transport, such as an SMB session, has authenticated
+	// the peer.
 	Session bool
-	// SessionIdentity is who that session belongs to, whatever the call's own security context
-	// says.
+	// SessionIdentity is the identity of that session, whatever the call's security context says.
 	SessionIdentity Identity
-	// SessionEncrypted tells that the session under the transport encrypts its traffic.
+	// SessionEncrypted reports that the session under the transport encrypts its traffic.
 	SessionEncrypted bool
 }
 
-// A SessionConn is a net.Conn of a transport that knows more of its peer than an address:
-// a pipe that an SMB server hands over. A Server asks its connections for it.
+// A SessionConn is a [net.Conn] of a transport that knows more about its peer than an address, such
+// as a pipe that an SMB server hands over. A [Server] checks whether its connections implement it.
 type SessionConn interface {
 	net.Conn
-	// Session is known once the listener has returned the connection.
+	// Session is valid as soon as the listener has returned the connection.
 	Session() Session
 }
 
-// A Session is what a transport knows of one connection.
+// A Session is what a transport knows about one connection.
 type Session struct {
 	// Endpoint is the server's own endpoint, the secondary address of a bind_ack:
 	// "\pipe\FssagentRpc", "49152".
 	Endpoint string
-	// MaxFragment is the transport's limit of a fragment in bytes; zero means 5840, TCP's.
+	// MaxFragment is the transport's largest fragment in bytes; zero means 5840, the value for TCP.
 	MaxFragment int
 	// Authenticated, Identity and Encrypted describe the session under the transport.
 	Authenticated bool
 	Identity      Identity
 	Encrypted     bool
-	// Refuse, where not nil, makes the server refuse every bind on this
-	// connection with this reason in its log: a peer that the transport could not vouch for.
+	// Refuse, if not nil, makes the server refuse every bind on this connection and log this
+	// reason. It is for peers that the transport could not verify.
 	Refuse error
 }
 
 type peerKey struct{}
 
-// WithPeer returns a context that carries p. A Server gives every handler such a context;
+// WithPeer returns a context that carries p. A [Server] passes such a context to every handler;
 // tests and in-process callers of a handler make their own.
 func WithPeer(ctx context.Context, p Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// PeerFromContext returns who made the call that ctx belongs to.
+// PeerFromContext returns the caller of the operation that ctx belongs to, if ctx carries one.
 func PeerFromContext(ctx context.Context) (Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(Peer)
 	return p, ok

@@ -6,9 +6,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A sender writes PDUs to a connection, one Write each, so that a peer on a transport with messages
-// reads one PDU at a time. It is used under a lock: sequence numbers have to
-// be in the order of the wire.
+// A sender writes PDUs to a connection, one Write each, so that a peer on a message-based transport
+// reads one PDU at a time. It is used under a lock, since sequence numbers must follow the order on
+// the wire.
 type sender struct {
 	conn       net.Conn
 	trace      Trace
@@ -56,8 +56,8 @@ func (s *sender) traced(b []byte) {
 	}
 }
 
-// A token is a right that one goroutine has at a time. A goroutine may wait for it long, and for
-// other events besides, which a mutex is not made for.
+// A token is a right that one goroutine has at a time. Unlike a mutex, it lets a goroutine wait
+// long, and for other events at the same time.
 type token chan struct{}
 
 func newToken() token {

@@ -13,31 +13,32 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
-// ErrServerClosed is what Serve returns after Shutdown or Close. It matches net.ErrClosed.
+// ErrServerClosed is the error of [Server.Serve] after Shutdown or Close. It matches
+// [net.ErrClosed].
 var ErrServerClosed = fmt.Errorf("dcerpc: server closed: %w", net.ErrClosed)
 
-// A Server serves interfaces on any number of listeners, as Windows 2022 does where the
-// standards leave a choice. Beside those that are registered it serves the management
-// interface (mgmt) on every endpoint. The zero value is ready for use; the fields
-// must not be changed once it serves.
+// A Server serves interfaces on any number of listeners, and behaves as Windows 2022 does where the
+// standards leave a choice. Besides the registered interfaces it serves the management interface
+// (mgmt) on every endpoint. The zero value is ready to use; the fields must not be changed once it
+// serves.
 type Server struct {
 	// Acceptors are the security mechanisms, one for each AuthType.
 	Acceptors []Acceptor
-	// MinLevel is the least protection that calls need, where an interface has no
-	// level of its own. Zero means LevelIntegrity.
+	// MinLevel is the lowest level that calls need, for interfaces that set none. Zero means
+	// LevelIntegrity.
 	MinLevel AuthLevel
 	// Principal is the name of the service's account that mgmt tells clients, "FS1$@EXAMPLE.COM".
 	// It may be empty.
 	Principal string
-	// Limits bound what peers can cost. Its zero value has defaults.
+	// Limits bound the resources that peers can use. The zero value means the defaults.
 	Limits Limits
 	// Logger gets warnings of failed handlers, information about refused peers, and
 	// protocol errors at debug level. Nil means slog.Default.
 	Logger *slog.Logger
 	// Trace sees every PDU. Nil means none.
 	Trace Trace
-	// Refused is called for whatever is refused, for metrics: by several goroutines at once. It
-	// must return at once. Nil means none.
+	// Refused, if not nil, is called for each refusal, for example to count it in a metric. It must
+	// be safe for concurrent use and must not block.
 	Refused func(Refusal)
 
 	mu         sync.Mutex
@@ -60,7 +61,8 @@ type Server struct {
 	stats    statistics
 }
 
-// statistics are what mgmt reports (C706, rpc_mgmt_inq_stats), and what Limits bound.
+// statistics are the counters that mgmt reports (C706, rpc_mgmt_inq_stats) and those that Limits
+// bound.
 type statistics struct {
 	callsIn, callsOut, pduIn, pduOut atomic.Uint32
 	inFlight, strange                atomic.Int64 // calls, of known peers and of strangers
@@ -77,16 +79,16 @@ type serverInterface struct {
 
 // InterfaceOptions are properties of one interface of a Server.
 type InterfaceOptions struct {
-	// Opnums is the number of operations. Calls of an opnum from there on are answered
-	// with the fault nca_s_op_rng_error; zero leaves that to the handler.
+	// Opnums is the number of operations. The server answers calls of opnums from Opnums on with
+	// the fault nca_s_op_rng_error; zero leaves that to the handler.
 	Opnums int
-	// MinLevel is the least protection that calls of this interface need. Zero means the Server's.
+	// MinLevel is the lowest level that calls of this interface need. Zero means the Server's.
 	MinLevel AuthLevel
 }
 
-// Handle registers the handler of an interface; nil options mean their zero value. Connections that
-// are bound already do not see it. It panics where the interface is registered, or is mgmt, which
-// the server has itself.
+// Handle registers the handler of an interface; nil opts mean the zero value. It has no effect on
+// connections that are already bound. It panics if the interface is already registered, or is mgmt,
+// which the server itself provides.
 func (s *Server) Handle(iface SyntaxID, h Handler, opts *InterfaceOptions) {
 	if opts == nil {
 		opts = &InterfaceOptions{}
@@ -100,7 +102,7 @@ func (s *Server) Handle(iface SyntaxID, h Handler, opts *InterfaceOptions) {
 	s.interfaces[iface] = &serverInterface{id: iface, handler: h, opnums: opts.Opnums, minLevel: opts.MinLevel}
 }
 
-// beginLocked makes what the zero value lacks.
+// beginLocked initializes the server on first use.
 func (s *Server) beginLocked() {
 	if s.begun {
 		return
@@ -128,7 +130,7 @@ func (s *Server) lookup(id SyntaxID) *serverInterface {
 	return s.interfaces[id]
 }
 
-// registered returns the interfaces but mgmt.
+// registered returns the interfaces except mgmt.
 func (s *Server) registered() []SyntaxID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +159,7 @@ func (s *Server) logger() *slog.Logger {
 	return s.Logger
 }
 
-// minLevel is the least level for calls of i.
+// minLevel returns the lowest level for calls of i.
 func (s *Server) minLevel(i *serverInterface) AuthLevel {
 	switch {
 	case i.minLevel != LevelDefault:
@@ -169,8 +171,8 @@ func (s *Server) minLevel(i *serverInterface) AuthLevel {
 }
 
 // Serve accepts connections until the listener fails or the server is closed, and serves each in a
-// goroutine of its own. It returns ErrServerClosed after Shutdown or Close, which close the
-// listener; otherwise it leaves it open. An accept that fails for want of resources is tried again.
+// new goroutine. It returns ErrServerClosed after Shutdown or Close, which close the listener;
+// otherwise it leaves the listener open. It retries an accept that failed for lack of resources.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.beginLocked()
@@ -207,8 +209,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// isTemporary reports whether an accept may succeed later: descriptors or memory were short, or the
-// peer was gone already.
+// isTemporary reports whether an accept may succeed later: descriptors or memory ran short, or the
+// peer had already gone.
 func isTemporary(err error) bool {
 	var t interface{ Temporary() bool }
 	return errors.As(err, &t) && t.Temporary()
@@ -227,10 +229,10 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// Shutdown closes the listeners, lets the calls in flight come to their end and closes each
-// connection then; connections without a call are closed at once, and further requests on the
-// others are answered nca_s_server_too_busy. When the context ends first, it closes what is left,
-// without waiting for it, and returns the context's error.
+// Shutdown closes the listeners and closes each connection when its calls in flight have ended, at
+// once if it has none; it answers further requests with nca_s_server_too_busy. If the context ends
+// first, Shutdown closes the remaining connections, without waiting for their handlers, and returns
+// the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		c.drain()
@@ -254,7 +256,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Close closes listeners and connections and cancels the contexts of the calls in flight. It
-// returns when all handlers have returned; Shutdown with an ended context does not wait for them.
+// returns when all handlers have returned.
 func (s *Server) Close() error {
 	for _, c := range s.stop() {
 		c.abort(reason("server closed"))

@@ -85,7 +85,7 @@ func (c *serverConn) answerAlter(h *pdu.Header, b []byte) *refusal {
 	return nil
 }
 
-// alterSecurity takes the next token of the exchange of sec, or with a nil one begins another.
+// alterSecurity takes the next token of sec's exchange; if sec is nil it begins a new exchange.
 func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*serverSecurity, []byte, *refusal) {
 	if sec == nil {
 		var r *refusal
@@ -111,7 +111,7 @@ func (c *serverConn) alterSecurity(sec *serverSecurity, trailer *pdu.Auth) (*ser
 	return sec, token, nil
 }
 
-// furtherSecurity opens a security context besides those that the connection has.
+// furtherSecurity opens another security context on the connection.
 func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refusal) {
 	denied := func(why error) (*serverSecurity, *refusal) { return nil, fatal(pdu.FaultAccessDenied, why) }
 	multiplexing := c.features&pdu.SecurityContextMultiplexing != 0
@@ -140,10 +140,9 @@ func (c *serverConn) furtherSecurity(trailer *pdu.Auth) (*serverSecurity, *refus
 	return sec, nil
 }
 
-// receiveAuth3 takes the last token of an exchange, which nothing answers (MS-RPCE 3.3.1.5.4).
-// Where the mechanism refuses it, or would answer it, the next request learns that. All of its
-// faults name context 0, say that nothing was executed, and end the connection, as those of Windows
-// 2022.
+// receiveAuth3 takes the last token of an exchange, which has no answer (MS-RPCE 3.3.1.5.4). If the
+// mechanism refuses it, or has an answer to it, the next request is refused. All of its faults name
+// context 0, say that nothing was executed, and end the connection, as on Windows 2022.
 func (c *serverConn) receiveAuth3(h *pdu.Header, b []byte) *refusal {
 	r := c.takeAuth3(h, b)
 	if r != nil && r.answer == pdu.TypeFault {

@@ -68,8 +68,9 @@ func (c *serverConn) receiveBind(h *pdu.Header, b []byte) *refusal {
 	return nil
 }
 
-// fragmentSize is what a bind_ack says in both directions: what both of the client's numbers allow,
-// but within what Windows uses at least and the transport carries at most, as a multiple of 8.
+// fragmentSize returns the size that a bind_ack names for both directions: the smaller of the
+// client's two numbers, but at least Windows' minimum and at most the transport's maximum, rounded
+// to a multiple of 8.
 func (c *serverConn) fragmentSize(bind *pdu.Bind) int {
 	size := max(int(min(bind.MaxXmit, bind.MaxRecv)), leastNegotiated)
 	return min(size, c.session.MaxFragment, pdu.MaxFragment) &^ 7
@@ -81,7 +82,8 @@ func checkBind(bind *pdu.Bind) *refusal {
 		if misaligned(&bind.Header) {
 			return nak(pdu.NakReasonNotSpecified, reason("auth trailer not aligned"))
 		}
-		// Whatever lies before the trailer is ignored: Windows reuses the buffers of its binds.
+		// Whatever lies before the trailer is ignored: Windows reuses buffers for its binds without
+		// clearing them.
 		if bind.Auth.PadLength != 0 {
 			return nak(pdu.NakProtocolVersionNotSupported, reason("auth padding in a bind"))
 		}
@@ -104,7 +106,7 @@ func checkBind(bind *pdu.Bind) *refusal {
 	return nil
 }
 
-// misaligned reports whether the auth trailer of a PDU is not where it may be, at a multiple of 4.
+// misaligned reports whether the auth trailer of a PDU does not begin at a multiple of 4.
 func misaligned(h *pdu.Header) bool {
 	off, ok := h.AuthOffset()
 	return ok && off%4 != 0
@@ -123,7 +125,7 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	switch {
 	case acceptor == nil:
 		return nil, nil, nak(pdu.NakAuthTypeNotRecognized, reason("no such auth type"))
-	case level == LevelInsecureCall: // Windows takes it for none that it knows
+	case level == LevelInsecureCall: // Windows does not know this level
 		return nil, nil, nak(pdu.NakInvalidChecksum, reason("auth level call"))
 	}
 	sec, err := c.open(acceptor, trailer)
@@ -138,8 +140,8 @@ func (c *serverConn) bindSecurity(trailer *pdu.Auth) (*serverSecurity, []byte, *
 	return sec, token, nil
 }
 
-// A contextProblem, as an error, is why an offer of presentation contexts cannot be answered
-// context by context.
+// A contextProblem is an error that says why the offered presentation contexts cannot be answered
+// one by one.
 type contextProblem int
 
 const (
@@ -155,9 +157,8 @@ func (p contextProblem) Error() string {
 	return "presentation context changes its interface or syntax"
 }
 
-// negotiate answers each of the contexts that a bind or alter_context offers, and keeps the one
-// that it accepts: at most one, with NDR64 before NDR 2.0 wherever in the list it stands (MS-RPCE
-// 3.3.1.5.6, Windows).
+// negotiate answers each of the contexts that a bind or alter_context offers. It accepts and keeps
+// at most one, and prefers NDR64 to NDR 2.0 whatever their order (MS-RPCE 3.3.1.5.6, Windows).
 func (c *serverConn) negotiate(offered []pdu.ContextElement, alter bool) ([]pdu.ContextResult, contextProblem) {
 	results := make([]pdu.ContextResult, len(offered))
 	ifaces := make([]*serverInterface, len(offered)) // nil: not to be accepted

@@ -9,39 +9,40 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
-// A stranger is a connection of which nobody has said yet who is behind it: neither a session under
-// the transport nor a finished security context. Strangers have budgets of their own; where one is
-// used up, the oldest stranger of the address that uses most of it goes, so that a newcomer always
-// finds room.
+// A stranger is a connection whose peer is not authenticated, neither by a session under the
+// transport nor by a finished security context. Strangers have separate budgets; when one is used
+// up, the oldest stranger of the address that uses the most of it is evicted, so that a newcomer
+// always finds room.
 
-// What a stranger may hold without counting it against the budget that all strangers share, the
-// steps in which the rest counts, rounded up, so that not every call takes the server's lock, and
-// the part of that budget that one of them may use.
+// The bytes that a stranger may hold for free, before they count against the budget that all
+// strangers share; the step to which the rest is rounded up, so that not every call takes the
+// server's lock; and the part of the budget that one stranger may use.
 const (
 	strangerBase  = 4 << 10
 	strangerStep  = 16 << 10
 	strangerShare = 64
 )
 
-// smallStub is what a call of a known peer may hold in any case. Limits.Calls bounds how often.
+// smallStub is the number of bytes that a call of a known peer may always hold. Limits.Calls bounds
+// the number of calls.
 const smallStub = 8 << 10
 
-// A block is what is known of one address, or for IPv6 of one /64.
+// A block holds the counts of one address, or for IPv6 of one /64.
 type block struct {
 	conns     int       // all of them
 	strangers list.List // of *serverConn, the oldest first
 	pooled    int64     // bytes that the strangers hold beyond what each is granted
 }
 
-// A share is what one account uses of the server, over all of its connections.
+// A share counts what one account uses of the server, over all of its connections.
 type share struct {
 	account     string
 	refs        int          // under Server.mu
 	held, calls atomic.Int64 // bytes of large stubs; calls in flight
 }
 
-// admit makes a serverConn of a connection. Where there are too many, an old stranger goes, or,
-// where there is none, conn.
+// admit makes a serverConn for conn. If there are too many connections, it evicts an old stranger,
+// or refuses conn if there is none.
 func (s *Server) admit(conn net.Conn) *serverConn {
 	c := newServerConn(s, conn)
 	s.mu.Lock()
@@ -68,8 +69,8 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	return c
 }
 
-// makeRoomLocked evicts strangers until there is room for c. It returns why there is none, "" where
-// there is.
+// makeRoomLocked evicts strangers until there is room for c. It returns why there is no room, or ""
+// if there is.
 func (s *Server) makeRoomLocked(c *serverConn) (evicted []*serverConn, why reason) {
 	if s.closing {
 		return nil, "the server is closing"
@@ -153,7 +154,7 @@ func (s *Server) enterLocked(c *serverConn) {
 	}
 }
 
-// leaveLocked takes a connection that ends, or has been evicted, out of all counts.
+// leaveLocked removes a connection that ends, or has been evicted, from all counts.
 func (s *Server) leaveLocked(c *serverConn) {
 	if !c.counted {
 		return
@@ -167,7 +168,7 @@ func (s *Server) leaveLocked(c *serverConn) {
 	}
 }
 
-// strangerGoneLocked takes a connection that is no stranger any more out of the strangers' budgets.
+// strangerGoneLocked removes a connection that is no longer a stranger from the strangers' budgets.
 func (s *Server) strangerGoneLocked(c *serverConn) {
 	if c.stranger == nil {
 		return
@@ -194,7 +195,7 @@ func (s *Server) dismiss(c *serverConn) {
 	s.serving.Done()
 }
 
-// authenticated notes who is behind c. Its calls count against the account's share from now on.
+// authenticated records the account of c. From now on its calls count against the account's share.
 func (s *Server) authenticated(c *serverConn, id *Identity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,8 +223,8 @@ func (s *Server) shareLocked(id *Identity) *share {
 
 const errOverBudget = reason("the peer holds too many bytes without having authenticated")
 
-// charge counts n bytes more, or less, that a stranger makes the server hold, and returns an error
-// where they are too many. The caller gives them back in any case.
+// charge adds n, which may be negative, to the bytes that a stranger makes the server hold, and
+// returns an error if they are too many. The caller must give them back even then.
 func (c *serverConn) charge(n int) error {
 	over := func(held int64) int64 {
 		return (max(0, held-strangerBase) + strangerStep - 1) / strangerStep * strangerStep
@@ -238,8 +239,8 @@ func (c *serverConn) charge(n int) error {
 	return nil
 }
 
-// pool counts bytes of a stranger in the budget that all strangers share. Where that is used up,
-// the oldest ones of the address that holds most of it go; it reports whether c is not among them.
+// pool counts bytes of a stranger in the budget that all strangers share. If that is used up, it
+// evicts the oldest strangers of the address that holds the most of it. It reports whether c stays.
 func (s *Server) pool(c *serverConn, n int64) bool {
 	var evicted []*serverConn
 	s.mu.Lock()
@@ -265,7 +266,7 @@ func (s *Server) pool(c *serverConn, n int64) bool {
 	return stays
 }
 
-// hold counts n bytes more of the stub of a call, unless its caller holds too many.
+// hold counts n more bytes of the stub of a call, and reports false if its caller holds too many.
 func (c *serverConn) hold(call *serverCall, n int) bool {
 	if call.share == nil {
 		call.held += int64(n)
@@ -276,12 +277,12 @@ func (c *serverConn) hold(call *serverCall, n int) bool {
 	if over == 0 {
 		return true
 	}
-	// An account may hold as much as is then left for others.
+	// An account may hold no more than remains free for others.
 	limit, total := int64(c.limits.HeldBytes), c.server.stats.held.Add(over)
 	return call.share.held.Add(over) <= limit-total
 }
 
-// unhold gives back what hold has counted.
+// unhold gives back the bytes that hold has counted.
 func (c *serverConn) unhold(call *serverCall) {
 	if call.share == nil {
 		_ = c.charge(-int(call.held))
@@ -292,7 +293,7 @@ func (c *serverConn) unhold(call *serverCall) {
 	call.held = 0
 }
 
-// countIn counts a call that a handler is going to have in, and returns why it may not.
+// countIn counts a call that is about to go to a handler, or returns why it may not.
 func (c *serverConn) countIn(call *serverCall) *refusal {
 	calls, limit := &c.server.stats.inFlight, int64(c.limits.Calls)
 	if call.share == nil {
@@ -312,7 +313,7 @@ func (c *serverConn) countIn(call *serverCall) *refusal {
 	return nil
 }
 
-// countOut gives back what countIn has counted.
+// countOut undoes countIn.
 func (c *serverConn) countOut(call *serverCall) {
 	if call.share == nil {
 		c.server.stats.strange.Add(-1)
@@ -322,5 +323,5 @@ func (c *serverConn) countOut(call *serverCall) {
 	call.share.calls.Add(-1)
 }
 
-// blockOf is under what the connections of an address are counted.
+// blockOf returns the key under which the connections of an address are counted.
 func blockOf(addr net.Addr) string { return logs.Cut(netaddr.Block(netaddr.Host(addr))) }

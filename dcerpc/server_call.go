@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A larger stub's buffer is not kept for later calls. The response begins with room for a short
-// one, which alone is kept: what a handler made of it may belong to the handler.
+// Buffers of larger stubs are not kept for later calls. The response begins in a small buffer,
+// which is the only one kept: a larger one that the handler made may belong to the handler.
 const (
 	keptBuffer    = 64 << 10
 	responseStart = 1 << 10
@@ -27,13 +27,13 @@ type serverCall struct {
 	sec       *serverSecurity // nil without security
 	peer      context.Context // carries the Peer
 	share     *share          // of the caller's account; nil for a stranger
-	refused   *refusal        // why no handler will see it; its stub is not kept then
+	refused   *refusal        // why no handler will see it; its stub is then not kept
 
 	stub      []byte
 	size      int   // of the stub, kept or not
 	held      int64 // of the stub, as hold has counted it
 	fragments int
-	settled   bool   // it counts for no limit any more
+	settled   bool   // it no longer counts for any limit
 	response  []byte // room for a short one
 	call      Call
 
@@ -41,8 +41,8 @@ type serverCall struct {
 	cancel context.CancelFunc
 }
 
-// newCall begins a call. Whether it is refused for its level is decided here, so that the stubs of
-// peers that may not call are not kept.
+// newCall begins a call. It refuses a call for its level already here, so that the server does not
+// keep the stubs of peers that may not call.
 func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSecurity, peer context.Context) *serverCall {
 	call := c.server.calls.Get().(*serverCall)
 	*call = serverCall{
@@ -55,7 +55,7 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 		level = sec.level
 	}
 	if level == LevelPacket {
-		level = LevelIntegrity // it is signed just so
+		level = LevelIntegrity // it is signed in the same way
 	}
 	if level < c.server.minLevel(pres.iface) {
 		call.refused = fault(pdu.FaultAccessDenied, 0, reason("protection below the interface's least"))
@@ -64,7 +64,7 @@ func (c *serverConn) newCall(req *pdu.Request, pres *presentation, sec *serverSe
 	return call
 }
 
-// release gives a call back once nobody uses it.
+// release returns a call that is no longer used to the pool.
 func (c *serverConn) release(call *serverCall) {
 	c.unhold(call)
 	if cap(call.stub) > keptBuffer {
@@ -93,7 +93,7 @@ func (c *serverConn) dispatch(call *serverCall) *refusal {
 	return nil
 }
 
-// check looks at what is the same for all handlers, and fills in what they see.
+// check makes the checks that all handlers need, and fills in the Call that they see.
 func (c *serverConn) check(call *serverCall) *refusal {
 	iface := call.pres.iface
 	if iface.opnums > 0 && int(call.opnum) >= iface.opnums {
@@ -148,7 +148,7 @@ func (c *serverConn) admitCall(call *serverCall) *refusal {
 	return nil
 }
 
-// isBusy reports whether a handler has a call of this connection.
+// isBusy reports whether a handler is running a call of this connection.
 func (c *serverConn) isBusy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +170,7 @@ func (c *serverConn) run(call *serverCall) {
 	defer c.tasks.Done()
 	defer c.over(call)
 	defer func() {
-		if p := recover(); p != nil { // of a mechanism, that is to say, as serveCall has the handler's
+		if p := recover(); p != nil { // a panic in a mechanism: serveCall recovers from the handler's
 			c.logger().Error("dcerpc: panic", "panic", p, "stack", string(debug.Stack()))
 			c.abort(reason("panic"))
 		}
@@ -193,9 +193,9 @@ func (c *serverConn) run(call *serverCall) {
 	_ = c.refuse(call.id, r)
 }
 
-// settle gives back what a call counts in Limits, before the end of its answer is written: as soon
-// as the client has that it may send the next one, which must not find this one in its way. It is
-// called with the token of sending, so that a client that reads no answers gains one call.
+// settle stops counting a call for Limits before the end of its answer is written: as soon as the
+// client has the answer it may send the next call, which this one must not block. The caller holds
+// the token of sending, so a client that reads no answers gains only one call.
 func (c *serverConn) settle(call *serverCall) {
 	if call.settled {
 		return
@@ -211,7 +211,7 @@ func (c *serverConn) settle(call *serverCall) {
 	c.mu.Unlock()
 }
 
-// over ends a call that was answered, or cannot be.
+// over ends a call that was answered, or cannot be answered.
 func (c *serverConn) over(call *serverCall) {
 	call.cancel()
 	c.server.stats.callsOut.Add(1)
@@ -239,7 +239,7 @@ func (c *serverConn) serveCall(call *serverCall) (err error) {
 	return call.pres.iface.handler.ServeRPC(call.ctx, &call.call)
 }
 
-// faultOf returns what is sent for a handler's error.
+// faultOf returns the fault to send for a handler's error.
 func (c *serverConn) faultOf(call *serverCall, err error) *Fault {
 	var f *Fault
 	switch {
@@ -255,7 +255,7 @@ func (c *serverConn) faultOf(call *serverCall, err error) *Fault {
 	return ErrUnspecified
 }
 
-// respond writes the response. Its fragments follow each other without another PDU between.
+// respond writes the response. No other PDU goes between its fragments.
 func (c *serverConn) respond(call *serverCall) {
 	f := pdu.Fragmenter{
 		Type:      pdu.TypeResponse,

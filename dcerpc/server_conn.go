@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// Limits of fragments: what a transport carries at most, and the least that is negotiated (both as
-// on Windows).
+// Sizes of fragments: the largest that a transport carries, and the smallest that is negotiated
+// (both as on Windows).
 const (
 	tcpFragment       = 5840
 	leastNegotiated   = 2048
@@ -26,28 +26,28 @@ const (
 	largestNTLMToken  = 2888
 )
 
-// A read buffer larger than largeBuffer, which only a bind or alter_context can need, is not kept,
-// nor for a stranger one larger than smallBuffer, with which every connection begins.
+// A read buffer larger than largeBuffer, which only a bind or alter_context can need, is not kept;
+// a stranger's is not kept if it is larger than smallBuffer, the initial size for every connection.
 const (
 	largeBuffer = 8 << 10
 	smallBuffer = 1 << 10
 )
 
-// How long, and over how many bytes, a connection is read after its last PDU was sent, so that the
-// peer sees the end and no reset.
+// How long, and for how many bytes, the server goes on reading a connection after it has sent its
+// last PDU, so that the peer sees the end and not a reset.
 const (
 	lingerTime  = time.Second
-	lingerBytes = 4 << 20 // the rest of a request that was refused: less would reset the connection, and the fault be lost
+	lingerBytes = 4 << 20 // the rest of a refused request; with less, a reset of the connection would lose the fault
 )
 
-// A serverConn is one connection. Its goroutine reads and judges; calls run in goroutines of their
-// own and write with the token of sending.
+// A serverConn is one connection. Its goroutine reads and checks PDUs; each call runs in its own
+// goroutine and writes with the token of sending.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
 	session Session
 	host    string // of the peer; empty where that is not known
-	block   string // under what the host is counted
+	block   string // the key under which the host is counted
 	network string // of the own address
 	limits  *Limits
 	framer  *pdu.Framer
@@ -57,11 +57,11 @@ type serverConn struct {
 
 	// Under server.mu.
 	counted  bool
-	stranger *list.Element // in its block, as long as it is one
+	stranger *list.Element // in its block, while it is one
 	pooled   int64         // of held, what counts against the strangers' pool
 
 	// What follows belongs to the goroutine that reads.
-	known        bool   // who is behind is authenticated; changes under server.mu
+	known        bool   // the peer is authenticated; changes under server.mu
 	share        *share // of the account; nil for a stranger
 	bound        bool
 	mpx          bool
@@ -126,7 +126,7 @@ func newServerConn(s *Server, conn net.Conn) *serverConn {
 	return c
 }
 
-// start makes what an admitted connection needs.
+// start prepares an admitted connection.
 func (c *serverConn) start() {
 	c.limits = c.server.limits
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -176,7 +176,7 @@ func (c *serverConn) serve() {
 	}
 }
 
-// grow charges a stranger for a larger buffer.
+// grow charges a stranger for a larger read buffer.
 func (c *serverConn) grow(by int) error {
 	if c.known {
 		return nil
@@ -185,7 +185,7 @@ func (c *serverConn) grow(by int) error {
 	return c.charge(by)
 }
 
-// ungrow gives back what grow has charged and Shrink has made unneeded.
+// ungrow gives back the bytes that grow charged and Shrink has freed.
 func (c *serverConn) ungrow() {
 	now := max(0, c.framer.Size()-smallBuffer)
 	if c.known {
@@ -197,7 +197,7 @@ func (c *serverConn) ungrow() {
 	}
 }
 
-// take judges one PDU, answers it where it is refused, and reports whether the connection goes on.
+// take handles one PDU, answers it if it is refused, and reports whether the connection goes on.
 func (c *serverConn) take(h *pdu.Header, b []byte) bool {
 	if h.Type != pdu.TypeRequest { // which traces itself
 		c.traced(b, false)
@@ -235,8 +235,8 @@ func (c *serverConn) finish() {
 	c.server.dismiss(c)
 }
 
-// readFailed ends a connection that cannot be read. A header whose length makes no sense is not
-// answered.
+// readFailed ends a connection that cannot be read. It does not answer a header with an impossible
+// length.
 func (c *serverConn) readFailed(err error) {
 	var netErr net.Error
 	switch {
@@ -249,8 +249,8 @@ func (c *serverConn) readFailed(err error) {
 	}
 }
 
-// hangUp ends the server's direction, so that the peer reads what was sent, then EOF. A connection
-// that cannot be closed by halves is closed.
+// hangUp ends the server's direction, so that the peer reads what was sent, then EOF. If the
+// connection does not support that, it is closed.
 func (c *serverConn) hangUp() {
 	c.mu.Lock()
 	hungUp := c.hungUp
@@ -271,12 +271,13 @@ func (c *serverConn) isHungUp() bool {
 	return c.hungUp
 }
 
-// discard reads what the peer still sends: to close a connection with unread data would reset it.
+// discard reads what the peer still sends, since closing a connection with unread data would reset
+// it.
 func (c *serverConn) discard() {
 	_, _ = io.CopyN(io.Discard, c.conn, lingerBytes)
 }
 
-// abort breaks the connection off.
+// abort closes the connection at once.
 func (c *serverConn) abort(why error) {
 	c.logger().Debug("dcerpc: connection broken off", "reason", logs.Error(why))
 	_ = c.conn.Close() // before handlers can answer that they were cancelled
@@ -294,10 +295,10 @@ func (c *serverConn) drain() {
 	}
 }
 
-// receive judges one PDU.
+// receive handles one PDU.
 //
-// The order of the checks is that of Windows and Samba: what cannot be a PDU at all is not
-// answered; then version and data representation; then the state of the connection.
+// The order of the checks is that of Windows and Samba: first whether it is a PDU at all (if not,
+// it is not answered), then version and data representation, then the state of the connection.
 func (c *serverConn) receive(h *pdu.Header, b []byte) *refusal {
 	if !h.Type.Known() {
 		return silence(reason("unknown type"))
@@ -330,12 +331,12 @@ func (c *serverConn) receive(h *pdu.Header, b []byte) *refusal {
 // send writes one PDU that is not protected.
 func (c *serverConn) send(p pdu.PDU) { c.sendEnd(p, nil) }
 
-// sendEnd is send of the end of a call's answer; nil: it is of none.
+// sendEnd is send for the last PDU of the answer to call, which may be nil.
 func (c *serverConn) sendEnd(p pdu.PDU, call *serverCall) {
 	c.sending.acquire()
 	defer c.sending.release()
 	b, err := p.AppendBinary(c.out.buf[:0])
-	if err != nil { // no PDU of ours is too long
+	if err != nil { // cannot happen: none of our PDUs is too long
 		c.logger().Error("dcerpc: cannot encode", "type", p.Head().Type, "err", err)
 		return
 	}
@@ -351,10 +352,10 @@ func (c *serverConn) sendEnd(p pdu.PDU, call *serverCall) {
 // called with the token of sending.
 func (c *serverConn) write(b []byte) bool {
 	if limit := c.limits.WriteTime; limit > 0 {
-		// Most writes find a deadline that is far enough away.
+		// Usually the deadline that is set is still far enough away.
 		if now := time.Now(); c.outDeadline.Sub(now) < limit {
 			c.outDeadline = now.Add(limit + limit/2)
-			_ = c.conn.SetWriteDeadline(c.outDeadline) // a connection without deadlines does without
+			_ = c.conn.SetWriteDeadline(c.outDeadline) // some connections have no deadlines
 		}
 	}
 	if _, err := c.conn.Write(b); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A refusal is why the server does not take a PDU or a call: what goes on the wire, and whether the
-// connection goes on. Every receive step returns one, or nil; [serverConn.refuse] alone writes and
+// A refusal says why the server does not accept a PDU or a call, what it answers, and whether the
+// connection goes on. Every receive step returns one, or nil; only [serverConn.refuse] writes and
 // logs it.
 type refusal struct {
 	answer    pdu.Type // TypeFault, TypeBindNak, or TypeShutdown for no answer at all
@@ -22,14 +22,14 @@ type refusal struct {
 	callID    uint32        // of another call than the PDU's, where not zero
 	lives     bool          // the connection goes on
 	notable   bool          // an administrator may want to know: logged at level info
-	kind      RefusalReason // for Server.Refused; empty: what the other fields say
+	kind      RefusalReason // for Server.Refused; if empty, the other fields decide
 	mechanism AuthType      // of an exchange that has failed
 	why       error
 	extended  []pdu.ExtendedError // of a bind_nak
-	ends      *serverCall         // the call whose answer it is; nil: none that a handler had
+	ends      *serverCall         // the call that it answers; nil if no handler had it
 }
 
-// reason is a why that is the same for all peers.
+// reason is a constant error text.
 type reason string
 
 func (r reason) Error() string { return string(r) }
@@ -76,7 +76,7 @@ func (r *refusal) on(contextID uint16) *refusal {
 	return r
 }
 
-// explained has the peer told what it may know of why.
+// explained adds to the answer what the peer may know of the reason.
 func (r *refusal) explained() *refusal {
 	var e *SecurityError
 	if errors.As(r.why, &e) {
@@ -85,19 +85,19 @@ func (r *refusal) explained() *refusal {
 	return r
 }
 
-// of answers another call than that of the PDU.
+// of makes the refusal answer another call than the PDU's.
 func (r *refusal) of(callID uint32) *refusal {
 	r.callID = callID
 	return r
 }
 
-// noted has the refusal logged at level info, and counted as of that kind.
+// noted makes refuse log the refusal at level info and report it as of that kind.
 func (r *refusal) noted(kind RefusalReason) *refusal {
 	r.notable, r.kind = true, kind
 	return r
 }
 
-// unauthenticated is noted for an exchange of tokens that has failed.
+// unauthenticated is noted for a failed exchange of tokens.
 func (r *refusal) unauthenticated(mechanism AuthType) *refusal {
 	r.mechanism = mechanism
 	return r.noted(RefusedAuthentication)

@@ -18,7 +18,7 @@ func (c *serverConn) receiveRequest(h *pdu.Header, b []byte) *refusal {
 	return r
 }
 
-// takeRequest judges a fragment. err is that of its parser.
+// takeRequest handles a fragment; err is the error of parsing it.
 func (c *serverConn) takeRequest(h *pdu.Header, req *pdu.Request, err error, b []byte) *refusal {
 	switch {
 	case int(h.FragLength) > c.session.MaxFragment:
@@ -27,7 +27,7 @@ func (c *serverConn) takeRequest(h *pdu.Header, req *pdu.Request, err error, b [
 		return silence(err)
 	case err != nil:
 		r := fatal(pdu.FaultProtocolError, err)
-		if _, err := pdu.Split(b); err != nil { // more than the padding does not fit
+		if _, err := pdu.Split(b); err != nil { // not only the padding is wrong
 			r.notExecuted()
 		}
 		return r
@@ -52,8 +52,8 @@ func (c *serverConn) firstFragment(req *pdu.Request, b []byte) *refusal {
 	pres := c.presentation[req.ContextID]
 	sec, peer, r := c.resolve(req)
 	if r == nil {
-		// Checked even if the context is unknown, which the connection survives: sequence
-		// numbers must not come apart.
+		// Check it even if the presentation context is unknown, since the connection goes on and
+		// the sequence numbers must stay in step.
 		r = c.unprotect(sec, b)
 		if r != nil {
 			return r.on(req.ContextID)
@@ -103,7 +103,7 @@ func (c *serverConn) nextFragment(req *pdu.Request, b []byte) *refusal {
 		return fatal(pdu.FaultProtocolError, reason("data representation changed")).notExecuted()
 	}
 	if r := c.unprotectNext(cur, req, b); r != nil {
-		return r.on(cur.contextID) // what the fragment itself says is ignored
+		return r.on(cur.contextID) // the fragment's own context is ignored
 	}
 	return c.fragment(cur, req)
 }
@@ -123,8 +123,8 @@ func (c *serverConn) strayFragment(req *pdu.Request) *refusal {
 	return r.on(req.ContextID)
 }
 
-// resolve finds the security context of a first fragment, which is nil where the call has none, and
-// the context.Context that carries its peer.
+// resolve returns the security context of a first fragment, nil if the call has none, and the
+// context.Context that carries its peer.
 func (c *serverConn) resolve(req *pdu.Request) (*serverSecurity, context.Context, *refusal) {
 	refuse := func(status pdu.FaultStatus, why error) (*serverSecurity, context.Context, *refusal) {
 		return nil, nil, fatal(status, why).on(req.ContextID)
@@ -138,9 +138,9 @@ func (c *serverConn) resolve(req *pdu.Request) (*serverSecurity, context.Context
 	}
 	only := c.only()
 	if !req.Auth.Present() {
-		// The identity of the connection itself, even where it has security contexts. Only a
-		// context of the connect level, which protects nothing, speaks for all requests, as long as
-		// it is alone.
+		// A request without a trailer has the identity of the connection itself, even if there are
+		// security contexts. Only a context of the connect level, which protects nothing, applies
+		// to all requests, while it is the only one.
 		switch {
 		case only != nil && !only.done:
 			return unfinished()
@@ -185,8 +185,8 @@ func (c *serverConn) unprotect(sec *serverSecurity, b []byte) *refusal {
 	return nil
 }
 
-// unprotectNext is unprotect for a later fragment, whose auth fields but the context's id are
-// ignored.
+// unprotectNext is unprotect for a later fragment, whose auth fields are ignored except the
+// context's id.
 func (c *serverConn) unprotectNext(cur *serverCall, req *pdu.Request, b []byte) *refusal {
 	switch {
 	case cur.sec == nil && req.Auth.Present():

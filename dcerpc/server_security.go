@@ -13,7 +13,7 @@ import (
 type serverSecurity struct {
 	securityContext
 	done    bool
-	lacking bool            // done, but the mechanism cannot protect as the level demands
+	lacking bool            // done, but the mechanism cannot protect as the level requires
 	peer    context.Context // of its calls, once done
 }
 
@@ -30,7 +30,7 @@ func (c *serverConn) keep(sec *serverSecurity) {
 	c.security[sec.id] = sec
 }
 
-// peer returns who makes the calls of a security context, which may be nil.
+// peer returns the caller behind a security context, which may be nil.
 func (c *serverConn) peer(sec *serverSecurity) Peer {
 	p := Peer{
 		Identity:         c.session.Identity,
@@ -74,8 +74,8 @@ func (c *serverConn) step(sec *serverSecurity, token []byte) ([]byte, error) {
 	return out, nil
 }
 
-// stepTime is how long a mechanism may take for a token: less than BindTime, so that the peer gets
-// an answer.
+// stepTime returns the time that a mechanism may take for a token. It is less than BindTime, so
+// that the peer gets an answer.
 func (c *serverConn) stepTime() time.Duration {
 	if c.limits.BindTime <= 0 {
 		return time.Hour
@@ -83,7 +83,7 @@ func (c *serverConn) stepTime() time.Duration {
 	return c.limits.BindTime * 9 / 10
 }
 
-// provides reports whether a finished exchange has agreed on what a level needs.
+// provides reports whether a finished exchange has agreed on the protection that a level needs.
 func provides(ctx Context, level AuthLevel) bool {
 	partial, ok := ctx.(PartialContext)
 	if !ok || level < LevelPacket {
@@ -115,7 +115,7 @@ func (c *serverConn) unfinished() (n int) {
 	return n
 }
 
-// only returns the connection's security context where it has just one.
+// only returns the connection's only security context, or nil if it has none or several.
 func (c *serverConn) only() *serverSecurity {
 	if len(c.security) == 1 {
 		for _, sec := range c.security {
@@ -125,8 +125,8 @@ func (c *serverConn) only() *serverSecurity {
 	return nil
 }
 
-// answerTrailer makes the trailer of an answer. The one that ends an exchange may have an empty
-// token, but has its eight bytes all the same.
+// answerTrailer makes the trailer of an answer. The last one of an exchange may have an empty
+// token, but still has its eight bytes.
 func answerTrailer(sec *serverSecurity, token []byte) pdu.Auth {
 	if sec == nil {
 		return pdu.Auth{}

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// A clock says when a connection ends because its peer does too little, in times since the
-// connection's start. One timer serves all limits; it is set earlier when a limit begins to count
-// that ends earlier than what it waits for, and never later.
+// A clock ends a connection whose peer is too slow. Its times count from the start of the
+// connection. One timer serves all limits: when a limit begins that ends before the timer does, the
+// timer is set to it; it is never set to a later time.
 type clock struct {
 	begin    time.Time
-	active   atomic.Int64 // when something was there last
-	partial  atomic.Int64 // since when a PDU is incomplete; 0 where none is
+	active   atomic.Int64 // when bytes last arrived
+	partial  atomic.Int64 // since when a PDU is incomplete; 0 if none is
 	timer    *time.Timer  // under serverConn.mu, as all of the following
 	wake     time.Duration
-	request  time.Duration // since when a request is incomplete; 0 where none is
-	exchange time.Duration // since when a bind or an exchange of tokens is due; 0 where none is
+	request  time.Duration // since when a request is incomplete; 0 if none is
+	exchange time.Duration // since when a bind or an exchange of tokens is due; 0 if none is
 }
 
 // now returns the time since the connection's start, which is never 0.
 func (k *clock) now() time.Duration { return time.Since(k.begin) + 1 }
 
-// touch notes that something is there.
+// touch records that bytes have arrived.
 func (k *clock) touch() { k.active.Store(int64(k.now())) }
 
-// deadlineLocked returns what ends the connection first, and when; 0 where nothing does.
+// deadlineLocked returns when the first limit ends the connection, and which one; 0 if none does.
 func (c *serverConn) deadlineLocked() (end time.Duration, why reason) {
 	k := &c.clock
 	consider := func(since, limit time.Duration, r reason) {
@@ -54,7 +54,7 @@ const (
 	idleTooLong  = reason("idle for too long")
 )
 
-// armLocked sets the timer where it would be too late.
+// armLocked sets the timer if it would fire too late.
 func (c *serverConn) armLocked() {
 	end, _ := c.deadlineLocked()
 	if end == 0 || c.clock.wake != 0 && c.clock.wake <= end || c.ended {
@@ -85,7 +85,7 @@ func (c *serverConn) expire() {
 	}
 }
 
-// exchanging notes whether a bind or an exchange of security tokens is due.
+// exchanging records whether a bind or an exchange of security tokens is due.
 func (c *serverConn) exchanging(due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *serverConn) exchanging(due bool) {
 	c.armLocked()
 }
 
-// requesting notes whether a request is incomplete.
+// requesting records whether a request is incomplete.
 func (c *serverConn) requesting(incomplete bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +109,7 @@ func (c *serverConn) requesting(incomplete bool) {
 	}
 }
 
-// Read reads for the framer. Where it is in the middle of a PDU, the time of that counts.
+// Read reads for the framer. In the middle of a PDU, it counts the time that the PDU takes.
 func (c *serverConn) Read(b []byte) (int, error) {
 	if c.framer.Buffered() > 0 && c.clock.partial.Load() == 0 {
 		c.clock.partial.Store(int64(c.clock.now()))

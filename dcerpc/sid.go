@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A SID is a security identifier in its string form, "S-1-5-32-544" (MS-DTYP 2.4.2.1):
-// comparable, usable as a map key.
+// A SID is a security identifier in its string form, "S-1-5-32-544" (MS-DTYP 2.4.2.1): it is
+// comparable and can be a map key.
 type SID string
 
 // Well-known SIDs (MS-DTYP 2.4.2.4).

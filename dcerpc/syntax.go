@@ -8,7 +8,7 @@ import (
 // A SyntaxID names an interface (its abstract syntax) or a transfer syntax, with its version.
 type SyntaxID = pdu.SyntaxID
 
-// transferSyntax returns the transfer syntax that stubs of s are negotiated by.
+// transferSyntax returns the transfer syntax that negotiates stubs in s.
 func transferSyntax(s ndr.Syntax) SyntaxID {
 	if s == ndr.NDR64 {
 		return pdu.NDR64()

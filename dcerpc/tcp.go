@@ -5,13 +5,13 @@ import (
 	"net"
 )
 
-// TCPDialer is the Dialer of ncacn_ip_tcp (MS-RPCE 2.1.1.1). The zero value is ready for use.
+// TCPDialer is the Dialer of ncacn_ip_tcp (MS-RPCE 2.1.1.1). The zero value is ready to use.
 type TCPDialer struct {
 	// Dialer makes the connections; its zero value uses the system's defaults, among them TCP
 	// keep-alive every 15 s.
 	Dialer net.Dialer
-	// Port, where not empty, is used in place of the endpoint that DialRPC is given:
-	// for servers that are known by the name of a pipe, but listen on a port.
+	// Port, if not empty, replaces the endpoint passed to DialRPC. It is for servers that are known
+	// by the name of a pipe but listen on a port.
 	Port string
 }
 

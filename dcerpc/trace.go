@@ -6,17 +6,16 @@ import "net"
 type TracedPDU struct {
 	// Local and Remote are the addresses of the connection.
 	Local, Remote net.Addr
-	// Sent tells the direction.
+	// Sent reports whether the PDU was sent, rather than received.
 	Sent bool
-	// Sealed tells that the stub is still encrypted, since it could not be unsealed.
+	// Sealed reports that the stub is still encrypted, because it could not be unsealed.
 	Sealed bool
-	// PDU is the whole PDU, as it is on the wire but for a sealed stub, which is in clear. It
-	// belongs to the connection: a hook that keeps it makes a copy.
+	// PDU is the whole PDU as it is on the wire, except that a sealed stub is in clear. It belongs
+	// to the connection: a hook that keeps it must copy it.
 	PDU []byte
 }
 
-// A Trace sees the PDUs of a connection: what is received before it is judged, what is sent
-// before it is written. For one connection it is called by at most one
-// goroutine per direction at a time; for several connections at once. It must not
-// call the connection that it traces.
+// A Trace is called with each PDU of a connection, before a received one is checked and before a
+// sent one is written. For one connection, at most one goroutine per direction calls it at a time;
+// for several connections it is called concurrently. It must not use the connection that it traces.
 type Trace func(TracedPDU)
