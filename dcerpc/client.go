@@ -19,11 +19,11 @@ const (
 	defaultResponse = 4 << 20 // as much as servers take
 )
 
-// Config configures a ClientConn. It may be shared, and must not be changed while it is in use.
+// Config configures a [ClientConn]. It may be shared, and must not be changed while it is in use.
 type Config struct {
-	// Auth is the security mechanism. If it is nil, Level must be LevelInsecureNone.
+	// Auth is the security mechanism. If it is nil, Level must be [LevelInsecureNone].
 	Auth Initiator
-	// Level is the level of protection. Zero means LevelPrivacy.
+	// Level is the level of protection. Zero means [LevelPrivacy].
 	Level AuthLevel
 	// Target is the service principal name that Auth authenticates, "host/fs1.example.com".
 	Target string
@@ -71,7 +71,7 @@ type ClientConn struct {
 }
 
 // NewClientConn binds to an interface over conn, a fresh connection to an RPC endpoint. The context
-// bounds the bind alone. The ClientConn takes over the connection, and closes it if the bind fails.
+// bounds the bind alone. The [ClientConn] takes over the connection, and closes it if the bind fails.
 //
 // Besides the errors of the transport and of Config.Auth, it returns [*BindError], [*RejectedError]
 // and [ErrBadPeer]. A nil cfg is an error, since a connection without security must be asked for.
@@ -170,7 +170,7 @@ func (cc *ClientConn) Interface() SyntaxID { return cc.iface }
 // Syntax returns the syntax in which stubs must be encoded.
 func (cc *ClientConn) Syntax() ndr.Syntax { return cc.syntax }
 
-// Level returns how calls are protected: LevelInsecureNone if there is no security context.
+// Level returns how calls are protected: [LevelInsecureNone] if there is no security context.
 func (cc *ClientConn) Level() AuthLevel {
 	if cc.sec == nil {
 		return LevelInsecureNone

@@ -24,7 +24,7 @@ const (
 // A Refusal is the argument of Server.Refused.
 type Refusal struct {
 	Reason RefusalReason
-	// Mechanism is the mechanism of the failed exchange, for RefusedAuthentication.
+	// Mechanism is the mechanism of the failed exchange, for [RefusedAuthentication].
 	Mechanism AuthType
 	// Peer is the peer's address.
 	Peer net.Addr

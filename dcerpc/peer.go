@@ -13,7 +13,7 @@ type Peer struct {
 	Identity
 	// Addr is the peer's address; for a pipe behind an SMB server, the address of the SMB client.
 	Addr net.Addr
-	// AuthType and Level describe the security of the call itself: AuthNone and LevelInsecureNone
+	// AuthType and Level describe the security of the call itself: [AuthNone] and [LevelInsecureNone]
 	// if it had no RPC security.
 	AuthType AuthType
 	Level    AuthLevel

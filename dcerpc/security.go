@@ -15,7 +15,7 @@ const (
 
 // AuthLevel is the protection level of a security context (MS-RPCE 2.2.1.1.8).
 //
-// The zero value means LevelPrivacy for a client, and for a server LevelIntegrity as the lowest
+// The zero value means [LevelPrivacy] for a client, and for a server [LevelIntegrity] as the lowest
 // level that it accepts.
 type AuthLevel uint8
 
@@ -61,14 +61,14 @@ type Context interface {
 	// context. Step does not keep in; out belongs to the caller.
 	Step(ctx context.Context, in []byte) (out []byte, done bool, err error)
 
-	// TokenSize returns the exact size in bytes of a signature at a level; at LevelPrivacy, of the
+	// TokenSize returns the exact size in bytes of a signature at a level; at [LevelPrivacy], of the
 	// token of a sealed message.
 	TokenSize(level AuthLevel) int
 
-	// Sign writes the signature of m into token, which has TokenSize(LevelIntegrity) bytes.
+	// Sign writes the signature of m into token, which has TokenSize([LevelIntegrity]) bytes.
 	Sign(m Message, token []byte) error
 	// Seal encrypts m.Body in place and writes the signature into token, which
-	// has TokenSize(LevelPrivacy) bytes.
+	// has TokenSize([LevelPrivacy]) bytes.
 	Seal(m Message, token []byte) error
 	// Verify checks a signature that the peer made with Sign. The length of a peer's token may
 	// differ from TokenSize.

@@ -22,10 +22,10 @@ var ErrServerClosed = fmt.Errorf("dcerpc: server closed: %w", net.ErrClosed)
 // (mgmt) on every endpoint. The zero value is ready to use; the fields must not be changed once it
 // serves.
 type Server struct {
-	// Acceptors are the security mechanisms, one for each AuthType.
+	// Acceptors are the security mechanisms, one for each [AuthType].
 	Acceptors []Acceptor
 	// MinLevel is the lowest level that calls need, for interfaces that set none. Zero means
-	// LevelIntegrity.
+	// [LevelIntegrity].
 	MinLevel AuthLevel
 	// Principal is the name of the service's account that mgmt tells clients, "FS1$@EXAMPLE.COM".
 	// It may be empty.
@@ -33,7 +33,7 @@ type Server struct {
 	// Limits bound the resources that peers can use. The zero value means the defaults.
 	Limits Limits
 	// Logger gets warnings of failed handlers, information about refused peers, and
-	// protocol errors at debug level. Nil means slog.Default.
+	// protocol errors at debug level. Nil means [slog.Default].
 	Logger *slog.Logger
 	// Trace sees every PDU. Nil means none.
 	Trace Trace
@@ -171,7 +171,7 @@ func (s *Server) minLevel(i *serverInterface) AuthLevel {
 }
 
 // Serve accepts connections until the listener fails or the server is closed, and serves each in a
-// new goroutine. It returns ErrServerClosed after Shutdown or Close, which close the listener;
+// new goroutine. It returns [ErrServerClosed] after Shutdown or Close, which close the listener;
 // otherwise it leaves the listener open. It retries an accept that failed for lack of resources.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()

@@ -16,30 +16,29 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// AcceptorConfig is what an Acceptor tells clients, and how it checks them.
+// AcceptorConfig configures an Acceptor.
 type AcceptorConfig struct {
-	// Verifier knows the accounts: a HashFile, a WinbindHelper. It may not be nil.
+	// Verifier checks the accounts: a [HashFile], a [WinbindHelper]. It must not be nil.
 	Verifier Verifier
 
-	// ComputerName is the server's NetBIOS name; empty means the first label of the host's
-	// name, in capitals and cut at 15 bytes. A domain controller behind the Verifier refuses
-	// log-ons where it is not the name of the machine account.
+	// ComputerName is the server's NetBIOS name; empty means the first label of the host's name, in
+	// capitals and cut at 15 bytes. A domain controller behind the Verifier refuses log-ons if this
+	// is not the name of the machine account.
 	ComputerName string
-	// DomainName is the NetBIOS name of the server's domain; empty means a server without
-	// one, which gives its own name.
+	// DomainName is the NetBIOS name of the server's domain; empty means a server without a domain,
+	// which sends its own name instead.
 	DomainName string
 	// DNSComputerName, DNSDomainName and DNSTreeName are the full names of server, domain and
-	// forest; those that are empty are not sent.
+	// forest; empty ones are not sent.
 	DNSComputerName, DNSDomainName, DNSTreeName string
 
-	// Targets are the service principal names that clients may mean, compared without regard
-	// to case, "host/fs1.example.com". A client that means another one was led here by
-	// somebody who relays it; one that names none is refused too. Nil takes any name.
+	// Targets are the service principal names that clients may name, such as
+	// "host/fs1.example.com", compared without regard to case. A client that names another target
+	// may have been relayed, and is refused, as is one that names none. Nil accepts any target.
 	Targets []string
 }
 
-// An Acceptor starts NTLM contexts for a server (dcerpc.Acceptor). It may be used by
-// several goroutines at once.
+// An Acceptor starts NTLM contexts for a server (dcerpc.Acceptor). It is safe for concurrent use.
 type Acceptor struct {
 	verifier Verifier
 	targets  []string
@@ -48,7 +47,7 @@ type Acceptor struct {
 	info     []byte         // AV pairs of the names, without the end
 }
 
-// NewAcceptor reads cfg, which it does not keep.
+// NewAcceptor returns an Acceptor. It does not keep cfg.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	if cfg == nil || cfg.Verifier == nil {
 		return nil, errors.New("ntlm: an acceptor without a Verifier")
@@ -89,11 +88,11 @@ func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 // AuthType is RPC_C_AUTHN_WINNT, 10.
 func (a *Acceptor) AuthType() dcerpc.AuthType { return dcerpc.AuthNTLM }
 
-// OID names the mechanism within SPNEGO.
+// OID returns the mechanism's object identifier in SPNEGO.
 func (a *Acceptor) OID() asn1.ObjectIdentifier { return oid() }
 
-// NewContext starts a context for one client. The result has the same methods beside
-// dcerpc.Context as an Initiator's.
+// NewContext starts a context for one client. Besides those of [dcerpc.Context], the result has the
+// methods that an Initiator's context has.
 func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &acceptorContext{acceptor: a, need: baseFlags}
 	if level >= dcerpc.LevelPacket {
@@ -110,14 +109,15 @@ type acceptorContext struct {
 	established
 	acceptor             *Acceptor
 	need                 negotiateFlags
-	flags                negotiateFlags // of the CHALLENGE_MESSAGE; once done, what both sides agree on
-	negotiate, challenge []byte         // as they went over the wire; the MIC covers them
+	flags                negotiateFlags // of the CHALLENGE_MESSAGE; once done, those that both sides agree on
+	negotiate, challenge []byte         // as sent on the wire; the MIC covers them
 	serverChallenge      [8]byte
 	done                 bool
 	identity             dcerpc.Identity
 }
 
-// Step returns CHALLENGE_MESSAGE at the first call; at the second an empty token, with done set.
+// Step returns a CHALLENGE_MESSAGE at the first call, and an empty token with done set at the
+// second.
 func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	switch {
 	case c.done:
@@ -135,8 +135,8 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 }
 
 // Protection reports, once the exchange is over, whether messages can be signed and sealed: whether
-// the client has asked for it, and for keys as strong as ours. A client that has not may log on all
-// the same, as on Windows.
+// the client has asked for that, and for keys as strong as ours. Other clients may still log on, as
+// on Windows.
 func (c *acceptorContext) Protection() (sign, seal bool) {
 	sign = c.flags&(strongFlags|negotiateSign) == strongFlags|negotiateSign
 	return sign, sign && c.flags.IsSet(negotiateSeal)
@@ -150,7 +150,7 @@ func (c *acceptorContext) challengeClient(ctx context.Context, in []byte) ([]byt
 	}
 	need := negotiateFlags(baseFlags)
 	if offered&(negotiateSign|negotiateSeal) != 0 {
-		need |= strongFlags // messages that anybody can sign are worse than none
+		need |= strongFlags // a signature that anybody can forge is worse than none
 	}
 	if missing := need &^ offered; missing != 0 {
 		return nil, fmt.Errorf("ntlm: the client is too weak (NegotiateFlags %#08x lack %#08x)", uint32(offered),
@@ -183,7 +183,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	}
 	flags := m.flags & c.flags
 	if missing := (c.need & c.flags) &^ flags; missing != 0 {
-		return fmt.Errorf("ntlm: the client took back what it offered (NegotiateFlags %#08x lack %#08x)",
+		return fmt.Errorf("ntlm: the client withdrew flags that it had offered (NegotiateFlags %#08x lack %#08x)",
 			uint32(m.flags), uint32(missing))
 	}
 	pairs, err := parseClientChallenge(m.nt)
@@ -213,7 +213,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 		}
 		copy(exported[:], rc4K(result.SessionBaseKey, m.encryptedSessionKey))
 	}
-	// The flag is part of what the account's key signed, so that nobody can strip the MIC.
+	// The account's key signs the flag, so nobody can strip the MIC.
 	if avs.IsSet(micProvided) {
 		want := micOf(exported, c.negotiate, c.challenge, in)
 		if subtle.ConstantTimeCompare(want[:], in[micOffset:micEnd]) != 1 {
@@ -230,7 +230,7 @@ func (c *acceptorContext) authenticate(ctx context.Context, in []byte) error {
 	return nil
 }
 
-// checkTarget compares the client's MsvAvTargetName with the names that are ours.
+// checkTarget compares the client's MsvAvTargetName with our names.
 func (c *acceptorContext) checkTarget(pairs []avPair) error {
 	if c.acceptor.targets == nil {
 		return nil
@@ -241,10 +241,10 @@ func (c *acceptorContext) checkTarget(pairs []avPair) error {
 		return err
 	}
 	if !slices.ContainsFunc(c.acceptor.targets, func(t string) bool { return strings.EqualFold(t, target) }) {
-		return fmt.Errorf("ntlm: the client wants to talk to %q, which is not this server", target)
+		return fmt.Errorf("ntlm: the client asked for %q, which is not this server", target)
 	}
 	return nil
 }
 
-// Identity is the account as the Verifier names it.
+// Identity returns the account as the Verifier names it.
 func (c *acceptorContext) Identity() dcerpc.Identity { return c.identity }

@@ -6,11 +6,11 @@ import (
 	"math"
 )
 
-// maxName is how many bytes of UTF-16 a name in a message may have here. The format has room for
-// 65,535 bytes of all AV pairs together.
+// maxName is the largest size of a name in a message that this package accepts, in bytes of UTF-16.
+// The format limits all AV pairs together to 65,535 bytes.
 const maxName = 1024
 
-// A messageType tells the messages apart.
+// A messageType says which of the three messages a message is.
 type messageType uint32
 
 const (
@@ -19,7 +19,7 @@ const (
 	typeAuthenticate messageType = 3
 )
 
-// version is that of Windows 7 with NTLMSSP's revision 15, which is for debugging alone (MS-NLMP
+// version is that of Windows 7 with NTLMSSP's revision 15, which is only for debugging (MS-NLMP
 // 2.2.2.10).
 var version = [8]byte{6, 1, 0, 0, 0, 0, 0, 15}
 
@@ -27,7 +27,7 @@ func appendHead(b []byte, t messageType) []byte {
 	return binary.LittleEndian.AppendUint32(append(b, signature...), uint32(t))
 }
 
-// A payload collects what the fields of a message's head point to.
+// A payload collects the values that the fields of a message's head point to.
 type payload struct {
 	head int // the length of the head, at which the payload starts
 	b    []byte
@@ -53,7 +53,7 @@ func appendNegotiate(b []byte, flags negotiateFlags) []byte {
 	return append(b, version[:]...)
 }
 
-// appendChallenge appends a CHALLENGE_MESSAGE (MS-NLMP 2.2.1.2), whose layout challengeMessage has.
+// appendChallenge appends a CHALLENGE_MESSAGE (MS-NLMP 2.2.1.2), laid out as challengeMessage says.
 // The name and the AV pairs are shorter than 64 KiB.
 func appendChallenge(b []byte, flags negotiateFlags, challenge [8]byte, name string, info []byte) []byte {
 	p := payload{head: 56}
@@ -67,7 +67,7 @@ func appendChallenge(b []byte, flags negotiateFlags, challenge [8]byte, name str
 	return append(b, p.b...)
 }
 
-// append appends the message with zeros for its MIC. It fails where a field is longer than 65,535
+// append appends the message with zeros for its MIC. It fails if a field is longer than 65,535
 // bytes.
 func (m *authenticateMessage) append(b []byte) ([]byte, error) {
 	p := payload{head: micEnd}

@@ -3,8 +3,7 @@ package ntlm
 // negotiateFlags are the NEGOTIATE flags of all three messages (MS-NLMP 2.2.2.5).
 type negotiateFlags uint32
 
-// The flags that are asked for, answered or looked at here. Others are left out of what is agreed
-// on.
+// The flags that this package uses. It never agrees on others.
 const (
 	negotiateUnicode                 negotiateFlags = 0x00000001
 	requestTarget                    negotiateFlags = 0x00000004
@@ -26,7 +25,8 @@ const (
 // IsSet reports whether all bits of f are set.
 func (n negotiateFlags) IsSet(f negotiateFlags) bool { return n&f == f }
 
-// sealingKeySize is how many bytes of the session key go into a sealing key (MS-NLMP 3.4.5.3).
+// sealingKeySize returns the number of bytes of the session key that go into a sealing key (MS-NLMP
+// 3.4.5.3).
 func (n negotiateFlags) sealingKeySize() int {
 	switch {
 	case n.IsSet(negotiate128):

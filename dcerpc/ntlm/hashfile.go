@@ -15,27 +15,27 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A HashFile is a Verifier over a text file of NT hashes, one account a line:
+// A HashFile is a [Verifier] that reads NT hashes from a text file, one account a line:
 //
 //	# comment
 //	FSRVP\backup<TAB>8846f7eaee8fb117ad06bdd830b7586c
 //	FSRVP\admin<TAB>0123456789abcdef0123456789abcdef<TAB>S-1-5-21-1-2-3-1104,S-1-5-32-551
 //
-// The third field, which may be missing, holds the SIDs that the account's Identity gets: its
-// own first, then its groups'. Names are compared without regard to case. A client that gives
-// no domain matches a line that has none either, "\backup@fsrvp.test<TAB>...". Empty lines
-// and lines that begin with # are skipped.
+// The third field, which may be missing, holds the SIDs that the account's Identity gets: its own
+// first, then its groups'. Names are compared without regard to case. A client that sends no domain
+// matches a line without one, "\backup@fsrvp.test<TAB>...". Empty lines and lines that begin with #
+// are skipped.
 //
-// The hashes are worth as much as the passwords: keep the file from other users' eyes.
+// A hash is as good as its password: let no other user read the file.
 //
-// The file is read anew when its time, size or identity has changed. One that cannot be read
-// or holds an error lets nobody in until it is mended; who replaces it by renaming a new one over
-// it leaves no gap. A HashFile may be used by several goroutines at once.
+// The file is read again when its time, size or identity has changed. While it cannot be read, or
+// has an error, every log-on fails; to replace it without a gap, rename the new file over it. A
+// HashFile is safe for concurrent use.
 type HashFile struct {
 	path string
 
 	mu       sync.Mutex
-	info     os.FileInfo // of the file that accounts came from; nil before the first
+	info     os.FileInfo // of the file that accounts were read from; nil before the first
 	accounts map[string]hashAccount
 }
 
@@ -45,7 +45,7 @@ type hashAccount struct {
 	sids         []dcerpc.SID
 }
 
-// OpenHashFile reads the file once, so that its errors show early. They name file and line.
+// OpenHashFile reads the file, so that errors in it appear at once. They name file and line.
 func OpenHashFile(path string) (*HashFile, error) {
 	f := &HashFile{path: path}
 	_, _, err := f.lookup("", "")
@@ -58,7 +58,7 @@ func (f *HashFile) Verify(_ context.Context, c *Challenge) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An account that does not exist costs the same computation.
+	// An account that does not exist takes the same computation.
 	key, proved := c.Check(account.hash)
 	if !ok || !proved {
 		return nil, ErrLogonFailure
@@ -79,9 +79,9 @@ func (f *HashFile) lookup(domain, user string) (hashAccount, bool, error) {
 	return a, ok, nil
 }
 
-// NTHashes returns the hashes of the accounts with a user's name: that of the domain first, then
-// those of others, since clients do not always write the domain that an account is of. It is for an
-// [Observer], which tries them all. A file that cannot be read gives none.
+// NTHashes returns the hashes of the accounts with a user's name: the one in the domain first, then
+// those in others, since clients do not always send the domain of an account. It is for an
+// [Observer], which tries them all. If the file cannot be read, NTHashes returns nil.
 func (f *HashFile) NTHashes(domain, user string) [][16]byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,11 +101,11 @@ func (f *HashFile) NTHashes(domain, user string) [][16]byte {
 	return hashes
 }
 
-// settled is how old a file must be for its time to tell that it is unchanged: file
-// systems' clocks tick that coarsely.
+// settled is the age from which on the time of a file proves that it is unchanged: the clocks of
+// file systems are that coarse.
 const settled = 2 * time.Second
 
-// refresh reads the file if it is another one than that which accounts came from.
+// refresh reads the file if it is not the one that accounts were read from.
 func (f *HashFile) refresh() error {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -121,7 +121,7 @@ func (f *HashFile) refresh() error {
 		return fmt.Errorf("ntlm: hash file: %w", err)
 	}
 	defer file.Close()
-	// That of the open file: the path may name another one by now.
+	// Use the open file: the path may name another one by now.
 	if info, err = file.Stat(); err != nil {
 		return fmt.Errorf("ntlm: hash file: %w", err)
 	}
@@ -178,7 +178,7 @@ func parseHashLine(line string) (hashAccount, error) {
 	return a, nil
 }
 
-// accountKey is the same for every spelling of an account.
+// accountKey returns the same key for every spelling of an account.
 func accountKey(domain, user string) string {
 	return strings.ToUpper(domain) + `\` + strings.ToUpper(user)
 }

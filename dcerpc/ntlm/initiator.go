@@ -14,41 +14,40 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// Credentials are who a client is.
+// Credentials are a client's account and its password or NT hash.
 type Credentials struct {
-	// Domain is the account's domain, or the machine that a local account is of; empty with
-	// a User that is a principal name, "backup@fsrvp.test".
+	// Domain is the account's domain, or the machine of a local account; empty if User is a
+	// principal name, "backup@fsrvp.test".
 	Domain string
-	// User is the account's name; it may not be empty.
+	// User is the account's name; it must not be empty.
 	User string
-	// Password is the account's password. It is not kept: NewInitiator hashes it.
+	// Password is the account's password. [NewInitiator] hashes it and does not keep it.
 	Password string
-	// NTHash, 16 bytes, takes the place of the password; nil means that Password counts.
+	// NTHash, 16 bytes, replaces the password; nil means that Password is used.
 	NTHash []byte
-	// Workstation is the name of this machine, for the server's log; empty is fine.
+	// Workstation is the name of this machine, for the server's log; it may be empty.
 	Workstation string
 }
 
 // String returns the account, without password and hash.
 func (c Credentials) String() string { return accountName(c.Domain, c.User) }
 
-// Format keeps password and hash out of every verb's output, %+v and %#v included.
+// Format keeps password and hash out of the output of every verb, %+v and %#v included.
 func (c Credentials) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
 
-// LogValue keeps them out of logs.
+// LogValue keeps password and hash out of logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// MarshalText keeps them out of whatever is encoded as text, JSON included.
+// MarshalText keeps password and hash out of text encodings, JSON included.
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// An Initiator starts NTLM contexts for a client (dcerpc.Initiator). It may be used by several
-// goroutines at once.
+// An Initiator starts NTLM contexts for a client (dcerpc.Initiator). It is safe for concurrent use.
 type Initiator struct {
 	domain, user, workstation string
 	hash                      [16]byte
 }
 
-// NewInitiator refuses credentials that no server would take.
+// NewInitiator returns an Initiator. It fails for credentials that no server would accept.
 func NewInitiator(c Credentials) (*Initiator, error) {
 	i := &Initiator{domain: c.Domain, user: c.User, workstation: c.Workstation}
 	switch {
@@ -81,15 +80,15 @@ func accountName(domain, user string) string {
 // AuthType is RPC_C_AUTHN_WINNT, 10.
 func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthNTLM }
 
-// OID names the mechanism within SPNEGO.
+// OID returns the mechanism's object identifier in SPNEGO.
 func (i *Initiator) OID() asn1.ObjectIdentifier { return oid() }
 
-// NewContext starts a context. The server learns target, and may refuse a client that
-// meant another one; nothing on the client's side depends on it.
+// NewContext starts a context. The server receives target, and may refuse a client that names
+// another server; the client itself does not use it.
 //
-// Beside dcerpc.Context the result has what SPNEGO and SMB need: GetMIC, VerifyMIC and ResetKeys
-// (see package spnego), and SessionKey, the 16 bytes of the ExportedSessionKey once it is
-// established.
+// Besides those of [dcerpc.Context], the result has the methods that SPNEGO and SMB need: GetMIC,
+// VerifyMIC and ResetKeys (see package spnego), and SessionKey, which returns the 16 bytes of the
+// ExportedSessionKey of an established context.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	c := &initiatorContext{initiator: i, target: target, need: baseFlags}
 	c.ask = baseFlags | strongFlags | negotiateSign | negotiateAlwaysSign | requestTarget |
@@ -104,18 +103,19 @@ func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Co
 	return c, nil
 }
 
-// initiatorContext goes NEGOTIATE_MESSAGE, CHALLENGE_MESSAGE, AUTHENTICATE_MESSAGE (MS-NLMP
-// 3.1.5.1).
+// initiatorContext sends a NEGOTIATE_MESSAGE, takes a CHALLENGE_MESSAGE, and sends an
+// AUTHENTICATE_MESSAGE (MS-NLMP 3.1.5.1).
 type initiatorContext struct {
 	established
 	initiator *Initiator
 	target    string
 	ask, need negotiateFlags
-	negotiate []byte // as it was sent; the MIC covers it
+	negotiate []byte // as sent; the MIC covers it
 	done      bool
 }
 
-// Step returns NEGOTIATE_MESSAGE first and AUTHENTICATE_MESSAGE, with done set, at the second call.
+// Step returns a NEGOTIATE_MESSAGE at the first call, and an AUTHENTICATE_MESSAGE with done set at
+// the second.
 func (c *initiatorContext) Step(ctx context.Context, in []byte) ([]byte, bool, error) {
 	switch {
 	case c.done:
@@ -142,7 +142,7 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 	}
 	flags := challenge.flags & c.ask
 	if missing := c.need &^ flags; missing != 0 {
-		return nil, fmt.Errorf("ntlm: the server does not do what this context needs (NegotiateFlags %#08x lack %#08x)",
+		return nil, fmt.Errorf("ntlm: the server does not offer what this context needs (NegotiateFlags %#08x lack %#08x)",
 			uint32(challenge.flags), uint32(missing))
 	}
 
@@ -171,7 +171,7 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE: %w", err)
 	}
 	if len(out) > MaxTokenSize {
-		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE of %d bytes, more than the %d that Windows takes", len(out),
+		return nil, fmt.Errorf("ntlm: AUTHENTICATE_MESSAGE of %d bytes, more than the %d that Windows accepts", len(out),
 			MaxTokenSize)
 	}
 	mic := hmacMD5(exported[:], c.negotiate, in, out)
@@ -180,7 +180,7 @@ func (c *initiatorContext) authenticate(ctx context.Context, in []byte) ([]byte,
 	return out, nil
 }
 
-// responses are NtChallengeResponse, LmChallengeResponse, and the session base key of the two.
+// responses returns the NtChallengeResponse, the LmChallengeResponse, and their session base key.
 func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) (nt, lm []byte, sessionBaseKey [16]byte,
 	err error) {
 	_, hasComputer := findAV(challenge.targetInfo, msvAvNetBIOSComputerName)
@@ -208,11 +208,11 @@ func (c *initiatorContext) responses(key [16]byte, challenge *challengeMessage) 
 	return append(proof[:], client...), lm, sessionBaseKey, nil
 }
 
-// PrefersMIC asks SPNEGO for a mechListMIC where RFC 4178 could do without: Windows and Samba
-// send one once the AUTHENTICATE_MESSAGE has a MIC, and Samba insists.
+// PrefersMIC makes SPNEGO send a mechListMIC even where RFC 4178 makes it optional: Windows and
+// Samba send one when the AUTHENTICATE_MESSAGE has a MIC, and Samba requires it.
 func (c *initiatorContext) PrefersMIC() bool { return c.session != nil }
 
-// Identity says no more than the mechanism: NTLM authenticates no server.
+// Identity names only the mechanism, since NTLM does not authenticate servers.
 func (c *initiatorContext) Identity() dcerpc.Identity {
 	return dcerpc.Identity{Mechanism: mechanismName}
 }

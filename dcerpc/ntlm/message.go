@@ -8,7 +8,7 @@ import (
 	"unicode/utf16"
 )
 
-// The three messages are read from a fixed head whose fields point into the bytes behind it:
+// Each of the three messages has a fixed head whose fields point to values behind it:
 //
 //	| "NTLMSSP\0" | MessageType, uint32 | ...
 //	field: | Len, uint16 | MaxLen, uint16, ignored | BufferOffset, uint32, from the start |
@@ -26,7 +26,7 @@ func head(b []byte, want messageType, size int) error {
 		return errors.New("ntlm: not an NTLMSSP message")
 	}
 	if t := messageType(binary.LittleEndian.Uint32(b[8:])); t != want {
-		return fmt.Errorf("ntlm: message of type %d where %d has to come", t, want)
+		return fmt.Errorf("ntlm: message of type %d in place of %d", t, want)
 	}
 	if len(b) < size {
 		return errTruncated
@@ -57,7 +57,7 @@ func textField(b []byte, at int) (string, error) {
 	return decodeUTF16(v)
 }
 
-// oemField is field for a string in the client's code page, of which ASCII is sure.
+// oemField is field for a string in the client's code page, which is certain only for ASCII.
 func oemField(b []byte, at int) (string, error) {
 	v, err := field(b, at)
 	return string(v), err
@@ -85,8 +85,8 @@ func utf16le(s string) []byte {
 	return b
 }
 
-// parseNegotiate returns the flags of a NEGOTIATE_MESSAGE (MS-NLMP 2.2.1.1). Its names are
-// hints that nobody uses.
+// parseNegotiate returns the flags of a NEGOTIATE_MESSAGE (MS-NLMP 2.2.1.1). The names in it are
+// unused hints.
 func parseNegotiate(b []byte) (negotiateFlags, error) {
 	if err := head(b, typeNegotiate, 16); err != nil {
 		return 0, err
@@ -125,7 +125,7 @@ func parseChallenge(b []byte) (*challengeMessage, error) {
 //	12 LmChallengeResponse | 20 NtChallengeResponse | 28 DomainName | 36 UserName | 44 Workstation
 //	52 EncryptedRandomSessionKey | 60 NegotiateFlags | 64 Version, 8 | 72 MIC, 16
 //
-// Version and MIC are not there in every client's message: their bytes may be payload.
+// Some clients leave out Version and MIC: their bytes may then be payload.
 type authenticateMessage struct {
 	flags               negotiateFlags
 	lm, nt              []byte
@@ -162,7 +162,7 @@ func parseAuthenticate(b []byte) (*authenticateMessage, error) {
 	return m, nil
 }
 
-// anonymous tells a request for a null session (MS-NLMP 3.2.5.1.2).
+// anonymous reports whether the message asks for a null session (MS-NLMP 3.2.5.1.2).
 func (m *authenticateMessage) anonymous() bool {
 	return m.flags.IsSet(anonymous) || m.user == "" && len(m.nt) == 0 ||
 		len(m.nt) == 0 && bytes.Equal(m.lm, []byte{0})

@@ -2,13 +2,13 @@
 // session security, 128-bit keys and key exchange, as initiator and as acceptor.
 //
 // LM, NTLMv1, weaker keys, anonymous and guest log-ons are refused on both sides. NTLM
-// authenticates the client alone: that the server knew the client's key too shows with the
-// first signed response. It has neither forward secrecy nor a modern cipher (RC4, HMAC-MD5), so
-// prefer Kerberos, and serve NTLM only where a client has nothing else.
+// authenticates only the client; the first signed response proves that the server knows the
+// client's key too. NTLM has neither forward secrecy nor a modern cipher (RC4, HMAC-MD5), so prefer
+// Kerberos, and serve NTLM only to clients that have nothing else.
 //
-// The messages are read and written here: the readers of go-msrpc's ssp/ntlm index past the end of
-// a short message or AV pair, and the package brings two Kerberos libraries with it. Of go-msrpc
-// this package uses ssp/crypto.
+// The package reads and writes the messages itself, and uses only ssp/crypto of go-msrpc: the
+// parsers in its ssp/ntlm index past the end of a short message or AV pair, and that package
+// depends on two Kerberos libraries.
 package ntlm
 
 import (
@@ -16,29 +16,28 @@ import (
 	"errors"
 )
 
-// The errors that a log-on ends with. Others say what is malformed in a token.
+// Errors of a failed log-on. Other errors say what is malformed in a token.
 var (
-	// ErrLogonFailure is a wrong password or an account that does not exist: the two cannot
-	// be told apart.
+	// ErrLogonFailure means a wrong password or an unknown account, without saying which.
 	ErrLogonFailure = errors.New("ntlm: logon failure")
-	// ErrAnonymous is a client that wants to be nobody.
+	// ErrAnonymous means that the client asked for an anonymous log-on.
 	ErrAnonymous = errors.New("ntlm: anonymous log-on refused")
-	// ErrNTLMv1 is a client that answered with LM or NTLMv1.
+	// ErrNTLMv1 means that the client answered with LM or NTLMv1.
 	ErrNTLMv1 = errors.New("ntlm: LM and NTLMv1 responses are refused")
-	// ErrBadMIC is an exchange that somebody changed on its way (MS-NLMP 3.2.5.1.2).
+	// ErrBadMIC means that the exchange was changed on its way (MS-NLMP 3.2.5.1.2).
 	ErrBadMIC = errors.New("ntlm: the exchange was tampered with: bad MIC in AUTHENTICATE_MESSAGE")
-	// ErrBadSignature is a message that is not the peer's next one: changed, replayed, out of
-	// order, or reflected.
+	// ErrBadSignature means that a message is not the peer's next one: it was changed, replayed,
+	// reordered, or reflected.
 	ErrBadSignature = errors.New("ntlm: bad signature")
 )
 
 // SignatureSize is the length of an NTLMSSP_MESSAGE_SIGNATURE at every level (MS-NLMP 2.2.2.9.2).
 const SignatureSize = 16
 
-// MaxTokenSize is the longest token that an acceptor takes, in bytes: Windows' own limit.
+// MaxTokenSize is the longest token that an acceptor accepts, in bytes, as on Windows.
 const MaxTokenSize = 2888
 
-// mechanismName is what Identity.Mechanism says.
+// mechanismName is the value of Identity.Mechanism.
 const mechanismName = "ntlm"
 
 // oid names NTLM within SPNEGO:
@@ -48,8 +47,8 @@ func oid() asn1.ObjectIdentifier {
 }
 
 const (
-	// strongFlags make up the only session security that is spoken here.
+	// strongFlags make up the only session security that this package supports.
 	strongFlags = negotiateExtendedSessionSecurity | negotiateKeyExchange | negotiate128
-	// baseFlags are demanded of every peer, at the connect level too.
+	// baseFlags are required of every peer, even at the connect level.
 	baseFlags = negotiateUnicode | negotiateNTLM | negotiateExtendedSessionSecurity
 )

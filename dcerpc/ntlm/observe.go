@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// ErrNoHash says that an Observer has no NT hash to try for an account.
+// ErrNoHash means that an [Observer] has no NT hash to try for an account.
 var ErrNoHash = errors.New("ntlm: no password or NT hash of the account was given")
 
 // Direction says which side of a security context sent a message.
@@ -22,22 +22,22 @@ const (
 	FromAcceptor                   // server to client
 )
 
-// IsMessage reports whether a token begins as a message of NTLM does.
+// IsMessage reports whether a token begins like an NTLM message.
 func IsMessage(token []byte) bool {
 	return len(token) >= 12 && string(token[:8]) == signature
 }
 
-// An Observer is a security context seen from outside: with the account's NT hash and the tokens of
-// the exchange as they were on the wire it unseals and verifies the messages of both directions. It
-// is for decoding captures; it checks no times and no targets.
+// An Observer follows a security context from outside: given the account's NT hash and the tokens
+// of the exchange, it unseals and verifies the messages of both directions. It is for decoding
+// captures; it does not check times or targets.
 //
 // It reads NTLMv2 with extended session security, with keys of 128, 56 and 40 bits, with key
-// exchange and without. NTLMv1, and contexts without extended session security, are not read.
+// exchange and without. It does not support NTLMv1, nor contexts without extended session security.
 //
-// Its methods may not be called at once.
+// It is not safe for concurrent use.
 type Observer struct {
 	hashes               func(domain, user string) [][16]byte
-	negotiate, challenge []byte // as they went over the wire; the MIC covers them
+	negotiate, challenge []byte // as sent on the wire; the MIC covers them
 
 	account    Challenge
 	named      bool
@@ -49,22 +49,22 @@ type Observer struct {
 // observed is one direction.
 type observed struct {
 	direction
-	next  uint32 // sequence number that is due
-	found int    // how often the place in the stream was searched for
+	next  uint32 // the sequence number due next
+	found int    // the number of searches for the place in the stream
 }
 
-// NewObserver returns an Observer for one security context. Hashes returns the NT hashes that an
-// account may have; each is tried. It gets domain and user as the client wrote them. With nil the
-// Observer tells who the client says it is, and nothing else.
+// NewObserver returns an Observer of one security context. The function hashes returns the NT
+// hashes that an account may have, all of which are tried; it gets domain and user as the client
+// sent them. If hashes is nil, the Observer only reports the account that the client names.
 func NewObserver(hashes func(domain, user string) [][16]byte) *Observer {
 	return &Observer{hashes: hashes}
 }
 
-// Token takes the next token of the exchange, without SPNEGO around it; it keeps nothing of it. A
+// Token takes the next token of the exchange, without SPNEGO around it, and does not keep it. A
 // NEGOTIATE_MESSAGE begins a new exchange.
 //
-// Errors of an AUTHENTICATE_MESSAGE match ErrNoHash, ErrLogonFailure where no hash fits,
-// ErrAnonymous, ErrNTLMv1, or ErrBadMIC, after which the Observer works all the same.
+// Errors of an AUTHENTICATE_MESSAGE match ErrNoHash, ErrLogonFailure (no hash fits), ErrAnonymous,
+// ErrNTLMv1, or ErrBadMIC, after which the Observer still works.
 func (o *Observer) Token(d Direction, token []byte) error {
 	if !IsMessage(token) {
 		return errors.New("ntlm: not an NTLMSSP message")
@@ -89,7 +89,7 @@ func (o *Observer) Token(d Direction, token []byte) error {
 	}
 }
 
-// copyOf copies a token for the MIC, where it may be checked.
+// copyOf copies a token for the MIC, if that may be checked.
 func (o *Observer) copyOf(token []byte) []byte {
 	if o.hashes == nil || len(token) > MaxTokenSize {
 		return []byte{}
@@ -154,7 +154,7 @@ func (o *Observer) open(m *authenticateMessage) ([16]byte, error) {
 	return [16]byte{}, ErrLogonFailure
 }
 
-// checkMIC checks the MIC of a message that has one, where all that it covers was seen.
+// checkMIC checks the MIC of a message that has one, if everything that it covers was seen.
 func (o *Observer) checkMIC(m *authenticateMessage, in []byte) error {
 	pairs, err := parseClientChallenge(m.nt)
 	if err != nil {
@@ -174,8 +174,7 @@ func (o *Observer) checkMIC(m *authenticateMessage, in []byte) error {
 	return nil
 }
 
-// Account returns domain and user as the client wrote them. It is false before an
-// AUTHENTICATE_MESSAGE.
+// Account returns domain and user as the client sent them, or false before an AUTHENTICATE_MESSAGE.
 func (o *Observer) Account() (domain, user string, ok bool) {
 	return o.account.Domain, o.account.User, o.named
 }
@@ -183,8 +182,8 @@ func (o *Observer) Account() (domain, user string, ok bool) {
 // Opened reports whether the keys of the context are known.
 func (o *Observer) Opened() bool { return o.opened }
 
-// SessionKey is the ExportedSessionKey, 16 bytes, that a protocol above derives its own keys from
-// (SMB: MS-SMB2 3.2.5.3); nil where it is not known. The caller gets a copy.
+// SessionKey returns a copy of the ExportedSessionKey, 16 bytes, from which a protocol above
+// derives its keys (SMB: MS-SMB2 3.2.5.3), or nil if it is not known.
 func (o *Observer) SessionKey() []byte {
 	if !o.opened {
 		return nil
@@ -192,18 +191,17 @@ func (o *Observer) SessionKey() []byte {
 	return slices.Clone(o.key[:])
 }
 
-// Verify checks the signature of a message, and Unseal decrypts m.Body in place before that; both
-// return the sequence number. Their error is ErrBadSignature, after which a sealed body holds
-// zeros.
+// Verify checks the signature of a message; Unseal first decrypts m.Body in place. Both return the
+// sequence number. They fail with ErrBadSignature; a sealed body then holds zeros.
 //
-// RC4 goes on from message to message. Where a capture lacks some, as the sequence numbers show,
-// the place in the key stream is searched for, a few times for each direction and not further than
-// 64 KiB ahead.
+// The RC4 key stream runs on from message to message. If the sequence numbers show that the capture
+// lacks some messages, the Observer searches for the place in the key stream, a few times for each
+// direction and at most 64 KiB ahead.
 func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	return o.check(d, m, token, false)
 }
 
-// Unseal is described with Verify.
+// Unseal is described at [Observer.Verify].
 func (o *Observer) Unseal(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	return o.check(d, m, token, true)
 }
@@ -217,13 +215,13 @@ func (o *Observer) check(dir Direction, m dcerpc.Message, token []byte, sealed b
 	}
 	d := &o.directions[dir]
 	seq := binary.LittleEndian.Uint32(token[12:])
-	// A mechListMIC has taken a number, and perhaps a part of the stream (MS-SPNG 3.2.5.1).
+	// A mechListMIC has used a number, and perhaps a part of the stream (MS-SPNG 3.2.5.1).
 	if seq > d.next {
 		d.find(seq, m, token, sealed)
 	}
 	d.seq, d.next = seq, seq+1
 	err := d.check(m.Header, m.Body, m.Trailer, token, sealed)
-	d.err = nil // the next message may be good again
+	d.err = nil // the next message may be valid again
 	return uint64(seq), err
 }
 
@@ -233,8 +231,8 @@ const (
 	maxMissing  = 64 << 10 // bytes
 )
 
-// find moves the key stream on to where it opens a message, over some that are missing. Where there
-// is no such place it stays.
+// find moves the key stream forward, over missing messages, to the place that opens this one. If
+// there is none, it does not move the stream.
 func (d *observed) find(seq uint32, m dcerpc.Message, token []byte, sealed bool) {
 	if d.found++; d.found > maxSearches {
 		return

@@ -13,12 +13,12 @@ import (
 	"github.com/oiweiwei/go-msrpc/ssp/crypto"
 )
 
-// NTHash returns the NT hash of a password, MD4 of its UTF-16 (NTOWFv1, MS-NLMP 3.3.1): what a
-// HashFile holds, and as good as the password for whoever reads it.
+// NTHash returns the NT hash of a password, MD4 of its UTF-16 (NTOWFv1, MS-NLMP 3.3.1): the hash
+// that a [HashFile] holds. Whoever has it needs no password.
 func NTHash(password string) [16]byte {
 	sum, err := crypto.MD4(utf16le(password))
 	if err != nil {
-		panic(err) // a hash takes every byte
+		panic(err) // a hash accepts all bytes
 	}
 	return [16]byte(sum)
 }
@@ -34,8 +34,8 @@ func ntowfv2(hash [16]byte, user, domain string) [16]byte {
 //	| RespType 1 | HiRespType 1 | 0, 6 bytes | TimeStamp, 8 | ChallengeFromClient, 8 | 0, 4 | AvPairs |
 const clientChallengeSize = 28
 
-// appendClientChallenge appends the NTLMv2_CLIENT_CHALLENGE with these AV pairs, which
-// end with MsvAvEOL. Zeros follow, as the "temp" of MS-NLMP 3.3.2 has them.
+// appendClientChallenge appends the NTLMv2_CLIENT_CHALLENGE with these AV pairs, which end with
+// MsvAvEOL. Zeros follow, as in "temp" of MS-NLMP 3.3.2.
 func appendClientChallenge(b []byte, filetime uint64, challenge [8]byte, pairs []byte) []byte {
 	b = append(b, 1, 1, 0, 0, 0, 0, 0, 0)
 	b = binary.LittleEndian.AppendUint64(b, filetime)
@@ -58,22 +58,22 @@ func parseClientChallenge(response []byte) ([]avPair, error) {
 	return parseAVPairs(b[clientChallengeSize:])
 }
 
-// ntProof is the NTProofStr over the client's part of a response, and the session base
-// key that follows of it (MS-NLMP 3.3.2).
+// ntProof returns the NTProofStr over the client's part of a response, and the session base key
+// derived from it (MS-NLMP 3.3.2).
 func ntProof(key [16]byte, serverChallenge [8]byte, clientChallenge []byte) (proof, sessionBaseKey [16]byte) {
 	proof = hmacMD5(key[:], serverChallenge[:], clientChallenge)
 	return proof, hmacMD5(key[:], proof[:])
 }
 
-// lmv2Response is the LMv2_RESPONSE (MS-NLMP 2.2.2.4), for servers that send no timestamp.
+// lmv2Response returns the LMv2_RESPONSE (MS-NLMP 2.2.2.4), for servers that send no timestamp.
 func lmv2Response(key [16]byte, serverChallenge, clientChallenge [8]byte) []byte {
 	sum := hmacMD5(key[:], serverChallenge[:], clientChallenge[:])
 	return append(sum[:], clientChallenge[:]...)
 }
 
-// clientAVPairs is the AvPairs of a client's answer: the server's as they came, with the flag
-// of a MIC, absent channel bindings and the target's name in place of what the server
-// may have said there (MS-NLMP 3.1.5.1.2).
+// clientAVPairs returns the AvPairs of a client's answer: the server's unchanged, except that the
+// client sets the flag of the MIC, absent channel bindings and the target's name (MS-NLMP
+// 3.1.5.1.2).
 func clientAVPairs(server []avPair, target string) ([]byte, error) {
 	flags, err := avFlags(server)
 	if err != nil {
@@ -99,7 +99,7 @@ func filetime(t time.Time) uint64 {
 	return uint64(t.Unix()+unixEpoch)*1e7 + uint64(t.Nanosecond()/100)
 }
 
-// hmacMD5 is HMAC_MD5(key, parts concatenated).
+// hmacMD5 returns HMAC_MD5(key, parts concatenated).
 func hmacMD5(key []byte, parts ...[]byte) (sum [16]byte) {
 	h := hmac.New(md5.New, key)
 	for _, p := range parts {
@@ -109,14 +109,14 @@ func hmacMD5(key []byte, parts ...[]byte) (sum [16]byte) {
 	return sum
 }
 
-// micOf is the MIC over the three messages; that of the last is taken for zeros (MS-NLMP
-// 3.1.5.1.2).
+// micOf returns the MIC over the three messages, with zeros in place of the MIC in the last one
+// (MS-NLMP 3.1.5.1.2).
 func micOf(key [16]byte, negotiate, challenge, authenticate []byte) [16]byte {
 	return hmacMD5(key[:], negotiate, challenge, authenticate[:micOffset], make([]byte, micEnd-micOffset),
 		authenticate[micEnd:])
 }
 
-// rc4K is RC4K(key, b) (MS-NLMP 6).
+// rc4K returns RC4K(key, b) (MS-NLMP 6).
 func rc4K(key [16]byte, b []byte) []byte {
 	out := make([]byte, len(b))
 	newRC4(key).XORKeyStream(out, b)
@@ -126,7 +126,7 @@ func rc4K(key [16]byte, b []byte) []byte {
 func newRC4(key [16]byte) *rc4.Cipher {
 	c, err := rc4.NewCipher(key[:])
 	if err != nil {
-		panic(err) // 16 bytes are a key
+		panic(err) // 16 bytes are a valid key
 	}
 	return c
 }

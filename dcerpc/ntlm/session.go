@@ -53,8 +53,7 @@ type direction struct {
 	err         error // of the message that broke the stream
 }
 
-// newDirection derives the keys of one direction. Of the key sealSize bytes go into the sealing
-// key.
+// newDirection derives the keys of one direction. The sealing key uses sealSize bytes of the key.
 func newDirection(key [16]byte, sealSize int, signMagic, sealMagic string, keyExchange bool) direction {
 	signKey := md5.Sum(append(key[:], signMagic...))
 	d := direction{
@@ -66,12 +65,12 @@ func newDirection(key [16]byte, sealSize int, signMagic, sealMagic string, keyEx
 	return d
 }
 
-// rekey starts the RC4 stream anew; the sequence numbers go on.
+// rekey restarts the RC4 stream; the sequence numbers go on.
 func (d *direction) rekey() {
 	d.handle = newRC4(d.sealKey)
 }
 
-// checksum puts the HMAC over the sequence number and the parts in clear into sum.
+// checksum stores the HMAC over the sequence number and the plain parts in sum.
 func (d *direction) checksum(header, body, trailer []byte) {
 	binary.LittleEndian.PutUint32(d.sum[:], d.seq)
 	d.mac.Reset()
@@ -82,8 +81,8 @@ func (d *direction) checksum(header, body, trailer []byte) {
 	d.mac.Sum(d.sum[:0])
 }
 
-// finish makes sum the NTLMSSP_MESSAGE_SIGNATURE of the checksum in it, and steps on to
-// the next message (MS-NLMP 2.2.2.9.2).
+// finish turns the checksum in sum into an NTLMSSP_MESSAGE_SIGNATURE, and moves on to the next
+// message (MS-NLMP 2.2.2.9.2).
 //
 //	| 01 00 00 00 | checksum, 8 bytes, through RC4 | SeqNum, uint32 |
 func (d *direction) finish() {
@@ -96,7 +95,7 @@ func (d *direction) finish() {
 	d.seq++
 }
 
-// ready tells why a direction cannot be used, if it cannot.
+// ready returns an error if the direction cannot be used.
 func (d *direction) ready() error {
 	if d.err == nil && d.seq == math.MaxUint32 {
 		d.err = errors.New("ntlm: the sequence numbers of this context are used up")
@@ -121,8 +120,8 @@ func (d *direction) protect(header, body, trailer, token []byte, seal bool) erro
 	return nil
 }
 
-// check decrypts the body where asked to and verifies the signature. The RC4 stream has moved
-// on either way, so that the direction is of no use after an error.
+// check decrypts the body where asked to and verifies the signature. The RC4 stream moves on even
+// if that fails, so the direction cannot be used after an error.
 func (d *direction) check(header, body, trailer, token []byte, sealed bool) error {
 	if err := d.ready(); err != nil {
 		return err
@@ -141,17 +140,18 @@ func (d *direction) check(header, body, trailer, token []byte, sealed bool) erro
 	return d.err
 }
 
-// established is the part of a Context that both sides share once the keys are there.
+// established is the part of a Context that both sides share once they have the keys.
 type established struct {
 	*session
 }
 
 var errNotEstablished = errors.New("ntlm: the context is not established")
 
-// TokenSize is 16 at every level.
+// TokenSize returns 16 at every level.
 func (e *established) TokenSize(dcerpc.AuthLevel) int { return SignatureSize }
 
-// Sign signs header, body and trailer, whether or not header signing was negotiated: NTLM does.
+// Sign signs header, body and trailer, whether or not header signing was negotiated, as NTLM always
+// does.
 func (e *established) Sign(m dcerpc.Message, token []byte) error {
 	if e.session == nil {
 		return errNotEstablished
@@ -167,8 +167,8 @@ func (e *established) Seal(m dcerpc.Message, token []byte) error {
 	return e.send.protect(m.Header, m.Body, m.Trailer, token, true)
 }
 
-// Verify returns ErrBadSignature for whatever is not the peer's next message, and for all that
-// come after it.
+// Verify returns ErrBadSignature for a message that is not the peer's next one, and for all later
+// messages.
 func (e *established) Verify(m dcerpc.Message, token []byte) error {
 	if e.session == nil {
 		return errNotEstablished
@@ -176,7 +176,7 @@ func (e *established) Verify(m dcerpc.Message, token []byte) error {
 	return e.recv.check(m.Header, m.Body, m.Trailer, token, false)
 }
 
-// Unseal is Verify of an encrypted body, which is zeroed on an error.
+// Unseal is Verify for an encrypted body, which is zeroed on an error.
 func (e *established) Unseal(m dcerpc.Message, token []byte) error {
 	if e.session == nil {
 		return errNotEstablished
@@ -201,8 +201,8 @@ func (e *established) VerifyMIC(data, mic []byte) error {
 	return e.recv.check(nil, data, nil, mic, false)
 }
 
-// ResetKeys starts the RC4 streams of both directions anew and keeps the sequence numbers, as
-// is done after mechListMICs went over them (MS-SPNG 3.2.5.1, 3.3.5.1).
+// ResetKeys restarts the RC4 streams of both directions and keeps the sequence numbers, as required
+// after mechListMICs (MS-SPNG 3.2.5.1, 3.3.5.1).
 func (e *established) ResetKeys() {
 	if e.session != nil {
 		e.send.rekey()
@@ -210,8 +210,8 @@ func (e *established) ResetKeys() {
 	}
 }
 
-// SessionKey returns a copy of the ExportedSessionKey, 16 bytes, for protocols that derive
-// their keys of it (SMB); nil before the context is established.
+// SessionKey returns a copy of the ExportedSessionKey, 16 bytes, for protocols that derive keys
+// from it (SMB), or nil before the context is established.
 func (e *established) SessionKey() []byte {
 	if e.session == nil {
 		return nil

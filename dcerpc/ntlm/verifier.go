@@ -7,22 +7,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A Verifier knows accounts. HashFile and WinbindHelper are two; one over a database that
-// holds NT hashes calls Challenge.Check.
+// A Verifier checks log-ons. [HashFile] and [WinbindHelper] are Verifiers; one over a database of
+// NT hashes can call [Challenge.Check].
 type Verifier interface {
-	// Verify decides whether the response in c proves the account's password. Its error is or
-	// wraps ErrLogonFailure where the client is at fault, an unknown account included.
+	// Verify decides whether the response in c proves the account's password. Its error matches
+	// ErrLogonFailure if the client is at fault, or the account unknown.
 	//
-	// It is called by several goroutines at once, and returns soon after ctx has ended.
+	// It must be safe for concurrent use, and return soon after ctx has ended.
 	Verify(ctx context.Context, c *Challenge) (*Result, error)
 }
 
-// A Challenge is a server's challenge and what a client answered, well-formed so far.
+// A Challenge is a server's challenge and a client's well-formed answer.
 type Challenge struct {
-	// Domain and User are as the client wrote them. The domain is empty where the user is a
-	// principal name, and with some clients for local accounts.
+	// Domain and User are as the client sent them. The domain is empty if the user is a principal
+	// name, and with some clients for local accounts.
 	Domain, User string
-	Workstation  string // as the client says; not to be relied on
+	Workstation  string // as the client claims; do not rely on it
 	// ServerChallenge is the server's nonce.
 	ServerChallenge [8]byte
 	// Response is the NTLMv2_RESPONSE: 16 bytes of NTProofStr and the client's
@@ -30,7 +30,7 @@ type Challenge struct {
 	Response []byte
 }
 
-// A Result is what a Verifier knows of an account that proved itself.
+// A Result is what a Verifier returns about an account that has proved its password.
 type Result struct {
 	// SessionBaseKey is the NTLMv2 session base key (MS-NLMP 3.3.2): the UserSessionKey of
 	// Netlogon and winbind.
@@ -39,8 +39,8 @@ type Result struct {
 	Identity dcerpc.Identity
 }
 
-// Check compares the response with what an account of this NT hash answers, and returns the
-// session base key. The comparison takes the same time wherever they differ.
+// Check compares the response with that of an account with this NT hash, and returns the session
+// base key. The comparison takes constant time.
 //
 // The response may have been computed without the domain, as some clients do (MS-NLMP 3.2.5.1.2).
 func (c *Challenge) Check(hash [16]byte) (sessionBaseKey [16]byte, ok bool) {

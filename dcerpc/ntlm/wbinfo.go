@@ -12,11 +12,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// Wbinfo returns a WinbindConfig.SIDs that runs Samba's wbinfo twice for every log-on: for the
-// account's SID, and for those of its groups, local ones of the machine included. path is the
-// program; empty means "wbinfo".
+// Wbinfo returns a function for WinbindConfig.SIDs that runs Samba's wbinfo twice for every log-on:
+// for the account's SID, and for those of its groups, including local groups of the machine. The
+// program is path; empty means "wbinfo".
 //
-// The name is looked up as the client wrote it, with winbind's default separator, a backslash.
+// It looks the name up as the client sent it, with winbind's default separator, a backslash.
 func Wbinfo(path string) func(ctx context.Context, domain, user string) ([]dcerpc.SID, error) {
 	if path == "" {
 		path = "wbinfo"
@@ -33,7 +33,7 @@ func Wbinfo(path string) func(ctx context.Context, domain, user string) ([]dcerp
 			return nil, err
 		}
 		if !strings.HasPrefix(kind, "SID_USER") {
-			return nil, fmt.Errorf("%s is no user but %s", accountName(domain, user), kind)
+			return nil, fmt.Errorf("%s is not a user but %s", accountName(domain, user), kind)
 		}
 		if out, err = run(ctx, path, "--user-sids="+string(sid)); err != nil {
 			return nil, err

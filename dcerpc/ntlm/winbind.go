@@ -18,26 +18,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
-// WinbindConfig says how a WinbindHelper reaches winbind. Its zero value is usable.
+// WinbindConfig configures a WinbindHelper. The zero value is ready to use.
 type WinbindConfig struct {
-	// Command is the helper and its arguments; nil means
-	// {"ntlm_auth", "--helper-protocol=ntlm-server-1"}. Add --require-membership-of to let in no
-	// more than one group. It has to run as a user who may use winbindd's privileged pipe.
+	// Command is the helper and its arguments; nil means {"ntlm_auth",
+	// "--helper-protocol=ntlm-server-1"}. Add --require-membership-of to admit one group only. It
+	// must run as a user who may use winbindd's privileged pipe.
 	Command []string
-	// Processes is how many helpers run at most, started as they are needed, each with one
-	// request at a time; zero means 4.
+	// Processes is the largest number of helpers, which are started as needed and serve one request
+	// at a time each; zero means 4.
 	Processes int
-	// MaxWait is how long a log-on waits at most for a process; zero means 20 s, which is less than
-	// a dcerpc.Server's Limits.BindTime. Then it is refused with ErrBusy.
+	// MaxWait is the longest time that a log-on waits for a process before it is refused with
+	// [ErrBusy]; zero means 20 s, which is less than BindTime in [dcerpc.Limits].
 	MaxWait time.Duration
-	// SIDs looks up the SIDs of an account that proved itself, as Wbinfo does: its own first, then
-	// its groups'. An error ends the log-on. Nil gives identities without SIDs.
+	// SIDs looks up the SIDs of an account that has proved its password, as [Wbinfo] does: its own
+	// first, then its groups'. If it fails, so does the log-on. Nil means identities without SIDs.
 	SIDs func(ctx context.Context, domain, user string) ([]dcerpc.SID, error)
 }
 
-// A WinbindHelper is a Verifier that asks winbind, and thereby the domain or Samba's own
-// accounts, through long-lived processes of ntlm_auth: no password or hash is
-// needed here. It may be used by several goroutines at once.
+// A WinbindHelper is a [Verifier] that asks winbind, and so the domain or Samba's own accounts,
+// through long-lived processes of ntlm_auth; it needs no passwords or hashes. It is safe for
+// concurrent use.
 type WinbindHelper struct {
 	cfg    WinbindConfig
 	ctx    context.Context // ends with Close
@@ -46,7 +46,8 @@ type WinbindHelper struct {
 	closed sync.Once
 }
 
-// NewWinbindHelper starts no process before the first log-on. The helper must be closed.
+// NewWinbindHelper returns a helper, which starts no process before the first log-on. The caller
+// must close it.
 func NewWinbindHelper(cfg *WinbindConfig) *WinbindHelper {
 	h := &WinbindHelper{}
 	if cfg != nil {
@@ -66,12 +67,12 @@ func NewWinbindHelper(cfg *WinbindConfig) *WinbindHelper {
 	return h
 }
 
-// ErrBusy is a log-on that waited for too long, since others were ahead of it.
+// ErrBusy means that a log-on waited too long for its turn.
 var ErrBusy = errors.New("too many log-ons at once; try again")
 
 var errHelperClosed = fmt.Errorf("ntlm: winbind helper: %w", net.ErrClosed)
 
-// Close ends the processes and whatever waits for them, and returns once they are gone.
+// Close ends the processes and all waiting log-ons, and returns once the processes have ended.
 func (h *WinbindHelper) Close() error {
 	h.cancel()
 	h.closed.Do(func() {
@@ -84,14 +85,14 @@ func (h *WinbindHelper) Close() error {
 	return nil
 }
 
-// Verify has winbind check the response. It waits for a free process, in turn with the log-ons from
-// other addresses (those of the Peer that ctx carries), the newest one of an address first, and
-// gives up with ctx and after MaxWait; the process is then started anew, since its answer may still
-// come. A process that died while it was idle is replaced once.
+// Verify asks winbind to check the response. It waits for a free process; addresses (of the Peer
+// that ctx carries) take turns, and the newest log-on of an address goes first. It gives up when
+// ctx ends or after MaxWait, and then restarts the process, whose answer may still come. A process
+// that died while idle is replaced once.
 //
-// A No of winbind's is ErrLogonFailure with winbind's reason, even where that is winbind's own
-// trouble. The Identity has the names as the client wrote them, of which one account may have
-// several ("FSRVP", "fsrvp.test", none); its SIDs tell accounts apart.
+// A "No" from winbind is an ErrLogonFailure with winbind's reason, even if the fault is winbind's.
+// The Identity has the names as the client sent them, of which one account may have several
+// ("FSRVP", "fsrvp.test", none); compare accounts by their SIDs.
 func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, error) {
 	control := func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
 	if strings.ContainsFunc(c.User, control) || strings.ContainsFunc(c.Domain, control) {
@@ -110,7 +111,7 @@ func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, erro
 	return result, nil
 }
 
-// ask takes a process out of its slot for one exchange.
+// ask borrows a process for one exchange.
 func (h *WinbindHelper) ask(ctx context.Context, c *Challenge) (key [16]byte, err error) {
 	p, err := h.wait(ctx)
 	if err != nil {
@@ -168,12 +169,12 @@ func (h *WinbindHelper) wait(ctx context.Context) (*helperProcess, error) {
 	return p, nil
 }
 
-// exchange sends one request and reads what answers it.
+// exchange sends one request and reads its answer.
 //
-// A failed log-on is answered with two end marks where others have one, so that counting them
-// would give a client its predecessor's answer. Every request is therefore followed by a
-// parameter of a random name, which the helper rejects by that name: the answer is what
-// comes before.
+// The helper ends the answer to a failed log-on with two end marks and others with one, so counting
+// end marks could give a client its predecessor's answer. Every request is therefore followed by a
+// parameter with a random name, which the helper rejects by that name: the lines before that are
+// the answer.
 func (h *WinbindHelper) exchange(ctx context.Context, p *helperProcess, c *Challenge) (*helperAnswer, error) {
 	defer context.AfterFunc(ctx, p.kill)()
 	defer context.AfterFunc(h.ctx, p.kill)()
@@ -200,7 +201,7 @@ func (h *WinbindHelper) exchange(ctx context.Context, p *helperProcess, c *Chall
 		}
 		if line == "Error: Unknown request "+marker {
 			if line, err = p.readLine(); err == nil && line != "." {
-				err = fmt.Errorf("ntlm: winbind helper: %q where the end mark has to be", line)
+				err = fmt.Errorf("ntlm: winbind helper: %q in place of the end mark", line)
 			}
 			return answer, err
 		}
@@ -209,7 +210,7 @@ func (h *WinbindHelper) exchange(ctx context.Context, p *helperProcess, c *Chall
 	return nil, errors.New("ntlm: winbind helper: an answer without end")
 }
 
-// helperAnswer is what one exchange's lines said.
+// helperAnswer is the content of the lines of one answer.
 type helperAnswer struct {
 	authenticated string // Yes, No; empty without such a line
 	sessionKey    string
@@ -231,7 +232,7 @@ func (a *helperAnswer) add(line string) {
 	}
 }
 
-// key is the session base key of an account that proved itself.
+// key returns the session base key of an account that has proved its password.
 func (a *helperAnswer) key() (key [16]byte, err error) {
 	switch {
 	case a.failure != "":
@@ -243,7 +244,7 @@ func (a *helperAnswer) key() (key [16]byte, err error) {
 	}
 	b, err := hex.DecodeString(a.sessionKey)
 	if err != nil || len(b) != len(key) {
-		// A guest has none, and messages could not be protected.
+		// A guest has none, so messages could not be protected.
 		return key, fmt.Errorf("%w: winbind gave no session key", ErrLogonFailure)
 	}
 	return [16]byte(b), nil

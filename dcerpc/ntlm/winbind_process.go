@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// errHelperGone is a helper that ended, or closed its pipes.
+// errHelperGone means that a helper ended, or closed its pipes.
 var errHelperGone = errors.New("the process has ended")
 
-// A helperProcess is one running ntlm_auth. All but kill are for one goroutine at a time.
+// A helperProcess is one running ntlm_auth. Only kill is safe for concurrent use.
 type helperProcess struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -60,20 +60,20 @@ func (p *helperProcess) readLine() (string, error) {
 	return strings.TrimRight(string(line), "\r\n"), nil
 }
 
-// kill ends the process and whatever reads from it or writes to it. It may be called at any time.
+// kill ends the process, and with it reads from it and writes to it. It may be called at any time.
 func (p *helperProcess) kill() {
 	p.cmd.Process.Kill()
 	p.stdin.Close()
 	p.stdout.Close()
 }
 
-// stop kills the process and waits until it is gone.
+// stop kills the process and waits until it has ended.
 func (p *helperProcess) stop() {
 	p.kill()
 	p.cmd.Wait()
 }
 
-// stopWith stops the process and adds to err what it last had to say.
+// stopWith stops the process and adds its last output to err.
 func (p *helperProcess) stopWith(err error) error {
 	p.stop()
 	if said := p.stderr.String(); said != "" {
@@ -82,7 +82,7 @@ func (p *helperProcess) stopWith(err error) error {
 	return fmt.Errorf("ntlm: winbind helper: %w", err)
 }
 
-// A tail keeps the end of what is written to it.
+// A tail keeps the last bytes written to it.
 type tail struct {
 	mu sync.Mutex
 	b  []byte

@@ -6,17 +6,16 @@ import (
 	"sync"
 )
 
-// A logonQueue shares the helper processes among those that wait for one: an address after the
-// other, and of one address the newest first. So a peer that has many log-ons waiting slows its own
-// down, and not even all of those: the oldest have waited in vain for longest, and their peers may
-// have gone.
+// A logonQueue shares the helper processes among the waiting log-ons: addresses take turns, and the
+// newest log-on of an address goes first. So a peer with many log-ons delays only its own, and
+// mostly the oldest, whose peers may have gone.
 type logonQueue struct {
 	mu      sync.Mutex
-	back    *sync.Cond       // a process has come back to a closed queue
+	back    *sync.Cond       // a process was returned to a closed queue
 	total   int              // processes
 	idle    []*helperProcess // nil for one that is not running
 	waiting map[string][]chan *helperProcess
-	turns   []string // addresses that wait, the next one first
+	turns   []string // waiting addresses, the next one first
 	closed  bool
 }
 
@@ -30,8 +29,8 @@ func newLogonQueue(processes int) *logonQueue {
 	return q
 }
 
-// take waits for a process, which may be nil, for one that is not running. It reports whether there
-// was one before the end of ctx.
+// take waits for a process, and reports whether it got one before the end of ctx. A nil process
+// means one that is not running.
 func (q *logonQueue) take(ctx context.Context, from string) (*helperProcess, bool) {
 	q.mu.Lock()
 	if q.closed {
@@ -39,7 +38,7 @@ func (q *logonQueue) take(ctx context.Context, from string) (*helperProcess, boo
 		return nil, false
 	}
 	if n := len(q.idle); n > 0 {
-		// One that runs already is the better choice.
+		// Prefer one that is already running.
 		i := max(0, slices.IndexFunc(q.idle, func(p *helperProcess) bool { return p != nil }))
 		p := q.idle[i]
 		q.idle = slices.Delete(q.idle, i, i+1)
@@ -68,7 +67,7 @@ func (q *logonQueue) take(ctx context.Context, from string) (*helperProcess, boo
 	return nil, false
 }
 
-// removeLocked takes one that waits out of the queue, and its address where it was the last.
+// removeLocked removes a waiting log-on from the queue, and its address if that has no other.
 func (q *logonQueue) removeLocked(from string, i int) {
 	left := slices.Delete(q.waiting[from], i, i+1)
 	if q.waiting[from] = left; len(left) == 0 {
@@ -77,7 +76,7 @@ func (q *logonQueue) removeLocked(from string, i int) {
 	}
 }
 
-// give hands a process to the next one that waits.
+// give hands a process to the next waiting log-on.
 func (q *logonQueue) give(p *helperProcess) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,12 +88,12 @@ func (q *logonQueue) give(p *helperProcess) {
 	from := q.turns[0]
 	list := q.waiting[from]
 	next := list[len(list)-1]
-	q.turns = append(q.turns[1:], from) // its next turn is the last
+	q.turns = append(q.turns[1:], from) // it goes to the end of the turns
 	q.removeLocked(from, len(list)-1)
 	next <- p
 }
 
-// close returns all processes, once they have come back.
+// close waits until all processes have been returned, and returns them.
 func (q *logonQueue) close() []*helperProcess {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,15 +1,15 @@
-// Package redirector opens files and pipes of SMB servers by the SMB client of Windows itself, its
-// redirector: with the log-on of the process, or of the thread where it impersonates somebody. What
-// it returns are package smb2's names for things, errors and statuses among them, so that
+// Package redirector opens files and pipes of SMB servers with Windows' own SMB client, the
+// redirector. It uses the log-on of the process, or of the thread if that impersonates a user. It
+// uses the types of package smb2, including errors and statuses, so that
 // [github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs] and [github.com/go-fsrvp/go-fsrvp/dcerpc/smbpipe]
 // work alike with either.
 //
-// Names go to the system as they are, up to 32767 UTF-16 units, without the interpretations of
-// Win32: no limit of 260, no devices such as NUL, no dots and spaces cut off.
+// Names go to the system unchanged, up to 32,767 UTF-16 units, without Win32's interpretation: no
+// limit of 260 units, no devices such as NUL, no removal of trailing dots and spaces.
 //
-// The system's calls are documented ones of ntdll.dll. They block a thread each, and are cancelled
-// when their context ends. Handles are closed with what they belong to, or when that is garbage.
+// The package calls documented functions of ntdll.dll. Each call blocks a thread, and is cancelled
+// when its context ends. A handle is closed with its owner, or when that is garbage collected.
 //
-// The package can be imported on every system. On others than Windows its functions return errors
-// that match [errors.ErrUnsupported].
+// The package can be imported on every system. On systems other than Windows its functions return
+// errors that match [errors.ErrUnsupported].
 package redirector

@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// outputSize is how much listings and queries return at once.
+	// outputSize is the size of the buffer for listings and queries, in bytes.
 	outputSize = 64 << 10
 	// maxOutput bounds the outputs that may be longer.
 	maxOutput = 16 << 20
-	// maxRead is how much is read at once.
+	// maxRead is the largest single read, in bytes.
 	maxRead = 8 << 20
 	// maxRanges bounds the allocated ranges of a file.
 	maxRanges = 4 << 20
-	// cancelInterval is how long a call that is to be cancelled is waited for, before it is
-	// cancelled again: it may not have begun.
+	// cancelInterval is the time after which a call is cancelled again, since it may not have begun
+	// when it was first cancelled.
 	cancelInterval = 10 * time.Millisecond
 )
 
-// A File is an open file or directory. It may be used by several goroutines at once.
+// A File is an open file or directory. It is safe for concurrent use.
 type File struct {
 	s    *Share
 	h    *handle
@@ -41,7 +41,7 @@ func newFile(s *Share, n native, name string) *File {
 	return f
 }
 
-// A handle is closed when it is to be closed and nothing uses it.
+// A handle is closed as soon as close was called and nothing uses it.
 type handle struct {
 	n native
 
@@ -69,8 +69,8 @@ func (h *handle) unuse() {
 	}
 }
 
-// close closes the handle, or cancels what uses it, and leaves the closing to that. It reports
-// whether the handle was open.
+// close closes the handle, or cancels the calls that use it, the last of which then closes it. It
+// reports whether the handle was open.
 func (h *handle) close() bool {
 	h.mu.Lock()
 	was, users := h.closed, h.users
@@ -91,7 +91,7 @@ func (h *handle) isClosed() bool {
 	return h.closed
 }
 
-// do calls the system, and cancels it when the context ends.
+// do makes a system call, and cancels it when the context ends.
 func (h *handle) do(ctx context.Context, call func() smb2.Status) (smb2.Status, error) {
 	if !h.use() {
 		return 0, net.ErrClosed
@@ -119,7 +119,7 @@ func (h *handle) do(ctx context.Context, call func() smb2.Status) (smb2.Status, 
 		case h.isClosed() && status.IsError():
 			return 0, net.ErrClosed
 		case status == smb2.StatusCancelled && ctx.Err() == nil:
-			continue // that was meant for another call
+			continue // the cancellation was meant for another call
 		case status == smb2.StatusCancelled:
 			return 0, context.Cause(ctx)
 		}
@@ -127,7 +127,7 @@ func (h *handle) do(ctx context.Context, call func() smb2.Status) (smb2.Status, 
 	}
 }
 
-// call is do with the file's errors. Statuses of ok are no errors.
+// call is do with the file's errors. Statuses in ok are not errors.
 func (f *File) call(ctx context.Context, op string, call func() smb2.Status, ok ...smb2.Status) (smb2.Status, error) {
 	status, err := f.h.do(ctx, call)
 	if err != nil {
@@ -144,13 +144,13 @@ func (f *File) call(ctx context.Context, op string, call func() smb2.Status, ok 
 	return status, nil
 }
 
-// malformed is an answer that makes no sense.
+// malformed returns the error for a malformed answer.
 func (f *File) malformed(err error) error { return f.s.failure(smb2.OpQuery, f.name, err, 0) }
 
 // Name returns the name that the file was opened by.
 func (f *File) Name() string { return f.name }
 
-// Info returns what the system said of the file when it was opened.
+// Info returns the information about the file when it was opened.
 func (f *File) Info() smb2.FileInfo { return f.info }
 
 // Close closes the file.
@@ -165,8 +165,7 @@ func (f *File) Close() error {
 // CloseLater is Close.
 func (f *File) CloseLater() error { return f.Close() }
 
-// query asks for information of a class, of which 64 KiB are enough, or more where the class is a
-// list.
+// query asks for information of a class. It reads up to 64 KiB, or more if the class is a list.
 func (f *File) query(ctx context.Context, class uint32, size int) ([]byte, error) {
 	for {
 		out, n := make([]byte, size), 0
@@ -188,7 +187,7 @@ func (f *File) query(ctx context.Context, class uint32, size int) ([]byte, error
 	}
 }
 
-// lacks reports whether a system does not know a question.
+// lacks reports whether err means that the system does not support a query.
 func lacks(err error) bool {
 	switch smb2.StatusOf(err) {
 	case smb2.StatusNotImplemented, smb2.StatusInvalidInfoClass, smb2.StatusNotSupported,
@@ -199,7 +198,7 @@ func lacks(err error) bool {
 	return false
 }
 
-// Stat asks for what is known of the file now.
+// Stat returns the current information about the file.
 func (f *File) Stat(ctx context.Context) (smb2.FileInfo, error) {
 	out, err := f.query(ctx, classNetworkOpen, 56)
 	if lacks(err) { // Wine
@@ -238,7 +237,7 @@ func (f *File) statParts(ctx context.Context) (smb2.FileInfo, error) {
 }
 
 // ReparseTag returns the tag of a reparse point that was opened with smb2.OptionReparsePoint; zero
-// for what is none.
+// if it is not one.
 func (f *File) ReparseTag(ctx context.Context) (uint32, error) {
 	out, err := f.query(ctx, classAttributeTag, 8)
 	if err != nil {
@@ -253,7 +252,7 @@ func (f *File) ReparseTag(ctx context.Context) (uint32, error) {
 	return binary.LittleEndian.Uint32(out[4:]), nil
 }
 
-// Streams returns the streams of data of the file, its own among them; none where the system or the
+// Streams returns the data streams of the file, the unnamed one included; nil if the system or the
 // server has no streams.
 func (f *File) Streams(ctx context.Context) ([]smb2.Stream, error) {
 	out, err := f.query(ctx, classStream, outputSize)
@@ -270,8 +269,8 @@ func (f *File) Streams(ctx context.Context) ([]smb2.Stream, error) {
 	return list, nil
 }
 
-// List returns the next piece of a directory's listing, in the server's order; restart begins anew.
-// The end is io.EOF.
+// List returns the next piece of a directory's listing, in the server's order; with restart it
+// begins again. It returns [io.EOF] at the end.
 func (f *File) List(ctx context.Context, restart bool) ([]smb2.DirEntry, error) {
 	out, n := make([]byte, outputSize), 0
 	status, err := f.call(ctx, smb2.OpList, func() (s smb2.Status) {
@@ -312,7 +311,7 @@ func (f *File) Descriptor(ctx context.Context, parts uint32) ([]byte, error) {
 	}
 }
 
-// control runs a control code. With StatusBufferOverflow there is more than what fitted.
+// control runs a control code. StatusBufferOverflow means that not all of the output fitted.
 func (f *File) control(ctx context.Context, code uint32, in, out []byte) ([]byte, smb2.Status, error) {
 	n := 0
 	status, err := f.call(ctx, smb2.OpQuery, func() (s smb2.Status) {
@@ -330,8 +329,8 @@ func (f *File) ReparsePoint(ctx context.Context) ([]byte, error) {
 }
 
 // AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in
-// order; the rest reads as zeros. A system that does not know returns StatusInvalidDeviceRequest,
-// StatusNotSupported or the like.
+// order; the rest reads as zeros. A system that does not support this returns
+// StatusInvalidDeviceRequest, StatusNotSupported or the like.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb2.Range, error) {
 	var all []smb2.Range
 	end := offset + length
@@ -367,8 +366,8 @@ func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]smb
 	return all, nil
 }
 
-// ReadAt reads into b from off on. As that of an io.ReaderAt, it returns less than len(b) with an
-// error only: io.EOF at the end.
+// ReadAt reads into b from off on. As [io.ReaderAt] requires, it returns fewer than len(b) bytes
+// only with an error, which is [io.EOF] at the end of the file.
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	for done := 0; ; {
 		if done == len(b) {
@@ -389,7 +388,7 @@ func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	}
 }
 
-// readAll reads the whole file, which may be longer or shorter than it said.
+// readAll reads the whole file, whose length may have changed.
 func (f *File) readAll(ctx context.Context, limit int64) ([]byte, error) {
 	size := int64(f.info.EndOfFile &^ (1 << 63))
 	if limit >= 0 && size > limit {

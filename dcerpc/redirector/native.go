@@ -2,22 +2,21 @@ package redirector
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 
-// A native is an open file of the system: functions of ntdll.dll, one method each. The tests
-// have another one. It is used by several goroutines at once; close is called once, when nothing
-// else is underway.
+// A native is an open file of the system: functions of ntdll.dll, one method each. Tests use a
+// fake. It is safe for concurrent use; close is called once, when no other call is in progress.
 type native interface {
-	// queryInformation fills out with information of a class (MS-FSCC 2.4), and returns how many
-	// bytes that were.
+	// queryInformation fills out with information of a class (MS-FSCC 2.4), and returns their
+	// number.
 	queryInformation(class uint32, out []byte) (int, smb2.Status)
 	// queryDirectory fills out with entries of FileIdBothDirectoryInformation.
 	queryDirectory(restart bool, out []byte) (int, smb2.Status)
-	// querySecurity fills out with parts of the descriptor, and returns how many bytes that are or
-	// would be.
+	// querySecurity fills out with parts of the descriptor, and returns the number of bytes that
+	// they need.
 	querySecurity(parts uint32, out []byte) (int, smb2.Status)
 	// control is a control code of the file system (MS-FSCC 2.3).
 	control(code uint32, in, out []byte) (int, smb2.Status)
 	read(off int64, out []byte) (int, smb2.Status)
-	// cancel ends what is underway with StatusCancelled.
+	// cancel ends the calls in progress with StatusCancelled.
 	cancel()
 	close()
 }
@@ -31,9 +30,8 @@ const (
 	classAttributeTag = 35 // FileAttributeTagInformation
 )
 
-// A system opens what is on servers.
+// A system opens files of servers.
 type system interface {
-	// open opens a file or a directory of a share by the names of its server and of the share, and
-	// its own, with backslashes.
+	// open opens a file or directory by its server, its share, and its name, with backslashes.
 	open(server, share, name string, o *smb2.OpenOptions) (native, smb2.Status)
 }

@@ -7,26 +7,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// maxWindow is how many pieces are kept at most. The system reads ahead by itself; a piece is read
-// while the one before is used.
+// maxWindow is the largest number of pieces to keep. The system reads ahead by itself, so it is
+// enough to read a piece while the caller uses the one before.
 const maxWindow = 3
 
-// A Reader reads a part of a file in order, ahead of its user. It is for one goroutine at a time.
+// A Reader reads a part of a file in order, ahead of its caller. It is not safe for concurrent use.
 type Reader struct {
 	f      *File
 	chunk  int
 	window int
 	at     int64 // offset of the next piece
-	end    int64 // -1: that of the file
+	end    int64 // -1: the end of the file
 
-	ahead *ahead // nil: nothing is read ahead
+	ahead *ahead // nil if nothing is read ahead
 	used  []byte // the piece that the caller has
 	free  [][]byte
 }
 
-// NewReader reads length bytes from off on; all where length is negative. Chunk is how many bytes
-// it asks for at once, and window how many such pieces it keeps; zero means the defaults of package
-// smb2, and there are never more than three.
+// NewReader returns a Reader of length bytes from off on, or to the end of the file if length is
+// negative. It asks for chunk bytes at a time, and keeps up to window such pieces; zero means the
+// defaults of package smb2. There are never more than three pieces.
 func (f *File) NewReader(off, length int64, chunk, window int) *Reader {
 	if chunk <= 0 {
 		chunk = smb2.DefaultChunk
@@ -41,11 +41,11 @@ func (f *File) NewReader(off, length int64, chunk, window int) *Reader {
 	return r
 }
 
-// ahead is a goroutine that reads.
+// ahead is a goroutine that reads ahead.
 type ahead struct {
 	cancel context.CancelFunc
 	pieces chan piece    // closed after an error
-	free   chan []byte   // that may be filled
+	free   chan []byte   // buffers to fill
 	ended  chan struct{} // closed when the goroutine has ended
 }
 
@@ -54,10 +54,10 @@ type piece struct {
 	err error
 }
 
-// Offset returns that of the next piece.
+// Offset returns the offset of the next piece.
 func (r *Reader) Offset() int64 { return r.at }
 
-// size is how long the piece at off may be.
+// size returns the largest length of the piece at off.
 func (r *Reader) size(off int64) int {
 	if r.end < 0 {
 		return r.chunk
@@ -65,8 +65,8 @@ func (r *Reader) size(off int64) int {
 	return int(max(0, min(int64(r.chunk), r.end-off)))
 }
 
-// Next returns the next piece, which is valid until the next call of Next or Stop. The end is
-// io.EOF. After an error it begins anew at the same offset.
+// Next returns the next piece, which is valid until the next call of Next or Stop. It returns
+// [io.EOF] at the end. After an error, the next call tries again at the same offset.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if r.used != nil {
 		r.free = append(r.free, r.used)
@@ -97,7 +97,7 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	return p.b, nil
 }
 
-// buffer returns one that nobody uses.
+// buffer returns an unused buffer.
 func (r *Reader) buffer() []byte {
 	if n := len(r.free); n > 0 {
 		b := r.free[n-1]
@@ -107,7 +107,7 @@ func (r *Reader) buffer() []byte {
 	return make([]byte, r.chunk)
 }
 
-// giveBack lets the goroutine fill what the caller has used.
+// giveBack returns the caller's piece to the goroutine.
 func (r *Reader) giveBack() {
 	for len(r.free) > 0 {
 		select {
@@ -152,7 +152,7 @@ func (r *Reader) start() {
 			}
 			p := r.read(ctx, b, off)
 			off += int64(len(p.b))
-			a.pieces <- p // has room for all buffers
+			a.pieces <- p // never blocks: the channel has room for all buffers
 			if p.err != nil {
 				return
 			}
@@ -160,8 +160,8 @@ func (r *Reader) start() {
 	}(r.at)
 }
 
-// Stop gives up what is underway, and returns when it has ended. The Reader goes on from its
-// offset, if Next is called again.
+// Stop cancels reads in progress, and returns when they have ended. If Next is called again, the
+// Reader continues from its offset.
 func (r *Reader) Stop() {
 	if r.ahead == nil {
 		return

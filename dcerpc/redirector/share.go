@@ -9,7 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A Share is a share of a server. It may be used by several goroutines at once.
+// A Share is a share of a server. It is safe for concurrent use.
 type Share struct {
 	sys           system
 	server, share string
@@ -20,8 +20,8 @@ type Share struct {
 	files  map[*File]struct{} // that are open
 }
 
-// OpenShare connects to a share, `\\server\share`. The context bounds that alone. Errors are
-// *smb2.Errors.
+// OpenShare connects to a share, `\\server\share`. The context bounds only that. Errors are of type
+// [*smb2.Error].
 func OpenShare(ctx context.Context, unc string) (*Share, error) {
 	sys, err := newSystem()
 	if err != nil {
@@ -50,8 +50,8 @@ func openShare(ctx context.Context, sys system, unc string) (*Share, error) {
 // Path returns `\\server\share`.
 func (s *Share) Path() string { return s.unc }
 
-// Close closes the share and all files that are open in it. What waits, and what comes later, ends
-// with errors that match net.ErrClosed.
+// Close closes the share and all files that are open in it. Calls in progress and later calls
+// return errors that match [net.ErrClosed].
 func (s *Share) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -70,14 +70,14 @@ func (s *Share) isClosed() bool {
 	return s.closed
 }
 
-// forget takes a file out that is closed.
+// forget removes a closed file.
 func (s *Share) forget(f *File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.files, f)
 }
 
-// failure makes an *smb2.Error. Of err and status one is not zero.
+// failure returns an *smb2.Error. One of err and status must not be zero.
 func (s *Share) failure(op, name string, err error, status smb2.Status) error {
 	path := s.unc
 	if name != "" {
@@ -89,9 +89,9 @@ func (s *Share) failure(op, name string, err error, status smb2.Status) error {
 	return &smb2.Error{Op: op, Path: path, Err: err, Status: status}
 }
 
-// Open opens a file or directory that exists, by its name below the share, with backslashes; the
-// empty name is that of the share's root. Nil options are how a backup opens it. Errors are
-// *smb2.Errors.
+// Open opens an existing file or directory by its name below the share, with backslashes; the empty
+// name is the share's root. If o is nil, it opens the file as for backup. Errors are of type
+// [*smb2.Error].
 func (s *Share) Open(ctx context.Context, name string, o *smb2.OpenOptions) (*File, error) {
 	if o == nil {
 		o = new(smb2.OpenOptions)
@@ -125,8 +125,8 @@ func (s *Share) open(ctx context.Context, op, name string, o *smb2.OpenOptions) 
 	return f, nil
 }
 
-// ReadFile reads a whole file. A file of more than limit bytes is an error; a negative limit is
-// none.
+// ReadFile reads a whole file. It fails if the file has more than limit bytes; a negative limit
+// means no limit.
 func (s *Share) ReadFile(ctx context.Context, name string, o *smb2.OpenOptions, limit int64) ([]byte, error) {
 	f, err := s.Open(ctx, name, o)
 	if err != nil {
@@ -136,5 +136,5 @@ func (s *Share) ReadFile(ctx context.Context, name string, o *smb2.OpenOptions, 
 	return f.readAll(ctx, limit)
 }
 
-// errTooLong is a file that is longer than its reader allows.
+// errTooLong is the error for a file that is longer than the caller allows.
 func errTooLong(limit int64) error { return fmt.Errorf("the file has more than %d bytes", limit) }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// What golang.org/x/sys/windows does not have.
+// Functions that golang.org/x/sys/windows lacks.
 var (
 	ntdll    = windows.NewLazySystemDLL("ntdll.dll")
 	kernel32 = windows.NewLazySystemDLL("kernel32.dll")
@@ -38,7 +38,7 @@ func newSystem() (system, error) {
 	return windowsSystem{}, nil
 }
 
-// status is what a function of ntdll.dll returned.
+// status returns the status of an error of ntdll.dll.
 func status(err error) smb2.Status {
 	if err == nil {
 		return smb2.StatusSuccess
@@ -52,7 +52,7 @@ func status(err error) smb2.Status {
 // maxName is the longest name in bytes: its length is a uint16.
 const maxName = 65534
 
-// createFile is NtCreateFile of what exists.
+// createFile calls NtCreateFile for an existing file.
 func createFile(name string, access, options uint32, quality *windows.SECURITY_QUALITY_OF_SERVICE) (windows.Handle,
 	smb2.Status) {
 	units, err := smb2.AppendName(nil, name)
@@ -144,15 +144,15 @@ func (f windowsFile) read(off int64, out []byte) (int, smb2.Status) {
 	return int(block.Information), s
 }
 
-func (f windowsFile) cancel() { _ = windows.CancelIoEx(f.handle(), nil) } // there may be nothing to cancel
+func (f windowsFile) cancel() { _ = windows.CancelIoEx(f.handle(), nil) } // fails if there is nothing to cancel
 func (f windowsFile) close()  { _ = windows.CloseHandle(f.handle()) }
 
-// statusInstanceNotAvailable is a pipe whose instances are all in use.
+// statusInstanceNotAvailable means that all instances of a pipe are in use.
 const statusInstanceNotAvailable smb2.Status = 0xC00000AB
 
-// OpenPipe opens a pipe of a server, or of this machine where that is ".", for overlapped
-// operations in message mode. With identify the server may find out who the client is, but not act
-// as it. Errors are *smb2.Errors; StatusPipeNotAvailable means that another try may succeed.
+// OpenPipe opens a pipe of a server, or of this machine if server is ".", for overlapped operations
+// in message mode. With identify the server may identify the client but not act for it. Errors are
+// of type [*smb2.Error]; StatusPipeNotAvailable means that another try may succeed.
 func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File, error) {
 	path := `\\` + server + `\pipe\` + name
 	nt := `\??\UNC\` + server + `\pipe\` + name
@@ -179,17 +179,17 @@ func OpenPipe(ctx context.Context, server, name string, identify bool) (*os.File
 		_ = windows.CloseHandle(h)
 		return nil, &smb2.Error{Op: smb2.OpOpenPipe, Path: path, Err: err}
 	}
-	// An *os.File on a handle for overlapped operations has deadlines, and cancels what is pending
-	// by CancelIoEx.
+	// An *os.File on a handle for overlapped operations has deadlines, and cancels pending
+	// operations with CancelIoEx.
 	return os.NewFile(uintptr(h), path), nil
 }
 
-// messageMode prepares a pipe. What the system takes for a file, an *os.File would not read and
-// write at once.
+// messageMode switches a pipe to message mode. It fails for a handle that the system takes for a
+// file, since an *os.File would not read and write that concurrently.
 func messageMode(h windows.Handle) error {
 	kind, err := windows.GetFileType(h)
 	if err != nil || kind != windows.FILE_TYPE_PIPE {
-		return fmt.Errorf("the system does not take it for a pipe (type %d, %v)", kind, err)
+		return fmt.Errorf("the system does not recognize it as a pipe (type %d, %v)", kind, err)
 	}
 	mode := uint32(windows.PIPE_READMODE_MESSAGE)
 	if err := windows.SetNamedPipeHandleState(h, &mode, nil, nil); err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Acceptor negotiates for a server (dcerpc.Acceptor). It may be used by several goroutines at
-// once.
+// An Acceptor negotiates for a server (dcerpc.Acceptor). It is safe for concurrent use.
 type Acceptor struct {
 	mechs []AcceptorMechanism
 }
 
-// NewAcceptor takes any of the mechanisms; the client's order counts. At least one is needed.
+// NewAcceptor returns an Acceptor that accepts any of the mechanisms, in the client's order of
+// preference. It needs at least one.
 func NewAcceptor(mechs ...AcceptorMechanism) (*Acceptor, error) {
 	if len(mechs) == 0 {
 		return nil, errors.New("spnego: an acceptor without mechanisms")
@@ -38,11 +38,11 @@ type acceptorContext struct {
 	negotiation
 	mechs   []AcceptorMechanism
 	level   dcerpc.AuthLevel
-	needMIC bool // the client has to prove the list
+	needMIC bool // the client must prove the list
 }
 
-// Step takes the client's offer first, then NegTokenResps. It returns a token at every call; with
-// the last one it is done.
+// Step takes the client's offer first, then NegTokenResps. It returns a token at every call, and
+// done with the last one.
 func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	if c.over {
 		return nil, false, errOver
@@ -63,8 +63,8 @@ func (c *acceptorContext) Step(ctx context.Context, in []byte) (out []byte, done
 	return out, c.done, nil
 }
 
-// choose returns the first offered mechanism that is there, and whether it is the
-// client's favourite.
+// choose returns the first offered mechanism that the acceptor has, and whether it is the client's
+// first choice.
 func (c *acceptorContext) choose(offered []asn1.ObjectIdentifier) (m AcceptorMechanism, name asn1.ObjectIdentifier,
 	first bool) {
 	for i, name := range offered {
@@ -77,7 +77,7 @@ func (c *acceptorContext) choose(offered []asn1.ObjectIdentifier) (m AcceptorMec
 	return nil, nil, false
 }
 
-// begin takes the offer. A token that goes with it is the favourite's.
+// begin takes the offer. A token in it belongs to the client's first choice.
 func (c *acceptorContext) begin(ctx context.Context, in []byte) (*NegTokenResp, error) {
 	offer, err := ParseNegTokenInit(in)
 	if err != nil {
@@ -128,7 +128,7 @@ func (c *acceptorContext) reply(ctx context.Context, in []byte) (*NegTokenResp, 
 			return nil, err
 		}
 	case len(t.ResponseToken) != 0:
-		return nil, fmt.Errorf("%w: a token for a mechanism that was done", ErrToken)
+		return nil, fmt.Errorf("%w: a token for a mechanism that has finished", ErrToken)
 	}
 	if t.MechListMIC != nil {
 		if err := c.verifyMIC(t.MechListMIC); err != nil {
@@ -138,9 +138,9 @@ func (c *acceptorContext) reply(ctx context.Context, in []byte) (*NegTokenResp, 
 	return c.answer(out)
 }
 
-// answer makes the reply that carries the mechanism's token, and finishes where nothing is missing.
-// Where the favourite is used the client may leave the MIC out, as impacket does (RFC 4178 section
-// 5).
+// answer makes the reply that carries the mechanism's token, and ends the negotiation if nothing is
+// missing. If the client's first choice is used, the client may omit the MIC, as impacket does (RFC
+// 4178 section 5).
 func (c *acceptorContext) answer(out []byte) (*NegTokenResp, error) {
 	t := &NegTokenResp{State: AcceptIncomplete}
 	if len(out) != 0 {

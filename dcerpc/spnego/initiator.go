@@ -10,17 +10,17 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Initiator negotiates for a client (dcerpc.Initiator). It may be used by several goroutines at
-// once.
+// An Initiator negotiates for a client (dcerpc.Initiator). It is safe for concurrent use.
 type Initiator struct {
 	mechs []InitiatorMechanism
 }
 
-// NewInitiator offers the mechanisms in this order. At least one is needed.
+// NewInitiator returns an Initiator that offers the mechanisms in this order. It needs at least
+// one.
 //
 // A mechanism whose first token cannot be made (no ticket, no KDC) is left out of the offer, and
-// the next one takes its place: who can keep a client from its KDC makes it use NTLM. Give no
-// second mechanism where that must not be.
+// the next one takes its place. So an attacker who keeps a client from its KDC can make it use
+// NTLM; to prevent that, pass only one mechanism.
 func NewInitiator(mechs ...InitiatorMechanism) (*Initiator, error) {
 	if len(mechs) == 0 {
 		return nil, errors.New("spnego: an initiator without mechanisms")
@@ -28,7 +28,7 @@ func NewInitiator(mechs ...InitiatorMechanism) (*Initiator, error) {
 	return &Initiator{mechs: append([]InitiatorMechanism(nil), mechs...)}, nil
 }
 
-// Mechanisms returns what is offered, in that order. The slice is the caller's.
+// Mechanisms returns the mechanisms in the order of the offer. The caller owns the slice.
 func (i *Initiator) Mechanisms() []InitiatorMechanism {
 	return append([]InitiatorMechanism(nil), i.mechs...)
 }
@@ -39,25 +39,26 @@ func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthSPNEGO }
 // OID is SPNEGO's own name, 1.3.6.1.5.5.2.
 func (i *Initiator) OID() asn1.ObjectIdentifier { return spnegoOID() }
 
-// NewContext starts a negotiation; the mechanisms' contexts are started by its Steps. Beside
-// dcerpc.Context the result has SessionKey() []byte, the mechanism's.
+// NewContext starts a negotiation; its Step method starts the mechanisms' contexts. Besides those
+// of [dcerpc.Context], the result has the method SessionKey() []byte, which returns the mechanism's
+// key.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	return &initiatorContext{mechs: i.mechs, target: target, level: level}, nil
 }
 
 type initiatorContext struct {
 	negotiation
-	mechs  []InitiatorMechanism // those that are left, once the offer was made
+	mechs  []InitiatorMechanism // after the offer, those that remain
 	target string
 	level  dcerpc.AuthLevel
 
 	offered []asn1.ObjectIdentifier
 	failed  error // of the mechanisms that are not offered
 	chosen  bool  // the acceptor has replied
-	needMIC bool  // the acceptor has to prove the list
+	needMIC bool  // the acceptor must prove the list
 }
 
-// Step sends the offer first, then NegTokenResps. It is done when the acceptor has said that it is.
+// Step sends the offer first, then NegTokenResps. It returns done when the acceptor has said so.
 func (c *initiatorContext) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	switch {
 	case c.over:
@@ -72,7 +73,7 @@ func (c *initiatorContext) Step(ctx context.Context, in []byte) (out []byte, don
 	if err != nil {
 		c.over = true
 		if c.failed != nil {
-			// Why the better mechanism was not tried is what most often must be mended.
+			// The usual cause is the reason why the better mechanism was not offered.
 			err = fmt.Errorf("%w (not offered: %w)", err, c.failed)
 		}
 		return nil, false, err
@@ -90,7 +91,7 @@ func (c *initiatorContext) start(ctx context.Context, m InitiatorMechanism) ([]b
 	return c.step(ctx, nil)
 }
 
-// offer makes the NegTokenInit, with the token of the first mechanism that gives one.
+// offer makes the NegTokenInit, with the token of the first mechanism that can make one.
 func (c *initiatorContext) offer(ctx context.Context) ([]byte, error) {
 	token, err := c.start(ctx, c.mechs[0])
 	for err != nil {
@@ -114,8 +115,8 @@ func (c *initiatorContext) offer(ctx context.Context) ([]byte, error) {
 	return (&NegTokenInit{MechTypes: c.offered, MechToken: token}).AppendBinary(nil)
 }
 
-// choose takes the acceptor's choice in its first reply. Where that began another mechanism, or the
-// same one by its other name, it returns that one's first token, with fresh set.
+// choose takes the acceptor's choice in its first reply. If that starts another mechanism, or the
+// same one under its other name, it returns the first token of that one, with fresh set.
 func (c *initiatorContext) choose(ctx context.Context, t *NegTokenResp) (out []byte, fresh bool, err error) {
 	c.chosen = true
 	if t.SupportedMech == nil || t.SupportedMech.Equal(c.offered[0]) {
@@ -126,7 +127,7 @@ func (c *initiatorContext) choose(ctx context.Context, t *NegTokenResp) (out []b
 			continue
 		}
 		if n == 0 && t.ResponseToken != nil {
-			return nil, false, nil // the token was taken under its other name
+			return nil, false, nil // the token was accepted under its other name
 		}
 		if t.ResponseToken != nil {
 			return nil, false, fmt.Errorf("%w: an answer of a mechanism that was not started", ErrToken)
@@ -138,7 +139,7 @@ func (c *initiatorContext) choose(ctx context.Context, t *NegTokenResp) (out []b
 	return nil, false, fmt.Errorf("%w: the acceptor chose %v, which was not offered", ErrNoMechanism, t.SupportedMech)
 }
 
-// reply takes a NegTokenResp and makes the next one; none where all is done.
+// reply takes a NegTokenResp and makes the next one; nil if the negotiation is done.
 func (c *initiatorContext) reply(ctx context.Context, in []byte) ([]byte, error) {
 	t, err := ParseNegTokenResp(in)
 	if err != nil {
@@ -154,7 +155,7 @@ func (c *initiatorContext) reply(ctx context.Context, in []byte) ([]byte, error)
 		}
 	}
 	if bytes.Equal(t.MechListMIC, t.ResponseToken) {
-		t.MechListMIC = nil // Windows 2000 says everything twice (RFC 4178 appendix C)
+		t.MechListMIC = nil // Windows 2000 sends the token twice (RFC 4178 appendix C)
 	}
 	wasDone, out := c.mechDone, []byte(nil)
 	fresh := false
@@ -162,7 +163,8 @@ func (c *initiatorContext) reply(ctx context.Context, in []byte) ([]byte, error)
 		if out, fresh, err = c.choose(ctx, t); err != nil {
 			return nil, err
 		}
-		// Only the first reply may ask for it; later supportedMechs mean nothing (MS-SPNG 3.3.5).
+		// Only the first reply may ask for it; later supportedMechs have no meaning (MS-SPNG
+		// 3.3.5).
 		c.needMIC = c.needMIC || t.State == RequestMIC
 	}
 	switch {
@@ -174,7 +176,7 @@ func (c *initiatorContext) reply(ctx context.Context, in []byte) ([]byte, error)
 	case !wasDone:
 		return nil, fmt.Errorf("%w: the mechanism's answer is missing", ErrToken)
 	case len(t.ResponseToken) != 0:
-		return nil, fmt.Errorf("%w: an answer to a mechanism that was done", ErrToken)
+		return nil, fmt.Errorf("%w: an answer to a mechanism that has finished", ErrToken)
 	}
 	if t.MechListMIC != nil {
 		if err := c.verifyMIC(t.MechListMIC); err != nil {
@@ -191,7 +193,7 @@ func (c *initiatorContext) reply(ctx context.Context, in []byte) ([]byte, error)
 func (c *initiatorContext) complete(out []byte) error {
 	switch {
 	case !c.mechDone || len(out) != 0:
-		return fmt.Errorf("%w: the acceptor was done before the mechanism", ErrToken)
+		return fmt.Errorf("%w: the acceptor finished before the mechanism", ErrToken)
 	case c.needMIC && !c.verifiedMIC:
 		return fmt.Errorf("%w: the acceptor left its mechListMIC out", ErrMechListMIC)
 	}
@@ -216,7 +218,7 @@ func (c *initiatorContext) answer(out []byte) ([]byte, error) {
 		}
 	}
 	if t.ResponseToken == nil && t.MechListMIC == nil {
-		return nil, fmt.Errorf("%w: the acceptor waits for something, and everything was sent", ErrToken)
+		return nil, fmt.Errorf("%w: the acceptor waits for more, but everything has been sent", ErrToken)
 	}
 	return t.AppendBinary(nil)
 }

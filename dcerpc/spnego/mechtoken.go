@@ -2,12 +2,11 @@ package spnego
 
 import "encoding/asn1"
 
-// MechToken returns what a message of either side carries of a mechanism, and the names of
-// mechanisms in it: all that are offered, the token's own first, or the one that was chosen. Both
-// may be missing. A token that is no message of a negotiation is a mechanism's own, and is returned
-// as it is.
+// MechToken returns the mechanism's token in a message of either side, and the mechanisms that the
+// message names: all that are offered, the token's first, or the chosen one. Both may be missing. A
+// token that is not a message of a negotiation is a mechanism's own; it is returned unchanged.
 //
-// It is for who looks on from outside. The token aliases b.
+// It is for observers of an exchange, such as decoders of captures. The token aliases b.
 func MechToken(b []byte) (token []byte, mechTypes []asn1.ObjectIdentifier) {
 	if init, err := ParseNegTokenInit(b); err == nil {
 		return init.MechToken, init.MechTypes

@@ -1,13 +1,13 @@
-// Package spnego negotiates the mechanism of a security context (RFC 4178, MS-SPNG), as
-// initiator and as acceptor, around any mechanisms: dcerpc/krb5, dcerpc/ntlm.
+// Package spnego negotiates the mechanism of a security context (RFC 4178, MS-SPNG), as initiator
+// and as acceptor, around any mechanisms, such as dcerpc/krb5 and dcerpc/ntlm.
 //
-// The initiator offers its mechanisms in their order, together with a token of the first one that
-// it can start. The acceptor takes the first offered one that it has. Where that is not the one
-// that the initiator liked best, both sides prove with a mechListMIC that nobody on the way changed
-// the list; without such a proof the negotiation fails.
+// The initiator offers its mechanisms in order of preference, with a token of the first one that it
+// can start. The acceptor chooses the first offered one that it has. If that is not the initiator's
+// first choice, both sides prove with a mechListMIC that nobody changed the list on the way;
+// without that proof the negotiation fails.
 //
-// Kerberos goes by two names, its own and the one that Windows 2000 gave it; both are
-// offered and taken, as Windows does.
+// Kerberos has two names, its own and the one that Windows 2000 gave it; the package offers and
+// accepts both, as Windows does.
 package spnego
 
 import (
@@ -21,54 +21,55 @@ import (
 
 // Errors of a negotiation. A mechanism's own errors are passed on.
 var (
-	// ErrToken is a token that is malformed or comes at the wrong time.
+	// ErrToken means a malformed token, or one at the wrong time.
 	ErrToken = errors.New("spnego: bad token")
-	// ErrNoMechanism is an offer of which this side has nothing.
+	// ErrNoMechanism means that this side has none of the offered mechanisms.
 	ErrNoMechanism = errors.New("spnego: no common mechanism")
-	// ErrRejected is the peer's refusal.
+	// ErrRejected means that the peer rejected the negotiation.
 	ErrRejected = errors.New("spnego: the peer rejected the negotiation")
-	// ErrMechListMIC is a list of mechanisms that somebody changed on its way, or the lack of
-	// proof that nobody did (RFC 4178 section 5).
+	// ErrMechListMIC means that the list of mechanisms was changed on its way, or that the proof of
+	// the contrary is missing (RFC 4178 section 5).
 	ErrMechListMIC = errors.New("spnego: the list of mechanisms is not proved to be unchanged")
 )
 
 // An InitiatorMechanism can be offered by an Initiator.
 type InitiatorMechanism interface {
 	dcerpc.Initiator
-	// OID is the mechanism's name in SPNEGO.
+	// OID returns the mechanism's object identifier in SPNEGO.
 	OID() asn1.ObjectIdentifier
 }
 
 // An AcceptorMechanism can be chosen by an Acceptor.
 type AcceptorMechanism interface {
 	dcerpc.Acceptor
-	// OID is the mechanism's name in SPNEGO.
+	// OID returns the mechanism's object identifier in SPNEGO.
 	OID() asn1.ObjectIdentifier
 }
 
-// A MICContext is a mechanism's context that can prove the list of mechanisms. One that cannot
-// serves only where it was the initiator's first choice.
+// A MICContext is a mechanism's context that can prove the list of mechanisms. A mechanism without
+// one can be used only as the initiator's first choice.
 type MICContext interface {
 	dcerpc.Context
 	// GetMIC returns the integrity code of data, as the next message of this side.
 	GetMIC(data []byte) ([]byte, error)
-	// VerifyMIC checks what the peer's GetMIC returned.
+	// VerifyMIC checks an integrity code that the peer's GetMIC returned.
 	VerifyMIC(data, mic []byte) error
 }
 
-// What a mechanism's context may have besides.
+// Optional methods of a mechanism's context.
 type (
-	// keyResetter starts its cipher anew after mechListMICs went through it, with the sequence
-	// numbers going on: NTLM (MS-SPNG 3.2.5.1).
+	// keyResetter restarts its cipher after mechListMICs, while the sequence numbers go on: NTLM
+	// (MS-SPNG 3.2.5.1).
 	keyResetter interface{ ResetKeys() }
 	// micPreferrer is an initiator's context whose peers expect a mechListMIC even where RFC 4178
-	// lets it be left out: NTLM.
+	// makes it optional: NTLM.
 	micPreferrer interface{ PrefersMIC() bool }
-	// sessionKeyer has a key for protocols that derive theirs of it.
+	// sessionKeyer has a key from which protocols derive theirs.
 	sessionKeyer interface{ SessionKey() []byte }
 )
 
-// oids returns the names under which a mechanism is offered and taken, the first one first.
+// oids returns the names under which a mechanism is offered and accepted, in the order of the
+// offer.
 func oids(oid asn1.ObjectIdentifier) []asn1.ObjectIdentifier {
 	kerberos := asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2}
 	if oid.Equal(kerberos) {
@@ -78,7 +79,7 @@ func oids(oid asn1.ObjectIdentifier) []asn1.ObjectIdentifier {
 	return []asn1.ObjectIdentifier{oid}
 }
 
-// named reports whether a mechanism goes by name.
+// named reports whether a mechanism has this name.
 func named(oid, name asn1.ObjectIdentifier) bool {
 	for _, o := range oids(oid) {
 		if o.Equal(name) {
@@ -88,12 +89,12 @@ func named(oid, name asn1.ObjectIdentifier) bool {
 	return false
 }
 
-// negotiation is what the contexts of both sides have in common: the mechanism inside, the MICs
-// over the list, and protection by the mechanism once all is done.
+// negotiation is the common part of both sides' contexts: the mechanism inside, the MICs over the
+// list, and, once the negotiation is done, protection by the mechanism.
 type negotiation struct {
 	mech     dcerpc.Context // nil before one was chosen
 	mechDone bool
-	mechList []byte // DER of the MechTypeList as it was sent; the MICs cover it
+	mechList []byte // DER of the MechTypeList as sent; the MICs cover it
 
 	sentMIC, verifiedMIC bool
 
@@ -101,7 +102,7 @@ type negotiation struct {
 	over bool // done, or failed
 }
 
-// step has the mechanism take a token.
+// step passes a token to the mechanism.
 func (n *negotiation) step(ctx context.Context, in []byte) (out []byte, err error) {
 	out, n.mechDone, err = n.mech.Step(ctx, in)
 	return out, err
@@ -112,7 +113,7 @@ func (n *negotiation) verifyMIC(mic []byte) error {
 	m, ok := n.mech.(MICContext)
 	switch {
 	case !n.mechDone:
-		return fmt.Errorf("%w: a mechListMIC before the mechanism was done", ErrToken)
+		return fmt.Errorf("%w: a mechListMIC before the mechanism has finished", ErrToken)
 	case n.verifiedMIC:
 		return fmt.Errorf("%w: a second mechListMIC", ErrToken)
 	case !ok:
@@ -125,7 +126,7 @@ func (n *negotiation) verifyMIC(mic []byte) error {
 	return nil
 }
 
-// getMIC makes ours.
+// getMIC returns our mechListMIC.
 func (n *negotiation) getMIC() ([]byte, error) {
 	m, ok := n.mech.(MICContext)
 	if !ok {
@@ -139,7 +140,7 @@ func (n *negotiation) getMIC() ([]byte, error) {
 	return mic, nil
 }
 
-// finish ends the negotiation well.
+// finish ends the negotiation successfully.
 func (n *negotiation) finish() {
 	if r, ok := n.mech.(keyResetter); ok && (n.sentMIC || n.verifiedMIC) {
 		r.ResetKeys()
@@ -149,10 +150,10 @@ func (n *negotiation) finish() {
 
 var (
 	errNotEstablished = errors.New("spnego: the context is not established")
-	errOver           = fmt.Errorf("%w: it comes after the negotiation was over", ErrToken)
+	errOver           = fmt.Errorf("%w: it came after the end of the negotiation", ErrToken)
 )
 
-// TokenSize is the mechanism's; zero before one was agreed on.
+// TokenSize returns the mechanism's value, or zero before the sides have agreed on a mechanism.
 func (n *negotiation) TokenSize(level dcerpc.AuthLevel) int {
 	if !n.done {
 		return 0
@@ -160,7 +161,7 @@ func (n *negotiation) TokenSize(level dcerpc.AuthLevel) int {
 	return n.mech.TokenSize(level)
 }
 
-// Sign is the mechanism's, as are Seal, Verify and Unseal.
+// Sign, Seal, Verify and Unseal are the mechanism's.
 func (n *negotiation) Sign(m dcerpc.Message, token []byte) error {
 	if !n.done {
 		return errNotEstablished
@@ -189,7 +190,7 @@ func (n *negotiation) Unseal(m dcerpc.Message, token []byte) error {
 	return n.mech.Unseal(m, token)
 }
 
-// Protection is the mechanism's.
+// Protection returns the mechanism's value.
 func (n *negotiation) Protection() (sign, seal bool) {
 	if p, ok := n.mech.(dcerpc.PartialContext); ok && n.done {
 		return p.Protection()
@@ -197,7 +198,7 @@ func (n *negotiation) Protection() (sign, seal bool) {
 	return n.done, n.done
 }
 
-// Identity is what the mechanism says, its name included.
+// Identity returns the mechanism's Identity, whose Mechanism is the mechanism inside.
 func (n *negotiation) Identity() dcerpc.Identity {
 	if !n.done {
 		return dcerpc.Identity{}
@@ -205,8 +206,8 @@ func (n *negotiation) Identity() dcerpc.Identity {
 	return n.mech.Identity()
 }
 
-// SessionKey is the mechanism's, for protocols that derive their keys of it; nil before the context
-// is established, and for a mechanism without one.
+// SessionKey returns the mechanism's key, for protocols that derive keys from it; nil before the
+// context is established, and for a mechanism without one.
 func (n *negotiation) SessionKey() []byte {
 	if k, ok := n.mech.(sessionKeyer); ok && n.done {
 		return k.SessionKey()

@@ -13,7 +13,7 @@ type NegState uint8
 
 // The states. The value on the wire is one less.
 const (
-	StateAbsent NegState = iota // the field is not there
+	StateAbsent NegState = iota // the field is absent
 	AcceptCompleted
 	AcceptIncomplete
 	Reject
@@ -26,17 +26,17 @@ const (
 //	60 { 06 SPNEGO's OID, A0 { 30 {
 //	  A0 { 30 { 06 mechType ... } }, A1 { reqFlags }, A2 { 04 mechToken }, A3 { 04 mechListMIC } } } }
 //
-// A NegTokenInit2 (MS-SPNG 2.2.1) is read too: it has negHints at A3 and mechListMIC at A4.
-// reqFlags and negHints are not protected, mean nothing, and are dropped.
+// A NegTokenInit2 (MS-SPNG 2.2.1), with negHints at A3 and mechListMIC at A4, is read too. reqFlags
+// and negHints are unprotected and without meaning, and are dropped.
 type NegTokenInit struct {
-	// MechTypes are the offered mechanisms, the best one first.
+	// MechTypes are the offered mechanisms, in order of preference.
 	MechTypes []asn1.ObjectIdentifier
-	// MechList is the MechTypeList as it was received, tag included: what a mechListMIC covers.
-	// It aliases the token. AppendBinary ignores it.
+	// MechList is the MechTypeList as received, tag included, which a mechListMIC covers. It
+	// aliases the token. AppendBinary ignores it.
 	MechList []byte
-	// MechToken is the first token of MechTypes[0]; nil where there is none.
+	// MechToken is the first token of MechTypes[0]; nil if there is none.
 	MechToken []byte
-	// MechListMIC is nil where there is none.
+	// MechListMIC is nil if there is none.
 	MechListMIC []byte
 }
 
@@ -45,9 +45,9 @@ type NegTokenInit struct {
 //	A1 { 30 { A0 { 0A negState }, A1 { 06 supportedMech }, A2 { 04 responseToken }, A3 { 04 mechListMIC } } }
 type NegTokenResp struct {
 	State         NegState
-	SupportedMech asn1.ObjectIdentifier // nil where there is none
-	ResponseToken []byte                // nil where there is none
-	MechListMIC   []byte                // nil where there is none
+	SupportedMech asn1.ObjectIdentifier // nil if there is none
+	ResponseToken []byte                // nil if there is none
+	MechListMIC   []byte                // nil if there is none
 }
 
 // spnegoOID is 1.3.6.1.5.5.2.
@@ -55,7 +55,7 @@ func spnegoOID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 6, 1
 
 const tagInitialContext = der.Tag(0x60) // RFC 2743 section 3.1
 
-// explicit is the tag of field number n.
+// explicit returns the tag of field number n.
 func explicit(n uint8) der.Tag { return der.Tag(n).ContextSpecific().Constructed() }
 
 func malformed(name, field string) error {
@@ -96,7 +96,7 @@ func ParseNegTokenInit(b []byte) (*NegTokenInit, error) {
 	return t, nil
 }
 
-// maxMechList is how many bytes of a MechTypeList are read. Windows offers less than 200.
+// maxMechList is the largest MechTypeList accepted, in bytes. Windows sends less than 200.
 const maxMechList = 1 << 10
 
 // readMechTypes reads the MechTypeList out of its field.
@@ -184,7 +184,7 @@ func appendMechList(dst []byte, mechTypes []asn1.ObjectIdentifier) ([]byte, erro
 	return b.Bytes()
 }
 
-// AppendBinary appends the token. It fails where a name is no object identifier.
+// AppendBinary appends the token. It fails if a name is not an object identifier.
 func (t *NegTokenInit) AppendBinary(dst []byte) ([]byte, error) {
 	b := cryptobyte.NewBuilder(dst)
 	b.AddASN1(tagInitialContext, func(b *cryptobyte.Builder) {
@@ -206,7 +206,7 @@ func (t *NegTokenInit) AppendBinary(dst []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-// AppendBinary appends the token. It fails where SupportedMech is no object identifier.
+// AppendBinary appends the token. It fails if SupportedMech is not an object identifier.
 func (t *NegTokenResp) AppendBinary(dst []byte) ([]byte, error) {
 	b := cryptobyte.NewBuilder(dst)
 	b.AddASN1(explicit(1), func(b *cryptobyte.Builder) {

@@ -8,23 +8,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// AcceptorConfig says as whom a server accepts clients. Nil means the zero AcceptorConfig.
+// AcceptorConfig configures an Acceptor. Nil means the zero AcceptorConfig.
 type AcceptorConfig struct {
 	// Package is the security package. Empty means Negotiate.
 	Package Package
 	// Credentials are the service's account and its password. Nil means the log-on of the process;
-	// a service that runs as LocalSystem or NetworkService accepts what is for the machine's
-	// account.
+	// a service that runs as LocalSystem or NetworkService accepts clients that ask for the
+	// machine's account.
 	Credentials *Credentials
 }
 
-// An Acceptor starts contexts for a server (dcerpc.Acceptor). It may be used by several goroutines
-// at once.
+// An Acceptor starts contexts for a server (dcerpc.Acceptor). It is safe for concurrent use.
 //
-// Clients are who the system says that they are: SIDs are those of the access token that it makes
-// for them, with the groups of this machine, and without those that are for denying alone, as UAC
-// makes them of local administrators. Anonymous clients, and those that the system has no token of,
-// are refused.
+// The system identifies the clients: their SIDs come from the access token that it makes for them,
+// including groups of this machine, but without deny-only groups, such as UAC makes of the
+// administrators group of local administrators. Anonymous clients, and clients without a token, are
+// refused.
 type Acceptor struct {
 	p *provider
 	c *credentials
@@ -32,8 +31,8 @@ type Acceptor struct {
 
 var _ dcerpc.Acceptor = (*Acceptor)(nil)
 
-// NewAcceptor returns an Acceptor. It fails where the system does not have the package, or no such
-// credentials: errors are *Errors. The caller closes it when it is of no use any more.
+// NewAcceptor returns an Acceptor. It fails with an [*Error] if the system does not have the
+// package or the credentials. The caller must close it.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	sys, err := newSecur32()
 	if err != nil {
@@ -59,17 +58,17 @@ func newAcceptor(sys secur32, cfg *AcceptorConfig) (*Acceptor, error) {
 	return a, nil
 }
 
-// credentials are an acceptor's handle, which contexts use too.
+// credentials are the handle that an acceptor shares with its contexts.
 type credentials struct {
 	sys    secur32
 	handle secHandle
 
 	mu     sync.Mutex
-	users  int // contexts, and one of the acceptor
+	users  int // contexts, and one for the acceptor
 	closed bool
 }
 
-// use counts a context in.
+// use adds a context, unless the acceptor is closed.
 func (c *credentials) use() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +78,7 @@ func (c *credentials) use() bool {
 	return !c.closed
 }
 
-// unuse counts a context out.
+// unuse removes a context.
 func (c *credentials) unuse() {
 	c.mu.Lock()
 	c.users--
@@ -90,7 +89,7 @@ func (c *credentials) unuse() {
 	}
 }
 
-// close counts the acceptor out, once.
+// close removes the acceptor, once.
 func (c *credentials) close() bool {
 	c.mu.Lock()
 	was := c.closed
@@ -102,8 +101,8 @@ func (c *credentials) close() bool {
 	return !was
 }
 
-// Close releases the credentials, once the contexts that there are have ended. Later contexts fail
-// with ErrClosed.
+// Close releases the credentials when the existing contexts have ended. New contexts fail with
+// [ErrClosed].
 func (a *Acceptor) Close() error {
 	if !a.c.close() {
 		return ErrClosed
@@ -114,7 +113,7 @@ func (a *Acceptor) Close() error {
 // AuthType is RPC_C_AUTHN_GSS_NEGOTIATE, RPC_C_AUTHN_GSS_KERBEROS or RPC_C_AUTHN_WINNT.
 func (a *Acceptor) AuthType() dcerpc.AuthType { return a.p.typ }
 
-// NewContext starts a context. It returns a *Context, which is to be closed; dcerpc does.
+// NewContext starts a context. It returns a [*Context], which must be closed; dcerpc closes it.
 func (a *Acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	if !a.c.use() {
 		return nil, ErrClosed
@@ -135,7 +134,7 @@ func (c *Context) accept(in []byte) ([]byte, bool, error) {
 	return c.took("AcceptSecurityContext", ctx, granted, &out, s)
 }
 
-// checkAcceptor learns who the client is.
+// checkAcceptor sets the client's identity.
 func (c *Context) checkAcceptor() error {
 	token, s := c.p.sys.token(c.h.ctx)
 	if s != StatusOK {

@@ -18,12 +18,12 @@ type Context struct {
 	level    dcerpc.AuthLevel
 	target   string
 	acceptor bool
-	flags    uint32 // that are asked for
-	need     uint32 // that have to be granted
+	flags    uint32 // requested
+	need     uint32 // that must be granted
 
 	step      func(in []byte) (out []byte, done bool, err error) // nil after the last one
 	granted   uint32
-	mechanism string // inside; "krb5", "ntlm"
+	mechanism string // the mechanism inside: "krb5", "ntlm"
 	sizes     contextSizes
 	identity  dcerpc.Identity
 }
@@ -36,14 +36,14 @@ func newContext(p *provider, level dcerpc.AuthLevel, target string) *Context {
 	return c
 }
 
-// handles are a context's. They are released when they are closed and nothing uses them any more.
+// handles are the handles of a context. They are released once they are closed and unused.
 type handles struct {
 	sys    secur32
 	cred   secHandle
-	shared *credentials // of an acceptor, that cred belongs to; nil where it is the context's own
+	shared *credentials // the acceptor's, if cred belongs to it; nil if cred is the context's own
 
 	mu     sync.Mutex
-	begun  bool // there is a ctx
+	begun  bool // ctx is set
 	ctx    secHandle
 	users  int
 	closed bool
@@ -62,7 +62,7 @@ func (h *handles) context() *secHandle {
 	return &ctx
 }
 
-// use keeps the handles for a call of the system's.
+// use keeps the handles open for a system call.
 func (h *handles) use() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,7 +82,7 @@ func (h *handles) unuse() {
 	}
 }
 
-// close releases the handles, or has the last call release them.
+// close releases the handles, or lets the last call release them.
 func (h *handles) close() {
 	h.mu.Lock()
 	last := !h.closed && h.users == 0
@@ -93,7 +93,7 @@ func (h *handles) close() {
 	}
 }
 
-// release is called once, when nobody uses them.
+// release is called once, when the handles are unused.
 func (h *handles) release() {
 	if h.begun {
 		h.sys.deleteSecurityContext(h.ctx)
@@ -107,10 +107,9 @@ func (h *handles) release() {
 
 var errOver = errors.New("sspi: a token after the last one")
 
-// Step takes the peer's token and gives the next one, as dcerpc.Context says. The system may ask a
-// domain controller meanwhile, and cannot be interrupted: where ctx ends first, Step returns its
-// error, the context is of no use any more, and the handles are released when the system's call
-// returns.
+// Step takes the peer's token and returns the next one (see [dcerpc.Context]). The system may ask a
+// domain controller meanwhile, and cannot be interrupted: if ctx ends first, Step returns its
+// error, the context becomes unusable, and the handles are released when the system call returns.
 func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	step := c.step
 	switch {
@@ -134,14 +133,13 @@ func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, e
 		done bool
 		err  error
 	}
-	// The goroutine works on a context of its own, which is taken over if somebody still waits for
-	// it.
+	// The goroutine works on a copy of the context, which replaces c if Step still waits for it.
 	own, finished := *c, make(chan result, 1)
 	in = append([]byte(nil), in...)
 	go func() {
 		var r result
 		r.out, r.done, r.err = own.run(own.method(), in)
-		own.h.unuse() // before Step returns, so that a Close after it releases
+		own.h.unuse() // before Step returns, so that a later Close releases the handles
 		finished <- r
 	}()
 	select {
@@ -155,11 +153,11 @@ func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, e
 	case <-ctx.Done():
 		c.step = nil
 		c.h.close()
-		return nil, false, fmt.Errorf("sspi: %s: %w while the system works on the log-on", c.p.pkg, context.Cause(ctx))
+		return nil, false, fmt.Errorf("sspi: %s: %w while the system was working on the log-on", c.p.pkg, context.Cause(ctx))
 	}
 }
 
-// method is the step of this side.
+// method returns the step of this side.
 func (c *Context) method() func([]byte) ([]byte, bool, error) {
 	if c.acceptor {
 		return c.accept
@@ -181,10 +179,10 @@ func (c *Context) run(step func([]byte) ([]byte, bool, error), in []byte) ([]byt
 	return out, done, nil
 }
 
-// room is where the system writes a token to.
+// room returns the buffer that the system writes a token to.
 func (c *Context) room() secBuffer { return secBuffer{bufferToken, make([]byte, c.p.maxToken)} }
 
-// took takes the result of a step of either side.
+// took handles the result of a step of either side.
 func (c *Context) took(function string, ctx secHandle, granted uint32, out *secBuffer, s Status) ([]byte, bool, error) {
 	if !s.succeeded() {
 		return nil, false, c.failure(function, s)
@@ -204,12 +202,12 @@ func (c *Context) took(function string, ctx secHandle, granted uint32, out *secB
 	return nil, false, c.failure(function, s)
 }
 
-// failure is an error of the system's.
+// failure returns the error for a status of the system.
 func (c *Context) failure(function string, s Status) error {
 	return &Error{Function: function, Package: c.p.pkg, Target: c.target, Status: s}
 }
 
-// establish learns, at the end of the exchange, what was agreed on.
+// establish reads, at the end of the exchange, what was agreed on.
 func (c *Context) establish() error {
 	name := string(c.p.pkg)
 	if c.p.pkg == Negotiate {
@@ -255,8 +253,8 @@ func splitName(name string) (account, domain string) {
 	return name, ""
 }
 
-// TokenSize is what the package says of its signatures (cbMaxSignature) and of sealed messages
-// (cbSecurityTrailer). It is zero before the exchange is over, and for levels that protect nothing.
+// TokenSize returns the package's size of signatures (cbMaxSignature), or for sealed messages
+// cbSecurityTrailer; zero before the exchange is over, and for levels that protect nothing.
 func (c *Context) TokenSize(level dcerpc.AuthLevel) int {
 	switch level {
 	case dcerpc.LevelPrivacy:
@@ -267,8 +265,7 @@ func (c *Context) TokenSize(level dcerpc.AuthLevel) int {
 	return 0
 }
 
-// Protection reports, once the exchange is over, whether the system lets messages be signed and
-// sealed.
+// Protection reports, once the exchange is over, whether the system can sign and seal messages.
 func (c *Context) Protection() (sign, seal bool) {
 	integrity := uint32(flagInitIntegrity)
 	if c.acceptor {
@@ -278,13 +275,13 @@ func (c *Context) Protection() (sign, seal bool) {
 	return sign, sign && c.granted&flagConfidentiality != 0
 }
 
-// buffers are what the system is given of a message, in the order of RPC: what is signed alone is
-// read-only, with a checksum.
+// buffers returns the buffers of a message for the system, in the order of RPC. A buffer that is
+// only signed is read-only with checksum.
 //
 //	| Header, read-only | Body | Trailer, read-only | token |
 //
-// Without header signing Kerberos gets body and token alone (MS-RPCE 3.3.1.5.2.2); NTLM signs all
-// of it in any case.
+// Without header signing Kerberos gets only body and token (MS-RPCE 3.3.1.5.2.2); NTLM signs all of
+// it in any case.
 func (c *Context) buffers(m *dcerpc.Message, token []byte) []secBuffer {
 	body := secBuffer{bufferData, m.Body}
 	last := secBuffer{bufferToken, token}
@@ -295,11 +292,11 @@ func (c *Context) buffers(m *dcerpc.Message, token []byte) []secBuffer {
 	return []secBuffer{{signed, m.Header}, body, {signed, m.Trailer}, last}
 }
 
-// A protector is a function of the system for a message.
+// A protector is a function of the system that protects or checks a message.
 type protector func(ctx secHandle, message []secBuffer) Status
 
-// protect signs or seals a message. The token has its final length before: header signing covers
-// it.
+// protect signs or seals a message. The length of the token is fixed in advance, since header
+// signing covers it.
 func (c *Context) protect(function string, f protector, m *dcerpc.Message, token []byte, size int) error {
 	if len(token) != size {
 		return fmt.Errorf("sspi: %d bytes of room for a token of %d", len(token), size)
@@ -309,8 +306,8 @@ func (c *Context) protect(function string, f protector, m *dcerpc.Message, token
 		return err
 	}
 	if n := len(b[len(b)-1].data); n != size {
-		return fmt.Errorf("sspi: %s: %s made a token of %d bytes, and has said that it makes %d; "+
-			"use NTLM or Negotiate in its place, or an encryption type that is AES", c.p.pkg, function, n, size)
+		return fmt.Errorf("sspi: %s: %s made a token of %d bytes after announcing %d; "+
+			"use NTLM or Negotiate instead, or an AES encryption type", c.p.pkg, function, n, size)
 	}
 	return nil
 }
@@ -333,22 +330,22 @@ func (c *Context) call(function string, f protector, b []secBuffer) error {
 	return nil
 }
 
-// Sign is MakeSignature.
+// Sign calls MakeSignature.
 func (c *Context) Sign(m dcerpc.Message, token []byte) error {
 	return c.protect("MakeSignature", c.p.sys.makeSignature, &m, token, c.TokenSize(dcerpc.LevelIntegrity))
 }
 
-// Seal is EncryptMessage.
+// Seal calls EncryptMessage.
 func (c *Context) Seal(m dcerpc.Message, token []byte) error {
 	return c.protect("EncryptMessage", c.p.sys.encryptMessage, &m, token, c.TokenSize(dcerpc.LevelPrivacy))
 }
 
-// Verify is VerifySignature. The token is only read.
+// Verify calls VerifySignature. It does not change the token.
 func (c *Context) Verify(m dcerpc.Message, token []byte) error {
 	return c.call("VerifySignature", c.p.sys.verifySignature, c.buffers(&m, token))
 }
 
-// Unseal is DecryptMessage. After an error the body is zero.
+// Unseal calls DecryptMessage. After an error the body is zero.
 func (c *Context) Unseal(m dcerpc.Message, token []byte) error {
 	b := c.buffers(&m, token)
 	err := c.call("DecryptMessage", c.p.sys.decryptMessage, b)
@@ -365,12 +362,12 @@ func (c *Context) Unseal(m dcerpc.Message, token []byte) error {
 	return err
 }
 
-// Identity is, once the exchange is over, the client on an acceptor; on an initiator with Kerberos
-// the service.
+// Identity returns, once the exchange is over, the client on an acceptor, and the service on an
+// initiator with Kerberos.
 func (c *Context) Identity() dcerpc.Identity { return c.identity }
 
-// Close releases the handles of the system, when the calls that are underway have returned. It may
-// be called at any time, and again; later calls fail with ErrClosed.
+// Close releases the system's handles as soon as the calls in progress have returned. It may be
+// called at any time, and repeatedly; later calls of other methods fail with [ErrClosed].
 func (c *Context) Close() error {
 	c.h.close()
 	return nil

@@ -4,22 +4,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// InitiatorConfig says as whom a client logs on. Nil means the zero InitiatorConfig.
+// InitiatorConfig configures an Initiator. Nil means the zero InitiatorConfig.
 type InitiatorConfig struct {
 	// Package is the security package. Empty means Negotiate.
 	Package Package
 	// Credentials are an account and its password. Nil means the log-on of the process, or of the
-	// thread where that impersonates somebody.
+	// thread if that impersonates a user.
 	Credentials *Credentials
-	// Identify lets the server find out who the client is, but not act as it
-	// (RPC_C_IMP_LEVEL_IDENTIFY): enough for an agent of this module. Otherwise it may do so on its
-	// own machine (RPC_C_IMP_LEVEL_IMPERSONATE), as servers on Windows need.
+	// Identify lets the server identify the client but not act for it (RPC_C_IMP_LEVEL_IDENTIFY),
+	// which is enough for an agent of this module. Otherwise the server may act for the client on
+	// its own machine (RPC_C_IMP_LEVEL_IMPERSONATE), as servers on Windows need.
 	Identify bool
 }
 
-// An Initiator starts contexts for a client (dcerpc.Initiator). It may be used by several
-// goroutines at once, and holds nothing that must be closed: every context has handles of its
-// own, and so sees the log-on as it then is.
+// An Initiator starts contexts for a client (dcerpc.Initiator). It is safe for concurrent use, and
+// does not need to be closed: every context opens its own handles, and so uses the log-on of that
+// moment.
 type Initiator struct {
 	p        *provider
 	identify bool
@@ -27,8 +27,8 @@ type Initiator struct {
 
 var _ dcerpc.Initiator = (*Initiator)(nil)
 
-// NewInitiator returns an Initiator. It fails where the system does not have the package, or no
-// such credentials: errors are *Errors.
+// NewInitiator returns an Initiator. It fails with an [*Error] if the system does not have the
+// package or the credentials.
 func NewInitiator(cfg *InitiatorConfig) (*Initiator, error) {
 	sys, err := newSecur32()
 	if err != nil {
@@ -57,7 +57,7 @@ func newInitiator(sys secur32, cfg *InitiatorConfig) (*Initiator, error) {
 func (i *Initiator) AuthType() dcerpc.AuthType { return i.p.typ }
 
 // NewContext starts a context. Target is the service principal name, "host/fs1.example.com". It
-// returns a *Context, which is to be closed; dcerpc does.
+// returns a [*Context], which must be closed; dcerpc closes it.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	cred, err := i.p.acquire()
 	if err != nil {
@@ -89,14 +89,14 @@ func (c *Context) initialize(in []byte) ([]byte, bool, error) {
 	return c.took("InitializeSecurityContext", ctx, granted, &out, s)
 }
 
-// checkInitiator checks what was granted, and learns who the server is.
+// checkInitiator checks what was granted, and sets the server's identity.
 func (c *Context) checkInitiator() error {
 	if c.granted&c.need != c.need {
 		return ErrWeak
 	}
 	c.identity = dcerpc.Identity{Mechanism: c.mechanism}
 	if c.mechanism != "krb5" {
-		return nil // NTLM authenticates no server
+		return nil // NTLM does not authenticate servers
 	}
 	if c.granted&flagMutualAuth == 0 {
 		return c.failure("InitializeSecurityContext", statusMutualAuthFailed)

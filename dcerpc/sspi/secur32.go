@@ -2,16 +2,15 @@ package sspi
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc"
 
-// A secur32 is what this package calls of the system: the functions of secur32.dll, one method
-// each, with Go's slices and strings in place of pointers. Their documentation is Microsoft's, of
-// sspi.h. The tests have another one, which answers as that documentation says. It is used by
-// several goroutines at once.
+// A secur32 is the part of the system that this package calls: functions of secur32.dll, one method
+// each, with slices and strings in place of pointers. See Microsoft's documentation of sspi.h.
+// Tests use a fake that follows that documentation. It is safe for concurrent use.
 //
 // A method that fills a buffer cuts its data to what was written.
 type secur32 interface {
 	// querySecurityPackageInfo returns the longest token of a package, in bytes.
 	querySecurityPackageInfo(name string) (maxToken uint32, s Status)
-	// acquireCredentialsHandle takes the log-on of the process where id is nil.
+	// acquireCredentialsHandle uses the log-on of the process if id is nil.
 	acquireCredentialsHandle(name string, use uint32, id *Credentials) (secHandle, Status)
 	freeCredentialsHandle(cred secHandle) Status
 
@@ -33,7 +32,7 @@ type secur32 interface {
 	names(ctx secHandle) (string, Status)
 	// nativeNames are SECPKG_ATTR_NATIVE_NAMES: with Kerberos, the principals.
 	nativeNames(ctx secHandle) (client, server string, s Status)
-	// token is QuerySecurityContextToken, and what the client's token holds.
+	// token calls QuerySecurityContextToken and returns the contents of the client's token.
 	token(ctx secHandle) (clientToken, Status)
 
 	encryptMessage(ctx secHandle, message []secBuffer) Status
@@ -42,7 +41,7 @@ type secur32 interface {
 	verifySignature(ctx secHandle, message []secBuffer) Status
 }
 
-// A secHandle is a CredHandle or a CtxtHandle: two words that mean something to the system alone.
+// A secHandle is a CredHandle or a CtxtHandle: two words whose meaning only the system knows.
 type secHandle struct{ lower, upper uintptr }
 
 // A secBuffer is a SecBuffer.
@@ -63,7 +62,7 @@ type contextSizes struct {
 	maxToken, maxSignature, blockSize, securityTrailer uint32
 }
 
-// A clientToken is what an access token says of its user. Groups are those that are enabled.
+// A clientToken is the content of an access token. Its groups are the enabled ones.
 type clientToken struct {
 	user       dcerpc.SID
 	groups     []dcerpc.SID
@@ -76,8 +75,8 @@ const (
 	credOutbound = 2 // SECPKG_CRED_OUTBOUND
 )
 
-// Requirements of a context (ISC_REQ_*), and what was granted (ISC_RET_*). Up to and including
-// USE_DCE_STYLE those of acceptors (ASC_REQ_*, ASC_RET_*) are the same.
+// Requirements of a context (ISC_REQ_*), and the granted ones (ISC_RET_*). Up to USE_DCE_STYLE, the
+// values for acceptors (ASC_REQ_*, ASC_RET_*) are the same.
 const (
 	flagMutualAuth      = 0x00000002
 	flagReplayDetect    = 0x00000004

@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// dll is secur32.dll. Loading waits for the first use.
+// dll is secur32.dll. It is loaded at the first use.
 var (
 	dll = windows.NewLazySystemDLL("secur32.dll")
 
@@ -100,14 +100,14 @@ func call(p *windows.LazyProc, args ...uintptr) Status {
 	return Status(r)
 }
 
-// free gives back what the system has allocated.
+// free frees memory that the system has allocated.
 func free[T any](p *T) {
 	if p != nil {
 		call(procFreeContextBuffer, uintptr(unsafe.Pointer(p)))
 	}
 }
 
-// text returns a string of the system's, and gives that back.
+// text returns a copy of a string of the system, and frees the string.
 func text(p *uint16) string {
 	if p == nil {
 		return ""
@@ -185,7 +185,7 @@ func describe(list []secBuffer) (*rawBufferDesc, []rawBuffer) {
 	return &rawBufferDesc{cBuffers: uint32(len(raw)), pBuffers: unsafe.SliceData(raw)}, raw
 }
 
-// cut takes over what the system says of a buffer's length. It never says more than there is.
+// cut sets the length of a buffer to the system's, which must not be larger than the buffer.
 func cut(b *secBuffer, raw *rawBuffer) Status {
 	if int64(raw.cbBuffer) > int64(len(b.data)) || raw.pvBuffer != unsafe.SliceData(b.data) {
 		return StatusBufferTooSmall
@@ -194,7 +194,7 @@ func cut(b *secBuffer, raw *rawBuffer) Status {
 	return StatusOK
 }
 
-// An exchange is what both sides' functions are given for one token.
+// An exchange holds the arguments that both sides' functions need for one token.
 type exchange struct {
 	old         *secHandle
 	next        secHandle
@@ -244,7 +244,7 @@ func (system) acceptSecurityContext(cred secHandle, ctx *secHandle, flags uint32
 ) (secHandle, uint32, Status) {
 	x := newExchange(ctx, in, out)
 	if x.given == nil {
-		return secHandle{}, 0, StatusInvalidToken // a client that begins with nothing
+		return secHandle{}, 0, StatusInvalidToken // the client began with an empty token
 	}
 	s := call(procAcceptSecurityContext, uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(x.old)),
 		uintptr(unsafe.Pointer(x.given)), uintptr(flags), nativeDataRep, uintptr(unsafe.Pointer(&x.next)), uintptr(unsafe.Pointer(x.room)),
@@ -261,13 +261,13 @@ func (system) deleteSecurityContext(ctx secHandle) Status {
 	return call(procDeleteSecurityContext, uintptr(unsafe.Pointer(&ctx)))
 }
 
-// attribute is QueryContextAttributes.
+// attribute calls QueryContextAttributes.
 func attribute[T any](ctx secHandle, which uintptr, out *T) Status {
 	return call(procQueryContextAttributes, uintptr(unsafe.Pointer(&ctx)), which, uintptr(unsafe.Pointer(out)))
 }
 
 func (system) sizes(ctx secHandle) (sizes contextSizes, s Status) {
-	s = attribute(ctx, attrSizes, &sizes) // SecPkgContext_Sizes are the same four numbers
+	s = attribute(ctx, attrSizes, &sizes) // SecPkgContext_Sizes has the same four numbers
 	return sizes, s
 }
 
@@ -312,8 +312,7 @@ func (system) token(ctx secHandle) (clientToken, Status) {
 	return out, StatusOK
 }
 
-// readToken reads the user, the groups that are enabled, and the privileges that matter to a
-// backup.
+// readToken reads the user, the enabled groups, and the privileges that matter for backups.
 func readToken(t windows.Token) (out clientToken, err error) {
 	user, err := t.GetTokenUser()
 	if err != nil {
@@ -340,13 +339,14 @@ func readToken(t windows.Token) (out clientToken, err error) {
 	return out, err
 }
 
-// The LUIDs of the privileges of a backup (ntddk.h).
+// The LUIDs of the privileges for backups (ntddk.h).
 const (
 	luidBackup  = 17 // SE_BACKUP_PRIVILEGE
 	luidRestore = 18 // SE_RESTORE_PRIVILEGE
 )
 
-// readPrivileges reads a TOKEN_PRIVILEGES. A network log-on has all of its account's enabled.
+// readPrivileges reads a TOKEN_PRIVILEGES. In a network log-on, all privileges of the account are
+// enabled.
 func readPrivileges(t windows.Token) (out dcerpc.Privileges, err error) {
 	size := uint32(1024)
 	for {
@@ -372,8 +372,8 @@ func readPrivileges(t windows.Token) (out dcerpc.Privileges, err error) {
 	}
 }
 
-// protection calls one of the four functions for messages, and cuts the buffers to what it says of
-// them.
+// protection calls one of the four functions for messages, and cuts the buffers to the lengths that
+// it returns.
 func protection(message []secBuffer, f func(desc *rawBufferDesc) Status) Status {
 	desc, raw := describe(message)
 	if s := f(desc); s != StatusOK {

@@ -14,11 +14,11 @@ type Package string
 
 // The packages that RPC uses.
 const (
-	// Negotiate is SPNEGO: Kerberos where both sides can, otherwise NTLM.
+	// Negotiate is SPNEGO: Kerberos if both sides can use it, otherwise NTLM.
 	Negotiate Package = "Negotiate"
-	// Kerberos alone: a client that cannot reach a domain controller fails.
+	// Kerberos is Kerberos alone: a client that cannot reach a domain controller fails.
 	Kerberos Package = "Kerberos"
-	// NTLM alone, which authenticates no server.
+	// NTLM is NTLM alone, which does not authenticate servers.
 	NTLM Package = "NTLM"
 )
 
@@ -32,10 +32,10 @@ func (p Package) authType() (dcerpc.AuthType, error) {
 	case NTLM:
 		return dcerpc.AuthNTLM, nil
 	}
-	return 0, fmt.Errorf("sspi: %q is none of the packages Negotiate, Kerberos and NTLM", string(p))
+	return 0, fmt.Errorf("sspi: unknown package %q; use Negotiate, Kerberos or NTLM", string(p))
 }
 
-// mechanism is what the rest of this module calls a package, by its name in any case.
+// mechanism returns this module's name for a package, whose name may be in any case.
 func mechanism(name string) string {
 	switch strings.ToLower(name) {
 	case "kerberos":
@@ -46,27 +46,27 @@ func mechanism(name string) string {
 	return "sspi"
 }
 
-// Errors of this package. Those of the system are an [*Error].
+// Errors of this package. Errors of the system are of type [*Error].
 var (
-	// ErrWeak is a context with less protection than its level needs.
+	// ErrWeak means that a context has less protection than its level needs.
 	ErrWeak = errors.New("sspi: the system has agreed with the peer on less protection than the level needs; see whether a policy or the peer forbids it")
-	// ErrAnonymous is a client that wants to be nobody.
+	// ErrAnonymous means that the client asked for an anonymous log-on.
 	ErrAnonymous = errors.New("sspi: anonymous log-on refused")
-	// ErrNobody is a client of which the system does not say who it is.
+	// ErrNobody means that the system does not identify the client.
 	ErrNobody = errors.New("sspi: the system does not say who the client is")
-	// ErrClosed is a context, or an acceptor, that was closed.
-	ErrClosed = errors.New("sspi: it is closed")
+	// ErrClosed means that a context or acceptor is closed.
+	ErrClosed = errors.New("sspi: context or acceptor closed")
 )
 
 // Credentials are an account and its password.
 type Credentials struct {
-	// Domain is the account's domain or realm, or the machine that a local account is of; empty
-	// with a User that is a principal name, "backup@example.com".
+	// Domain is the account's domain or realm, or the machine of a local account; empty if User is
+	// a principal name, "backup@example.com".
 	Domain string
-	// User is the account's name; it may not be empty.
+	// User is the account's name; it must not be empty.
 	User string
-	// Password is the account's password. It is kept for as long as whatever it is given to, as it
-	// is.
+	// Password is the account's password. The Initiator or Acceptor that gets it keeps it in
+	// memory, in clear.
 	Password string
 }
 
@@ -78,22 +78,23 @@ func (c Credentials) String() string {
 	return c.Domain + `\` + c.User
 }
 
-// Format keeps the password out of every verb's output, %+v and %#v included.
+// Format keeps the password out of the output of every verb, %+v and %#v included.
 func (c Credentials) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
 
-// LogValue keeps it out of logs.
+// LogValue keeps the password out of logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// MarshalText keeps it out of whatever is encoded as text, JSON included.
+// MarshalText keeps the password out of text encodings, JSON included.
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// check refuses what the system would take for the log-on of the process, or would not take at all.
+// check refuses credentials that the system would ignore in favour of the log-on of the process, or
+// would not accept.
 func (c *Credentials) check() error {
 	if c == nil {
 		return nil
 	}
 	if c.User == "" {
-		return errors.New("sspi: credentials without a user; nil is the log-on of the process")
+		return errors.New("sspi: credentials without a user; use nil for the log-on of the process")
 	}
 	for _, s := range []string{c.Domain, c.User, c.Password} {
 		if strings.ContainsRune(s, 0) {
@@ -103,7 +104,7 @@ func (c *Credentials) check() error {
 	return nil
 }
 
-// A provider is a package of the system, and how it is used.
+// A provider is a package of the system and the way it is used.
 type provider struct {
 	sys      secur32
 	pkg      Package
@@ -113,7 +114,7 @@ type provider struct {
 	maxToken int
 }
 
-// The bounds of a token's length, whatever a package says: what it writes, and what it is given.
+// The largest tokens to write and to read, whatever a package says, in bytes.
 const (
 	leastToken = 4 << 10
 	mostToken  = 64 << 10
@@ -143,7 +144,7 @@ func newProvider(sys secur32, p Package, id *Credentials, use uint32) (*provider
 	return out, nil
 }
 
-// acquire takes the log-on, or the credentials.
+// acquire opens a handle for the log-on, or for the credentials.
 func (p *provider) acquire() (secHandle, error) {
 	cred, s := p.sys.acquireCredentialsHandle(string(p.pkg), p.use, p.id)
 	if s != StatusOK {
