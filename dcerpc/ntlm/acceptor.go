@@ -38,7 +38,7 @@ type AcceptorConfig struct {
 	Targets []string
 }
 
-// An Acceptor starts NTLM contexts for a server (dcerpc.Acceptor). It is safe for concurrent use.
+// An Acceptor starts NTLM contexts for a server ([dcerpc.Acceptor]). It is safe for concurrent use.
 type Acceptor struct {
 	verifier Verifier
 	targets  []string

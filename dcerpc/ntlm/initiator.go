@@ -41,7 +41,7 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 // MarshalText keeps password and hash out of text encodings, JSON included.
 func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// An Initiator starts NTLM contexts for a client (dcerpc.Initiator). It is safe for concurrent use.
+// An Initiator starts NTLM contexts for a client ([dcerpc.Initiator]). It is safe for concurrent use.
 type Initiator struct {
 	domain, user, workstation string
 	hash                      [16]byte

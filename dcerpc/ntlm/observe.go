@@ -63,8 +63,8 @@ func NewObserver(hashes func(domain, user string) [][16]byte) *Observer {
 // Token takes the next token of the exchange, without SPNEGO around it, and does not keep it. A
 // NEGOTIATE_MESSAGE begins a new exchange.
 //
-// Errors of an AUTHENTICATE_MESSAGE match ErrNoHash, ErrLogonFailure (no hash fits), ErrAnonymous,
-// ErrNTLMv1, or ErrBadMIC, after which the Observer still works.
+// Errors of an AUTHENTICATE_MESSAGE match [ErrNoHash], [ErrLogonFailure] (no hash fits), [ErrAnonymous],
+// [ErrNTLMv1], or [ErrBadMIC], after which the Observer still works.
 func (o *Observer) Token(d Direction, token []byte) error {
 	if !IsMessage(token) {
 		return errors.New("ntlm: not an NTLMSSP message")
@@ -192,7 +192,7 @@ func (o *Observer) SessionKey() []byte {
 }
 
 // Verify checks the signature of a message; Unseal first decrypts m.Body in place. Both return the
-// sequence number. They fail with ErrBadSignature; a sealed body then holds zeros.
+// sequence number. They fail with [ErrBadSignature]; a sealed body then holds zeros.
 //
 // The RC4 key stream runs on from message to message. If the sequence numbers show that the capture
 // lacks some messages, the Observer searches for the place in the key stream, a few times for each

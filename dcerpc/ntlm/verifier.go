@@ -11,7 +11,7 @@ import (
 // NT hashes can call [Challenge.Check].
 type Verifier interface {
 	// Verify decides whether the response in c proves the account's password. Its error matches
-	// ErrLogonFailure if the client is at fault, or the account unknown.
+	// [ErrLogonFailure] if the client is at fault, or the account unknown.
 	//
 	// It must be safe for concurrent use, and return soon after ctx has ended.
 	Verify(ctx context.Context, c *Challenge) (*Result, error)

@@ -18,7 +18,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
-// WinbindConfig configures a WinbindHelper. The zero value is ready to use.
+// WinbindConfig configures a [WinbindHelper]. The zero value is ready to use.
 type WinbindConfig struct {
 	// Command is the helper and its arguments; nil means {"ntlm_auth",
 	// "--helper-protocol=ntlm-server-1"}. Add --require-membership-of to admit one group only. It
@@ -90,7 +90,7 @@ func (h *WinbindHelper) Close() error {
 // ctx ends or after MaxWait, and then restarts the process, whose answer may still come. A process
 // that died while idle is replaced once.
 //
-// A "No" from winbind is an ErrLogonFailure with winbind's reason, even if the fault is winbind's.
+// A "No" from winbind is an [ErrLogonFailure] with winbind's reason, even if the fault is winbind's.
 // The Identity has the names as the client sent them, of which one account may have several
 // ("FSRVP", "fsrvp.test", none); compare accounts by their SIDs.
 func (h *WinbindHelper) Verify(ctx context.Context, c *Challenge) (*Result, error) {

@@ -236,7 +236,7 @@ func (f *File) statParts(ctx context.Context) (smb2.FileInfo, error) {
 	}, nil
 }
 
-// ReparseTag returns the tag of a reparse point that was opened with smb2.OptionReparsePoint; zero
+// ReparseTag returns the tag of a reparse point that was opened with [smb2.OptionReparsePoint]; zero
 // if it is not one.
 func (f *File) ReparseTag(ctx context.Context) (uint32, error) {
 	out, err := f.query(ctx, classAttributeTag, 8)
@@ -290,7 +290,7 @@ func (f *File) List(ctx context.Context, restart bool) ([]smb2.DirEntry, error) 
 	return list, nil
 }
 
-// Descriptor returns parts of the security descriptor, such as smb2.SecurityOwner, in its
+// Descriptor returns parts of the security descriptor, such as [smb2.SecurityOwner], in its
 // self-relative form.
 func (f *File) Descriptor(ctx context.Context, parts uint32) ([]byte, error) {
 	for size := 4 << 10; ; {
@@ -321,7 +321,7 @@ func (f *File) control(ctx context.Context, code uint32, in, out []byte) ([]byte
 	return out[:min(n, len(out))], status, err
 }
 
-// ReparsePoint returns the data of a reparse point that was opened with smb2.OptionReparsePoint
+// ReparsePoint returns the data of a reparse point that was opened with [smb2.OptionReparsePoint]
 // (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint(ctx context.Context) ([]byte, error) {
 	out, _, err := f.control(ctx, smb2.FSCTLGetReparsePoint, nil, make([]byte, outputSize)) // 16 KiB at most

@@ -9,7 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Acceptor negotiates for a server (dcerpc.Acceptor). It is safe for concurrent use.
+// An Acceptor negotiates for a server ([dcerpc.Acceptor]). It is safe for concurrent use.
 type Acceptor struct {
 	mechs []AcceptorMechanism
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An Initiator negotiates for a client (dcerpc.Initiator). It is safe for concurrent use.
+// An Initiator negotiates for a client ([dcerpc.Initiator]). It is safe for concurrent use.
 type Initiator struct {
 	mechs []InitiatorMechanism
 }

@@ -63,7 +63,7 @@ func malformed(name, field string) error {
 }
 
 // ParseNegTokenInit reads an initiator's first token. Bytes after it are ignored, as Windows does.
-// Slices of the result alias b. Errors match ErrToken.
+// Slices of the result alias b. Errors match [ErrToken].
 func ParseNegTokenInit(b []byte) (*NegTokenInit, error) {
 	const name = "NegTokenInit"
 	s := cryptobyte.String(b)
@@ -139,7 +139,7 @@ func readOctets(s *cryptobyte.String, n uint8, out *[]byte) bool {
 	return true
 }
 
-// ParseNegTokenResp reads a later token. Slices of the result alias b. Errors match ErrToken.
+// ParseNegTokenResp reads a later token. Slices of the result alias b. Errors match [ErrToken].
 func ParseNegTokenResp(b []byte) (*NegTokenResp, error) {
 	const name = "NegTokenResp"
 	s := cryptobyte.String(b)

@@ -18,7 +18,7 @@ type AcceptorConfig struct {
 	Credentials *Credentials
 }
 
-// An Acceptor starts contexts for a server (dcerpc.Acceptor). It is safe for concurrent use.
+// An Acceptor starts contexts for a server ([dcerpc.Acceptor]). It is safe for concurrent use.
 //
 // The system identifies the clients: their SIDs come from the access token that it makes for them,
 // including groups of this machine, but without deny-only groups, such as UAC makes of the

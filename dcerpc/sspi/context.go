@@ -11,7 +11,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A Context is a security context of either side (dcerpc.Context).
+// A Context is a security context of either side ([dcerpc.Context]).
 type Context struct {
 	p        *provider
 	h        *handles

@@ -17,7 +17,7 @@ type InitiatorConfig struct {
 	Identify bool
 }
 
-// An Initiator starts contexts for a client (dcerpc.Initiator). It is safe for concurrent use, and
+// An Initiator starts contexts for a client ([dcerpc.Initiator]). It is safe for concurrent use, and
 // does not need to be closed: every context opens its own handles, and so uses the log-on of that
 // moment.
 type Initiator struct {
