@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// AbortShadowCopySetRequest is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) takes.
+// AbortShadowCopySetRequest is the request of AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8).
 type AbortShadowCopySetRequest struct {
 	ShadowCopySetID SetID `json:"ShadowCopySetId"`
 }
@@ -28,7 +28,7 @@ func (m *AbortShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	return e.Bytes()
 }
 
-// AbortShadowCopySetResponse is what AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8) returns.
+// AbortShadowCopySetResponse is the response of AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8).
 type AbortShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpAbortShadowCopySet.

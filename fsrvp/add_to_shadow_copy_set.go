@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// AddToShadowCopySetRequest is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) takes.
+// AddToShadowCopySetRequest is the request of AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4).
 type AddToShadowCopySetRequest struct {
 	ClientShadowCopyID CopyID   `json:"ClientShadowCopyId"`
 	ShadowCopySetID    SetID    `json:"ShadowCopySetId"`
@@ -34,7 +34,7 @@ func (m *AddToShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	return e.Bytes()
 }
 
-// AddToShadowCopySetResponse is what AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4) returns.
+// AddToShadowCopySetResponse is the response of AddToShadowCopySet (opnum 3, MS-FSRVP 3.1.4.4).
 type AddToShadowCopySetResponse struct {
 	ShadowCopyID CopyID `json:"pShadowCopyId"`
 	Return       Status `json:"Return"`

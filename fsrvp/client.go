@@ -11,36 +11,35 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// DefaultCallTimeout is how long a Client waits for an answer, where its Config says nothing else
-// (MS-FSRVP 3.2.2).
+// DefaultCallTimeout is the time that a Client waits for an answer by default (MS-FSRVP 3.2.2).
 const DefaultCallTimeout = 180 * time.Second
 
-// Config says how Dial connects and how a Client calls. It may be shared and must not be changed
-// while it is used.
+// Config configures Dial and the Client that it returns. It may be shared, and must not be changed
+// while it is in use.
 type Config struct {
-	// Transport opens the connection to the server: an *smbpipe.Dialer for the pipe of the
-	// standard, or, on Windows, an *smbpipe.SystemDialer; a *dcerpc.TCPDialer for servers that
-	// listen on TCP. Dial needs one.
+	// Transport opens the connection to the server: an *smbpipe.Dialer, or on Windows an
+	// *smbpipe.SystemDialer, for the standard's pipe; a [*dcerpc.TCPDialer] for servers that listen
+	// on TCP. It is required.
 	Transport dcerpc.Dialer
-	// Auth is the security mechanism. Without one, Level must be LevelInsecureNone, which servers
-	// that follow the standard answer with ErrAccessDenied.
+	// Auth is the security mechanism. If it is nil, Level must be LevelInsecureNone; servers that
+	// follow the standard then answer ErrAccessDenied.
 	Auth dcerpc.Initiator
-	// Level is how calls are protected. Zero means LevelPrivacy.
+	// Level is the protection level of calls. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
-	// NoHeaderSigning leaves the headers of PDUs out of what is signed; verification trailers then
-	// protect the most of those of requests. It is for a side that cannot sign headers: a security
-	// package without read-only buffers, as Wine's Kerberos is, or a server that agrees to header
-	// signing and does not do it. Otherwise the first call of such a pair fails by a bad signature.
+	// NoHeaderSigning leaves the headers of PDUs unsigned; verification trailers then protect most
+	// fields of request headers. Set it if one side cannot sign headers: a security package without
+	// read-only buffers, such as Wine's Kerberos, or a server that agrees to header signing but
+	// does not do it. Otherwise the first call fails with a bad signature.
 	NoHeaderSigning bool
 	// Target is the service principal name that Auth authenticates. Empty means "host/" and the
-	// server's name as it was given to Dial.
+	// server's name as passed to Dial.
 	Target string
-	// Syntaxes are the transfer syntaxes that are offered. Nil means NDR20 and NDR64.
+	// Syntaxes are the transfer syntaxes to offer. Nil means NDR20 and NDR64.
 	Syntaxes []ndr.Syntax
 
-	// CallTimeout is how long each call waits for its answer, beside what its context says; methods
-	// that are told to wait get that wait in addition. Zero means DefaultCallTimeout, less
-	// than zero no bound but the context's.
+	// CallTimeout limits the time that each call waits for its answer, besides its context; methods
+	// with a wait get that wait in addition. Zero means DefaultCallTimeout; a negative value means
+	// no limit but the context's.
 	CallTimeout time.Duration
 
 	// Logger gets every call with its outcome, at debug level. Nil means none.
@@ -49,21 +48,21 @@ type Config struct {
 	Trace dcerpc.Trace
 }
 
-// A Client calls a server. It implements Service; all methods may be called by several goroutines
-// at once.
+// A Client calls a server. It implements [Service], and is safe for concurrent use.
 //
-// Errors are of three kinds. An *Error is what the server answered, and wraps its Status; results
-// then hold what came along with it. A *dcerpc.Fault says that the call did not reach the method,
-// or did not return from it. Any other error is the connection's or the context's; one that wraps
-// dcerpc.ErrBadPeer says that the answer made no sense. After the context of a call has ended the
-// method may still be at work on the server.
+// Errors are of three kinds. An [*Error] is the server's answer, and wraps its Status; results that
+// came with it are still returned. A [*dcerpc.Fault] means that the call did not reach the method,
+// or did not return from it. Any other error comes from the connection or the context; if it
+// matches [dcerpc.ErrBadPeer], the answer was malformed. After the context of a call has ended, the
+// method may still be running on the server.
 //
-// When no answer comes within Config.CallTimeout, the error wraps context.DeadlineExceeded and the
-// connection is closed (MS-FSRVP 3.2.5); what the server holds is reached by dialling again.
+// If no answer comes within Config.CallTimeout, the error matches [context.DeadlineExceeded] and
+// the connection is closed (MS-FSRVP 3.2.5). The server keeps its shadow copy sets; dial again to
+// use them.
 type Client struct {
 	cc      *dcerpc.ClientConn
 	server  string
-	timeout time.Duration // not positive: none
+	timeout time.Duration // none if not positive
 	logger  *slog.Logger
 	serve   ServiceFunc // call
 }
@@ -71,7 +70,7 @@ type Client struct {
 var _ Service = (*Client)(nil)
 
 // Dial connects to the file server, a host name or an address, binds to the interface and
-// authenticates. The context bounds that alone.
+// authenticates. The context bounds only that.
 func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
 	if cfg == nil || cfg.Transport == nil {
 		return nil, errors.New("fsrvp: Dial needs a Config with a Transport")
@@ -96,8 +95,8 @@ func Dial(ctx context.Context, server string, cfg *Config) (*Client, error) {
 	return c, nil
 }
 
-// NewClient returns a Client on a connection that is bound to Interface, and that belongs to the
-// Client from now on. Of cfg, which may be nil, it uses CallTimeout and Logger.
+// NewClient returns a Client on a connection that is bound to [Interface]; the Client takes over
+// the connection. It uses only CallTimeout and Logger of cfg, which may be nil.
 func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
 	if cfg == nil {
 		cfg = &Config{}
@@ -113,14 +112,15 @@ func NewClient(cc *dcerpc.ClientConn, cfg *Config) *Client {
 	return c
 }
 
-// Close ends the connection. Calls that wait return at once, later ones fail; both match
-// net.ErrClosed. The server keeps its shadow copy sets.
+// Close ends the connection. Waiting calls return at once and later ones fail, both with errors
+// that match [net.ErrClosed]. The server keeps its shadow copy sets.
 func (c *Client) Close() error { return c.cc.Close() }
 
-// Conn returns the connection, for further interfaces on it (Alter) and for what was negotiated.
+// Conn returns the connection, for further interfaces on it ([dcerpc.ClientConn.Alter]) and for its
+// negotiated properties.
 func (c *Client) Conn() *dcerpc.ClientConn { return c.cc }
 
-// call sends req and returns the answer to it.
+// call sends req and returns its answer.
 func (c *Client) call(ctx context.Context, req Message) (Response, error) {
 	op := req.Opnum()
 	began := time.Now()
@@ -141,7 +141,7 @@ func (c *Client) call(ctx context.Context, req Message) (Response, error) {
 
 // exchange sends req and reads the answer into resp.
 func (c *Client) exchange(ctx context.Context, req Message, resp Response) error {
-	var wait time.Duration // that the method is told to wait
+	var wait time.Duration // that the request asks the method to wait
 	if w, ok := req.(interface{ wait() time.Duration }); ok {
 		wait = w.wait()
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// CommitShadowCopySetRequest is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) takes.
+// CommitShadowCopySetRequest is the request of CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5).
 type CommitShadowCopySetRequest struct {
 	ShadowCopySetID       SetID  `json:"ShadowCopySetId"`
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
@@ -32,7 +32,7 @@ func (m *CommitShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	return e.Bytes()
 }
 
-// CommitShadowCopySetResponse is what CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5) returns.
+// CommitShadowCopySetResponse is the response of CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5).
 type CommitShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpCommitShadowCopySet.

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// A ContextValue says what kind of shadow copies a set has: one of the four contexts (MS-FSRVP
-// 2.2.2.2), which may carry one of the two recovery attributes. It is a mask of attributes.
+// A ContextValue is the kind of shadow copies in a set: one of the four contexts (MS-FSRVP
+// 2.2.2.2), optionally with one of the two recovery attributes. It is a mask of attributes.
 type ContextValue uint32
 
 // The attributes of shadow copies (MS-FSRVP 2.2.2.1).
 const (
-	AttrPersistent     ContextValue = 0x00000001 // stays over restarts of the server
+	AttrPersistent     ContextValue = 0x00000001 // survives restarts of the server
 	AttrNoAutoRecovery ContextValue = 0x00000002 // read-only
-	AttrNoAutoRelease  ContextValue = 0x00000008 // is not deleted when nobody uses it any more
+	AttrNoAutoRelease  ContextValue = 0x00000008 // is kept when nobody uses it any more
 	AttrNoWriters      ContextValue = 0x00000010 // no application took part
 	AttrAutoRecovery   ContextValue = 0x00400000 // the client may write from Expose to RecoveryComplete
 )
@@ -42,23 +42,23 @@ func (c ContextValue) Valid() bool {
 	return false
 }
 
-// Persistent reports whether the copies stay over restarts of the server.
+// Persistent reports whether the copies survive restarts of the server.
 func (c ContextValue) Persistent() bool { return c&AttrPersistent != 0 }
 
-// NoAutoRecovery reports whether the copies were asked for as read-only.
+// NoAutoRecovery reports whether the copies are to be read-only.
 func (c ContextValue) NoAutoRecovery() bool { return c&AttrNoAutoRecovery != 0 }
 
-// NoAutoRelease reports whether the copies stay when nobody uses them any more.
+// NoAutoRelease reports whether the copies are kept when nobody uses them any more.
 func (c ContextValue) NoAutoRelease() bool { return c&AttrNoAutoRelease != 0 }
 
-// NoWriters reports whether the copies are made without the applications taking part.
+// NoWriters reports whether the copies are made without the participation of applications.
 func (c ContextValue) NoWriters() bool { return c&AttrNoWriters != 0 }
 
 // AutoRecovery reports whether the client may write to the copies until RecoveryComplete.
 func (c ContextValue) AutoRecovery() bool { return c&AttrAutoRecovery != 0 }
 
-// String returns the context and its recovery attribute, "NAS_ROLLBACK|AUTO_RECOVERY"; for a value
-// that is not valid the attributes and what is left of it, "PERSISTENT|0x100".
+// String returns the context and its recovery attribute, "NAS_ROLLBACK|AUTO_RECOVERY"; for an
+// invalid value, its attributes and the remaining bits, "PERSISTENT|0x100".
 func (c ContextValue) String() string {
 	var parts []string
 	if c.Valid() {
@@ -95,7 +95,8 @@ func (c ContextValue) String() string {
 	return strings.Join(parts, "|")
 }
 
-// Compatibility says what is disabled on a volume that has shadow copies (MS-FSRVP 2.2.2.3).
+// Compatibility says which operations are disabled on a volume that has shadow copies (MS-FSRVP
+// 2.2.2.3).
 type Compatibility uint32
 
 // The compatibility flags.

@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// DeleteShareMappingRequest is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) takes.
+// DeleteShareMappingRequest is the request of DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12).
 type DeleteShareMappingRequest struct {
 	ShadowCopySetID SetID    `json:"ShadowCopySetId"`
 	ShadowCopyID    CopyID   `json:"ShadowCopyId"`
@@ -34,7 +34,7 @@ func (m *DeleteShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	return e.Bytes()
 }
 
-// DeleteShareMappingResponse is what DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12) returns.
+// DeleteShareMappingResponse is the response of DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12).
 type DeleteShareMappingResponse struct{ StatusResponse }
 
 // Opnum returns OpDeleteShareMapping.

@@ -1,28 +1,28 @@
-// Package fsrvp is the File Server Remote VSS Protocol, MS-FSRVP: the protocol by which a host that
-// runs applications on SMB shares has the file server take shadow copies of those shares.
+// Package fsrvp implements the File Server Remote VSS Protocol, MS-FSRVP: with it, a host that runs
+// applications on SMB shares makes the file server take shadow copies of those shares.
 //
 // # Map
 //
-//   - Service is the interface of the 13 methods. A *Client implements it by calling a server, an
-//     agent.Agent by doing the work; NewHandler and Register turn any Service into what a
-//     dcerpc.Server serves.
-//   - Dial and Config connect a Client; HandlerConfig says which calls a handler lets through.
-//   - Status is what a method returns; ErrBadState and its like match with errors.Is. Error is a
-//     Status that came from a server.
-//   - SetID and CopyID, ContextValue, Compatibility, Filetime, ShareName and ParseShareName,
-//     ExposedName: the values.
-//   - Message, ParseRequest and ParseResponse, and two structs per method, XxxRequest and
-//     XxxResponse: the wire, for who reads captures or tests peers. Nobody else needs them.
+//   - [Service] is the interface of the 13 methods. A [*Client] implements it by calling a server,
+//     an agent.Agent by doing the work; [NewHandler] and [Register] let a [dcerpc.Server] serve any
+//     Service.
+//   - [Dial] and [Config] connect a Client; [HandlerConfig] says which calls a handler accepts.
+//   - [Status] is the result of a method; match [ErrBadState] and the like with [errors.Is].
+//     [Error] is a Status that a server answered.
+//   - The values are [SetID], [CopyID], [ContextValue], [Compatibility], [Filetime], [ShareName]
+//     and [ParseShareName], and [ExposedName].
+//   - [Message], [ParseRequest], [ParseResponse], and the structs XxxRequest and XxxResponse of
+//     each method are the wire format, for programs that read captures or test peers.
 //
-// There is one file per method, with its messages, and what Client and handler make of them.
+// There is one file per method, with its messages and its Client and handler code.
 //
-// The package agent is the server's side of the protocol, provider the client's: most programs use
-// one of these. Package capture reads calls out of packet captures, and fsrvptest tests servers.
+// Package agent implements the server's side of the protocol, and package provider the client's:
+// most programs use one of these. Package capture reads calls out of packet captures, and fsrvptest
+// tests servers.
 //
 // # A shadow copy
 //
-// The provider does this for any number of shares; each line is a call, and errors and clean-up are
-// left out:
+// The provider makes these calls for any number of shares. Errors and clean-up are left out here:
 //
 //	c, err := fsrvp.Dial(ctx, "fs1.example.com", &fsrvp.Config{Transport: transport, Auth: auth})
 //	err = c.SetContext(ctx, fsrvp.ContextBackup)
@@ -37,7 +37,7 @@
 //
 // # Security
 //
-// The standard wants every call signed or sealed (MS-FSRVP 3.1.4): a Client seals unless its Config
-// says otherwise, and a handler answers E_ACCESSDENIED to what is not at least signed. Who may
-// call, and which paths a caller may name, is the business of the Service behind the handler.
+// The standard requires every call to be signed or sealed (MS-FSRVP 3.1.4): a Client seals unless
+// its Config says otherwise, and a handler answers E_ACCESSDENIED to calls that are not at least
+// signed. The Service behind the handler decides who may call, and which paths a caller may name.
 package fsrvp

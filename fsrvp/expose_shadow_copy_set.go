@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// ExposeShadowCopySetRequest is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) takes.
+// ExposeShadowCopySetRequest is the request of ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6).
 type ExposeShadowCopySetRequest struct {
 	ShadowCopySetID       SetID  `json:"ShadowCopySetId"`
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
@@ -32,7 +32,7 @@ func (m *ExposeShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 	return e.Bytes()
 }
 
-// ExposeShadowCopySetResponse is what ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6) returns.
+// ExposeShadowCopySetResponse is the response of ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6).
 type ExposeShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpExposeShadowCopySet.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A Filetime is a moment as the wire has it: units of 100 ns since 1601-01-01 UTC.
+// A Filetime is a time as on the wire: units of 100 ns since 1601-01-01 UTC.
 type Filetime int64
 
 const (
@@ -14,7 +14,8 @@ const (
 	filetimePerSec = 1e7
 )
 
-// Time returns the moment in UTC. Every Filetime has one, and FiletimeOf gives it back unchanged.
+// Time returns the time in UTC. It works for every Filetime, and [FiletimeOf] returns the same
+// Filetime again.
 func (f Filetime) Time() time.Time {
 	sec, ticks := int64(f)/filetimePerSec, int64(f)%filetimePerSec
 	if ticks < 0 {
@@ -23,8 +24,8 @@ func (f Filetime) Time() time.Time {
 	return time.Unix(sec+filetimeEpoch, ticks*100).UTC()
 }
 
-// FiletimeOf returns the 100 ns that t falls in. It fails where t is further from 1601 than the
-// wire can say, some 29,227 years.
+// FiletimeOf returns the Filetime of t, rounded down to 100 ns. It fails if t is more than about
+// 29,227 years away from 1601, which the wire cannot express.
 func FiletimeOf(t time.Time) (Filetime, error) {
 	sec := t.Unix() - filetimeEpoch
 	ticks := int64(t.Nanosecond() / 100)
@@ -32,7 +33,7 @@ func FiletimeOf(t time.Time) (Filetime, error) {
 	if sec < -last-1 || sec > last {
 		return 0, fmt.Errorf("fsrvp: %v is out of a FILETIME's range", t)
 	}
-	// Around both ends the seconds alone may not fit; the sum decides.
+	// Near both ends the seconds alone may not fit although the sum does.
 	if sec < 0 {
 		sec, ticks = sec+1, ticks-filetimePerSec
 	}

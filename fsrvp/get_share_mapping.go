@@ -7,12 +7,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// GetShareMappingRequest is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) takes.
+// GetShareMappingRequest is the request of GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11).
 type GetShareMappingRequest struct {
 	ShadowCopyID    CopyID   `json:"ShadowCopyId"`
 	ShadowCopySetID SetID    `json:"ShadowCopySetId"`
 	ShareName       ndr.WTF8 `json:"ShareName"` // a UNC path
-	Level           uint32   `json:"Level"`     // 1 is the only one
+	Level           uint32   `json:"Level"`     // 1 is the only level
 }
 
 // Opnum returns OpGetShareMapping.
@@ -38,13 +38,13 @@ func (m *GetShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error
 	return e.Bytes()
 }
 
-// GetShareMappingResponse is what GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11) returns.
+// GetShareMappingResponse is the response of GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11).
 //
 // ShareMapping is a union (MS-FSRVP 2.2.3.1):
 //
 //	| Level, the discriminant | NDR64: pad to 8 | Level 1: pointer | its structure, then the names | Return |
 type GetShareMappingResponse struct {
-	Level         uint32         `json:"Level"` // repeats the request's; 1 is the only one with an arm
+	Level         uint32         `json:"Level"` // repeats the request's; 1 is the only level with an arm
 	ShareMapping1 *ShareMapping1 `json:"ShareMapping1"`
 	Return        Status         `json:"Return"`
 }
@@ -56,12 +56,12 @@ type ShareMapping1 struct {
 	ShadowCopySetID     SetID          `json:"ShadowCopySetId"`
 	ShadowCopyID        CopyID         `json:"ShadowCopyId"`
 	ShareNameUNC        ndr.NullString `json:"ShareNameUNC"`
-	ShadowCopyShareName ndr.NullString `json:"ShadowCopyShareName"` // NULL where the share is not exposed
+	ShadowCopyShareName ndr.NullString `json:"ShadowCopyShareName"` // NULL if the share is not exposed
 	CreationTimestamp   Filetime       `json:"CreationTimestamp"`
 }
 
-// mappingAlign is the alignment of the union's arm in NDR64, a pointer, and of the structure in
-// every syntax, which has a hyper.
+// mappingAlign is the alignment of the union's arm in NDR64, since it is a pointer, and of the
+// structure in every syntax, since it has a hyper.
 const mappingAlign = 8
 
 // Opnum returns OpGetShareMapping.
@@ -98,8 +98,7 @@ func (m *ShareMapping1) parse(d *ndr.Decoder) {
 	}
 }
 
-// Append implements Message. A ShareMapping1 at another level than 1 has no place on the wire
-// and fails.
+// Append implements Message. It fails if ShareMapping1 is set and Level is not 1.
 func (m *GetShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 	e := ndr.NewEncoder(dst, s)
 	e.Discriminant(m.Level, mappingAlign)
@@ -134,8 +133,8 @@ func (m *ShareMapping1) append(e *ndr.Encoder) {
 // SetStatus sets m.Return.
 func (m *GetShareMappingResponse) SetStatus(s Status) { m.Return = s }
 
-// GetShareMapping implements Service. An answer of another level than was asked for fails with
-// dcerpc.ErrBadPeer.
+// GetShareMapping implements Service. It fails with [dcerpc.ErrBadPeer] if the answer has another
+// level than the request.
 func (c *Client) GetShareMapping(ctx context.Context, cpy CopyID, set SetID, share string, level uint32) (*ShareMapping,
 	error) {
 	return c.serve.GetShareMapping(ctx, cpy, set, share, level)

@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// GetSupportedVersionRequest is what GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1) takes.
+// GetSupportedVersionRequest is the request of GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1).
 type GetSupportedVersionRequest struct{}
 
 // Opnum returns OpGetSupportedVersion.
@@ -18,7 +18,7 @@ func (*GetSupportedVersionRequest) Parse(ndr.Syntax, []byte) error { return nil 
 // Append implements Message; there is nothing to write.
 func (*GetSupportedVersionRequest) Append(dst []byte, _ ndr.Syntax) ([]byte, error) { return dst, nil }
 
-// GetSupportedVersionResponse is what GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1) returns.
+// GetSupportedVersionResponse is the response of GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1).
 type GetSupportedVersionResponse struct {
 	MinVersion uint32 `json:"MinVersion"`
 	MaxVersion uint32 `json:"MaxVersion"`

@@ -9,32 +9,33 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// HandlerConfig says whose calls a Handler lets through to its Service, and where it logs.
+// HandlerConfig says which calls a handler passes to its Service, and where it logs.
 type HandlerConfig struct {
-	// MinLevel is the least protection that a call needs; others are answered with ErrAccessDenied
-	// by every method (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as the standard has it.
+	// MinLevel is the lowest level that a call needs; every method answers others with
+	// ErrAccessDenied (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as in the standard.
 	MinLevel dcerpc.AuthLevel
-	// AllowSMBSessionAlone lets calls through that have no security of RPC's, where the caller was
-	// authenticated by the session under the pipe (dcerpc.Peer.Session). Samba's server does so,
-	// and its rpcclient needs it by default. Without SMB signing or encryption such calls can be
-	// altered on their way.
+	// AllowSMBSessionAlone accepts calls without RPC security if the SMB session under the pipe has
+	// authenticated the caller (Session in [dcerpc.Peer]). Samba's server does so, and its
+	// rpcclient needs it by default. Without SMB signing or encryption such calls can be changed on
+	// their way.
 	AllowSMBSessionAlone bool
-	// Refused is called for each call that is answered with ErrAccessDenied for want of protection,
-	// for metrics; by several goroutines at once. Nil means none.
+	// Refused, if not nil, is called for each call that is answered with ErrAccessDenied for lack
+	// of protection, for example to count it in a metric. It must be safe for concurrent use.
 	Refused func(op Opnum, peer *dcerpc.Peer)
-	// Logger gets calls that are refused, and errors of the Service that have no Status. Nil means
-	// slog.Default.
+	// Logger gets refused calls, and errors of the Service without a Status. Nil means
+	// [slog.Default].
 	Logger *slog.Logger
 }
 
 // NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and
-// encodes what it returned, results included where it failed. The answer to an error is the Status
-// that it wraps; or, if it is a *dcerpc.Fault and not only wraps one, that fault; or ErrFail. A nil
-// cfg means its zero value. Most callers want Register.
+// encodes its results, even if it failed. It answers an error with the Status that the error wraps;
+// if the error itself is a [*dcerpc.Fault], with that fault; otherwise with ErrFail. A nil cfg
+// means the zero value. Most callers want [Register].
 //
-// Who may call is the business of the Service, beside what cfg says of the call's protection. A
-// stub that cannot be decoded is returned as an error that wraps ndr.ErrBadStub, an unknown opnum
-// as dcerpc.ErrOpnumRange. A panic of the Service is left to the dcerpc.Server.
+// Apart from the protection that cfg demands, the Service decides who may call. The handler returns
+// an error that wraps [ndr.ErrBadStub] for a stub that cannot be decoded, and
+// [dcerpc.ErrOpnumRange] for an unknown opnum. It does not recover from panics of the Service; the
+// [dcerpc.Server] does.
 func NewHandler(s Service, cfg *HandlerConfig) dcerpc.Handler {
 	h := &handler{service: s}
 	if cfg != nil {
@@ -49,8 +50,8 @@ func NewHandler(s Service, cfg *HandlerConfig) dcerpc.Handler {
 	return h
 }
 
-// Register makes srv serve s by NewHandler, with the options that this takes: the handler itself
-// answers unprotected calls, with a status and not with a fault.
+// Register makes srv serve s with [NewHandler], and with the interface options that it needs: the
+// handler itself answers unprotected calls, with a status rather than a fault.
 func Register(srv *dcerpc.Server, s Service, cfg *HandlerConfig) {
 	srv.Handle(Interface(), NewHandler(s, cfg), &dcerpc.InterfaceOptions{
 		Opnums: int(opnums), MinLevel: dcerpc.LevelInsecureNone,
@@ -62,7 +63,8 @@ type handler struct {
 	cfg     HandlerConfig
 }
 
-// A request can be served. The error is the method's; the response has everything but the status.
+// A request can be served by a Service. The error is the method's; the response has everything but
+// the status.
 type request interface {
 	Message
 	serve(ctx context.Context, s Service) (Response, error)
@@ -87,7 +89,7 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 		if h.cfg.Refused != nil {
 			h.cfg.Refused(op, &peer)
 		}
-		h.log(ctx, slog.LevelInfo, "fsrvp: call without the protection that is required", op, &peer, nil)
+		h.log(ctx, slog.LevelInfo, "fsrvp: call without the required protection", op, &peer, nil)
 	}
 	var status Status
 	if err != nil && !errors.As(err, &status) {
@@ -95,7 +97,7 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 			return dcerpc.ErrCancelled // nobody waits for an answer
 		}
 		if fault, ok := err.(*dcerpc.Fault); ok {
-			return fault // one that is wrapped, as by a Client, was meant for somebody else
+			return fault // a wrapped one, as from a Client, was meant for that client
 		}
 		h.log(ctx, slog.LevelError, "fsrvp: method failed without a status", op, &peer, err)
 	}
@@ -108,7 +110,7 @@ func (h *handler) ServeRPC(ctx context.Context, call *dcerpc.Call) error {
 	return nil
 }
 
-// admits reports whether a call is protected as it must be.
+// admits reports whether a call is sufficiently protected.
 func (h *handler) admits(p *dcerpc.Peer) bool {
 	if p.Level >= h.cfg.MinLevel {
 		return true
@@ -116,7 +118,7 @@ func (h *handler) admits(p *dcerpc.Peer) bool {
 	return h.cfg.AllowSMBSessionAlone && p.Session && p.AuthType == dcerpc.AuthNone
 }
 
-// denied returns the response to a request that nobody looked at.
+// denied returns the response to a request that is refused unread.
 func denied(req Message) Response {
 	resp := NewResponse(req.Opnum())
 	if get, ok := req.(*GetShareMappingRequest); ok {

@@ -6,19 +6,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// Where the interface is found (MS-FSRVP 1.9, 2.1), and its version of the protocol.
+// The endpoint of the interface (MS-FSRVP 1.9, 2.1), and the version of the protocol.
 const (
 	// Endpoint is the well-known endpoint, a named pipe.
 	Endpoint = `\PIPE\FssagentRpc`
 	// PipeName is the pipe's bare name.
 	PipeName = "FssagentRpc"
-	// Version1 is FSRVP_RPC_VERSION_1, the one version of the protocol (MS-FSRVP 2.2.2.4).
+	// Version1 is FSRVP_RPC_VERSION_1, the only version of the protocol (MS-FSRVP 2.2.2.4).
 	Version1 = 1
 )
 
 // Interface returns the interface FileServerVssAgent, a8e0653c-2744-4389-a61d-7373df8b2292 version
-// 1.0. That is the version of the IDL (MS-FSRVP 6) and the one on the wire; the 3.0 of section 2.1
-// is nowhere used.
+// 1.0. This is the version in the IDL (MS-FSRVP 6) and on the wire; the 3.0 of section 2.1 is not
+// used anywhere.
 func Interface() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{
 		UUID: uuid.UUID{

@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// IsPathShadowCopiedRequest is what IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10) takes.
+// IsPathShadowCopiedRequest is the request of IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10).
 type IsPathShadowCopiedRequest struct {
 	ShareName ndr.WTF8 `json:"ShareName"` // a UNC path
 }
@@ -28,7 +28,7 @@ func (m *IsPathShadowCopiedRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	return e.Bytes()
 }
 
-// IsPathShadowCopiedResponse is what IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10) returns.
+// IsPathShadowCopiedResponse is the response of IsPathShadowCopied (opnum 9, MS-FSRVP 3.1.4.10).
 type IsPathShadowCopiedResponse struct {
 	ShadowCopyPresent       uint32        `json:"ShadowCopyPresent"` // a BOOL: TRUE is any value but zero
 	ShadowCopyCompatibility Compatibility `json:"ShadowCopyCompatibility"`

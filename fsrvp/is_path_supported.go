@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// IsPathSupportedRequest is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) takes.
+// IsPathSupportedRequest is the request of IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9).
 type IsPathSupportedRequest struct {
 	ShareName ndr.WTF8 `json:"ShareName"` // a UNC path
 }
@@ -28,7 +28,7 @@ func (m *IsPathSupportedRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error
 	return e.Bytes()
 }
 
-// IsPathSupportedResponse is what IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9) returns.
+// IsPathSupportedResponse is the response of IsPathSupported (opnum 8, MS-FSRVP 3.1.4.9).
 type IsPathSupportedResponse struct {
 	SupportedByThisProvider uint32         `json:"SupportedByThisProvider"` // a BOOL: TRUE is any value but zero
 	OwnerMachineName        ndr.NullString `json:"OwnerMachineName"`

@@ -7,33 +7,34 @@ import (
 )
 
 // A Message is the request or the response of one method: a pointer to one of the structs
-// XxxRequest and XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form,
-// under the IDL's names, holds all of it and does not change: ids as strings, numbers as numbers,
+// XxxRequest and XxxResponse, whose fields are the parameters of the standard's IDL. Its JSON form
+// uses the IDL's names, is complete and stable, and has ids as strings, numbers as numbers, and
 // NULL as null.
 type Message interface {
 	// Opnum returns the method.
 	Opnum() Opnum
-	// Parse reads the message from a stub, and keeps nothing of it. Bytes after the message are
-	// ignored, as servers do. An error is an *ndr.Error that wraps ndr.ErrBadStub; the message is
-	// then not to be used.
+	// Parse reads the message from a stub, which it does not keep. It ignores bytes after the
+	// message, as servers do. An error is an [*ndr.Error] that wraps [ndr.ErrBadStub]; the message
+	// must then not be used.
 	Parse(s ndr.Syntax, stub []byte) error
-	// Append writes the message's stub to the end of dst. The stub starts there: offsets and
-	// alignment count from the end of dst. An error is an *ndr.Error that wraps ndr.ErrBadValue (a
-	// string that has no encoding), and dst comes back as it was.
+	// Append appends the message's stub to dst. Offsets and alignment count from the end of dst. An
+	// error is an [*ndr.Error] that wraps [ndr.ErrBadValue] (a string that cannot be encoded); dst
+	// is then returned unchanged.
 	Append(dst []byte, s ndr.Syntax) ([]byte, error)
 }
 
-// A Response is the Message that a method answers with: one of the structs XxxResponse.
+// A Response is the Message with which a method answers: a pointer to one of the structs
+// XxxResponse.
 type Response interface {
 	Message
-	// Status returns what the method returned.
+	// Status returns the status that the method returned.
 	Status() Status
-	// SetStatus sets it.
+	// SetStatus sets the status.
 	SetStatus(Status)
 }
 
-// A StatusResponse is the whole response of the methods that return nothing but a status. It is
-// embedded in the structs of their responses.
+// A StatusResponse is the response of the methods that return only a status. Their response structs
+// embed it.
 type StatusResponse struct {
 	Return Status `json:"Return"`
 }
@@ -58,8 +59,8 @@ func (m *StatusResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 // SetStatus sets m.Return.
 func (m *StatusResponse) SetStatus(s Status) { m.Return = s }
 
-// ParseRequest reads the request of a method from its stub. It fails with an error that wraps
-// ndr.ErrBadStub, or with another where there is no such method.
+// ParseRequest reads the request of a method from its stub. Its error wraps [ndr.ErrBadStub] unless
+// there is no such method.
 func ParseRequest(op Opnum, s ndr.Syntax, stub []byte) (Message, error) {
 	m := NewRequest(op)
 	if m == nil {
@@ -71,7 +72,7 @@ func ParseRequest(op Opnum, s ndr.Syntax, stub []byte) (Message, error) {
 	return m, nil
 }
 
-// ParseResponse reads the response of a method from its stub. It fails as ParseRequest does.
+// ParseResponse reads the response of a method from its stub. It fails as [ParseRequest] does.
 func ParseResponse(op Opnum, s ndr.Syntax, stub []byte) (Response, error) {
 	m := NewResponse(op)
 	if m == nil {
@@ -157,5 +158,6 @@ func boolean(b bool) uint32 {
 	return 0
 }
 
-// nullIfEmpty returns a string for which a Service knows no NULL.
+// nullIfEmpty returns s as a NullString, with NULL for the empty string, for strings of a Service,
+// which has no NULL.
 func nullIfEmpty(s string) ndr.NullString { return ndr.NullString{String: s, Valid: s != ""} }

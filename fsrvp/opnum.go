@@ -57,5 +57,5 @@ func (op Opnum) String() string {
 	return "opnum " + strconv.Itoa(int(op))
 }
 
-// Valid reports whether the interface has a method of this number.
+// Valid reports whether the interface has a method with this number.
 func (op Opnum) Valid() bool { return op < opnums }

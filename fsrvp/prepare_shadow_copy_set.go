@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// PrepareShadowCopySetRequest is what PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13) takes.
+// PrepareShadowCopySetRequest is the request of PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13).
 type PrepareShadowCopySetRequest struct {
 	ShadowCopySetID       SetID  `json:"ShadowCopySetId"`
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
@@ -32,7 +32,7 @@ func (m *PrepareShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, 
 	return e.Bytes()
 }
 
-// PrepareShadowCopySetResponse is what PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13) returns.
+// PrepareShadowCopySetResponse is the response of PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13).
 type PrepareShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpPrepareShadowCopySet.

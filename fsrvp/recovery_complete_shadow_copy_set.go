@@ -6,8 +6,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// RecoveryCompleteShadowCopySetRequest is what RecoveryCompleteShadowCopySet (opnum 6, MS-FSRVP
-// 3.1.4.7) takes.
+// RecoveryCompleteShadowCopySetRequest is the request of RecoveryCompleteShadowCopySet (opnum 6,
+// MS-FSRVP 3.1.4.7).
 type RecoveryCompleteShadowCopySetRequest struct {
 	ShadowCopySetID SetID `json:"ShadowCopySetId"`
 }
@@ -29,8 +29,8 @@ func (m *RecoveryCompleteShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) 
 	return e.Bytes()
 }
 
-// RecoveryCompleteShadowCopySetResponse is what RecoveryCompleteShadowCopySet (opnum 6, MS-FSRVP
-// 3.1.4.7) returns.
+// RecoveryCompleteShadowCopySetResponse is the response of RecoveryCompleteShadowCopySet (opnum 6,
+// MS-FSRVP 3.1.4.7).
 type RecoveryCompleteShadowCopySetResponse struct{ StatusResponse }
 
 // Opnum returns OpRecoveryCompleteShadowCopySet.

@@ -5,14 +5,13 @@ import (
 	"fmt"
 )
 
-// A ServiceFunc is a [Service] in one function: all 13 methods call it with their request. It
-// returns the response of the same method, a pointer to the struct that [NewResponse] returns. The
-// method fails with the error that the function returns, and, where that is nil, with the
-// response's status if it is not zero; its results are the response's in any case. A nil response,
-// or that of another method, is an error.
+// A ServiceFunc is a [Service] made of one function: all 13 methods call it with their request. The
+// function returns the response of the same method, of the type that [NewResponse] returns. The
+// method returns the function's error or, if that is nil, the response's status unless it is zero;
+// its results always come from the response. A nil response, or one of another method, is an error.
 //
-// With [Serve], its inverse, a function of a few lines stands between any two Services, for
-// logging, metrics, deadlines or access:
+// Together with [Serve], its inverse, a function of a few lines can wrap any Service, to add
+// logging, metrics, deadlines or access control:
 //
 //	fsrvp.ServiceFunc(func(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 //		resp, err := fsrvp.Serve(ctx, next, req)
@@ -20,17 +19,16 @@ import (
 //		return resp, err
 //	})
 //
-// A wait that the wire cannot express fails before the function is called. The function may be
-// called by several goroutines at once. It may keep neither the request nor the response after it
-// has returned.
+// A wait that the wire cannot express fails before the function is called. The function must be
+// safe for concurrent use. It must not keep the request or the response after it has returned.
 type ServiceFunc func(ctx context.Context, req Message) (Response, error)
 
 var _ Service = ServiceFunc(nil)
 
-// Serve calls the method of s whose request req is. The response, never nil for such a request,
-// holds the results that the method returned, also where it failed, and the status that a server
-// answers for err, [StatusOf] it. The error is the method's own; or it says that req is not a
-// request, and the response is nil, or that a result cannot be expressed on the wire.
+// Serve calls the method of s whose request req is. The response holds the method's results, even
+// if it failed, and the status that a server answers for its error, see [StatusOf]. The error is
+// the method's, or says that a result cannot be expressed on the wire. If req is not a request, the
+// response is nil and the error says so.
 func Serve(ctx context.Context, s Service, req Message) (Response, error) {
 	r, ok := req.(request)
 	if !ok {
@@ -41,7 +39,7 @@ func Serve(ctx context.Context, s Service, req Message) (Response, error) {
 	return resp, err
 }
 
-// invoke calls f for a method whose response is an R. It returns an R in any case.
+// invoke calls f for a method whose response is an R. It always returns an R.
 func invoke[R any, P interface {
 	*R
 	Response

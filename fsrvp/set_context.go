@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// SetContextRequest is what SetContext (opnum 1, MS-FSRVP 3.1.4.2) takes.
+// SetContextRequest is the request of SetContext (opnum 1, MS-FSRVP 3.1.4.2).
 type SetContextRequest struct {
 	Context ContextValue `json:"Context"`
 }
@@ -28,7 +28,7 @@ func (m *SetContextRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 	return e.Bytes()
 }
 
-// SetContextResponse is what SetContext (opnum 1, MS-FSRVP 3.1.4.2) returns.
+// SetContextResponse is the response of SetContext (opnum 1, MS-FSRVP 3.1.4.2).
 type SetContextResponse struct{ StatusResponse }
 
 // Opnum returns OpSetContext.

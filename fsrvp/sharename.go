@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// A ShareName is a UNC path taken apart: \\Host\Share\Rest (MS-DTYP 2.2.57).
+// A ShareName is a parsed UNC path: \\Host\Share\Rest (MS-DTYP 2.2.57).
 type ShareName struct {
-	// Host is the server as the path spells it, without the dot that may end a full name: a name,
-	// an IPv4 address, or an IPv6 address, which may be bare, in brackets, or a name below
-	// ipv6-literal.net. See Addr.
+	// Host is the server as the path spells it, without a dot at the end of a full name: a name, an
+	// IPv4 address, or an IPv6 address, which may be bare, in brackets, or a name below
+	// ipv6-literal.net. See [ShareName.Addr].
 	Host string
 	// Share is the bare name of the share.
 	Share string
 	// Rest is the path below the share, without the backslashes around it. It is usually empty: the
-	// protocol is about shares, and a longer path names the share that it is in. It is not checked
-	// for anything but characters that no path may have; do not open it.
+	// protocol is about shares, and a longer path names the share that contains it. It is checked
+	// only for characters that no path may have; do not open it.
 	Rest string
 }
 
@@ -28,8 +28,8 @@ const (
 	maxHostName  = 255 // MS-SRVS 3.1.6.8
 )
 
-// A ShareNameError says why a string is not the name of a share. It wraps ErrInvalidArg, which a
-// server answers for it.
+// A ShareNameError says why a string is not the name of a share. It wraps [ErrInvalidArg], the
+// status that a server answers for it.
 type ShareNameError struct {
 	Name   string
 	Reason string
@@ -42,17 +42,18 @@ func (e *ShareNameError) Error() string {
 // Unwrap returns ErrInvalidArg.
 func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 
-// maxUNC is how many bytes of UTF-8 a UNC path may have: as many as a path has on Linux.
+// maxUNC is the longest UNC path, in bytes of UTF-8: the same as for a path on Linux.
 const maxUNC = 4096
 
-// ParseShareName takes a UNC path apart: \\host\share, with a backslash after it as diskshadow has
-// it, or with a path below the share. Spelling is kept, but for the dot at the end of a full name
-// (\\fs1.example.com.\vms), which names the same host to a resolver and no host to Kerberos.
+// ParseShareName parses a UNC path: \\host\share, optionally with a backslash at its end, as
+// diskshadow writes it, or with a path below the share. It keeps the spelling, but drops the dot at
+// the end of a full name (\\fs1.example.com.\vms), which names the same host for a resolver, but no
+// host for Kerberos.
 //
-// It fails with a *ShareNameError for paths of more than 4096 bytes, device paths (\\.\ and \\?\,
+// It fails with a [*ShareNameError] for paths of more than 4096 bytes, device paths (\\.\ and \\?\,
 // \\?\UNC\ too), an empty or overlong host or share (255 and 80 UTF-16 code units), characters that
-// they must not have (for a share control characters and any of "\/[]:|<>+=;,*?), slashes for
-// backslashes, and what is not UTF-8, lone surrogates included.
+// they must not have (in a share, control characters and any of "\/[]:|<>+=;,*?), slashes in place
+// of backslashes, and invalid UTF-8, lone surrogates included.
 func ParseShareName(unc string) (ShareName, error) {
 	fail := func(reason string) (ShareName, error) {
 		return ShareName{}, &ShareNameError{Name: unc, Reason: reason}
@@ -84,7 +85,7 @@ func ParseShareName(unc string) (ShareName, error) {
 		return fail(reason)
 	}
 	if strings.ContainsFunc(rest, func(r rune) bool { return r < 0x20 || strings.ContainsRune(`"/<>|*?`, r) }) {
-		return fail("the path below the share has a character that it must not have")
+		return fail("the path below the share has a forbidden character")
 	}
 	return ShareName{Host: host, Share: share, Rest: strings.Trim(rest, `\`)}, nil
 }
@@ -100,10 +101,10 @@ func checkHost(host string) string {
 		return "the host has an empty label"
 	case strings.ContainsAny(host, ":[]") || isIPv6Literal(host):
 		if _, ok := hostAddr(host); !ok {
-			return "the host is no IPv6 address"
+			return "the host is not an IPv6 address"
 		}
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= 0x20 || strings.ContainsRune("\"*+,/;<=>?|", r) }):
-		return "the host has a character that it must not have"
+		return "the host has a forbidden character"
 	}
 	return ""
 }
@@ -118,7 +119,7 @@ func checkShare(share string) string {
 	case utf16Units(share) > maxShareName:
 		return "the share has more than 80 characters"
 	case strings.ContainsFunc(share, func(r rune) bool { return r < 0x20 || strings.ContainsRune(`"\/[]:|<>+=;,*?`, r) }):
-		return "the share has a character that it must not have"
+		return "the share has a forbidden character"
 	}
 	return ""
 }
@@ -132,7 +133,7 @@ func utf16Units(s string) int {
 	return n
 }
 
-// UNC returns \\Host\Share, without the rest and without a backslash at its end.
+// UNC returns \\Host\Share, without the rest and without a final backslash.
 func (n ShareName) UNC() string { return `\\` + n.Host + `\` + n.Share }
 
 // String returns the whole path, \\Host\Share\Rest.
@@ -143,9 +144,9 @@ func (n ShareName) String() string {
 	return n.UNC() + `\` + n.Rest
 }
 
-// Equal reports whether both name the same share of the same host: without regard to case
-// (Unicode's simple folding), to how an address is written, and to the path below the share.
-// Whether two names are names of one server only that server knows.
+// Equal reports whether n and o name the same share of the same host, without regard to case
+// (Unicode's simple folding), the way an address is written, and the path below the share. It
+// cannot know whether two host names belong to the same server.
 func (n ShareName) Equal(o ShareName) bool {
 	if !strings.EqualFold(n.Share, o.Share) {
 		return false
@@ -158,8 +159,8 @@ func (n ShareName) Equal(o ShareName) bool {
 	return ok && okOther && a == b
 }
 
-// Addr returns the host where it is an address: 10.0.0.1, fe80::1%2, [2001:db8::1], or
-// 2001-db8--1.ipv6-literal.net, the form that Windows has for UNC paths.
+// Addr returns the host if it is an address: 10.0.0.1, fe80::1%2, [2001:db8::1], or
+// 2001-db8--1.ipv6-literal.net, which is Windows' form for UNC paths.
 func (n ShareName) Addr() (netip.Addr, bool) { return hostAddr(n.Host) }
 
 // ipv6Literal is the domain of addresses written as names: colons as dashes, the % of a zone as s.

@@ -6,7 +6,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// StartShadowCopySetRequest is what StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3) takes.
+// StartShadowCopySetRequest is the request of StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3).
 type StartShadowCopySetRequest struct {
 	ClientShadowCopySetID SetID `json:"ClientShadowCopySetId"`
 }
@@ -28,7 +28,7 @@ func (m *StartShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 	return e.Bytes()
 }
 
-// StartShadowCopySetResponse is what StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3) returns.
+// StartShadowCopySetResponse is the response of StartShadowCopySet (opnum 2, MS-FSRVP 3.1.4.3).
 type StartShadowCopySetResponse struct {
 	ShadowCopySetID SetID  `json:"pShadowCopySetId"`
 	Return          Status `json:"Return"`

@@ -5,22 +5,23 @@ import (
 	"fmt"
 )
 
-// A Status is what a method returns on the wire (MS-FSRVP 2.2.4). It is an error, zero too,
-// so that errors.Is finds it in whatever wraps it; Err gives nil for success.
+// A Status is the result of a method on the wire (MS-FSRVP 2.2.4). Every Status is an error, even
+// zero, so that [errors.Is] can find it; [Status.Err] returns nil for success.
 type Status uint32
 
-// The statuses of the standard, and those that servers were seen to answer.
+// The statuses of the standard, and others that servers were seen to answer.
 const (
 	ErrAccessDenied        Status = 0x80070005 // E_ACCESSDENIED
 	ErrOutOfMemory         Status = 0x8007000E // E_OUTOFMEMORY
 	ErrInvalidArg          Status = 0x80070057 // E_INVALIDARG
-	ErrFail                Status = 0x80004005 // E_FAIL: whatever has no better status
+	ErrFail                Status = 0x80004005 // E_FAIL: no better status applies
 	ErrBadState            Status = 0x80042301
 	ErrBadID               Status = 0x80042302 // seen, not in the standard
 	ErrObjectNotFound      Status = 0x80042308
 	ErrNotSupported        Status = 0x8004230C
 	ErrObjectAlreadyExists Status = 0x8004230D
-	// Windows Server 2012 to a GetShareMapping before the set is exposed; not in the standard
+	// answer of Windows Server 2012 to GetShareMapping before the set is exposed; not in the
+	// standard
 	ErrNotExposed              Status = 0x80042311
 	ErrShadowCopySetInProgress Status = 0x80042316
 	ErrUnsupportedContext      Status = 0x8004231B
@@ -30,7 +31,7 @@ const (
 	ErrWaitFailed              Status = 0xFFFFFFFF
 )
 
-// describe returns the standard's name of a status and what it says.
+// describe returns the standard's name of a status and its meaning.
 func (s Status) describe() (name, text string) {
 	switch s {
 	case 0:
@@ -72,7 +73,7 @@ func (s Status) describe() (name, text string) {
 }
 
 // Name returns the standard's name, such as "FSRVP_E_BAD_STATE", or the number for a status without
-// one. FSRVP_E_BAD_ID and FSRVP_E_NOT_EXPOSED are not the standard's.
+// one. FSRVP_E_BAD_ID and FSRVP_E_NOT_EXPOSED are not names of the standard.
 func (s Status) Name() string {
 	if name, _ := s.describe(); name != "" {
 		return name
@@ -89,10 +90,10 @@ func (s Status) Error() string {
 	return fmt.Sprintf("%s (%s, 0x%08X)", text, name, uint32(s))
 }
 
-// IsSuccess reports whether the status is zero. The standard also lets a server say success by
-// another HRESULT without the error bit (MS-FSRVP 3), but defines none; the one status without that
-// bit, ErrWaitTimeout, is a failure. So whatever is not zero is an error, which reaches the caller
-// unchanged.
+// IsSuccess reports whether the status is zero. The standard also lets a server report success with
+// another HRESULT without the error bit (MS-FSRVP 3), but defines none; the only status without
+// that bit, ErrWaitTimeout, is a failure. So every status but zero is an error, and reaches the
+// caller unchanged.
 func (s Status) IsSuccess() bool { return s == 0 }
 
 // Err returns nil for success, else s.
@@ -103,7 +104,7 @@ func (s Status) Err() error {
 	return s
 }
 
-// StatusOf returns the status that a server answers for what a Service returned: zero for nil, the
+// StatusOf returns the status that a server answers for an error of a Service: zero for nil, the
 // Status that err wraps, else ErrFail.
 func StatusOf(err error) Status {
 	if err == nil {
@@ -116,11 +117,11 @@ func StatusOf(err error) Status {
 	return ErrFail
 }
 
-// An Error is what a server said to a call of a Client. It wraps the Status.
+// An Error is a server's answer to a call of a [Client] that failed. It wraps the Status.
 //
-// Faults of RPC and errors of the transport are other types: they do not come from the method.
+// RPC faults and transport errors have other types, since they do not come from the method.
 type Error struct {
-	Server string // as it was given to Dial
+	Server string // as passed to Dial
 	Op     Opnum
 	Status Status // never zero
 }

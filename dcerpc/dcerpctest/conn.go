@@ -1,6 +1,6 @@
-// Package dcerpctest has what tests of DCE/RPC peers need: in-memory connections with
-// deadlines and half-close, connections with faults, a peer that speaks raw PDUs by a script,
-// and a security mechanism whose tokens show which bytes they protect.
+// Package dcerpctest helps to test DCE/RPC peers: it has in-memory connections with deadlines and
+// half-close, connections with faults, a scripted peer for raw PDUs, and a security mechanism whose
+// tokens show which bytes they protect.
 //
 // It is not for production: the mechanism protects nothing.
 package dcerpctest
@@ -14,17 +14,16 @@ import (
 	"time"
 )
 
-// streamLimit is how many bytes one direction of a Pipe holds before a Write waits, as the
-// kernel's socket buffers do.
+// streamLimit is the number of bytes that one direction of a Pipe holds before a Write waits, like
+// a socket buffer.
 const streamLimit = 64 << 10
 
-// Pipe returns the two ends of an in-memory connection. It behaves as TCP does where net.Pipe
-// does not: writes are buffered (64 KiB per direction), each direction can be closed by itself
-// (CloseWrite), and closing an end that has unread data resets the connection, so that
-// the other end loses what it has not read yet.
+// Pipe returns the two ends of an in-memory connection. Unlike [net.Pipe], it behaves like TCP:
+// writes are buffered (64 KiB per direction), each direction can be closed separately (CloseWrite),
+// and closing an end that has unread data resets the connection, so that the other end loses what
+// it has not read yet.
 //
-// It is built on mutexes and condition variables alone, so that it works in a
-// testing/synctest bubble.
+// It uses only mutexes and condition variables, so it works in a testing/synctest bubble.
 func Pipe() (client, server *Conn) {
 	up, down := newStream(), newStream()
 	client = &Conn{in: down, out: up, local: "client", remote: "server"}
@@ -41,7 +40,7 @@ func (Addr) Network() string { return "pipe" }
 // String returns the address itself.
 func (a Addr) String() string { return string(a) }
 
-// A Conn is one end of a Pipe. It may be used by several goroutines at once.
+// A Conn is one end of a [Pipe]. It is safe for concurrent use.
 type Conn struct {
 	in, out       *stream
 	local, remote Addr
@@ -49,17 +48,17 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
-// Read reads what the other end has written; io.EOF after it has closed, and
-// syscall.ECONNRESET after a reset.
+// Read reads what the other end has written. It returns [io.EOF] after the other end has closed,
+// and [syscall.ECONNRESET] after a reset.
 func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
 // Write writes p, and waits while the other end has 64 KiB unread.
 func (c *Conn) Write(p []byte) (int, error) { return c.out.write(p) }
 
-// CloseWrite ends this end's direction: the other end reads io.EOF after what is there.
+// CloseWrite closes the outgoing direction: the other end reads the rest of the data, then io.EOF.
 func (c *Conn) CloseWrite() error { return c.out.closeWrite() }
 
-// Close closes both directions. Where data lies unread, the other end sees a reset, as with TCP.
+// Close closes both directions. If there is unread data, the other end sees a reset, as with TCP.
 func (c *Conn) Close() error {
 	unread := c.in.closeRead()
 	if unread {
@@ -68,13 +67,14 @@ func (c *Conn) Close() error {
 	return c.out.closeLocal()
 }
 
-// Reset breaks the connection for both ends, as a TCP segment with RST does.
+// Reset resets the connection for both ends, like a TCP segment with RST.
 func (c *Conn) Reset() {
 	c.in.reset()
 	c.out.reset()
 }
 
-// LocalAddr and RemoteAddr return "client" and "server", or what a Listener gave out.
+// LocalAddr and RemoteAddr return "client" and "server", or the addresses that a [Listener]
+// assigned.
 func (c *Conn) LocalAddr() net.Addr  { return c.local }
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 

@@ -6,23 +6,23 @@ import (
 	"syscall"
 )
 
-// Faults is what goes wrong on a connection. The zero value is a connection without faults.
+// Faults are the faults of a connection. The zero value means none.
 type Faults struct {
-	// ShortReads makes a Read return at most this many bytes; zero means as many as there are.
+	// ShortReads makes a Read return at most this many bytes; zero means no limit.
 	ShortReads int
-	// StallAfter makes reads hang once this many bytes have been read, until the deadline
-	// or Close; zero means never. What arrives meanwhile is lost.
+	// StallAfter makes reads hang once this many bytes have been read, until the deadline or Close;
+	// zero means never. Data that arrives meanwhile is lost.
 	StallAfter int
 	// ResetAfter breaks the connection once this many bytes have been read; zero means never.
 	ResetAfter int
-	// CutAfter closes the connection once this many bytes have been written, in the
-	// middle of a Write where need be; zero means never.
+	// CutAfter closes the connection once this many bytes have been written, if necessary in the
+	// middle of a Write; zero means never.
 	CutAfter int
 	// Duplicate sends every Write twice: a duplicated PDU, since one Write is one PDU.
 	Duplicate bool
 }
 
-// WithFaults returns c with faults. The result's Read and Write may be used by one goroutine each.
+// WithFaults returns c with faults. One goroutine may use the result's Read, and one its Write.
 func WithFaults(c net.Conn, f Faults) net.Conn {
 	return &faultyConn{Conn: c, faults: f}
 }
@@ -35,7 +35,7 @@ type faultyConn struct {
 	written int
 }
 
-// CloseWrite half-closes the connection inside, where that is possible.
+// CloseWrite half-closes the connection inside, if that is possible.
 func (c *faultyConn) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
@@ -70,7 +70,7 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stall swallows whatever comes until the connection fails.
+// stall discards all input until the connection fails.
 func (c *faultyConn) stall() (int, error) {
 	var sink [256]byte
 	for {
@@ -80,7 +80,7 @@ func (c *faultyConn) stall() (int, error) {
 	}
 }
 
-// reset sends a real reset where the connection can.
+// reset sends a real reset if the connection can.
 func (c *faultyConn) reset() {
 	switch conn := c.Conn.(type) {
 	case *Conn:

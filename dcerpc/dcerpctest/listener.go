@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// A Listener is a net.Listener of in-memory connections, and the dcerpc.Dialer for them.
+// A Listener is a [net.Listener] of in-memory connections, and the [dcerpc.Dialer] for them.
 type Listener struct {
 	addr   Addr
 	conns  chan *Conn
@@ -17,12 +17,12 @@ type Listener struct {
 	dialed atomic.Uint64
 }
 
-// Listen returns a listener that nobody else can reach.
+// Listen returns a new listener.
 func Listen() *Listener {
 	return &Listener{addr: "server", conns: make(chan *Conn), closed: make(chan struct{})}
 }
 
-// Accept waits for a Dial; net.ErrClosed once the listener is closed.
+// Accept waits for a Dial. It returns [net.ErrClosed] once the listener is closed.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
@@ -32,7 +32,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept and Dial; connections live on.
+// Close ends calls of Accept and Dial; connections stay open.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return nil
@@ -41,8 +41,8 @@ func (l *Listener) Close() error {
 // Addr returns "server".
 func (l *Listener) Addr() net.Addr { return l.addr }
 
-// Dial returns the client's end of a new connection once the listener has accepted it.
-// Each client has an address of its own, "client-1" and so on.
+// Dial returns the client's end of a new connection once the listener has accepted it. Each client
+// gets a new address, "client-1" and so on.
 func (l *Listener) Dial(ctx context.Context) (*Conn, error) {
 	return l.DialFrom(ctx, Addr(fmt.Sprintf("client-%d", l.dialed.Add(1))))
 }
@@ -62,7 +62,7 @@ func (l *Listener) DialFrom(ctx context.Context, from Addr) (*Conn, error) {
 	}
 }
 
-// DialRPC is Dial whatever the server and endpoint are called.
+// DialRPC is Dial for any server and endpoint.
 func (l *Listener) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) {
 	c, err := l.Dial(ctx)
 	if err != nil {

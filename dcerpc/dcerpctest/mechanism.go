@@ -14,37 +14,36 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// The sizes of the mechanism's tokens. They differ, so that a mix-up of levels shows.
+// The sizes of the mechanism's tokens. They differ, so that confusing the levels fails.
 const (
 	SignatureSize = 16 // at LevelPacket and LevelIntegrity
 	SealSize      = 24 // at LevelPrivacy
 )
 
-// ErrSignature is what Verify and Unseal return for a message that was changed.
+// ErrSignature means that Verify or Unseal was given a changed message.
 var ErrSignature = errors.New("dcerpctest: bad signature")
 
-// A Mechanism is a security mechanism for tests: some legs of tokens in plain text, then an
-// HMAC over the protected bytes with a sequence number per direction, and AES-CTR where
-// they are sealed. Both sides share the Key; it protects nothing, since the default key is public.
+// A Mechanism is a security mechanism for tests: some legs of tokens in plain text, then an HMAC
+// over the protected bytes with a sequence number per direction, and AES-CTR for sealed messages.
+// Both sides share the Key. It protects nothing, since the default key is public.
 //
-// It is an Initiator by Initiator and an Acceptor by Acceptor.
+// Its methods Initiator and Acceptor return its two sides.
 type Mechanism struct {
 	Type dcerpc.AuthType // zero means AuthNTLM
-	// Legs is how many tokens both sides exchange together; zero means 3. With an odd number the
-	// initiator sends the last one (NTLM, Kerberos in DCE style), with an even one
-	// the acceptor (SPNEGO).
+	// Legs is the number of tokens that both sides exchange together; zero means 3. If it is odd,
+	// the initiator sends the last one (NTLM, Kerberos in DCE style), otherwise the acceptor
+	// (SPNEGO).
 	Legs int
 	// Account is the identity that the initiator claims and the acceptor believes.
 	Account string
-	// SignAll makes signatures cover header and trailer even where header signing was not
-	// negotiated, as NTLM's do.
+	// SignAll makes signatures cover header and trailer even without header signing, like NTLM's.
 	SignAll bool
 	// Key is shared by both sides; nil means a fixed one.
 	Key []byte
 	// Refuse makes the acceptor fail at the leg of this number, from 1; zero means never.
 	Refuse int
-	// Observe, where not nil, sees every message that is protected or checked. It must not
-	// keep the slices. Body is in clear.
+	// Observe, if not nil, is called with every message that is protected or checked, with its body
+	// in clear. It must not keep the slices.
 	Observe func(op string, m dcerpc.Message, token []byte)
 }
 
@@ -76,7 +75,7 @@ func (m *Mechanism) newContext(level dcerpc.AuthLevel, initiates bool) *secConte
 	sum := sha256.Sum256(key)
 	block, err := aes.NewCipher(sum[:16])
 	if err != nil {
-		panic(err) // 16 bytes are a key
+		panic(err) // 16 bytes are a valid key
 	}
 	return &secContext{mech: m, level: level, initiates: initiates, key: sum[16:], block: block}
 }
@@ -99,8 +98,8 @@ func (a acceptor) NewContext(level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	return a.m.newContext(level, false), nil
 }
 
-// secContext is one side's context. The two directions have a mutex each, since one
-// goroutine may protect while another checks.
+// secContext is one side's context. Each direction has its own mutex, since one goroutine may
+// protect while another checks.
 type secContext struct {
 	mech      *Mechanism
 	level     dcerpc.AuthLevel
@@ -222,7 +221,7 @@ func (c *secContext) observe(op string, m dcerpc.Message, token []byte) {
 	}
 }
 
-// sign fills token with the HMAC of the direction, the sequence number and what of m is signed.
+// sign fills token with the HMAC of the direction, the sequence number and the signed parts of m.
 func (c *secContext) sign(token []byte, m dcerpc.Message, fromInitiator bool, seq uint64) {
 	h := hmac.New(sha256.New, c.key)
 	h.Write(nonce(fromInitiator, seq))

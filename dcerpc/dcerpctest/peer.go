@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Peer is one end of a conversation in PDUs, legal ones or not: what a test lets a server or a
-// client talk to. It may be used by one goroutine at a time.
+// A Peer is one end of a conversation in PDUs, legal or not, for a test of a server or client at
+// the other end. It is not safe for concurrent use.
 type Peer struct {
 	Conn net.Conn
 	// Timeout bounds each Send and Receive; zero means 10 s.
@@ -34,7 +34,7 @@ func (p *Peer) setDeadline() error {
 	return p.Conn.SetDeadline(time.Now().Add(limit))
 }
 
-// Send writes PDUs, each with one Write. A *pdu.Raw is written as it stands.
+// Send writes PDUs, each with one Write. A [*pdu.Raw] is written as it stands.
 func (p *Peer) Send(pdus ...pdu.PDU) error {
 	for _, one := range pdus {
 		b, err := one.AppendBinary(nil)
@@ -75,23 +75,23 @@ func (p *Peer) Receive() (pdu.PDU, error) {
 	return pdu.Parse(b)
 }
 
-// ReceiveEnd returns nil where the other side has ended the connection in order: there is
-// io.EOF to read, and neither a PDU nor a reset.
+// ReceiveEnd returns nil if the other side has ended the connection properly: the next read returns
+// io.EOF, and neither a PDU nor a reset.
 func (p *Peer) ReceiveEnd() error {
 	got, err := p.Receive()
 	switch {
 	case err == nil:
-		return fmt.Errorf("dcerpctest: %v where the connection should have ended", got.Head().Type)
+		return fmt.Errorf("dcerpctest: %v in place of the end of the connection", got.Head().Type)
 	case !errors.Is(err, io.EOF):
-		return fmt.Errorf("dcerpctest: the connection did not end in order: %w", err)
+		return fmt.Errorf("dcerpctest: the connection did not end properly: %w", err)
 	}
 	return nil
 }
 
-// ReceiveNothing returns nil where nothing comes for a while.
+// ReceiveNothing returns nil if nothing arrives during d.
 func (p *Peer) ReceiveNothing(d time.Duration) error {
 	if p.framer.Buffered() > 0 {
-		return errors.New("dcerpctest: a PDU where none was due")
+		return errors.New("dcerpctest: an unexpected PDU")
 	}
 	if err := p.Conn.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (p *Peer) ReceiveNothing(d time.Duration) error {
 	n, err := p.Conn.Read(make([]byte, 1))
 	var timeout net.Error
 	if n > 0 || !errors.As(err, &timeout) || !timeout.Timeout() {
-		return fmt.Errorf("dcerpctest: read %d bytes (%v) where nothing was due", n, err)
+		return fmt.Errorf("dcerpctest: read %d unexpected bytes (%v)", n, err)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ type Script []Step
 // A Step is one step of a Script.
 type Step func(*Peer) error
 
-// Play runs a script and tells which step failed, counted from 1.
+// Play runs a script. Its error names the step that failed, counted from 1.
 func (p *Peer) Play(s Script) error {
 	for i, step := range s {
 		if err := step(p); err != nil {
@@ -124,17 +124,17 @@ func (p *Peer) Play(s Script) error {
 	return nil
 }
 
-// Send is the step that sends PDUs.
+// Send returns the step that sends PDUs.
 func Send(pdus ...pdu.PDU) Step {
 	return func(p *Peer) error { return p.Send(pdus...) }
 }
 
-// SendBytes is the step that sends bytes with one Write.
+// SendBytes returns the step that sends bytes with one Write.
 func SendBytes(b []byte) Step {
 	return func(p *Peer) error { return p.SendBytes(b) }
 }
 
-// Expect is the step that receives a PDU of type P and gives it to check, which may be nil.
+// Expect returns the step that receives a PDU of type P and passes it to check, which may be nil.
 func Expect[P pdu.PDU](check func(P) error) Step {
 	return func(p *Peer) error {
 		got, err := p.Receive()
@@ -152,17 +152,17 @@ func Expect[P pdu.PDU](check func(P) error) Step {
 	}
 }
 
-// ExpectEnd is the step that expects the orderly end of the connection.
+// ExpectEnd returns the step that expects the proper end of the connection.
 func ExpectEnd() Step {
 	return func(p *Peer) error { return p.ReceiveEnd() }
 }
 
-// ExpectNothing is the step in which nothing comes for a while.
+// ExpectNothing returns the step in which nothing must arrive during d.
 func ExpectNothing(d time.Duration) Step {
 	return func(p *Peer) error { return p.ReceiveNothing(d) }
 }
 
-// Hangup is the step that closes the connection.
+// Hangup returns the step that closes the connection.
 func Hangup() Step {
 	return func(p *Peer) error { return p.Close() }
 }

@@ -208,10 +208,10 @@ func TestRefusedClients(t *testing.T) {
 		"without a user":        {func(b []byte) []byte { return setLen(b, 36, 0) }, ErrLogonFailure, ""},
 		"sealing taken back": {func(b []byte) []byte {
 			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiateSeal })
-		}, nil, "took back"},
+		}, nil, "withdrew"},
 		"56 bits": {func(b []byte) []byte {
 			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiate128 })
-		}, nil, "took back"},
+		}, nil, "withdrew"},
 		"OEM": {func(b []byte) []byte {
 			return flags(b, func(f negotiateFlags) negotiateFlags { return f &^ negotiateUnicode })
 		}, nil, "Unicode"},
@@ -279,7 +279,7 @@ func TestWeakClients(t *testing.T) {
 		require.NoError(t, err)
 		binary.LittleEndian.PutUint32(tok[20:], binary.LittleEndian.Uint32(tok[20:])&^uint32(missing))
 		_, _, err = client.Step(ctx, tok)
-		require.ErrorContains(t, err, "does not do what this context needs")
+		require.ErrorContains(t, err, "does not offer what this context needs")
 	}
 }
 

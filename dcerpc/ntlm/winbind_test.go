@@ -310,7 +310,7 @@ esac
 	require.NoError(t, err)
 	require.Equal(t, []dcerpc.SID{"S-1-5-21-1-2-3-1104", "S-1-5-21-1-2-3-513", "S-1-5-32-551"}, sids)
 	_, err = Wbinfo(script)(ctx, "FSRVP", "admins")
-	require.ErrorContains(t, err, "is no user but SID_DOM_GROUP (2)")
+	require.ErrorContains(t, err, "is not a user but SID_DOM_GROUP (2)")
 	_, err = Wbinfo(script)(ctx, "", "nobody")
 	require.ErrorContains(t, err, "WBC_ERR_DOMAIN_NOT_FOUND")
 

@@ -15,46 +15,46 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A ClientTarget is the client that is tested. Scripts play its server.
+// A ClientTarget is a client to test. Scripts play its server.
 type ClientTarget struct {
 	// Connect binds to Interface on a connection. An error that matches [ErrNotApplicable] means
-	// that the client cannot do what the options ask for. The connection is the client's to close.
+	// that the client does not support the options. The client must close the connection.
 	Connect func(ctx context.Context, conn net.Conn, o ClientOptions) (ClientConn, error)
 	// Outcome says what an error of Connect or of a call means.
 	Outcome func(error) Outcome
-	// Interface is what the client binds to.
+	// Interface is the interface that the client binds to.
 	Interface dcerpc.SyntaxID
-	// Acceptor is the other side of the mechanism with which the client logs in; nil means that it
-	// cannot.
+	// Acceptor is the server's side of the mechanism with which the client logs in; nil means that
+	// it cannot log in.
 	Acceptor dcerpc.Acceptor
-	// Pipe makes both ends of a connection; nil means one in memory.
+	// Pipe makes both ends of a connection; nil means a connection in memory.
 	Pipe func() (client, server net.Conn, err error)
-	// Profile is what the server of the scripts is like; empty means Windows2022.
+	// Profile is the profile that the scripts' server follows; empty means Windows2022.
 	Profile Profile
 	// Timeout bounds the wait for one PDU or result; zero means 10 s.
 	Timeout time.Duration
 }
 
-// ErrNotApplicable is matched by what Connect returns for options that a client does not have.
-var ErrNotApplicable = errors.New("rpctest: the client cannot do this")
+// ErrNotApplicable is matched by the error of Connect for options that a client does not support.
+var ErrNotApplicable = errors.New("rpctest: the client does not support this")
 
 // ClientOptions are what a script asks of a client.
 type ClientOptions struct {
 	// Level is the protection level; [dcerpc.LevelInsecureNone] means no security.
 	Level dcerpc.AuthLevel
 	// Syntaxes are the transfer syntaxes to offer: "ndr20", "ndr64", "ndr20be", the last one for
-	// NDR 2.0 in big-endian. Nil means what the client offers by itself.
+	// NDR 2.0 in big-endian. Nil means the client's default.
 	Syntaxes         []string
 	NoMultiplexing   bool   // do not ask for concurrent multiplexing
 	NoFeatures       bool   // do not negotiate features
 	AssociationGroup uint32 // to be joined
 	MaxFragment      int    // to be offered, in bytes; zero means the client's default
-	MaxResponse      int    // the most bytes of a response that the client takes; zero means its default
+	MaxResponse      int    // the most bytes of a response that the client accepts; zero means its default
 }
 
-// A ClientConn is a connection of the client that is tested.
+// A ClientConn is a connection of the tested client.
 type ClientConn interface {
-	// Call makes a call and returns the stub of the response. Several goroutines call at once.
+	// Call makes a call and returns the stub of the response. It must be safe for concurrent use.
 	Call(ctx context.Context, opnum uint16, stub []byte) (ClientResponse, error)
 	// Property returns something about the connection, or "" if the client does not know: "syntax"
 	// is ndr20, ndr64 or ndr20be; "multiplexed" yes or no; "assoc_group_id" a decimal number;
@@ -63,13 +63,13 @@ type ClientConn interface {
 	Close() error
 }
 
-// A ClientResponse is a response as the client understands it.
+// A ClientResponse is a response as the client understood it.
 type ClientResponse struct {
 	Stub   []byte
 	Syntax string // as for ClientOptions; empty means that the client does not know
 }
 
-// An Outcome is what an error of a client means.
+// An Outcome is the meaning of an error of a client.
 type Outcome struct {
 	Kind OutcomeKind
 	// Status and DidNotExecute are those of a fault.
@@ -85,7 +85,7 @@ type Outcome struct {
 // OutcomeKind is a kind of error.
 type OutcomeKind string
 
-// The kinds. Broken is for clients that tell neither of Protocol and Closed from the other.
+// The kinds. Broken is for clients that do not distinguish Protocol from Closed.
 const (
 	OutcomeFault     OutcomeKind = "fault"
 	OutcomeNak       OutcomeKind = "bind_nak"
@@ -244,14 +244,14 @@ type clientRunner struct {
 	results map[string]chan clientResult
 }
 
-// A clientResult is what came of something that the client did.
+// A clientResult is the result of an action of the client.
 type clientResult struct {
 	conn     ClientConn
 	response ClientResponse
 	err      error
 }
 
-// start has the client do something while the script goes on.
+// start lets the client do something while the script goes on.
 func (c *clientRunner) start(st *step) error {
 	r := c.runner
 	v := r.values(st)
@@ -323,7 +323,7 @@ func (c *clientRunner) options(st *step, v *values) ClientOptions {
 	return o
 }
 
-// result waits for the end of what was started, and compares it.
+// result waits for the end of a started action, and compares its result.
 func (c *clientRunner) result(st *step) error {
 	r := c.runner
 	limit := c.target.Timeout
@@ -344,7 +344,7 @@ func (c *clientRunner) result(st *step) error {
 	case <-r.ctx.Done():
 		return r.errorf("interrupted: %w", r.ctx.Err())
 	}
-	done <- res // for another look at it
+	done <- res // keep it for another look
 	if errors.Is(res.err, ErrNotApplicable) {
 		return res.err
 	}
@@ -437,13 +437,13 @@ func (c *clientRunner) failed(st *step, err error) error {
 	return nil
 }
 
-// end ends whatever the client still does. The server's end of the connection is closed.
+// end ends the client's actions. The server's end of the connection must be closed.
 func (c *clientRunner) end() error {
 	c.cancel()
 	c.wg.Wait()
 	for _, done := range c.results {
 		if res := <-done; res.conn != nil {
-			_ = res.conn.Close() // maybe again
+			_ = res.conn.Close() // it may be closed already
 		}
 	}
 	return nil

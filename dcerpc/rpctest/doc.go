@@ -1,30 +1,30 @@
-// Package rpctest tests servers and clients of connection-oriented DCE/RPC (C706, MS-RPCE) by
-// conversations in single PDUs, legal ones or not: binds, presentation and security contexts,
-// fragments, auth trailers, header signing, faults, cancels.
+// Package rpctest tests servers and clients of connection-oriented DCE/RPC (C706, MS-RPCE) with
+// conversations of single PDUs, legal or not: binds, presentation and security contexts, fragments,
+// auth trailers, header signing, faults, cancels.
 //
-// [Scripts] are the conversations for servers. A [Target] says how to reach a server and what is
-// known of it: an interface, what some of its operations do, the mechanisms that log in. Nothing of
-// the server itself is needed: every server has the management interface, whose operations
+// [Scripts] returns the conversations for servers. A [Target] says how to reach a server and
+// describes it: an interface, what some of its operations do, the mechanisms for log-on. The server
+// needs no special interface: every server has the management interface, whose operations
 // [MgmtOperations] describes. Scripts that need more than the target has are not applicable.
-// [ClientScripts] are conversations for clients: there the script plays the server, and a
-// [ClientTarget] the client.
+// [ClientScripts] returns the conversations for clients: the script plays the server, and a
+// [ClientTarget] is the client.
 //
-// What is right where the standards leave a choice, or are not followed, is a matter of the
-// [Profile]: [Windows2022] is what Windows Server 2022 does to the field, [Standard] what the text
-// demands.
+// The standards leave choices, and servers deviate from them. The [Profile] decides which answer is
+// right: [Windows2022] is the behaviour of Windows Server 2022, field by field, and [Standard] is
+// what the text requires.
 //
 // # Scripts
 //
 // Scripts are kept in txtar archives (golang.org/x/tools/txtar: text files in one, each after a
-// line "-- name --"), since a conversation is a few lines, and a file for each of some hundreds
-// would be hard to read. A script is made of lines. Those that begin with # are comments; a line
-// that begins with a space goes on with the last one. First comes what the script is:
+// line "-- name --"), since a conversation is a few lines long and some hundreds of files would be
+// hard to read. A script consists of lines. Lines that begin with # are comments; a line that
+// begins with a space continues the line before. The first lines describe the script:
 //
 //	rule: C706 9.3.1: what is demanded, and where       (always)
 //	profile: windows2022                                (the script is for these profiles only)
 //	server: security_contexts=2                         (how the server must be set)
 //
-// Then come the steps, one PDU in a line: what is sent, with >, and what is expected, with <.
+// Then come the steps, one PDU a line: > sends a PDU, < expects one.
 //
 //	> bind max_recv_frag=2048
 //	< bind_ack assoc_group_id=?group p_result=acceptance:ndr20
@@ -33,25 +33,26 @@
 //	[windows2022] < end
 //	[standard] < refused
 //
-// A step after [PROFILE] is for that profile alone. Besides PDUs there can be sent
+// A step after [PROFILE] is for that profile only. Besides PDUs, a script can send
 //
 //	> hex 05000b03 10000000     bytes as they are
 //	> raw ptype=99 body=zeros(8)
 //	                            a PDU of any type
 //	> again                     the last PDU, byte by byte the same
 //
-// and expected
+// and expect
 //
 //	< hex 0500 .. 03 *          bytes: .. is any byte, * any number of them
 //	< end                       the orderly end of the connection
 //	< nothing 50ms              silence for so long
 //	< refused                   a fault, a bind_nak or the end of the connection, orderly or not
 //
-// The setting rules=go-fsrvp is for rules that neither the standards nor Windows are known to have.
+// The setting rules=go-fsrvp is for rules of this module that are not known from the standards or
+// Windows.
 //
 // # Fields
 //
-// Fields have the names of the standard:
+// Fields have the standard's names:
 //
 //	all PDUs             rpc_vers rpc_vers_minor ptype pfc_flags packed_drep frag_length
 //	                     auth_length call_id auth_type auth_level auth_pad auth_pad_length
@@ -64,36 +65,36 @@
 //	response             alloc_hint p_cont_id cancel_count reserved stub
 //	fault                alloc_hint p_cont_id cancel_count fault_flags status stub
 //
-// A field that is sent and not named has the value that a plain PDU has: the flags FIRST and LAST,
-// a new call_id (later fragments, auth3 and cancels have that of what they belong to), lengths as
-// they are, one context of the interface main in NDR 2.0. rpc_vers, ptype, frag_length, auth_length
-// and n_context_elem may be sent with values that are not true. Of fields that are expected and not
-// named, call_id is compared with that of the last PDU that was sent, there must be no auth
-// trailer, and in the profile windows2022 the fields of faults and responses have the values that
-// Windows sends. A PDU that a client sends is only compared in the fields that are named.
+// In a PDU to send, a field that is not named has its normal value: the flags FIRST and LAST, a new
+// call_id (later fragments, auth3 and cancels have that of the PDU that they belong to), true
+// lengths, one context of the interface main in NDR 2.0. rpc_vers, ptype, frag_length, auth_length
+// and n_context_elem may be sent with false values. In an expected PDU, of the fields that are not
+// named, call_id must be that of the last PDU sent, there must be no auth trailer, and in the
+// profile windows2022 the fields of faults and responses must have the values that Windows sends.
+// In a PDU from a client only the named fields are compared.
 //
-// Further instructions to what is sent: cut=25 sends the first 25 bytes only, times=3 sends as many
+// Further instructions for sending: cut=25 sends only the first 25 bytes, times=3 sends as many
 // copies in one write, write=later sends the PDU in one write with the next one, write=dribble
 // sends byte by byte, @24=00ff replaces bytes at an offset, and @-1^=01 changes their bits; a
 // negative offset counts from the end. verification=bitmask1:0,pcontext:main:ndr20,header2 adds a
-// verification trailer to a stub (MS-RPCE 2.2.2.13), in which header2:7 lies about the opnum, and
-// command:9 and must:9 are unknown commands. To what is expected: fragments=any takes a response in
-// any number of fragments as one.
+// verification trailer to a stub (MS-RPCE 2.2.2.13), in which header2:7 has a false opnum, and
+// command:9 and must:9 are unknown commands. For expecting: fragments=any joins a response of any
+// number of fragments.
 //
 // # Values
 //
 // Numbers are decimal or 0x hexadecimal, or names: FIRST|LAST, nca_s_proto_error, privacy, ntlm.
 // They may be added and subtracted. pfc_flags=+MAYBE adds to the default. Bytes are "text" with
 // Go's escapes, hex:0102, zeros(9), fill("0123",9), u16(1), u32(1), and sums of them; answer("x")
-// is what the target's operation call answers to a stub. A p_cont_elem is
-// ID:INTERFACE:SYNTAX+SYNTAX, and there are as many as contexts, or p_cont_elem=none; interfaces
-// are main, other, secure and unknown, syntaxes ndr20, ndr64 and features(3), both also
-// UUID/MAJOR.MINOR, and main/1.7 is main with another version. A p_result is acceptance:SYNTAX,
-// provider_rejection:REASON or negotiate_ack:FEATURES.
+// is the answer of the target's operation call to a stub. A p_cont_elem is
+// ID:INTERFACE:SYNTAX+SYNTAX, one for each context, or p_cont_elem=none; interfaces are main,
+// other, secure and unknown, syntaxes ndr20, ndr64 and features(3), both also UUID/MAJOR.MINOR, and
+// main/1.7 is main with another version. A p_result is acceptance:SYNTAX, provider_rejection:REASON
+// or negotiate_ack:FEATURES.
 //
-// What is expected may also be * for anything, != >= <= in place of =, ?name, which keeps the value
-// as $name, and ??name, which demands one that name has not had before. These variables are the
-// target's:
+// An expected value may also be * for anything, ?name, which stores the value as $name, or ??name,
+// which also requires a value that name has not had before; != >= <= may replace =. The target
+// defines these variables:
 //
 //	$max_frag $auth_type $account $sec_addr $opnums
 //	$call $echo $ndr $short $fault $error $panic $wait $hold $release $waiting $peer

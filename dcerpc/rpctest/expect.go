@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// errLostFault is why a script says nothing of a server: see Target.LosesLastFault.
+// errLostFault means that a script cannot judge a server: see Target.LosesLastFault.
 var errLostFault = errors.New("the transport has lost the last fault")
 
 // receive returns the bytes of the next PDU.
@@ -36,7 +36,7 @@ func (r *runner) receive() ([]byte, error) {
 	return nil, r.mismatch("the answer", "an error: "+err.Error(), r.wanted())
 }
 
-// wanted is what the line waits for, in words.
+// wanted returns in words what the line waits for.
 func (r *runner) wanted() string {
 	switch r.step.op {
 	case opExpectBytes:
@@ -90,7 +90,7 @@ func patternText(pattern []patternByte) string {
 	return s.String()
 }
 
-// expectEnd wants the orderly end of the connection.
+// expectEnd expects the orderly end of the connection.
 func (r *runner) expectEnd() error {
 	b, err := r.cur.ReceiveBytes()
 	switch {
@@ -108,7 +108,7 @@ func (r *runner) expectEnd() error {
 	return r.mismatch("the end of the connection", err.Error(), "orderly")
 }
 
-// expectRefused wants any refusal: a fault, a bind_nak, or the end of the connection, orderly or
+// expectRefused expects any refusal: a fault, a bind_nak, or the end of the connection, orderly or
 // not.
 func (r *runner) expectRefused() error {
 	b, err := r.cur.ReceiveBytes()
@@ -132,7 +132,7 @@ func (r *runner) expectRefused() error {
 	return r.mismatch("the answer", describe(p), "a refusal")
 }
 
-// expectAck wants an answer to a bind or alter_context of a line that stands for several PDUs.
+// expectAck expects an answer to a bind or alter_context for a line that stands for several PDUs.
 func (r *runner) expectAck(ptype string, auth *string) error {
 	b, err := r.receive()
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *runner) describeBytes(b []byte) string {
 	return "bytes that are no PDU"
 }
 
-// noteReceived keeps what later lines depend on.
+// noteReceived records what later lines depend on.
 func (r *runner) noteReceived(p pdu.PDU) {
 	c := r.cur
 	h := *p.Head()
@@ -184,7 +184,7 @@ func (r *runner) noteReceived(p pdu.PDU) {
 	}
 }
 
-// expectPDU wants a PDU with the fields of the line.
+// expectPDU expects a PDU with the fields of the line.
 func (r *runner) expectPDU(st *step) error {
 	b, err := r.receive()
 	if err != nil {
@@ -250,8 +250,8 @@ func (r *runner) whole(first pdu.PDU, auth string) (pdu.PDU, error) {
 	return &sum, nil
 }
 
-// compare compares a PDU with the fields of a line, and where it does not name them with their
-// defaults.
+// compare compares a PDU with the fields of a line, and fields that the line does not name with
+// their defaults.
 func (r *runner) compare(st *step, p pdu.PDU) error {
 	for i := range st.fields {
 		f := &st.fields[i]
@@ -279,14 +279,14 @@ func (r *runner) compare(st *step, p pdu.PDU) error {
 	return nil
 }
 
-// A defaultField is a field that is compared though the line does not name it.
+// A defaultField is a field that is compared even if the line does not name it.
 type defaultField struct {
 	name string
 	num  uint64
 }
 
-// defaults are what a PDU has in fields that the line does not name: the call id is that of the
-// last PDU that was sent; the rest is checked in the profile windows2022 alone.
+// defaults returns the expected values of fields that the line does not name: the call id is that
+// of the last PDU sent; the others are checked only in the profile windows2022.
 func (r *runner) defaults(st *step, p pdu.PDU) []defaultField {
 	if r.client != nil {
 		return nil // a client may choose
@@ -369,7 +369,7 @@ func (r *runner) text(f *field, v value) string {
 	return valueText(v.num, f.spec.names)
 }
 
-// dataText is bytes in short, as text where they are such.
+// dataText returns bytes in short form, as text if they are text.
 func dataText(b []byte) string {
 	const most = 80
 	more := ""

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A kind is the type of a value: what a field holds.
+// A kind is the type of a value.
 type kind uint8
 
 const (
@@ -30,7 +30,7 @@ func (k kind) String() string {
 	return "a name"
 }
 
-// A value is a number or bytes. With any set it is a wildcard.
+// A value is a number or bytes; if any is set, it is a wildcard.
 type value struct {
 	kind kind
 	num  uint64
@@ -41,15 +41,15 @@ type value struct {
 func numberOf(n uint64) value { return value{kind: number, num: n} }
 func dataOf(b []byte) value   { return value{kind: data, data: b} }
 
-// An expr is an expression of a script: terms that are added up, or for bytes joined.
+// An expr is an expression of a script: a sum of terms, or for bytes their concatenation.
 type expr struct {
 	text  string
 	kind  kind
 	terms []term
 	// relative makes the value an addition to the default: pfc_flags=+DID_NOT_EXECUTE.
 	relative bool
-	// capture is the variable that takes what the field holds; fresh demands that it has not had
-	// this value before.
+	// capture is the variable that stores the value of the field; fresh requires that it has not
+	// had this value before.
 	capture string
 	fresh   bool
 	any     bool
@@ -70,7 +70,7 @@ const maxData = 8 << 20
 // maxTerms bounds the length and depth of an expression.
 const maxTerms = 64
 
-// functions are the functions of expressions: the kinds of their arguments and result.
+// functions are the functions of expressions, with the kinds of their arguments and results.
 var functions = map[string]struct {
 	args   []kind
 	result kind
@@ -82,11 +82,11 @@ var functions = map[string]struct {
 	"answer": {[]kind{data}, data},
 }
 
-// variables are what the target defines, and a script may use without having captured it.
+// variables are defined by the target; a script may use them without capturing them.
 var variables = map[string]kind{
 	"max_frag":  number, // the transport's largest fragment
 	"auth_type": number, // of the target's first mechanism
-	"account":   data,   // whom its mechanisms log in
+	"account":   data,   // the account that its mechanisms log in
 	"sec_addr":  data,   // its secondary address, with the NUL
 	"opnums":    number, // the number of operations of the interface main
 	// Operations, by what they do; see Operations.
@@ -117,7 +117,7 @@ func parseExpr(s string, k kind, names map[string]uint64, scope map[string]kind)
 			name, e.fresh = rest, true
 		}
 		if !isName(name) {
-			return nil, fmt.Errorf("%q is no name of a variable", name)
+			return nil, fmt.Errorf("%q is not a name of a variable", name)
 		}
 		if _, ok := variables[name]; ok {
 			return nil, fmt.Errorf("$%s is the target's: choose another name", name)
@@ -291,8 +291,8 @@ func (e *expr) uses(f func(name string)) {
 	}
 }
 
-// eval returns the expression's value. vars are the target's and the captured variables; answer is
-// what the target answers to a stub.
+// eval returns the expression's value. vars are the target's and the captured variables; answer
+// returns the target's answer to a stub.
 func (e *expr) eval(vars map[string]value, answer func([]byte) value) (value, error) {
 	if e.any || e.capture != "" {
 		return value{kind: e.kind, any: true}, nil

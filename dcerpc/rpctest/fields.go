@@ -55,7 +55,7 @@ func namesOfStatuses() map[string]uint64 {
 	return names
 }
 
-// A fieldSpec is a field of a PDU, or an instruction in the place of one.
+// A fieldSpec describes a field of a PDU, or an instruction.
 type fieldSpec struct {
 	kind  kind
 	names map[string]uint64
@@ -63,7 +63,7 @@ type fieldSpec struct {
 	use   use
 }
 
-// use is in which lines a field may stand.
+// use says in which lines a field may stand.
 type use uint8
 
 const (
@@ -212,7 +212,7 @@ func parseSyntax(s string) (syntaxRef, error) {
 	default:
 		u, err := uuid.Parse(name)
 		if err != nil || !r.version {
-			return r, fmt.Errorf("%q is no interface or syntax: main, other, secure, unknown, "+
+			return r, fmt.Errorf("%q is not an interface or syntax: main, other, secure, unknown, "+
 				"ndr20, ndr64, features(N), UUID/MAJOR.MINOR", s)
 		}
 		r.id.UUID = u
@@ -232,7 +232,7 @@ func (r *syntaxRef) resolve(interfaces map[string]pdu.SyntaxID) pdu.SyntaxID {
 	return id
 }
 
-// nameOf is how a script would write a syntax.
+// nameOf returns a syntax as a script would write it.
 func nameOf(id pdu.SyntaxID, interfaces map[string]pdu.SyntaxID) string {
 	switch f, ok := id.Features(); {
 	case ok:
@@ -293,7 +293,7 @@ func (c *contextRef) resolve(interfaces map[string]pdu.SyntaxID) pdu.ContextElem
 	return e
 }
 
-// contextText is how a script would write a context.
+// contextText returns a context as a script would write it.
 func contextText(e pdu.ContextElement, interfaces map[string]pdu.SyntaxID) string {
 	var transfer []string
 	for _, t := range e.Transfer {
@@ -339,7 +339,7 @@ func parseResult(s string) (pdu.ContextResult, error) {
 	return pdu.ContextResult{}, bad
 }
 
-// resultText is how a script would write a result.
+// resultText returns a result as a script would write it.
 func resultText(r pdu.ContextResult) string {
 	switch {
 	case r.Result == pdu.Acceptance && r.Reason == 0:
@@ -352,7 +352,7 @@ func resultText(r pdu.ContextResult) string {
 	return fmt.Sprintf("%v:%v", r.Result, r.Reason)
 }
 
-// valueText is how a script would write a number of a field.
+// valueText returns a number of a field as a script would write it.
 func valueText(n uint64, names map[string]uint64) string {
 	if len(names) == 0 {
 		return strconv.FormatUint(n, 10)

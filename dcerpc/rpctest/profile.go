@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// A Profile is what is right where the standards leave a choice, or are not followed.
+// A Profile decides which answer is right where the standards leave a choice or servers deviate
+// from them.
 type Profile string
 
 // The profiles.
 const (
-	// Windows2022 is what Windows Server 2022 answers, to the field.
+	// Windows2022 is the behaviour of Windows Server 2022, field by field.
 	Windows2022 Profile = "windows2022"
-	// Standard is what C706 and MS-RPCE demand. Where they only say that something is an error, any
+	// Standard is what C706 and MS-RPCE require. If they say only that something is an error, any
 	// refusal is right.
 	Standard Profile = "standard"
 )

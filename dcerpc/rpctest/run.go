@@ -22,7 +22,7 @@ const (
 	Passed Verdict = iota + 1
 	Failed
 	NotApplicable // the target lacks something, or the script is not for the profile
-	KnownFailure  // of Known.Judge: the script fails as it is known to
+	KnownFailure  // from Known.Judge: the script fails as expected
 )
 
 // String returns "pass", "fail", "n/a" or "known".
@@ -40,25 +40,25 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("verdict %d", uint8(v))
 }
 
-// A Result is what came of running a script.
+// A Result is the result of running a script.
 type Result struct {
 	Verdict Verdict
-	// Err is why the script failed: of type *Mismatch if an answer was not the right one.
+	// Err is why the script failed: of type [*Mismatch] if an answer was wrong.
 	Err error
-	// Reason says why in a line of text; empty if the script passed.
+	// Reason is the reason in one line; empty if the script passed.
 	Reason string
 	Took   time.Duration
-	// Transcript has the PDUs, one in a line, in the order in which they were sent and received.
+	// Transcript has the PDUs, one a line, in the order in which they were sent and received.
 	Transcript []string
 }
 
-// A Mismatch is an answer that is not the expected one.
+// A Mismatch is an answer that differs from the expected one.
 type Mismatch struct {
 	Script string
 	File   string
 	Line   int
 	Text   string // of the line
-	PDU    []byte // what came; nil if nothing did
+	PDU    []byte // what arrived; nil if nothing did
 	What   string // the field, or "the answer"
 	Want   string
 	Got    string
@@ -72,7 +72,7 @@ func (m *Mismatch) Error() string {
 	return s
 }
 
-// hexText is a PDU in short.
+// hexText returns a PDU in short form.
 func hexText(b []byte) string {
 	const most = 96
 	if len(b) > most {
@@ -81,8 +81,8 @@ func hexText(b []byte) string {
 	return fmt.Sprintf("%x", b)
 }
 
-// Run plays the script against a target. The context bounds all of it. The connections that it
-// makes are closed at the end, and nothing else of the target is touched.
+// Run plays the script against a target. The context bounds all of it. It closes the connections
+// that it makes, and touches nothing else of the target.
 func (s *Script) Run(ctx context.Context, t *Target) Result {
 	switch {
 	case s.side != servers:
@@ -202,7 +202,7 @@ func (r *runner) run(steps []*step) error {
 	return nil
 }
 
-// errorf is an error that is no wrong answer.
+// errorf returns an error other than a wrong answer.
 func (r *runner) errorf(format string, args ...any) error {
 	return fmt.Errorf("%s:%d: script %s, %q: %w", r.script.File, r.step.line, r.script.Name, r.step.text,
 		fmt.Errorf(format, args...))
@@ -238,7 +238,7 @@ func (r *runner) do(st *step) error {
 	case opUse:
 		r.cur = r.conns[st.name]
 		if r.cur == nil {
-			return r.errorf("connection %s is not there", st.name)
+			return r.errorf("there is no connection %s", st.name)
 		}
 	case opClose:
 		if err := r.cur.Close(); err != nil {
@@ -256,7 +256,7 @@ func (r *runner) do(st *step) error {
 		return r.write(b)
 	case opSendAgain:
 		if r.cur.last == nil {
-			return r.errorf("nothing was sent that could be sent again")
+			return r.errorf("nothing was sent before that could be sent again")
 		}
 		return r.write(r.cur.last)
 	case opBound:
@@ -331,7 +331,7 @@ func (r *runner) connect(st *step) error {
 	return nil
 }
 
-// reset breaks the connection off, as far as its kind can.
+// reset resets the connection if its kind can be reset.
 func (r *runner) reset() error {
 	switch c := r.cur.Conn.(type) {
 	case interface{ Reset() }:
@@ -345,7 +345,7 @@ func (r *runner) reset() error {
 	return nil
 }
 
-// answer is what the target answers to a call with a stub.
+// answer returns the target's answer to a call with a stub.
 func (r *runner) answer(stub []byte) value {
 	if r.answers == nil {
 		return value{kind: data, any: true}
@@ -379,7 +379,7 @@ func (r *runner) logged(sign string, b []byte) {
 	r.log = append(r.log, line)
 }
 
-// alive makes a call and wants its answer.
+// alive makes a call and expects its answer.
 func (r *runner) alive(st *step) error {
 	call := r.vars["call"]
 	if err := r.sendRequest(st, call.num, []byte("alive")); err != nil {
@@ -420,10 +420,10 @@ func (st *step) field(name string) *field {
 	return nil
 }
 
-// Names of security levels that are signed.
+// protects reports whether PDUs are signed at a level.
 func protects(level dcerpc.AuthLevel) bool { return level >= dcerpc.LevelPacket }
 
-// describe is a PDU in a few words.
+// describe returns a PDU in a few words.
 func describe(p pdu.PDU) string {
 	switch p := p.(type) {
 	case *pdu.Fault:

@@ -14,19 +14,18 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Script is one conversation. It is not changed by running it, and may be run by several
-// goroutines at once.
+// A Script is one conversation. Running it does not change it; it is safe for concurrent use.
 type Script struct {
 	// Name is the script's name, unique in its suite: "bind/unknown-group".
 	Name string
-	// File and Line are where the script begins.
+	// File and Line say where the script begins.
 	File string
 	Line int
-	// Rule cites the rule and says in a sentence what it demands.
+	// Rule cites the rule and says in a sentence what it requires.
 	Rule string
-	// Profiles are those that the script is for; nil means all.
+	// Profiles are the profiles that the script is for; nil means all.
 	Profiles []Profile
-	// Settings are what the server must be set to, by name; see Target.Settings.
+	// Settings are the settings that the server must have, by name; see Target.Settings.
 	Settings map[string]string
 
 	steps []*step
@@ -37,7 +36,7 @@ type Script struct {
 // Client reports whether the script is for a client: it plays the server's part.
 func (s *Script) Client() bool { return s.side == clients }
 
-// side is whom a script tests.
+// side says whether a script tests servers or clients.
 type side uint8
 
 const (
@@ -72,7 +71,7 @@ const (
 	opResult
 )
 
-// A step is one line of a script; that of opFor and opEventually has lines in it.
+// A step is one line of a script; opFor and opEventually contain further lines.
 type step struct {
 	line    int
 	text    string
@@ -100,7 +99,7 @@ type field struct {
 	ctx    contextRef
 	res    pdu.ContextResult
 	none   bool // of a list: it is empty
-	offset int  // of patch, from the end where negative
+	offset int  // of patch, from the end if negative
 	patch  []byte
 }
 
@@ -112,7 +111,7 @@ const (
 	maxWait  = time.Minute
 )
 
-// A SyntaxError is what is wrong with a script.
+// A SyntaxError describes an error in a script.
 type SyntaxError struct {
 	File   string
 	Line   int
@@ -125,12 +124,12 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("%s:%d: script %q: %s; the line is %q", e.File, e.Line, e.Script, e.Reason, e.Text)
 }
 
-// Parse reads the scripts of a txtar archive that test servers: each file of the archive is a
-// script, whose name gets that of the archive, without its extension, as a prefix. Errors are of
-// type *SyntaxError.
+// Parse reads scripts that test servers from a txtar archive: each file of the archive is a script,
+// whose name is prefixed with the archive's name without its extension. Errors are of type
+// [*SyntaxError].
 func Parse(name string, archive []byte) ([]*Script, error) { return parse(name, archive, servers) }
 
-// ParseClient is Parse for scripts that test clients.
+// ParseClient is [Parse] for scripts that test clients.
 func ParseClient(name string, archive []byte) ([]*Script, error) {
 	return parse(name, archive, clients)
 }
@@ -258,7 +257,7 @@ func (p *scriptParser) statement() error {
 	return nil
 }
 
-// header reads what comes before the first step.
+// header reads a line before the first step.
 func (p *scriptParser) header(key, rest string) error {
 	switch key {
 	case "rule":
@@ -359,7 +358,7 @@ func (p *scriptParser) verb(st *step, verb string, words []string) error {
 			st.op = opExchange
 			words, err := p.securityID(st, words)
 			if err == nil && len(words) > 0 {
-				err = p.fail("exchange is followed by an auth_context_id alone")
+				err = p.fail("exchange is followed by an auth_context_id only")
 			}
 			return err
 		case "alive":
@@ -479,7 +478,7 @@ func (p *scriptParser) duration(st *step, words []string) error {
 	}
 	d, err := time.ParseDuration(words[0])
 	if err != nil || d <= 0 || d > maxWait {
-		return p.fail("%q is no duration of up to %v", words[0], maxWait)
+		return p.fail("%q is not a duration of up to %v", words[0], maxWait)
 	}
 	st.wait = d
 	return nil
@@ -488,13 +487,12 @@ func (p *scriptParser) duration(st *step, words []string) error {
 // securityFields are the fields of a line that makes a security context.
 var securityFields = map[string]fieldSpec{
 	"level": {kind: number, names: levelNames, use: inSent},
-	// mechanism is the least that the mechanism must be: an auth type.
+	// mechanism is the auth type that the mechanism must have.
 	"mechanism": {kind: number, names: authTypeNames, use: inSent},
-	// legs is how many tokens the exchange has: 3, the client sends the last one in an auth3; 4,
-	// the server does.
+	// legs is the number of tokens in the exchange: with 3 the client sends the last one in an
+	// auth3, with 4 the server sends it.
 	"legs": {kind: number, use: inSent},
-	// ask is the level for which the mechanism is started, where that is not level: it agrees on
-	// less.
+	// ask is the level for which the mechanism is started, if it is to agree on less than level.
 	"ask": {kind: number, names: levelNames, use: inSent},
 }
 
@@ -504,7 +502,7 @@ func (p *scriptParser) securityID(st *step, words []string) ([]string, error) {
 	}
 	id, err := strconv.ParseUint(words[0], 0, 32)
 	if err != nil {
-		return nil, p.fail("%q is no auth_context_id", words[0])
+		return nil, p.fail("%q is not an auth_context_id", words[0])
 	}
 	st.id = uint32(id)
 	p.security[st.id] = true
@@ -578,14 +576,14 @@ func (p *scriptParser) expr(s string, k kind, names map[string]uint64) (*expr, e
 	return e, nil
 }
 
-// need notes what the target must have.
+// need records what the target must have.
 func (p *scriptParser) need(what string) {
 	if !slices.Contains(p.s.needs, what) {
 		p.s.needs = append(p.s.needs, what)
 	}
 }
 
-// fields reads name=value words. More is what may stand in the line besides the fields of its PDU.
+// fields reads name=value words. The fields in more may stand in the line besides those of its PDU.
 func (p *scriptParser) fields(st *step, words []string, u use, more map[string]fieldSpec) error {
 	seen := map[string]bool{}
 	for _, w := range words {
@@ -687,7 +685,7 @@ func (p *scriptParser) fieldValue(f field, rest string) (field, error) {
 		}
 		id, err := strconv.ParseUint(rest, 0, 32)
 		if err != nil || !p.security[uint32(id)] {
-			return f, p.fail("no security context %s: a line security %s has to come before", rest, rest)
+			return f, p.fail("no security context %s: it needs a line \"security %s\" before", rest, rest)
 		}
 	case f.name == "verification":
 		if _, err := parseVerification(rest); err != nil {
@@ -763,9 +761,9 @@ func parsePattern(words []string) ([]patternByte, error) {
 	return out, nil
 }
 
-// matches reports whether b is what the pattern says.
+// matches reports whether b matches the pattern.
 func matches(pattern []patternByte, b []byte) bool {
-	// The last "*" that was met, and where in b it began to match.
+	// The last "*" met, and where in b its match begins.
 	star, from := -1, 0
 	i, j := 0, 0
 	for j < len(b) {

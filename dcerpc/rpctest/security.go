@@ -7,8 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A security is one security context of a script: the client's side of it, or in a script for a
-// client the server's.
+// A security is the script's side of a security context: the client's, or in a script for a client
+// the server's.
 type security struct {
 	dcerpc.Context
 	id    uint32
@@ -18,7 +18,7 @@ type security struct {
 	done  bool
 }
 
-// trailer is the auth trailer of a PDU in the context.
+// trailer returns the auth trailer of a PDU in the context.
 func (s *security) trailer(token []byte) pdu.Auth {
 	return pdu.Auth{Type: uint8(s.typ), Level: uint8(s.level), ContextID: s.id, Token: token}
 }
@@ -64,7 +64,7 @@ func (r *runner) levelOf(st *step, name string, def dcerpc.AuthLevel) (dcerpc.Au
 	return dcerpc.AuthLevel(n), err
 }
 
-// of returns the context that an auth= names.
+// securityOf returns the context that an auth= names.
 func (r *runner) securityOf(word string) (*security, error) {
 	var id uint32
 	if _, err := fmt.Sscan(word, &id); err != nil {
@@ -72,12 +72,12 @@ func (r *runner) securityOf(word string) (*security, error) {
 	}
 	s := r.security[id]
 	if s == nil {
-		return nil, r.errorf("security context %s is not there", word)
+		return nil, r.errorf("there is no security context %s", word)
 	}
 	return s, nil
 }
 
-// take gives the peer's token to the mechanism.
+// take passes the peer's token to the mechanism.
 func (r *runner) take(s *security, token []byte) error {
 	if s.done {
 		if len(token) > 0 {
@@ -112,8 +112,8 @@ func (r *runner) protect(s *security, b []byte) error {
 	return nil
 }
 
-// opened checks the trailer of a PDU against what the line wants, unseals it in place, and returns
-// it parsed. Auth is the name of a context; "" and "none" mean no trailer, "*" means any.
+// opened checks the trailer of a PDU against the line, unseals the PDU in place, and returns it
+// parsed. The string auth names a context; "" and "none" mean no trailer, "*" means any.
 func (r *runner) opened(b []byte, auth string) (pdu.PDU, error) {
 	p, err := pdu.Parse(b)
 	if err != nil {
@@ -205,8 +205,8 @@ func authOf(p pdu.PDU) *pdu.Auth {
 	return nil
 }
 
-// secured binds, or alters, with a new security context, and goes through the whole exchange,
-// however many legs it has.
+// secured sends a bind or alter_context with a new security context, and makes the whole exchange,
+// whatever its number of legs.
 func (r *runner) secured(st *step) error {
 	if err := r.newSecurity(st); err != nil {
 		return err
@@ -226,7 +226,7 @@ func (r *runner) secured(st *step) error {
 	return r.exchange(st, s)
 }
 
-// exchange goes through what is left of the exchange of a security context.
+// exchange makes the rest of the exchange of a security context.
 func (r *runner) exchange(st *step, s *security) error {
 	name := fmt.Sprint(s.id)
 	const most = 10
@@ -251,8 +251,8 @@ func (r *runner) exchange(st *step, s *security) error {
 	return nil
 }
 
-// contextsOf are the contexts that a bind has offered, but those of features, for the
-// alter_contexts after it.
+// contextsOf returns the contexts that a bind has offered, except features, for the alter_contexts
+// after it.
 func contextsOf(st *step) []field {
 	var out []field
 	for _, f := range st.fields {

@@ -47,7 +47,7 @@ func (v *values) has(name string) bool {
 	return ok || ok2
 }
 
-// num returns a field, or its default, as a number of so many bits.
+// num returns a field, or its default, as a number with the given number of bits.
 func (v *values) num(name string, def uint64, bits int) uint64 {
 	n, ok := v.nums[name]
 	if !ok {
@@ -147,7 +147,7 @@ func (r *runner) sendValues(st *step, v *values, s *security) error {
 	return r.writeAs(st, v, b)
 }
 
-// noteSent keeps what later lines take their defaults from.
+// noteSent records the values from which later lines take their defaults.
 func (r *runner) noteSent(p pdu.PDU) {
 	h := *p.Head()
 	c := r.cur
@@ -280,9 +280,9 @@ func (r *runner) mpx() pdu.Flags {
 	return 0
 }
 
-// callID is the default of call_id: an answer has that of the PDU that it answers; further
-// fragments, and what ends an exchange or a call, have that of what they belong to; everything else
-// has a new one.
+// callID returns the default of call_id: an answer has that of the PDU that it answers; further
+// fragments, and PDUs that end an exchange or a call, have that of the exchange or call; everything
+// else has a new one.
 func (r *runner) callID(st *step, v *values) uint32 {
 	c := r.cur
 	switch {
@@ -298,7 +298,7 @@ func (r *runner) callID(st *step, v *values) uint32 {
 	return c.nextCall
 }
 
-// auth makes the trailer: that of the security context, with what the line says otherwise.
+// auth makes the trailer of the security context, changed as the line says.
 func (r *runner) auth(st *step, v *values, s *security) pdu.Auth {
 	var a pdu.Auth
 	if s != nil {
@@ -330,8 +330,8 @@ func (r *runner) auth(st *step, v *values, s *security) pdu.Auth {
 	return a
 }
 
-// contexts are the presentation contexts of a line; without any, context 0 of the interface main in
-// NDR 2.0.
+// contexts returns the presentation contexts of a line; by default, context 0 of the interface main
+// in NDR 2.0.
 func (r *runner) contexts(st *step) []pdu.ContextElement {
 	out := []pdu.ContextElement{}
 	for i := range st.fields {
@@ -350,7 +350,7 @@ func (r *runner) contexts(st *step) []pdu.ContextElement {
 	return out
 }
 
-// results are the results of a line; without any, the first context that offers NDR 2.0 is
+// results returns the results of a line; by default, the first context that offers NDR 2.0 is
 // accepted, features are granted, and the others are rejected.
 func (r *runner) results(st *step) []pdu.ContextResult {
 	var out []pdu.ContextResult
@@ -469,7 +469,7 @@ func (r *runner) writeAs(st *step, v *values, b []byte) error {
 	return nil
 }
 
-// write sends bytes in one write, with what was kept for it.
+// write sends bytes in one write, together with bytes kept for it.
 func (r *runner) write(b []byte) error {
 	c := r.cur
 	r.logged(">", b)

@@ -29,7 +29,7 @@ var (
 	clientScripts = sync.OnceValue(func() []*Script { return load("scripts/client", clients) })
 )
 
-// load parses the archives of a folder. They are part of the package, whose tests parse them.
+// load parses the archives of a folder. They are part of the package, and its tests parse them.
 func load(dir string, side side) []*Script {
 	var all []*Script
 	files, err := fs.ReadDir(scripts, dir)
@@ -51,8 +51,8 @@ func load(dir string, side side) []*Script {
 }
 
 // RunAll runs scripts against a target, up to parallel of them at once, and yields their results in
-// the order of the scripts, each as soon as it is there. If the caller breaks off, or the context
-// ends, scripts that have begun are interrupted, and all have ended when the iteration returns.
+// the order of the scripts, each as soon as it is known. If the caller stops, or the context ends,
+// running scripts are interrupted; all have ended when the iteration returns.
 func RunAll(ctx context.Context, scripts []*Script, target *Target, parallel int) iter.Seq2[*Script, Result] {
 	return func(yield func(*Script, Result) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -80,8 +80,8 @@ func RunAll(ctx context.Context, scripts []*Script, target *Target, parallel int
 }
 
 // Run runs all scripts for servers, up to parallel of them at once, and reports them as subtests.
-// Known failures are those of known; see [ParseKnown]. It returns how many scripts passed, failed
-// as known, and were not applicable.
+// known lists the known failures; see [ParseKnown]. Run returns the numbers of scripts that passed,
+// failed as known, and were not applicable.
 func Run(t *testing.T, target *Target, known Known, parallel int) (passed, failed, notApplicable int) {
 	t.Helper()
 	for s, res := range RunAll(t.Context(), Scripts(), target, parallel) {
@@ -99,19 +99,20 @@ func Run(t *testing.T, target *Target, known Known, parallel int) (passed, faile
 				t.Error(reason)
 			case KnownFailure:
 				failed++
-				t.Skip("fails as it is known to: " + reason)
+				t.Skip("fails as expected: " + reason)
 			}
 		})
 	}
 	return passed, failed, notApplicable
 }
 
-// Known are the scripts that a target is known to fail, by name: each with a part of the reason,
-// which may be empty. A part that begins with "?" is of a failure that comes and goes.
+// Known lists the scripts that a target is known to fail, by name, each with a part of the reason,
+// which may be empty. A part that begins with "?" marks an intermittent failure.
 type Known map[string]string
 
-// Judge returns the verdict with what is known: a script that fails as known gets [KnownFailure];
-// one that is known to fail and passes has failed, since the list is then wrong.
+// Judge returns the verdict in view of the known failures: a script that fails as known gets
+// [KnownFailure]; one that passes although it is known to fail has failed, since the list is then
+// wrong.
 func (k Known) Judge(s *Script, res Result) (Verdict, string) {
 	part, listed := k[s.Name]
 	part, sometimes := strings.CutPrefix(part, "?")
@@ -121,16 +122,16 @@ func (k Known) Judge(s *Script, res Result) (Verdict, string) {
 	case res.Verdict == Passed && sometimes:
 		return Passed, ""
 	case res.Verdict == Passed:
-		return Failed, fmt.Sprintf("script %s passes, and is known to fail (%s): take it out of the list", s.Name, part)
+		return Failed, fmt.Sprintf("script %s passes but is listed as failing (%s): take it out of the list", s.Name, part)
 	case !strings.Contains(res.Reason, part):
-		return Failed, fmt.Sprintf("script %s fails otherwise than it is known to (%s): %s", s.Name, part, res.Reason)
+		return Failed, fmt.Sprintf("script %s fails in another way than listed (%s): %s", s.Name, part, res.Reason)
 	}
 	return KnownFailure, res.Reason
 }
 
 // ParseKnown reads a list of known failures: lines with the name of a script, a tab, and a part of
 // the reason or nothing; and lines that begin with #, and empty ones, which are ignored. It fails
-// if a name is none of a script, or is there twice.
+// if a name is not that of a script, or occurs twice.
 func ParseKnown(text string) (Known, error) {
 	names := map[string]bool{}
 	for _, s := range append(Scripts(), ClientScripts()...) {

@@ -13,30 +13,30 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 )
 
-// A Target is the server that is tested, as a client sees it. Only Dial, Main and Operations.Call
-// are needed; scripts that need what is not there are not applicable. A Target must not be changed
-// while scripts run.
+// A Target is a server to test, as a client sees it. Only Dial, Main and Operations.Call are
+// required; scripts that need more are then not applicable. A Target must not be changed while
+// scripts run.
 type Target struct {
 	// Dial makes a connection to the server's endpoint.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Dialers make connections that are special, by name: "elsewhere" comes from another client
-	// host, "endpoint" goes to another endpoint of the same server.
+	// Dialers make special connections, by name: "elsewhere" comes from another client host,
+	// "endpoint" goes to another endpoint of the same server.
 	Dialers map[string]func(ctx context.Context) (net.Conn, error)
-	// Profile is what the server should do; empty means Windows2022.
+	// Profile is the behaviour that the server should have; empty means Windows2022.
 	Profile Profile
 
-	// Main is the interface that is called. It must take calls without security.
+	// Main is the interface to call. It must accept calls without security.
 	Main dcerpc.SyntaxID
-	// Other is a second interface at the same endpoint; the zero value means that there is none
-	// that is known. Every server has the management interface, Mgmt.
+	// Other is a second interface at the same endpoint; the zero value means that none is known.
+	// Every server has the management interface, Mgmt.
 	Other dcerpc.SyntaxID
 	// Secure is an interface that answers calls below the integrity level with access denied; it
 	// may be Other.
 	Secure dcerpc.SyntaxID
-	// Operations say what the operations of Main do.
+	// Operations describes the operations of Main.
 	Operations Operations
 
-	// Mechanisms log in to the server, the one that is preferred first.
+	// Mechanisms log in to the server, in order of preference.
 	Mechanisms []Mechanism
 	// MaxFragment is the transport's largest fragment in bytes: 0 means 5840, that of TCP.
 	MaxFragment int
@@ -46,15 +46,15 @@ type Target struct {
 	// SecondaryAddress is the server's own endpoint, as in a bind_ack but without the NUL; empty
 	// means unknown.
 	SecondaryAddress string
-	// FaultAllocHint is the alloc_hint of the server's faults, if it is known to be another than
-	// Windows's 32. It does not matter on the wire.
+	// FaultAllocHint is the alloc_hint of the server's faults, if it differs from Windows' 32. It
+	// does not matter on the wire.
 	FaultAllocHint uint32
-	// LosesLastFault means that a fault may be lost when the server ends the connection after it, as
-	// in smbd's pipes, which end with the service behind them. A script that wants such a fault, and
-	// gets the end of the connection, is not applicable.
+	// LosesLastFault means that a fault may be lost when the server ends the connection after it,
+	// as in smbd's pipes, which end with the service behind them. A script that expects such a
+	// fault and gets the end of the connection is not applicable.
 	LosesLastFault bool
-	// Settings are how the server is set, by the names that the scripts use. A script runs if the
-	// server has its settings and no others. Servers that cannot be set leave it nil.
+	// Settings are the server's settings, by the names that the scripts use. A script runs if the
+	// server has exactly its settings. It is nil for servers without settings.
 	Settings map[string]string
 	// Timeout bounds the wait for one PDU; zero means 10 s.
 	Timeout time.Duration
@@ -69,15 +69,15 @@ type Opnum struct {
 // Op returns the Opnum n.
 func Op(n uint16) Opnum { return Opnum{true, n} }
 
-// Operations are those of the interface Main, by what they do. Only Call must be there.
+// Operations are the operations of the interface Main, by what they do. Only Call is required.
 type Operations struct {
 	// Call takes any stub, of any length, and answers.
 	Call Opnum
-	// Answer is what Call answers to a stub; nil means anything.
+	// Answer returns the answer of Call to a stub; nil means that any answer is right.
 	Answer func(stub []byte) []byte
-	// Echo is an operation that answers with the stub that it got.
+	// Echo answers with the stub of the request.
 	Echo Opnum
-	// Count is how many operations there are: calls from this opnum on are answered with
+	// Count is the number of operations: the server answers calls from this opnum on with
 	// nca_s_op_rng_error. Zero means unknown.
 	Count int
 	// NDR reads an unsigned long and answers with it.
@@ -92,26 +92,27 @@ type Operations struct {
 	// Error fails with nca_s_fault_unspec, and Panic does so by a crash of its handler that the
 	// server survives.
 	Error, Panic Opnum
-	// Wait does not answer before it is cancelled; then it answers with nca_s_fault_cancel.
+	// Wait answers only when it is cancelled, with nca_s_fault_cancel.
 	Wait Opnum
-	// Hold does not answer before Release is called; Waiting answers how many calls of Wait there
-	// are, as an unsigned long.
+	// Hold answers only when Release is called; Waiting answers the number of calls of Wait in
+	// progress, as an unsigned long.
 	Hold, Release, Waiting Opnum
-	// Peer answers with the text "ACCOUNT type TYPE level LEVEL" of who called.
+	// Peer answers with the text "ACCOUNT type TYPE level LEVEL" for its caller.
 	Peer Opnum
 }
 
-// A Mechanism logs in.
+// A Mechanism is a security mechanism that logs in.
 type Mechanism struct {
 	dcerpc.Initiator
 	// Target is the service's name, as for [dcerpc.Initiator.NewContext].
 	Target string
-	// Account is whom it logs in, as Operations.Peer says it.
+	// Account is the account that it logs in, as Operations.Peer names it.
 	Account string
-	// Legs is how many tokens both sides exchange: 3 for NTLM and for Kerberos, 4 for SPNEGO.
+	// Legs is the number of tokens that both sides exchange: 3 for NTLM and for Kerberos, 4 for
+	// SPNEGO.
 	Legs int
-	// Asks means that a context for a lower level does not ask the server for the protection of a
-	// higher one, as those of real mechanisms do not.
+	// Asks means that a context for a lower level does not ask for the protection of a higher one.
+	// This is so for real mechanisms.
 	Asks bool
 }
 
@@ -120,13 +121,13 @@ func Mgmt() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("afa8bd80-7d8a-11c9-bef4-08002b102989"), Major: 1}
 }
 
-// MgmtOperations are those of Mgmt: a server whose own interfaces are not known can be tested by
-// it.
+// MgmtOperations describes the operations of [Mgmt], with which a server can be tested whose own
+// interfaces are not known.
 func MgmtOperations() Operations {
 	const isServerListening, count = 2, 5
 	return Operations{
 		Call: Op(isServerListening),
-		// inq_stats wants a count.
+		// inq_stats needs a count.
 		Short: Op(1),
 		Count: count, Fault: Op(count), FaultStatus: pdu.FaultOpRange, FaultFlags: pdu.DidNotExecute,
 	}
@@ -151,7 +152,7 @@ func (t *Target) maxFragment() int {
 	return t.MaxFragment
 }
 
-// interfaces returns what names of interfaces mean.
+// interfaces returns the interfaces by the names that scripts use.
 func (t *Target) interfaces() map[string]pdu.SyntaxID {
 	m := map[string]pdu.SyntaxID{"main": t.Main, "unknown": unknownInterface()}
 	if t.Other != (dcerpc.SyntaxID{}) {
@@ -202,10 +203,10 @@ func (t *Target) faultAllocHint() uint32 {
 	return t.FaultAllocHint
 }
 
-// needStream is what a script needs that sends several PDUs in one write.
+// needStream is the need of a script that sends several PDUs in one write.
 const needStream = "a stream of bytes"
 
-// lacks returns what the target lacks of what a script needs, or nothing.
+// lacks returns what the target lacks for a script, or "".
 func (t *Target) lacks(s *Script) string {
 	vars := t.vars()
 	interfaces := t.interfaces()
@@ -287,12 +288,12 @@ func (t *Target) mechanism(st *step) (*Mechanism, string) {
 		why += fmt.Sprintf(" with %d legs", legs)
 	}
 	if ask {
-		why += " that asks for no more than it is told"
+		why += " that asks for no more than its level"
 	}
 	return nil, why
 }
 
-// literal returns the value of a field that is a mere number.
+// literal returns the value of a field that is a plain number.
 func (st *step) literal(name string) (uint64, bool) {
 	for _, f := range st.fields {
 		if f.name == name && f.e != nil && len(f.e.terms) == 1 {

@@ -53,7 +53,7 @@ func TestPackages(t *testing.T) {
 		require.NotZero(t, n, p)
 	}
 	_, err = NewInitiator(&InitiatorConfig{Package: "Digest"})
-	require.ErrorContains(t, err, "none of the packages")
+	require.ErrorContains(t, err, "unknown package")
 	_, s := sys.querySecurityPackageInfo("no such package")
 	require.Equal(t, StatusPackageNotFound, s)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// Client returns our own client as a target of scripts. Its mechanism has two legs, so that a
+// Client returns this module's client as a target of scripts. Its mechanism has two legs, so that a
 // bind_ack ends the exchange.
 func Client() *rpctest.ClientTarget {
 	toy := &dcerpctest.Mechanism{Legs: 2, Account: "backup"}
@@ -51,7 +51,7 @@ var syntaxNames = map[ndr.Syntax]string{ndr.NDR20: "ndr20", ndr.NDR64: "ndr64", 
 // clientConn is a connection of our client.
 type clientConn struct{ cc *dcerpc.ClientConn }
 
-const before = "before " // what a response is appended to
+const before = "before " // the bytes that a response is appended to
 
 func (c clientConn) Call(ctx context.Context, opnum uint16, stub []byte) (rpctest.ClientResponse, error) {
 	call := dcerpc.Call{Opnum: opnum, Syntax: c.cc.Syntax(), Stub: stub, Response: []byte(before)}
@@ -86,7 +86,7 @@ func (c clientConn) Property(name string) string {
 
 func (c clientConn) Close() error { return c.cc.Close() }
 
-// outcome is what an error of our client means.
+// outcome returns the meaning of an error of our client.
 func outcome(err error) rpctest.Outcome {
 	var fault *dcerpc.Fault
 	var nak *dcerpc.BindError

@@ -1,5 +1,5 @@
-// Package echoserver serves an interface that echoes, for the conversations of package rpctest: our
-// own server as a target.
+// Package echoserver serves an interface that echoes, as a target for the conversations of package
+// rpctest.
 package echoserver
 
 import (
@@ -21,12 +21,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// Main returns the interface that takes calls without security.
+// Main returns the interface that accepts calls without security.
 func Main() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("0e0c0a08-0604-0200-8899-aabbccddeeff"), Major: 1}
 }
 
-// Secure returns the interface that wants integrity.
+// Secure returns the interface that requires integrity.
 func Secure() dcerpc.SyntaxID {
 	return dcerpc.SyntaxID{UUID: uuid.MustParse("0e0c0a08-0604-0201-8899-aabbccddeeff"), Major: 1}
 }
@@ -101,14 +101,14 @@ func answer(call *dcerpc.Call, v uint32) error {
 	return err
 }
 
-// Mechanisms are what the server accepts and the target has.
+// Mechanisms are the mechanisms of the server and of the target.
 type Mechanisms struct {
 	Acceptors  []dcerpc.Acceptor
 	Initiators []rpctest.Mechanism
-	Toys       bool // they are those of Toys
+	Toys       bool // set by Toys
 }
 
-// Toys returns mechanisms of three, four and five legs, in the clothes of NTLM, SPNEGO and
+// Toys returns mechanisms of three, four and five legs, with the auth types of NTLM, SPNEGO and
 // Kerberos.
 func Toys() Mechanisms {
 	m := Mechanisms{Toys: true}
@@ -131,7 +131,7 @@ type Server struct {
 	settings   map[string]string
 	listener   *dcerpctest.Listener
 	done       chan error
-	session    *dcerpc.Session // nil: the connections know no session
+	session    *dcerpc.Session // nil if connections have no session
 	conns      sync.WaitGroup
 }
 
@@ -269,8 +269,7 @@ func (c sessionConn) LocalAddr() net.Addr  { return dcerpctest.Addr("server") }
 
 func (c sessionConn) Session() dcerpc.Session { return c.session }
 
-// Run runs a script against a server of its own. The error says that no server has the script's
-// settings.
+// Run runs a script against a new server. It fails if no server can have the script's settings.
 func Run(ctx context.Context, script *rpctest.Script, m Mechanisms, profile rpctest.Profile) (rpctest.Result, error) {
 	s, err := Start(script.Settings, m)
 	if err != nil {

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Window is how long refusals of one address are counted before their sum is logged.
+// Window is the time for which refusals of one address are counted before their sum is logged.
 const Window = time.Minute
 
-// maxAddresses is for how many addresses refusals are counted one by one; those of all others are
-// summed up together.
+// maxAddresses is the number of addresses whose refusals are counted separately; those of all
+// others are summed up together.
 const maxAddresses = 256
 
-// Refusals logs why peers are refused: the first of an address at once, those of the next minute as
-// one line at its end. The zero value is ready for use, by several goroutines at once.
+// Refusals logs why peers are refused: the first refusal of an address at once, those of the next
+// minute as one line at its end. The zero value is ready to use. It is safe for concurrent use.
 type Refusals struct {
 	mu     sync.Mutex
 	closed bool
@@ -28,7 +28,7 @@ type count struct {
 	timer  *time.Timer
 }
 
-// Note logs a refusal of a peer at an address, or counts it.
+// Note logs a refusal of a peer with this address, or counts it.
 func (r *Refusals) Note(logger *slog.Logger, address string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -151,5 +151,5 @@ func TestAccessWithoutLogOn(t *testing.T) {
 			require.Equal(t, 7, strings.Count(out, "0x80070005"), out)
 		})
 	}
-	require.Equal(t, 14, strings.Count(agent.logged(t), "call without the protection that is required"))
+	require.Equal(t, 14, strings.Count(agent.logged(t), "call without the required protection"))
 }
