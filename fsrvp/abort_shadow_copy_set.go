@@ -11,7 +11,7 @@ type AbortShadowCopySetRequest struct {
 	ShadowCopySetID SetID `json:"ShadowCopySetId"`
 }
 
-// Opnum returns OpAbortShadowCopySet.
+// Opnum returns [OpAbortShadowCopySet].
 func (*AbortShadowCopySetRequest) Opnum() Opnum { return OpAbortShadowCopySet }
 
 // Parse implements Message.
@@ -31,7 +31,7 @@ func (m *AbortShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 // AbortShadowCopySetResponse is the response of AbortShadowCopySet (opnum 7, MS-FSRVP 3.1.4.8).
 type AbortShadowCopySetResponse struct{ StatusResponse }
 
-// Opnum returns OpAbortShadowCopySet.
+// Opnum returns [OpAbortShadowCopySet].
 func (*AbortShadowCopySetResponse) Opnum() Opnum { return OpAbortShadowCopySet }
 
 // AbortShadowCopySet implements Service.

@@ -13,7 +13,7 @@ type AddToShadowCopySetRequest struct {
 	ShareName          ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
-// Opnum returns OpAddToShadowCopySet.
+// Opnum returns [OpAddToShadowCopySet].
 func (*AddToShadowCopySetRequest) Opnum() Opnum { return OpAddToShadowCopySet }
 
 // Parse implements Message.
@@ -40,7 +40,7 @@ type AddToShadowCopySetResponse struct {
 	Return       Status `json:"Return"`
 }
 
-// Opnum returns OpAddToShadowCopySet.
+// Opnum returns [OpAddToShadowCopySet].
 func (*AddToShadowCopySetResponse) Opnum() Opnum { return OpAddToShadowCopySet }
 
 // Status returns m.Return.

@@ -22,7 +22,7 @@ type Config struct {
 	// on TCP. It is required.
 	Transport dcerpc.Dialer
 	// Auth is the security mechanism. If it is nil, Level must be LevelInsecureNone; servers that
-	// follow the standard then answer ErrAccessDenied.
+	// follow the standard then answer [ErrAccessDenied].
 	Auth dcerpc.Initiator
 	// Level is the protection level of calls. Zero means LevelPrivacy.
 	Level dcerpc.AuthLevel
@@ -38,7 +38,7 @@ type Config struct {
 	Syntaxes []ndr.Syntax
 
 	// CallTimeout limits the time that each call waits for its answer, besides its context; methods
-	// with a wait get that wait in addition. Zero means DefaultCallTimeout; a negative value means
+	// with a wait get that wait in addition. Zero means [DefaultCallTimeout]; a negative value means
 	// no limit but the context's.
 	CallTimeout time.Duration
 

@@ -13,7 +13,7 @@ type CommitShadowCopySetRequest struct {
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
 }
 
-// Opnum returns OpCommitShadowCopySet.
+// Opnum returns [OpCommitShadowCopySet].
 func (*CommitShadowCopySetRequest) Opnum() Opnum { return OpCommitShadowCopySet }
 
 // Parse implements Message.
@@ -35,7 +35,7 @@ func (m *CommitShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 // CommitShadowCopySetResponse is the response of CommitShadowCopySet (opnum 4, MS-FSRVP 3.1.4.5).
 type CommitShadowCopySetResponse struct{ StatusResponse }
 
-// Opnum returns OpCommitShadowCopySet.
+// Opnum returns [OpCommitShadowCopySet].
 func (*CommitShadowCopySetResponse) Opnum() Opnum { return OpCommitShadowCopySet }
 
 // CommitShadowCopySet implements Service.

@@ -30,7 +30,7 @@ const (
 func (c ContextValue) Base() ContextValue { return c &^ (AttrAutoRecovery | AttrNoAutoRecovery) }
 
 // Valid reports whether c is one of the four contexts with at most one of the recovery attributes.
-// SetContext with another value fails with ErrUnsupportedContext.
+// SetContext with another value fails with [ErrUnsupportedContext].
 func (c ContextValue) Valid() bool {
 	if c.AutoRecovery() && c.NoAutoRecovery() {
 		return false

@@ -13,7 +13,7 @@ type DeleteShareMappingRequest struct {
 	ShareName       ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
-// Opnum returns OpDeleteShareMapping.
+// Opnum returns [OpDeleteShareMapping].
 func (*DeleteShareMappingRequest) Opnum() Opnum { return OpDeleteShareMapping }
 
 // Parse implements Message.
@@ -37,7 +37,7 @@ func (m *DeleteShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, er
 // DeleteShareMappingResponse is the response of DeleteShareMapping (opnum 11, MS-FSRVP 3.1.4.12).
 type DeleteShareMappingResponse struct{ StatusResponse }
 
-// Opnum returns OpDeleteShareMapping.
+// Opnum returns [OpDeleteShareMapping].
 func (*DeleteShareMappingResponse) Opnum() Opnum { return OpDeleteShareMapping }
 
 // DeleteShareMapping implements Service.

@@ -13,7 +13,7 @@ type ExposeShadowCopySetRequest struct {
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
 }
 
-// Opnum returns OpExposeShadowCopySet.
+// Opnum returns [OpExposeShadowCopySet].
 func (*ExposeShadowCopySetRequest) Opnum() Opnum { return OpExposeShadowCopySet }
 
 // Parse implements Message.
@@ -35,7 +35,7 @@ func (m *ExposeShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, e
 // ExposeShadowCopySetResponse is the response of ExposeShadowCopySet (opnum 5, MS-FSRVP 3.1.4.6).
 type ExposeShadowCopySetResponse struct{ StatusResponse }
 
-// Opnum returns OpExposeShadowCopySet.
+// Opnum returns [OpExposeShadowCopySet].
 func (*ExposeShadowCopySetResponse) Opnum() Opnum { return OpExposeShadowCopySet }
 
 // ExposeShadowCopySet implements Service.

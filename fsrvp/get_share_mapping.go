@@ -15,7 +15,7 @@ type GetShareMappingRequest struct {
 	Level           uint32   `json:"Level"`     // 1 is the only level
 }
 
-// Opnum returns OpGetShareMapping.
+// Opnum returns [OpGetShareMapping].
 func (*GetShareMappingRequest) Opnum() Opnum { return OpGetShareMapping }
 
 // Parse implements Message.
@@ -40,7 +40,7 @@ func (m *GetShareMappingRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error
 
 // GetShareMappingResponse is the response of GetShareMapping (opnum 10, MS-FSRVP 3.1.4.11).
 //
-// ShareMapping is a union (MS-FSRVP 2.2.3.1):
+// [ShareMapping] is a union (MS-FSRVP 2.2.3.1):
 //
 //	| Level, the discriminant | NDR64: pad to 8 | Level 1: pointer | its structure, then the names | Return |
 type GetShareMappingResponse struct {
@@ -64,7 +64,7 @@ type ShareMapping1 struct {
 // structure in every syntax, since it has a hyper.
 const mappingAlign = 8
 
-// Opnum returns OpGetShareMapping.
+// Opnum returns [OpGetShareMapping].
 func (*GetShareMappingResponse) Opnum() Opnum { return OpGetShareMapping }
 
 // Status returns m.Return.
@@ -98,7 +98,7 @@ func (m *ShareMapping1) parse(d *ndr.Decoder) {
 	}
 }
 
-// Append implements Message. It fails if ShareMapping1 is set and Level is not 1.
+// Append implements Message. It fails if [ShareMapping1] is set and Level is not 1.
 func (m *GetShareMappingResponse) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 	e := ndr.NewEncoder(dst, s)
 	e.Discriminant(m.Level, mappingAlign)

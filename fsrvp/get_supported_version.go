@@ -9,7 +9,7 @@ import (
 // GetSupportedVersionRequest is the request of GetSupportedVersion (opnum 0, MS-FSRVP 3.1.4.1).
 type GetSupportedVersionRequest struct{}
 
-// Opnum returns OpGetSupportedVersion.
+// Opnum returns [OpGetSupportedVersion].
 func (*GetSupportedVersionRequest) Opnum() Opnum { return OpGetSupportedVersion }
 
 // Parse implements Message; there is nothing to read.
@@ -25,7 +25,7 @@ type GetSupportedVersionResponse struct {
 	Return     Status `json:"Return"`
 }
 
-// Opnum returns OpGetSupportedVersion.
+// Opnum returns [OpGetSupportedVersion].
 func (*GetSupportedVersionResponse) Opnum() Opnum { return OpGetSupportedVersion }
 
 // Status returns m.Return.

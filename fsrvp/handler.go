@@ -12,14 +12,14 @@ import (
 // HandlerConfig says which calls a handler passes to its Service, and where it logs.
 type HandlerConfig struct {
 	// MinLevel is the lowest level that a call needs; every method answers others with
-	// ErrAccessDenied (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as in the standard.
+	// [ErrAccessDenied] (MS-FSRVP 3.1.4). Zero means LevelIntegrity, as in the standard.
 	MinLevel dcerpc.AuthLevel
 	// AllowSMBSessionAlone accepts calls without RPC security if the SMB session under the pipe has
 	// authenticated the caller (Session in [dcerpc.Peer]). Samba's server does so, and its
 	// rpcclient needs it by default. Without SMB signing or encryption such calls can be changed on
 	// their way.
 	AllowSMBSessionAlone bool
-	// Refused, if not nil, is called for each call that is answered with ErrAccessDenied for lack
+	// Refused, if not nil, is called for each call that is answered with [ErrAccessDenied] for lack
 	// of protection, for example to count it in a metric. It must be safe for concurrent use.
 	Refused func(op Opnum, peer *dcerpc.Peer)
 	// Logger gets refused calls, and errors of the Service without a Status. Nil means
@@ -29,7 +29,7 @@ type HandlerConfig struct {
 
 // NewHandler returns the handler that serves a Service: it decodes requests, calls the Service, and
 // encodes its results, even if it failed. It answers an error with the Status that the error wraps;
-// if the error itself is a [*dcerpc.Fault], with that fault; otherwise with ErrFail. A nil cfg
+// if the error itself is a [*dcerpc.Fault], with that fault; otherwise with [ErrFail]. A nil cfg
 // means the zero value. Most callers want [Register].
 //
 // Apart from the protection that cfg demands, the Service decides who may call. The handler returns

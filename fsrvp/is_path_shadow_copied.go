@@ -11,7 +11,7 @@ type IsPathShadowCopiedRequest struct {
 	ShareName ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
-// Opnum returns OpIsPathShadowCopied.
+// Opnum returns [OpIsPathShadowCopied].
 func (*IsPathShadowCopiedRequest) Opnum() Opnum { return OpIsPathShadowCopied }
 
 // Parse implements Message.
@@ -35,7 +35,7 @@ type IsPathShadowCopiedResponse struct {
 	Return                  Status        `json:"Return"`
 }
 
-// Opnum returns OpIsPathShadowCopied.
+// Opnum returns [OpIsPathShadowCopied].
 func (*IsPathShadowCopiedResponse) Opnum() Opnum { return OpIsPathShadowCopied }
 
 // Status returns m.Return.

@@ -11,7 +11,7 @@ type IsPathSupportedRequest struct {
 	ShareName ndr.WTF8 `json:"ShareName"` // a UNC path
 }
 
-// Opnum returns OpIsPathSupported.
+// Opnum returns [OpIsPathSupported].
 func (*IsPathSupportedRequest) Opnum() Opnum { return OpIsPathSupported }
 
 // Parse implements Message.
@@ -35,7 +35,7 @@ type IsPathSupportedResponse struct {
 	Return                  Status         `json:"Return"`
 }
 
-// Opnum returns OpIsPathSupported.
+// Opnum returns [OpIsPathSupported].
 func (*IsPathSupportedResponse) Opnum() Opnum { return OpIsPathSupported }
 
 // Status returns m.Return.

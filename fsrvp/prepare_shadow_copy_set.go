@@ -13,7 +13,7 @@ type PrepareShadowCopySetRequest struct {
 	TimeOutInMilliseconds uint32 `json:"TimeOutInMilliseconds"`
 }
 
-// Opnum returns OpPrepareShadowCopySet.
+// Opnum returns [OpPrepareShadowCopySet].
 func (*PrepareShadowCopySetRequest) Opnum() Opnum { return OpPrepareShadowCopySet }
 
 // Parse implements Message.
@@ -35,7 +35,7 @@ func (m *PrepareShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) ([]byte, 
 // PrepareShadowCopySetResponse is the response of PrepareShadowCopySet (opnum 12, MS-FSRVP 3.1.4.13).
 type PrepareShadowCopySetResponse struct{ StatusResponse }
 
-// Opnum returns OpPrepareShadowCopySet.
+// Opnum returns [OpPrepareShadowCopySet].
 func (*PrepareShadowCopySetResponse) Opnum() Opnum { return OpPrepareShadowCopySet }
 
 // PrepareShadowCopySet implements Service.

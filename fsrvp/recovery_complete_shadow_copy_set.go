@@ -12,7 +12,7 @@ type RecoveryCompleteShadowCopySetRequest struct {
 	ShadowCopySetID SetID `json:"ShadowCopySetId"`
 }
 
-// Opnum returns OpRecoveryCompleteShadowCopySet.
+// Opnum returns [OpRecoveryCompleteShadowCopySet].
 func (*RecoveryCompleteShadowCopySetRequest) Opnum() Opnum { return OpRecoveryCompleteShadowCopySet }
 
 // Parse implements Message.
@@ -33,7 +33,7 @@ func (m *RecoveryCompleteShadowCopySetRequest) Append(dst []byte, s ndr.Syntax) 
 // MS-FSRVP 3.1.4.7).
 type RecoveryCompleteShadowCopySetResponse struct{ StatusResponse }
 
-// Opnum returns OpRecoveryCompleteShadowCopySet.
+// Opnum returns [OpRecoveryCompleteShadowCopySet].
 func (*RecoveryCompleteShadowCopySetResponse) Opnum() Opnum { return OpRecoveryCompleteShadowCopySet }
 
 // RecoveryCompleteShadowCopySet implements Service.

@@ -51,7 +51,7 @@ type Service interface {
 	// AddToShadowCopySet adds a share to the set.
 	AddToShadowCopySet(ctx context.Context, client CopyID, set SetID, share string) (CopyID, error)
 	// CommitShadowCopySet takes the shadow copies and waits for them, at most for wait. On the wire
-	// a wait is a whole number of milliseconds, at most MaxWait.
+	// a wait is a whole number of milliseconds, at most [MaxWait].
 	CommitShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error
 	// ExposeShadowCopySet exposes the shadow copies as shares.
 	ExposeShadowCopySet(ctx context.Context, set SetID, wait time.Duration) error

@@ -11,7 +11,7 @@ type SetContextRequest struct {
 	Context ContextValue `json:"Context"`
 }
 
-// Opnum returns OpSetContext.
+// Opnum returns [OpSetContext].
 func (*SetContextRequest) Opnum() Opnum { return OpSetContext }
 
 // Parse implements Message.
@@ -31,7 +31,7 @@ func (m *SetContextRequest) Append(dst []byte, s ndr.Syntax) ([]byte, error) {
 // SetContextResponse is the response of SetContext (opnum 1, MS-FSRVP 3.1.4.2).
 type SetContextResponse struct{ StatusResponse }
 
-// Opnum returns OpSetContext.
+// Opnum returns [OpSetContext].
 func (*SetContextResponse) Opnum() Opnum { return OpSetContext }
 
 // SetContext implements Service.

@@ -39,7 +39,7 @@ func (e *ShareNameError) Error() string {
 	return fmt.Sprintf("fsrvp: %q is not a share's UNC path: %s", e.Name, e.Reason)
 }
 
-// Unwrap returns ErrInvalidArg.
+// Unwrap returns [ErrInvalidArg].
 func (e *ShareNameError) Unwrap() error { return ErrInvalidArg }
 
 // maxUNC is the longest UNC path, in bytes of UTF-8: the same as for a path on Linux.

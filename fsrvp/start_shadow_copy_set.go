@@ -11,7 +11,7 @@ type StartShadowCopySetRequest struct {
 	ClientShadowCopySetID SetID `json:"ClientShadowCopySetId"`
 }
 
-// Opnum returns OpStartShadowCopySet.
+// Opnum returns [OpStartShadowCopySet].
 func (*StartShadowCopySetRequest) Opnum() Opnum { return OpStartShadowCopySet }
 
 // Parse implements Message.
@@ -34,7 +34,7 @@ type StartShadowCopySetResponse struct {
 	Return          Status `json:"Return"`
 }
 
-// Opnum returns OpStartShadowCopySet.
+// Opnum returns [OpStartShadowCopySet].
 func (*StartShadowCopySetResponse) Opnum() Opnum { return OpStartShadowCopySet }
 
 // Status returns m.Return.

@@ -92,7 +92,7 @@ func (s Status) Error() string {
 
 // IsSuccess reports whether the status is zero. The standard also lets a server report success with
 // another HRESULT without the error bit (MS-FSRVP 3), but defines none; the only status without
-// that bit, ErrWaitTimeout, is a failure. So every status but zero is an error, and reaches the
+// that bit, [ErrWaitTimeout], is a failure. So every status but zero is an error, and reaches the
 // caller unchanged.
 func (s Status) IsSuccess() bool { return s == 0 }
 
@@ -105,7 +105,7 @@ func (s Status) Err() error {
 }
 
 // StatusOf returns the status that a server answers for an error of a Service: zero for nil, the
-// Status that err wraps, else ErrFail.
+// Status that err wraps, else [ErrFail].
 func StatusOf(err error) Status {
 	if err == nil {
 		return 0

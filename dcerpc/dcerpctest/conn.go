@@ -55,7 +55,7 @@ func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
 // Write writes p, and waits while the other end has 64 KiB unread.
 func (c *Conn) Write(p []byte) (int, error) { return c.out.write(p) }
 
-// CloseWrite closes the outgoing direction: the other end reads the rest of the data, then io.EOF.
+// CloseWrite closes the outgoing direction: the other end reads the rest of the data, then [io.EOF].
 func (c *Conn) CloseWrite() error { return c.out.closeWrite() }
 
 // Close closes both directions. If there is unread data, the other end sees a reset, as with TCP.

@@ -76,7 +76,7 @@ func (p *Peer) Receive() (pdu.PDU, error) {
 }
 
 // ReceiveEnd returns nil if the other side has ended the connection properly: the next read returns
-// io.EOF, and neither a PDU nor a reset.
+// [io.EOF], and neither a PDU nor a reset.
 func (p *Peer) ReceiveEnd() error {
 	got, err := p.Receive()
 	switch {
