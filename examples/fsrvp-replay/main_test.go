@@ -313,7 +313,7 @@ func TestServeDepartures(t *testing.T) {
 		lines := splitLines(stdout)
 		if !asJSON {
 			require.Len(t, lines, 1)
-			require.Regexp(t, `^127\.0\.0\.1:\d+: StartShadowCopySet: SetContext has to come first; expected is SetContext$`, lines[0])
+			require.Regexp(t, `^127\.0\.0\.1:\d+: StartShadowCopySet: SetContext must come first; expected is SetContext$`, lines[0])
 			require.Contains(t, stderr, "1 of 15 recorded calls were made, and 1 others")
 			continue
 		}

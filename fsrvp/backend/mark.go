@@ -11,20 +11,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrForeign is what a backend refuses with to delete, replace or expose what carries another
-// owner's mark.
+// ErrForeign means that a backend refused to delete, replace or expose something that carries
+// another owner's mark.
 var ErrForeign = errors.New("it belongs to another agent")
 
 // An Owner is the id of an agent, made with its state: a UUID of version 8 (RFC 9562 5.8). Its
-// first six bytes stand for the place of that state, and the others are random. The zero Owner is
-// nobody.
+// first six bytes are derived from the place of that state, and the others are random. The zero
+// Owner means none.
 type Owner uuid.UUID
 
-// ownerPlace is how many bytes of an Owner stand for its place.
+// ownerPlace is the number of bytes of an Owner that are derived from its place.
 const ownerPlace = 6
 
-// NewOwner returns a new id for an agent whose state is at the given place. Any text that names the
-// machine and the state will do: the same text gives ids that [Owner.SamePlace] recognizes.
+// NewOwner returns a new id for an agent whose state is at the given place. The place is any text
+// that names the machine and the state; [Owner.SamePlace] recognizes ids made for the same text.
 func NewOwner(place string) Owner {
 	var o Owner
 	rand.Read(o[ownerPlace:])
@@ -35,11 +35,11 @@ func NewOwner(place string) Owner {
 	return o
 }
 
-// IsZero reports whether o is nobody.
+// IsZero reports whether o is the zero Owner.
 func (o Owner) IsZero() bool { return o == Owner{} }
 
-// SamePlace reports whether both are ids of states at the same place, one after the other. Nobody
-// is at no place.
+// SamePlace reports whether o and p are ids of states at the same place, one after the other. The
+// zero Owner has no place.
 func (o Owner) SamePlace(p Owner) bool {
 	return !o.IsZero() && !p.IsZero() && [ownerPlace]byte(o[:]) == [ownerPlace]byte(p[:])
 }
@@ -47,10 +47,10 @@ func (o Owner) SamePlace(p Owner) bool {
 // String returns the UUID in lower case.
 func (o Owner) String() string { return uuid.UUID(o).String() }
 
-// MarshalText returns what String does.
+// MarshalText returns the text of [Owner.String].
 func (o Owner) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// UnmarshalText reads what MarshalText returns, and nothing else.
+// UnmarshalText reads only the form that [Owner.MarshalText] returns.
 func (o *Owner) UnmarshalText(text []byte) error {
 	u, err := uuid.ParseBytes(text)
 	if err != nil || u.String() != string(text) {
@@ -60,19 +60,20 @@ func (o *Owner) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Mark is what a snapshot or an exposed share carries, in whatever way suits its backend: in its
-// name, an attribute or a file beside it. The zero Mark is none: a backend leaves out what it would
-// be written in.
+// A Mark says to whom a snapshot or an exposed share belongs. The backend stores it in its own way:
+// in a name, an attribute or a file next to it. The zero Mark means none: the backend stores
+// nothing.
 type Mark struct {
 	Owner Owner
-	// Sequence is how many changes the owner's state had seen when the thing was about to be made,
-	// zero where that is not known. A state that has seen fewer is an older one.
+	// Sequence is the number of changes to the owner's state before the snapshot or share was made,
+	// zero if unknown. A state with fewer changes is an older one.
 	Sequence uint64
 }
 
-// String returns the owner and, where it is known, the sequence after a dot,
-// "01234567-...-89abcdef0123.42"; for the zero Mark nothing. It has no other characters than these
-// and lower-case hexadecimal digits, so it suits the name of a file, and at most 57 of them.
+// String returns the owner and, if it is known, a dot and the sequence,
+// "01234567-...-89abcdef0123.42"; for the zero Mark the empty string. It contains at most 57
+// characters, only dots, dashes and lower-case hexadecimal digits, so it can be part of a file
+// name.
 func (m Mark) String() string {
 	switch {
 	case m == Mark{}:
@@ -83,7 +84,7 @@ func (m Mark) String() string {
 	return m.Owner.String() + "." + strconv.FormatUint(m.Sequence, 10)
 }
 
-// ParseMark reads what [Mark.String] returns, and nothing else.
+// ParseMark reads only the form that [Mark.String] returns.
 func ParseMark(s string) (Mark, error) {
 	if s == "" {
 		return Mark{}, nil
@@ -95,11 +96,11 @@ func ParseMark(s string) (Mark, error) {
 		m.Sequence, err = strconv.ParseUint(sequence, 10, 64)
 	}
 	if err != nil || m.String() != s {
-		return Mark{}, fmt.Errorf("backend: %q is no mark of an agent's", s)
+		return Mark{}, fmt.Errorf("backend: %q is not an agent's mark", s)
 	}
 	return m, nil
 }
 
-// Allows reports whether the owner may delete or replace what carries the mark: its own, and what
-// carries none.
+// Allows reports whether the owner may delete or replace a thing with this mark: its own, or one
+// without a mark.
 func (m Mark) Allows(owner Owner) bool { return m.Owner == owner || m == Mark{} }

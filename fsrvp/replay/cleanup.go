@@ -11,7 +11,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// made is what a replay has made on servers and not yet removed.
+// made lists what a replay has made on servers and not yet removed.
 type made struct {
 	sets     []*madeSet
 	contexts []madeContext
@@ -19,7 +19,7 @@ type made struct {
 
 // A madeSet is a set that was started.
 type madeSet struct {
-	transcript.Connection // that it was started on
+	transcript.Connection // the connection on which it was started
 	id                    fsrvp.SetID
 	shares                []madeShare // that were added and not deleted
 	committed             bool        // a commit was tried
@@ -32,14 +32,13 @@ type madeShare struct {
 	unc  string
 }
 
-// A madeContext is a context that was set, and no set with an id that is known was started with it
-// since.
+// A madeContext is a context that was set and not yet used by a started set with a known id.
 type madeContext struct {
 	transcript.Connection
 	value fsrvp.ContextValue
 }
 
-// note takes the outcome of a call. One that was not answered may have had its effect.
+// note records the outcome of a call. A call without an answer may have had its effect.
 func (m *made) note(e *transcript.Exchange, res *Result) {
 	ok := res.Response != nil && res.Response.Status().IsSuccess()
 	doubtful := res.Err != nil
@@ -79,8 +78,7 @@ func (m *made) note(e *transcript.Exchange, res *Result) {
 	m.sets = slices.DeleteFunc(m.sets, (*madeSet).gone)
 }
 
-// samePlace reports whether a server that has one creation per client takes both for the same
-// client.
+// samePlace reports whether a server with one creation per client treats both as the same client.
 func samePlace(a, b *transcript.Connection) bool { return a.Server == b.Server && a.Host() == b.Host() }
 
 func (m *made) contextSet(c transcript.Connection, v fsrvp.ContextValue) {
@@ -105,8 +103,8 @@ func (s *madeSet) deleted(id fsrvp.CopyID, unc string) {
 	s.shares = slices.DeleteFunc(s.shares, func(o madeShare) bool { return o.copy == id && bareShare(o.unc) == bareShare(unc) })
 }
 
-// gone reports whether nothing can be left of the set. Samba's agent says that it has aborted a set
-// that was committed, and has not.
+// gone reports whether nothing can be left of the set. Samba's agent reports success for the abort
+// of a committed set without aborting it.
 func (s *madeSet) gone() bool {
 	if s.aborted {
 		return !s.committed || len(s.shares) == 0
@@ -114,7 +112,7 @@ func (s *madeSet) gone() bool {
 	return s.recovered && len(s.shares) == 0
 }
 
-// cleanUp removes what was made, the last first.
+// cleanUp removes what was made, in reverse order.
 func (r *run) cleanUp(ctx context.Context) error {
 	conns := map[transcript.Connection]*connection{}
 	defer func() {
@@ -159,8 +157,8 @@ func (r *run) cleanUp(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// remove removes a set in whatever state it is, and reports whether there was anything of it. Wait
-// is for a set that has to be exposed first.
+// remove removes a set in any state, and reports whether it existed. It waits up to wait for a set
+// that must be exposed first.
 func remove(ctx context.Context, s fsrvp.Service, set *madeSet, wait time.Duration) (existed bool, err error) {
 	if !set.recovered && !set.aborted {
 		err := s.AbortShadowCopySet(ctx, set.id)
@@ -190,9 +188,9 @@ func remove(ctx context.Context, s fsrvp.Service, set *madeSet, wait time.Durati
 	return existed, nil
 }
 
-// reset ends a creation of which no set is known: SetContext from its client removes what there is
-// (MS-FSRVP 3.1.4.2), and the abort of another set the context. A server that will not has nothing
-// of ours, or another client's creation.
+// reset ends a creation without a known set: SetContext from the same client removes an unfinished
+// set (MS-FSRVP 3.1.4.2), and the abort of a new set removes the context. If the server refuses, it
+// has nothing of ours, or another client's creation.
 func reset(ctx context.Context, s fsrvp.Service, value fsrvp.ContextValue) error {
 	err := s.SetContext(ctx, value)
 	var set fsrvp.SetID
@@ -208,8 +206,8 @@ func reset(ctx context.Context, s fsrvp.Service, value fsrvp.ContextValue) error
 	return err
 }
 
-// unknown reports whether a server said that it knows no such set, copy or share, in any of the
-// ways that servers do.
+// unknown reports whether a server answered, in any of the usual ways, that it has no such set,
+// copy or share.
 func unknown(err error) bool {
 	return errors.Is(err, fsrvp.ErrObjectNotFound) ||
 		errors.Is(err, fsrvp.ErrShadowCopySetIDMismatch) ||

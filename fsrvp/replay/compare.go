@@ -11,26 +11,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// A Difference is one thing that a server answered otherwise than the recording has it.
+// A Difference is one difference between a server's answer and the recorded one.
 type Difference struct {
-	Index    int                  // of the Exchange in the recording that Run was given
+	Index    int                  // of the Exchange in the recording passed to Run
 	Exchange *transcript.Exchange // as it was recorded
-	// Field is the result that differs, by its name in the IDL; "Return" for the status, "Fault"
-	// where one of both was a fault.
+	// Field is the result that differs, by its name in the IDL; "Return" for the status, "Fault" if
+	// one of the answers was a fault.
 	Field string
-	// Recorded is what the recording has, in today's ids and names, and Now what was answered.
-	// Their types are
+	// Recorded is the recorded value, in today's ids and names, and Now the answered one. Their
+	// types are
 	//   - fsrvp.Status for "Return",
-	//   - *dcerpc.Fault for "Fault", or nil where there was none,
+	//   - *dcerpc.Fault for "Fault", or nil if there was none,
 	//   - bool for BOOLs, uint32 for numbers, fsrvp.Compatibility and fsrvp.Filetime,
-	//   - string for names, where NULL is "",
-	//   - fsrvp.SetID and fsrvp.CopyID; Recorded is the string "an id of its own" for an id that
-	//     was already given to another set or copy,
-	//   - *fsrvp.ShareMapping1, where one of both is nil.
+	//   - string for names, with "" for NULL,
+	//   - fsrvp.SetID and fsrvp.CopyID; Recorded is the string "an id of its own" if the server
+	//     gave an id that belongs to another set or copy,
+	//   - *fsrvp.ShareMapping1, if one of the two is nil.
 	Recorded, Now any
 }
 
-// Share returns the share that the call names, as it was recorded; empty for other methods.
+// Share returns the share that the recorded call names; empty for methods without a share.
 func (d *Difference) Share() string { return shareOf(d.Exchange.Request) }
 
 // String returns one line, `call 14 IsPathShadowCopied \\fs\data: Return: recorded 0x8004230C
@@ -67,7 +67,7 @@ func describe(v any) string {
 	return fmt.Sprint(v)
 }
 
-// quote leaves the backslashes of UNC paths alone where it can.
+// quote quotes a string, without doubling the backslashes of UNC paths if it can.
 func quote(s string) string {
 	if strconv.CanBackquote(s) && !strings.Contains(s, `"`) {
 		return `"` + s + `"`
@@ -75,9 +75,9 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// MarshalJSON writes an object whose names and types do not change: call (counted from 1), time,
-// client, server, opnum, method, share (absent where the method has none), field, recorded and now
-// (statuses and faults as numbers, ids as strings), and recorded_text and now_text, for people.
+// MarshalJSON returns an object with stable names and types: call (counted from 1), time, client,
+// server, opnum, method, share (absent if the method has none), field, recorded and now (statuses
+// and faults as numbers, ids as strings), and recorded_text and now_text, for people.
 func (d *Difference) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Call         int                  `json:"call"`
@@ -106,7 +106,7 @@ func number(v any) any {
 	return v
 }
 
-// shareOf returns the share that a request names.
+// shareOf returns the share that a request names, or "".
 func shareOf(m fsrvp.Message) string {
 	switch m := m.(type) {
 	case *fsrvp.AddToShadowCopySetRequest:
@@ -135,7 +135,7 @@ func (c *comparison) differs(field string, recorded, now any) {
 	c.found = append(c.found, Difference{c.index, c.recorded, field, recorded, now})
 }
 
-// learned takes what a learn function returned.
+// learned records the result of a learn function.
 func (c *comparison) learned(field string, want, now any) {
 	if want != nil {
 		c.differs(field, want, now)
@@ -149,8 +149,8 @@ func equal[T comparable](c *comparison, field string, recorded, now T) {
 	}
 }
 
-// compare compares what was answered with an Exchange that has an answer. Results are compared
-// where both have succeeded: with a failure they mean nothing.
+// compare compares an answer with an Exchange that has an answer. It compares results only if both
+// have succeeded: after a failure they have no meaning.
 func (c *comparison) compare(resp fsrvp.Response, fault *dcerpc.Fault) {
 	if c.recorded.Fault != nil || fault != nil {
 		c.faults(c.recorded.Fault, fault)

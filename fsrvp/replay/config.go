@@ -12,76 +12,76 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// DefaultCleanUpLimit is how long Run takes at most to remove what it has made.
+// DefaultCleanUpLimit is the longest time that [Run] takes to remove what it has made.
 const DefaultCleanUpLimit = 2 * time.Minute
 
-// Config says how Run replays. Exactly one of Service and Dial is required.
+// Config configures [Run]. Exactly one of Service and Dial is required.
 type Config struct {
-	// Service is what all calls are made on. It is not closed.
+	// Service gets all calls. It is not closed.
 	Service fsrvp.Service
 	// Dial connects for one Connection of the recording, when its first call is due; the context
-	// bounds that alone. A Service that is an io.Closer is closed after its last call. What was
-	// made is removed over connections of their own. Dial is called by one goroutine at a time.
+	// bounds only the dialing. A Service that is an [io.Closer] is closed after its last call. The
+	// clean-up uses new connections. Dial is called by one goroutine at a time.
 	Dial func(ctx context.Context, recorded transcript.Connection) (fsrvp.Service, error)
 
-	// Shares says what a host and a share of the recording are called today. The path below a share
-	// is kept, and not given to it. It is given exposed shares by the name of the share that was
-	// copied ("vms" for "vms@{id}"), and the machine of IsPathSupported's answer as a host without
-	// a share. Names that are no UNC paths are replayed as they are. It may be called by several
-	// goroutines at once. Nil: names stay. See ShareMap.
+	// Shares returns today's host and share for those of the recording. It does not get the path
+	// below a share, which is kept. It gets an exposed share by the name of the copied share ("vms"
+	// for "vms@{id}"), and the machine in an answer of IsPathSupported as a host without a share.
+	// Names that are not UNC paths are replayed unchanged. It must be safe for concurrent use. Nil
+	// means that names stay the same. See [ShareMap].
 	Shares func(fsrvp.ShareName) fsrvp.ShareName
-	// TimeoutScale is what the time-outs of Prepare, Commit and Expose are multiplied by;
-	// 0xFFFFFFFF, without end, and zero stay. Zero: 1.
+	// TimeoutScale multiplies the time-outs of Prepare, Commit and Expose; 0xFFFFFFFF (no end) and
+	// zero stay. Zero means 1.
 	TimeoutScale float64
-	// Speed keeps the calls' distances in time, divided by it: 1 is the pace of the recording, 10
-	// ten times as fast. Zero: each call is made as soon as its order allows.
+	// Speed divides the time between calls: 1 is the pace of the recording, 10 is ten times as
+	// fast. Zero means that each call is made as soon as its order allows.
 	Speed float64
-	// Tolerate are rules of differences that are no matter: they are counted, and nothing else.
+	// Tolerate has rules for differences that do not matter: Run only counts them.
 	Tolerate []Rule
-	// Keep leaves on the server what the recording left there, when all of it was replayed. False:
-	// sets that the replay has made and that are still there are removed at the end.
+	// Keep leaves on the server what the recording left there, if all of it was replayed. Otherwise
+	// the remaining sets of the replay are removed at the end.
 	Keep bool
-	// CleanUpLimit bounds the removal. Zero: DefaultCleanUpLimit.
+	// CleanUpLimit bounds the clean-up. Zero means DefaultCleanUpLimit.
 	CleanUpLimit time.Duration
 
-	// OnCall is told of every call that has ended, one at a time, in the order in which they end.
-	// It holds up the calls that wait for this one. Nil: nobody is told.
+	// OnCall, if not nil, is called after every call, one at a time, in the order in which they
+	// end. Calls that must follow this one wait for it.
 	OnCall func(*Result)
 }
 
-// A Result is what became of one call of a replay.
+// A Result is the result of one call of a replay.
 type Result struct {
 	Index    int                  // of the Exchange in the recording that Run was given
 	Exchange *transcript.Exchange // as it was recorded
-	// Request is what was sent: the recorded one in today's ids and names, with its time-out
-	// scaled.
+	// Request is the request that was sent: the recorded one with today's ids and names, and its
+	// time-out scaled.
 	Request fsrvp.Message
-	// One of these is what came of it: a response, a fault, or an error, which ends the replay.
+	// One of these is set: a response, a fault, or an error, which ends the replay.
 	Response fsrvp.Response
 	Fault    *dcerpc.Fault
 	Err      error
 	// Time and ResponseTime are when the call began and ended.
 	Time, ResponseTime time.Time
-	// Differences from the recording; nil where it has no answer to compare with.
+	// Differences from the recording; nil if the recorded answer is not known.
 	Differences []Difference
-	// Tolerated are those that Config.Tolerate has rules for.
+	// Tolerated are the differences that match a rule of Config.Tolerate.
 	Tolerated []Difference
 }
 
-// A Report is what came of a replay.
+// A Report sums up a replay.
 type Report struct {
-	Calls       int // that were answered
-	Same        int // of these, those that were answered as they were recorded, or as Config.Tolerate lets them
+		Calls       int // answered calls
+	Same        int // of these, those with the recorded answer, or with tolerated differences only
 	Different   int // of these, those with differences
-	Unanswered  int // of these, those whose recorded answer is not known, so that nothing was compared
-	Tolerated   int // differences that Config.Tolerate has rules for
+	Unanswered  int // of these, those whose recorded answer is not known, so that there was nothing to compare
+	Tolerated   int // differences that match a rule of Config.Tolerate
 	Differences []Difference
-	// Removed are the sets that Run removed at the end, Left those that it could not remove.
+	// Removed are the sets that Run removed at the end, and Left those that it could not remove.
 	Removed, Left []fsrvp.SetID
-	Elapsed       time.Duration // of the calls, without the removal
+	Elapsed       time.Duration // of the calls, without the clean-up
 }
 
-// withDefaults checks the Config and returns a copy without zero values.
+// withDefaults checks the Config and returns a copy with its defaults set.
 func (cfg *Config) withDefaults() (*Config, error) {
 	if cfg == nil || (cfg.Service == nil) == (cfg.Dial == nil) {
 		return nil, errors.New("replay: Config needs either a Service or a Dial")

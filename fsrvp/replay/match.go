@@ -9,7 +9,7 @@ import (
 
 var errNoMatch = errors.New("the recording has no such call")
 
-// life returns the sequence of a set, by the id that a client has.
+// life returns the sequence of a set, by the id that a client uses.
 func (s *Service) life(set fsrvp.SetID) *sequence {
 	if recorded, ok := s.names.recordedSet(set); ok && s.lives[recorded] != nil {
 		return s.lives[recorded]
@@ -17,7 +17,7 @@ func (s *Service) life(set fsrvp.SetID) *sequence {
 	return &s.foreign
 }
 
-// matches reports whether a recorded call is the one that a client makes.
+// matches reports whether a recorded call matches a client's request.
 func (s *Service) matches(st *step, req fsrvp.Message) bool {
 	if st.Opnum() != req.Opnum() {
 		return false
@@ -43,7 +43,7 @@ func (s *Service) matches(st *step, req fsrvp.Message) bool {
 	return true
 }
 
-// sameShare compares a recorded share with one of today.
+// sameShare compares a recorded share with one of today's.
 func (s *Service) sameShare(recorded, now ndr.WTF8) bool {
 	was := s.names.unc(string(recorded))
 	if was == string(now) {
@@ -54,8 +54,8 @@ func (s *Service) sameShare(recorded, now ndr.WTF8) bool {
 	return errA == nil && errB == nil && a.Equal(b)
 }
 
-// sameCopy compares a recorded copy with one of today: by what was handed out, and where neither
-// was, not at all but for null.
+// sameCopy compares a recorded copy with one of today's, by the ids that were handed out. If
+// neither was handed out, it only checks whether both are null.
 func (s *Service) sameCopy(recorded, now fsrvp.CopyID, share ndr.WTF8) bool {
 	if _, handedOut := s.names.recordedCopy(now); handedOut || s.copies[recorded] {
 		return handedOut && s.names.copy(recorded, string(share)) == now
@@ -63,7 +63,7 @@ func (s *Service) sameCopy(recorded, now fsrvp.CopyID, share ndr.WTF8) bool {
 	return (recorded == fsrvp.CopyID{}) == (now == fsrvp.CopyID{})
 }
 
-// response returns what a step answers to a call, and notes the ids that it hands out.
+// response returns a step's answer to a call, and records the ids in it.
 func (s *Service) response(st *step, req fsrvp.Message) fsrvp.Response {
 	if st.Response == nil {
 		resp := fsrvp.NewResponse(req.Opnum())

@@ -7,16 +7,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A ShareMap says what hosts and shares of a recording are called today. Nil changes nothing.
+// A ShareMap maps hosts and shares of a recording to today's. A nil ShareMap changes nothing.
 type ShareMap struct{ entries []shareEntry }
 
-// A shareEntry without a share is about all shares of the host.
+// A shareEntry without a share applies to all shares of the host.
 type shareEntry struct{ from, to fsrvp.ShareName }
 
-// NewShareMap makes a map of recorded names to today's: of shares, `\\host\share`, and of whole
-// hosts, `\\host`, both without regard to case. A share's own entry goes before its host's. A share
-// that is mapped to `\\host` keeps its bare name. It fails with a *fsrvp.ShareNameError for what is
-// neither form, and for `\\host` to `\\host\share`.
+// NewShareMap makes a map of recorded names to today's. A name is a share, `\\host\share`, or a
+// whole host, `\\host`; case does not matter. A share's entry takes precedence over its host's. A
+// share that is mapped to `\\host` keeps its bare name. NewShareMap fails with a
+// [*fsrvp.ShareNameError] for a name of another form, and if `\\host` is mapped to `\\host\share`.
 func NewShareMap(names map[string]string) (*ShareMap, error) {
 	m := new(ShareMap)
 	for from, to := range names {

@@ -13,44 +13,43 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// Run makes the calls of a recording, and compares what is answered with what was. The Exchanges,
-// in any order, are not changed.
+// Run makes the calls of a recording, and compares the answers with the recorded ones. The
+// Exchanges may be in any order; Run does not change them.
 //
 // # Order
 //
-// Calls begin in the order of the recording, and each when those have ended that had ended before
-// it began. So calls that overlapped overlap again, with Config.Speed zero not necessarily by as
-// much; a call without an answer is waited for by all that follow. At most 64 calls are made at a
-// time.
+// Calls begin in the order of the recording. Each begins when the calls have ended that ended
+// before it in the recording. So calls that overlapped overlap again, although with Config.Speed
+// zero not necessarily for as long; all later calls wait for a call without a recorded answer. At
+// most 64 calls are made at a time.
 //
 // # Differences
 //
-// A status that differs is a difference, and so are results where both calls succeeded. Ids have to
-// differ where they did, and to be the same where they were; so have the times when copies were
-// created. The replay goes on after differences.
+// A status that differs is a difference, and so are results where both calls succeeded. Ids must
+// differ where they differed, and be the same where they were the same; the same holds for the
+// creation times of copies. The replay goes on after differences.
 //
 // # Other sets
 //
-// A replay touches no set that it has not started, on the server that was recorded neither. Where a
-// recorded call names another set, be it one from before the recording or one that could not be
-// started now, the call is made with an id that nobody has; the null GUID stays. SetContext,
-// however, makes a server remove the unfinished set of the client that it comes from (MS-FSRVP
-// 3.1.4.2).
+// A replay never touches a set that it has not started, not even on the recorded server. If a
+// recorded call names another set, either from before the recording or one that could not be
+// started now, the call is made with an unused id; a null GUID stays null. But SetContext makes a
+// server remove the unfinished set of its client (MS-FSRVP 3.1.4.2).
 //
 // # Errors
 //
-// The Report is never nil, and tells of what was done. The error is nil where all calls were
-// answered, whatever with, and nothing is left behind that should not be. A call that is not
-// answered, a connection that cannot be made, or the end of ctx stops the replay: no call begins
-// any more, and those at work are cancelled.
+// The Report is never nil, and covers all calls made. The error is nil if all calls were answered,
+// with whatever answer, and the clean-up succeeded. A call without an answer, a connection that
+// cannot be made, or the end of ctx stops the replay: no further call begins, and calls in progress
+// are cancelled.
 //
 // # Clean-up
 //
-// Sets that the replay has made and that are still there are then removed: aborted, or their
-// mappings deleted. (Of those that the recording has aborted after a commit mappings are deleted
-// too: a server is known that keeps them.) A context that was set for a set that never came, or
-// whose id never did, is removed by a set that is started and aborted. All of this is bounded by
-// Config.CleanUpLimit, and not by ctx; its failures are part of the error.
+// Then Run removes the remaining sets of the replay: it aborts them or deletes their mappings. (It
+// also deletes the mappings of sets that the recording aborted after a commit, since one known
+// server keeps them.) If a context was set without a set, or without a set whose id became known,
+// Run starts and aborts a set to remove it. Config.CleanUpLimit bounds all of this, not ctx;
+// failures are part of the error.
 func Run(ctx context.Context, recording []*transcript.Exchange, cfg *Config) (*Report, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -92,29 +91,29 @@ type run struct {
 	conns       map[transcript.Connection]*connection // of the one goroutine that begins calls
 	cancel      context.CancelCauseFunc               // of calls at work
 
-	mu     sync.Mutex // what follows
+	mu     sync.Mutex // guards the following
 	made   *made
 	report *Report
-	err    error // what stopped it
+	err    error // why it stopped
 }
 
-// A connection is what one Connection of the recording is today.
+// A connection is today's connection for one Connection of the recording.
 type connection struct {
 	service fsrvp.Service
-	closer  io.Closer      // nil: not to be closed
-	calls   sync.WaitGroup // those that are still to end
-	left    int            // those that are still to begin
+	closer  io.Closer      // nil if it must not be closed
+	calls   sync.WaitGroup // not yet ended
+	left    int            // not yet begun
 }
 
-// close waits for the calls and closes the Service where Dial has made it.
+// close waits for the calls, and closes the Service if Dial has made it.
 func (c *connection) close() {
 	c.calls.Wait()
 	if c.closer != nil {
-		_ = c.closer.Close() // all its calls are answered, or have said what is wrong
+		_ = c.closer.Close() // all its calls are answered, or have returned an error
 	}
 }
 
-// A pendingCall is at work.
+// A pendingCall is a call in progress.
 type pendingCall struct {
 	end  time.Time // in the recording
 	done chan struct{}
@@ -165,7 +164,7 @@ func (r *run) play(ctx context.Context) error {
 			delete(r.conns, e.Connection)
 		}
 	}
-	for _, conn := range r.conns { // the replay has stopped
+	for _, conn := range r.conns { // only if the replay has stopped
 		closing.Go(conn.close)
 	}
 	closing.Wait()
@@ -182,8 +181,8 @@ func byTime(recording []*transcript.Exchange) []int {
 	return order
 }
 
-// waitFor waits for calls that had ended when another began, and for any where there are too many.
-// It returns the rest.
+// waitFor waits for the calls that ended, in the recording, before a call that began at began, and
+// for any call if there are too many. It returns the rest.
 func waitFor(atWork []pendingCall, began time.Time) []pendingCall {
 	rest := atWork[:0]
 	for _, call := range atWork {
@@ -206,7 +205,7 @@ func waitFor(atWork []pendingCall, began time.Time) []pendingCall {
 	return slices.Delete(rest, first, first+1)
 }
 
-// pace waits until a call is due that began so long after the first one.
+// pace waits until a call is due that began this long after the first one.
 func (r *run) pace(ctx context.Context, begun time.Time, after time.Duration) error {
 	if r.Speed == 0 {
 		return context.Cause(ctx)
@@ -221,7 +220,7 @@ func (r *run) pace(ctx context.Context, begun time.Time, after time.Duration) er
 	}
 }
 
-// stop stops the replay, where nothing has stopped it before.
+// stop stops the replay, unless it has stopped already.
 func (r *run) stop(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,14 +251,14 @@ func (r *run) connect(ctx context.Context, e *transcript.Exchange) (*connection,
 	return conn, err
 }
 
-// dial returns a Service for a Connection, and how to close it.
+// dial returns a Service for a Connection, and its Closer.
 func (r *run) dial(ctx context.Context, c transcript.Connection) (fsrvp.Service, io.Closer, error) {
 	if r.Service != nil {
 		return r.Service, nil, nil
 	}
 	s, err := r.Dial(ctx, c)
 	if err == nil && s == nil {
-		err = errors.New("no Service was dialled")
+		err = errors.New("Dial returned no Service")
 	}
 	if err != nil {
 		return nil, nil, err
@@ -268,7 +267,7 @@ func (r *run) dial(ctx context.Context, c transcript.Connection) (fsrvp.Service,
 	return s, closer, nil
 }
 
-// call makes one call and reports what came of it.
+// call makes one call and reports its result.
 func (r *run) call(ctx context.Context, s fsrvp.Service, i int) {
 	e := r.recording[i]
 	res := &Result{Index: i, Exchange: e, Time: time.Now()}

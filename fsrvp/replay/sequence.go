@@ -13,13 +13,13 @@ import (
 type step struct {
 	*transcript.Exchange
 	index   int     // in its sequence
-	key     stepKey // what a call needs at least in common with it
-	asked   bool    // it has answered a call
-	skipped bool    // it was left out
+	key     stepKey // what a call must have in common with it
+	asked   bool    // set when it has answered a call
+	skipped bool    // set when it was left out
 }
 
-// A stepKey is what a recorded call and one that it answers have in common: the method, and what of
-// the parameters does not change with the ids of today. Steps of one key need not match the same
+// A stepKey is what a recorded call and a call that it answers have in common: the method, and the
+// parameters that do not depend on today's ids. Steps with the same key need not match the same
 // calls.
 type stepKey struct {
 	op     fsrvp.Opnum
@@ -42,8 +42,8 @@ func keyOf(m fsrvp.Message) stepKey {
 	return k
 }
 
-// foldShare returns the same for all names that fsrvp.ShareName.Equal may take for one share, on
-// whatever host.
+// foldShare returns the same string for all names that fsrvp.ShareName.Equal may consider equal, on
+// any host.
 func foldShare(unc string) string {
 	n, err := fsrvp.ParseShareName(unc)
 	if err != nil {
@@ -53,7 +53,7 @@ func foldShare(unc string) string {
 	return strings.Map(foldRune, base)
 }
 
-// foldRune returns the least of the runes that differ in case alone.
+// foldRune returns the smallest of the runes that differ only in case.
 func foldRune(r rune) rune {
 	least := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
@@ -62,14 +62,14 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// A sequence is recorded calls that are answered in their order. What lies behind is not looked at
-// again, so that a call that comes in its turn costs the same however long the sequence is.
+// A sequence is a list of recorded calls that are answered in order. Past steps are not visited
+// again, so the cost of a call in its turn does not depend on the length of the sequence.
 type sequence struct {
 	steps     []*step
-	first     int             // of those that are neither asked nor skipped
+	first     int             // the first that is neither asked nor skipped
 	mandatory int             // the first that may not be left out and is not asked
-	left      map[stepKey]int // how many of a key are neither asked nor skipped
-	// mappings are the GetShareMappings that were asked, by their keys, which may be repeated.
+	left      map[stepKey]int // the number of steps of a key that are neither asked nor skipped
+	// mappings are the GetShareMapping steps that were asked, by their keys; they may be repeated.
 	mappings map[stepKey][]*step
 }
 
@@ -82,7 +82,7 @@ func (q *sequence) add(st *step) {
 	q.left[st.key]++
 }
 
-// ask notes that a step has answered a call.
+// ask records that a step has answered a call.
 func (q *sequence) ask(st *step) {
 	if st.asked {
 		return
@@ -94,7 +94,7 @@ func (q *sequence) ask(st *step) {
 	}
 }
 
-// skip leaves out what may be left out before a step.
+// skip leaves out the optional steps before a step.
 func (q *sequence) skip(before int) {
 	for _, st := range q.steps[q.first:before] {
 		if !st.asked && !st.skipped && st.optional() {
@@ -104,7 +104,7 @@ func (q *sequence) skip(before int) {
 	}
 }
 
-// expected returns the first step that the client may not leave out; nil where there is none.
+// expected returns the first step that the client must not leave out, or nil.
 func (q *sequence) expected() *step {
 	for ; q.mandatory < len(q.steps); q.mandatory++ {
 		if st := q.steps[q.mandatory]; !st.asked && !st.optional() {
@@ -114,8 +114,8 @@ func (q *sequence) expected() *step {
 	return nil
 }
 
-// again returns the last of the GetShareMappings before a step that were asked and match a call;
-// nil where there is none.
+// again returns the last GetShareMapping step before a step that was asked and matches a call, or
+// nil.
 func (q *sequence) again(key stepKey, before int, matches func(*step) bool) *step {
 	var last *step
 	for _, st := range q.mappings[key] {
@@ -126,8 +126,8 @@ func (q *sequence) again(key stepKey, before int, matches func(*step) bool) *ste
 	return last
 }
 
-// next finds the step that answers a call. With an error it returns the first that the client may
-// not leave out, where there is one.
+// next finds the step that answers a call. With an error it returns the first step that the client
+// must not leave out, if any.
 func (q *sequence) next(req fsrvp.Message, matches func(*step) bool) (found, expected *step, err error) {
 	key, end := keyOf(req), len(q.steps)
 	err = errNoMatch
@@ -150,7 +150,7 @@ func (q *sequence) next(req fsrvp.Message, matches func(*step) bool) (found, exp
 				return st, nil, nil
 			}
 			if match {
-				err = fmt.Errorf("%v has to come first", expected.Opnum())
+				err = fmt.Errorf("%v must come first", expected.Opnum())
 				end = i
 				break
 			}
@@ -171,7 +171,7 @@ func (q *sequence) next(req fsrvp.Message, matches func(*step) bool) (found, exp
 	return nil, q.expected(), err
 }
 
-// optional reports whether a client may leave the call out.
+// optional reports whether a client may leave out the call.
 func (st *step) optional() bool {
 	return st.Opnum() == fsrvp.OpGetShareMapping || !st.Succeeded()
 }
@@ -179,10 +179,10 @@ func (st *step) optional() bool {
 // queries are recorded calls that change nothing, by their keys.
 type queries map[stepKey]*querySteps
 
-// querySteps are those of one key.
+// querySteps are the queries of one key.
 type querySteps struct {
 	steps []*step
-	first int // of those that are not asked
+	first int // the first that was not asked
 }
 
 func (q queries) add(st *step) {

@@ -88,7 +88,7 @@ func (p *plain) next(steps []*step, req fsrvp.Message) (found, expected *step, e
 			return st, nil, nil
 		}
 		if matches {
-			err = fmt.Errorf("%v has to come first", expected.Opnum())
+			err = fmt.Errorf("%v must come first", expected.Opnum())
 			break
 		}
 		if st.optional() {

@@ -11,54 +11,54 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// ServiceConfig says how a Service answers. Nil means its zero value.
+// ServiceConfig configures a Service. Nil means the zero value.
 type ServiceConfig struct {
-	// Shares says what a host and a share of the recording are called by the clients of today; see
+	// Shares returns the host and share that today's clients use for those of the recording; see
 	// Config.Shares.
 	Shares func(fsrvp.ShareName) fsrvp.ShareName
-	// Speed makes every answer take as long as it did in the recording, divided by it. Zero:
-	// answers come at once.
+	// Speed divides the time that an answer took in the recording, which the Service waits. Zero
+	// means that it answers at once.
 	Speed float64
-	// OnDeparture is told of every call that the recording does not answer, and returns what is
-	// answered: an error that wraps a Status, or nil for the Departure itself, which is
-	// fsrvp.ErrBadState. It may be called by several goroutines at once. Nil: the Departure.
+	// OnDeparture, if not nil, is called for every call that the recording does not answer. It
+	// returns the answer, an error that wraps a Status, or nil for the default, fsrvp.ErrBadState.
+	// It must be safe for concurrent use.
 	OnDeparture func(context.Context, *Departure) error
 }
 
-// A Service answers the calls of clients as a recording has them. It is for tests of clients: it
-// makes nothing, and checks nothing of who calls.
+// A Service answers the calls of clients as in a recording. It is for tests of clients: it makes no
+// shadow copies, and does not check its callers.
 //
 // # Matching
 //
-// Which recorded call answers a call depends on the calls before it alone, and not on time:
+// The recorded call that answers a call depends only on the calls before, not on time:
 //
-//   - A call can be answered by a recorded one of the same method with the same parameters. Share
-//     names are compared as fsrvp.ShareName.Equal does, after ServiceConfig.Shares. Time-outs, and
-//     the ids that clients choose, may be any. Set and copy ids are those that the Service has
-//     handed out, which are the recorded ones; but where the recorded server returned the client's
-//     id as its own, the Service does so too. An id that was not handed out stands for any that the
-//     recording's server had not.
+//   - A call is answered by a recorded call of the same method with the same parameters. Share
+//     names are compared as [fsrvp.ShareName.Equal] does, after ServiceConfig.Shares. Time-outs,
+//     and ids that clients choose, do not matter. Set and copy ids are those that the Service has
+//     handed out: the recorded ones, or the client's own id if the recorded server returned that
+//     too. An id that was not handed out matches any id that the recorded server had not handed
+//     out.
 //   - GetSupportedVersion, IsPathSupported and IsPathShadowCopied: the n-th call is answered by the
-//     n-th recorded one, and when these are used up by the last.
-//   - SetContext and StartShadowCopySet are one sequence, and the calls that name one set are
-//     another: they are answered in the recorded order. Recorded calls of the same method may be
-//     made in any order where their parameters differ, and left out may be GetShareMapping and what
-//     did not succeed. When a call that succeeded is reached, those left out before it are no
-//     longer answered.
+//     n-th recorded one, and further calls by the last one.
+//   - SetContext and StartShadowCopySet form one sequence, and the calls that name a set form
+//     another. A sequence is answered in the recorded order, but calls of the same method with
+//     different parameters may come in any order, and the client may leave out GetShareMapping and
+//     calls that failed. When it reaches a call that succeeded, calls left out before are no longer
+//     answered.
 //   - GetShareMapping may be repeated: it gets its last answer again.
 //
-// Recorded connections make no difference. Of a recording with several servers, give NewService one
-// server's calls.
+// Recorded connections do not matter. From a recording of several servers, pass the calls of one
+// server to [NewService].
 //
 // # Departures
 //
-// What none of this answers is a departure, and so is a call whose recorded answer is not known.
-// Departures are answered as ServiceConfig.OnDeparture says, and have no effect on later calls.
+// A call that none of this answers is a departure, and so is one whose recorded answer is not
+// known. Departures are answered as ServiceConfig.OnDeparture says, and do not affect later calls.
 //
-// A recorded fault is answered with an error that is a *dcerpc.Fault, which fsrvp.NewHandler sends
-// as it is.
+// A recorded fault is answered with a *dcerpc.Fault as the error, which [fsrvp.NewHandler] sends
+// unchanged.
 //
-// The methods may be called by several goroutines at once.
+// A Service is safe for concurrent use.
 type Service struct {
 	fsrvp.ServiceFunc // the methods
 
@@ -66,19 +66,19 @@ type Service struct {
 
 	mu         sync.Mutex
 	names      *translation
-	steps      []*step // all, as they began
+	steps      []*step // all, in the order in which they began
 	queries    queries
 	creation   sequence                  // SetContext and StartShadowCopySet
-	lives      map[fsrvp.SetID]*sequence // of sets that the recording's server gave
+	lives      map[fsrvp.SetID]*sequence // of sets whose ids the recorded server gave
 	foreign    sequence                  // about other sets
-	copies     map[fsrvp.CopyID]bool     // that the recording's server gave
+	copies     map[fsrvp.CopyID]bool     // ids that the recorded server gave
 	departures int
 }
 
 var _ fsrvp.Service = (*Service)(nil)
 
-// NewService returns a Service that answers as a recording has it. The Exchanges may be in any
-// order, and must not be changed any more. It fails where one of them is not fit to be replayed.
+// NewService returns a Service that answers as in a recording. The Exchanges may be in any order,
+// and must not be changed afterwards. It fails if one of them cannot be replayed.
 func NewService(recording []*transcript.Exchange, cfg *ServiceConfig) (*Service, error) {
 	s := &Service{
 		queries: queries{},
@@ -133,7 +133,7 @@ func (s *Service) add(e *transcript.Exchange) {
 }
 
 // Unasked returns the recorded calls that no client has made, in the order in which they began.
-// Those that a client need not make are among them.
+// This includes calls that a client may leave out.
 func (s *Service) Unasked() []*transcript.Exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *Service) Unasked() []*transcript.Exchange {
 	return rest
 }
 
-// Departures returns how many calls the recording did not answer.
+// Departures returns the number of calls that the recording did not answer.
 func (s *Service) Departures() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *Service) Departures() int {
 type Departure struct {
 	Request fsrvp.Message // as the client made it
 	// Expected is the first recorded call about the same set, or of the same sequence, that is
-	// still to come and may not be left out. Nil: none.
+	// still to come and must not be left out. Nil means none.
 	Expected *transcript.Exchange
 	Reason   string
 }
@@ -169,8 +169,7 @@ func (d *Departure) Error() string {
 // Unwrap returns fsrvp.ErrBadState.
 func (d *Departure) Unwrap() error { return fsrvp.ErrBadState }
 
-// answer answers a call: the response that is due, in today's ids and names, and its status as an
-// error.
+// answer returns the response to a call, in today's ids and names, and its status as an error.
 func (s *Service) answer(ctx context.Context, req fsrvp.Message) (fsrvp.Response, error) {
 	e, resp, departure := s.match(req)
 	if departure != nil {
@@ -206,7 +205,7 @@ func (s *Service) wait(ctx context.Context, e *transcript.Exchange) error {
 	}
 }
 
-// match finds the recorded call that answers a request, and what it answers.
+// match finds the recorded call that answers a request, and its response.
 func (s *Service) match(req fsrvp.Message) (*transcript.Exchange, fsrvp.Response, *Departure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

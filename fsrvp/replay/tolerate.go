@@ -9,7 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A Rule says which differences are no matter.
+// A Rule says which differences do not matter.
 type Rule struct {
 	method, field string // "*" for any
 	was, now      string
@@ -20,10 +20,10 @@ type Rule struct {
 //	METHOD.FIELD
 //	METHOD.FIELD=RECORDED:NOW
 //
-// METHOD is a method's name, FIELD what Difference.Field has: a result by its name in the IDL,
-// "Return" for the status, "Fault". RECORDED and NOW are values as Difference.String shows them;
-// statuses may be names, with "FSRVP_E_" and "E_" or without, or numbers. Each of the four may be
-// "*", for any.
+// METHOD is a method's name, and FIELD a value of Difference.Field: a result's name in the IDL,
+// "Return" for the status, or "Fault". RECORDED and NOW are values as [Difference.String] shows
+// them; statuses may be numbers or names, with or without "FSRVP_E_" and "E_". Each of the four may
+// be "*" for any.
 //
 //	IsPathSupported.OwnerMachineName                    another machine's name
 //	IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO  a server that can say what Samba cannot
@@ -33,7 +33,7 @@ func ParseRule(s string) (Rule, error) {
 	target, values, hasValues := strings.Cut(s, "=")
 	var ok bool
 	if r.method, r.field, ok = strings.Cut(target, "."); !ok || r.method == "" || r.field == "" {
-		return r, fmt.Errorf("replay: %q is no rule; it has to be METHOD.FIELD or METHOD.FIELD=RECORDED:NOW", s)
+		return r, fmt.Errorf("replay: %q is not a rule; write METHOD.FIELD or METHOD.FIELD=RECORDED:NOW", s)
 	}
 	if r.method != "*" && !isMethodName(r.method) {
 		return r, fmt.Errorf("replay: the rule %q is about a method that FSRVP does not have", s)
@@ -64,7 +64,7 @@ func (r Rule) String() string {
 	return r.method + "." + r.field + "=" + r.was + ":" + r.now
 }
 
-// Tolerates reports whether a difference is no matter.
+// Tolerates reports whether the rule matches a difference.
 func (r Rule) Tolerates(d *Difference) bool {
 	return isName(r.method, d.Exchange.Opnum().String()) && isName(r.field, d.Field) &&
 		isValue(r.was, d.Recorded) && isValue(r.now, d.Now)
@@ -72,7 +72,7 @@ func (r Rule) Tolerates(d *Difference) bool {
 
 func isName(rule, name string) bool { return rule == "*" || strings.EqualFold(rule, name) }
 
-// isValue compares a value with what a rule says of it.
+// isValue reports whether a value matches a rule's text.
 func isValue(rule string, v any) bool {
 	if rule == "*" {
 		return true

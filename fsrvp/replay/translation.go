@@ -10,25 +10,25 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// A translation says what the ids and names of a recording are today.
+// A translation maps the ids and names of a recording to today's.
 type translation struct {
-	shares func(fsrvp.ShareName) fsrvp.ShareName // nil: nothing is called otherwise
+	shares func(fsrvp.ShareName) fsrvp.ShareName // nil if names stay the same
 
 	mu     sync.Mutex
 	sets   map[fsrvp.SetID]fsrvp.SetID // recorded to today's
 	copies map[copyKey]fsrvp.CopyID
-	firsts map[fsrvp.CopyID]fsrvp.CopyID // what each copy's first share has in copies
-	// And back.
+	firsts map[fsrvp.CopyID]fsrvp.CopyID // the entry of each copy's first share in copies
+	// The inverse maps.
 	recordedSets   map[fsrvp.SetID]fsrvp.SetID
 	recordedCopies map[fsrvp.CopyID]fsrvp.CopyID
 	created        map[creation]fsrvp.Filetime
-	// strangers are recorded sets that are not known, and an id for each that nobody has. Nil: they
-	// keep theirs.
+	// strangers maps each recorded set that is not known to an unused id. Nil means that such sets
+	// keep their ids.
 	strangers map[fsrvp.SetID]fsrvp.SetID
 }
 
-// A copyKey is a recorded copy and one of its shares, in lower case: today each may have a copy of
-// its own.
+// A copyKey is a recorded copy and one of its shares, in lower case: today each share may have its
+// own copy.
 type copyKey struct {
 	id    fsrvp.CopyID
 	share string
@@ -52,11 +52,11 @@ func newTranslation(shares func(fsrvp.ShareName) fsrvp.ShareName) *translation {
 	}
 }
 
-// ownID is what a Difference says of an id that should not have been given before.
+// ownID is the value in a Difference for an id that should not have been given before.
 const ownID = "an id of its own"
 
-// learnSet notes a recorded id and today's. Where that is at odds with what is known, it returns
-// what today's should have been; nil where all is well.
+// learnSet records a recorded id and today's. If they contradict what is known, it returns what
+// today's should have been, otherwise nil.
 func (t *translation) learnSet(recorded, now fsrvp.SetID) (want any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,8 +99,8 @@ func (t *translation) learnCopy(recorded, now fsrvp.CopyID, share string) (want 
 	return want
 }
 
-// learnCreation is learnSet for the time when a copy was created: what was one time is one, and
-// nothing more is expected of it than to be there.
+// learnCreation is learnSet for the time when a copy was created: equal times must stay equal, and
+// nothing more is expected of them.
 func (t *translation) learnCreation(id fsrvp.CopyID, recorded, now fsrvp.Filetime) (want any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *translation) set(id fsrvp.SetID) fsrvp.SetID {
 	return now
 }
 
-// copy returns today's id of a recorded copy of a share. What is not known stays as it is.
+// copy returns today's id of a recorded copy of a share. An unknown id stays the same.
 func (t *translation) copy(id fsrvp.CopyID, share string) fsrvp.CopyID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,7 +158,7 @@ func (t *translation) copy(id fsrvp.CopyID, share string) fsrvp.CopyID {
 	return id
 }
 
-// recordedSet returns the recorded id of a set of today.
+// recordedSet returns the recorded id of one of today's sets.
 func (t *translation) recordedSet(now fsrvp.SetID) (fsrvp.SetID, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -166,7 +166,7 @@ func (t *translation) recordedSet(now fsrvp.SetID) (fsrvp.SetID, bool) {
 	return id, ok
 }
 
-// recordedCopy returns the recorded id of a copy of today.
+// recordedCopy returns the recorded id of one of today's copies.
 func (t *translation) recordedCopy(now fsrvp.CopyID) (fsrvp.CopyID, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,8 +174,7 @@ func (t *translation) recordedCopy(now fsrvp.CopyID) (fsrvp.CopyID, bool) {
 	return id, ok
 }
 
-// name returns a host and a share's bare name as they are called today. The share may be an exposed
-// one.
+// name returns today's name for a host and a share's bare name. The share may be an exposed one.
 func (t *translation) name(host, share string) fsrvp.ShareName {
 	base, tail, exposed := strings.Cut(share, "@{")
 	n := fsrvp.ShareName{Host: host, Share: base}
@@ -197,8 +196,8 @@ func (t *translation) name(host, share string) fsrvp.ShareName {
 	return n
 }
 
-// unc returns a UNC path as it is today. What is none stays as it is, and so does what follows the
-// share.
+// unc returns today's form of a UNC path. Other strings stay the same, and so does the part after
+// the share.
 func (t *translation) unc(path string) string {
 	n, err := fsrvp.ParseShareName(path)
 	if err != nil {
@@ -208,7 +207,7 @@ func (t *translation) unc(path string) string {
 	return t.name(n.Host, n.Share).UNC() + rest
 }
 
-// request returns a recorded request as it must be today. Waits stay as they are.
+// request returns today's form of a recorded request. Waits stay the same.
 func (t *translation) request(m fsrvp.Message) fsrvp.Message {
 	switch m := m.(type) {
 	case *fsrvp.AddToShadowCopySetRequest:
@@ -246,12 +245,12 @@ func (t *translation) request(m fsrvp.Message) fsrvp.Message {
 		n.ShadowCopySetID = t.set(m.ShadowCopySetID)
 		return &n
 	}
-	return m // has no ids of the server's, and no names
+	return m // it has no ids of the server, and no names
 }
 
 func (t *translation) wtf8(path ndr.WTF8) ndr.WTF8 { return ndr.WTF8(t.unc(string(path))) }
 
-// response returns a recorded response as it should be today.
+// response returns today's form of a recorded response.
 func (t *translation) response(req fsrvp.Message, resp fsrvp.Response) fsrvp.Response {
 	switch r := resp.(type) {
 	case *fsrvp.StartShadowCopySetResponse:

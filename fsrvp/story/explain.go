@@ -10,14 +10,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// startOverWait is how long Windows lets nobody start a set after the Abort of one that was Added
-// or Exposed (MS-FSRVP 3.1.4.3, note 6).
+// startOverWait is the time for which Windows lets nobody start a set after the Abort of one that
+// was Added or Exposed (MS-FSRVP 3.1.4.3, note 6).
 const startOverWait = 30 * time.Minute
 
-// callTimeout is how long a client waits for an answer (MS-FSRVP 3.2.2).
+// callTimeout is the time that a client waits for an answer (MS-FSRVP 3.2.2).
 const callTimeout = 180 * time.Second
 
-// section is where a method is specified.
+// section returns the section that specifies a method.
 func section(op fsrvp.Opnum) string { return fmt.Sprintf("3.1.4.%d", op+1) }
 
 // explain says why a call did not succeed. The set may be nil.
@@ -108,7 +108,7 @@ func (s *server) status(ev *Event, set *Set, client string) {
 	}
 }
 
-// unknownSet reports whether servers answer so where they have no set of an id.
+// unknownSet reports whether servers answer this status for a set that they do not have.
 func unknownSet(s fsrvp.Status) bool {
 	switch s {
 	case fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrBadID:
@@ -117,7 +117,7 @@ func unknownSet(s fsrvp.Status) bool {
 	return false
 }
 
-// missing explains a call about a set that the server does not have any more.
+// missing explains a call about a set that the server no longer has.
 func (s *server) missing(ev *Event, set *Set) bool {
 	e := ev.Call
 	if set.Status != Gone && !s.expired(set, e.Time) && !s.lost(e, set) {
@@ -143,7 +143,7 @@ func (s *server) missing(ev *Event, set *Set) bool {
 	return true
 }
 
-// lost ends a set that a server answers not to have, without anything in the recording that has
+// lost ends a set that the server says it does not have, although nothing in the recording has
 // ended it.
 func (s *server) lost(e *transcript.Exchange, set *Set) bool {
 	if !set.Status.creating() || set.Midway {
@@ -154,7 +154,7 @@ func (s *server) lost(e *transcript.Exchange, set *Set) bool {
 	case fsrvp.ErrInvalidArg:
 		switch e.Opnum() {
 		case fsrvp.OpAddToShadowCopySet, fsrvp.OpGetShareMapping, fsrvp.OpDeleteShareMapping:
-			return false // other arguments may be meant
+			return false // the status may be about other arguments
 		}
 	default:
 		return false
@@ -204,7 +204,7 @@ func (s *Set) hasCopy(id fsrvp.CopyID) bool {
 	return false
 }
 
-// badState explains FSRVP_E_BAD_STATE.
+// badState explains an FSRVP_E_BAD_STATE.
 func (s *server) badState(op fsrvp.Opnum, set *Set) string {
 	if op == fsrvp.OpStartShadowCopySet {
 		if s.ending != "" {
@@ -272,7 +272,7 @@ func (t *timer) text(set *Set) string {
 		t.span, t.after)
 	switch set.Status {
 	case Exposed:
-		s += "; RecoveryCompleteShadowCopySet, which stops the timer, was not called"
+		s += "; RecoveryCompleteShadowCopySet, which stops the timer, had not been called"
 	case Started, Added, CreationInProgress, Committed:
 		s += fmt.Sprintf("; the set was only %v", set.Status)
 	}
@@ -330,7 +330,7 @@ func copyOf(m fsrvp.Message) fsrvp.CopyID {
 	return fsrvp.CopyID{}
 }
 
-// nullID reports whether an id that a request has to have is null.
+// nullID reports whether a required id of a request is null.
 func nullID(m fsrvp.Message) bool {
 	switch m := m.(type) {
 	case *fsrvp.StartShadowCopySetRequest:
@@ -361,7 +361,7 @@ func waitOf(m fsrvp.Message) time.Duration {
 	return 0
 }
 
-// round leaves a few digits of a duration.
+// round rounds a duration to a few digits.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d < 0:

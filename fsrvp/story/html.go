@@ -13,8 +13,8 @@ import (
 //go:embed page.html
 var page string
 
-// WriteHTML writes sets as one page that needs nothing else, no network and no scripts: a chart
-// with a row for each set, and below it the timeline of each. Title is shown at its top.
+// WriteHTML writes sets as one self-contained page, without scripts: a chart with a row for each
+// set, and below it the timeline of each. The title is shown at the top.
 func WriteHTML(w io.Writer, title string, sets []*Set) error {
 	t, err := template.New("page").Parse(page)
 	if err != nil {
@@ -23,7 +23,7 @@ func WriteHTML(w io.Writer, title string, sets []*Set) error {
 	return t.Execute(w, newPage(title, sets))
 }
 
-// A pageData is what the page shows. Numbers are in the chart's units.
+// A pageData is the data of the page. Numbers are in the chart's units.
 type pageData struct {
 	Title          string
 	Width, Height  float64
@@ -34,7 +34,7 @@ type pageData struct {
 	From, Duration string
 }
 
-// Statuses are those that bars may show.
+// Statuses returns the statuses that bars may show.
 func (*pageData) Statuses() []Status {
 	return []Status{None, Started, Added, CreationInProgress, Committed, Exposed, Recovered}
 }
@@ -71,7 +71,7 @@ type fact struct{ Name, Value string }
 // A line is one event in the table.
 type line struct {
 	At, What, Took, Result, Status, Class, Reason string
-	Offset                                        float64 // where in the life of the set it began, in percent
+	Offset                                        float64 // when it began, in percent of the life of the set
 }
 
 // The chart's measures.
@@ -128,8 +128,8 @@ func newPage(title string, sets []*Set) *pageData {
 	return p
 }
 
-// draw puts the set into the chart: bars of its statuses, marks for what failed and for what no
-// call shows.
+// draw puts the set into the chart: bars for its statuses, and marks for failures and for events
+// that no call shows.
 func (r *row) draw(s *Set, x func(time.Time) float64) {
 	top := r.Y + 4
 	for i := range s.Events {

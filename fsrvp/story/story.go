@@ -16,24 +16,25 @@ const (
 	DefaultLongTimeout  = 1800 * time.Second
 )
 
-// Config says what a recording does not. Nil means the defaults.
+// Config has facts that a recording lacks. Nil means the defaults.
 type Config struct {
 	// ShortTimeout is the server's Message Sequence Timer after SetContext, Start, Commit, Expose
-	// and what failed. Zero means DefaultShortTimeout.
+	// and failures. Zero means DefaultShortTimeout.
 	ShortTimeout time.Duration
-	// LongTimeout is that after Add, Prepare and GetShareMapping. Zero means DefaultLongTimeout.
+	// LongTimeout is the same timer after Add, Prepare and GetShareMapping. Zero means
+	// DefaultLongTimeout.
 	LongTimeout time.Duration
-	// End is when the recording ended, where that was later than its last call. Zero means the last
+	// End is the end of the recording, if that was later than its last call. Zero means the last
 	// call.
 	End time.Time
 }
 
-// A Status is that of a shadow copy set (MS-FSRVP 3.1.1.2).
+// A Status is the status of a shadow copy set (MS-FSRVP 3.1.1.2).
 type Status uint8
 
 // The statuses.
 const (
-	None Status = iota // before StartShadowCopySet, or not known
+	None Status = iota // before StartShadowCopySet, or unknown
 	Started
 	Added
 	CreationInProgress
@@ -49,10 +50,10 @@ func (s Status) String() string {
 		"Gone"}[min(s, Gone)]
 }
 
-// creating reports whether the set keeps others from being made.
+// creating reports whether the set prevents the creation of others.
 func (s Status) creating() bool { return s >= Started && s <= Exposed }
 
-// An Outcome is how a set ended.
+// An Outcome says how a set ended.
 type Outcome uint8
 
 // The outcomes.
@@ -76,41 +77,40 @@ func (o Outcome) String() string {
 // Succeeded reports whether the set served its purpose.
 func (o Outcome) Succeeded() bool { return o == Released || o == Kept }
 
-// A Set is the story of one shadow copy set, or of an attempt that came to none.
+// A Set is the story of one shadow copy set, or of an attempt that did not lead to one.
 type Set struct {
 	ID       fsrvp.SetID // zero for an attempt
-	ClientID fsrvp.SetID // what the client named it in StartShadowCopySet
+	ClientID fsrvp.SetID // the client's id in StartShadowCopySet
 	Server   string      // address, without the port
-	Clients  []string    // addresses of those that named it, without ports
+	Clients  []string    // addresses of the clients that named it, without ports
 	Users    []string
-	Context  *fsrvp.ContextValue // nil where it is not known
+	Context  *fsrvp.ContextValue // nil if unknown
 	Shares   []Share
-	// Midway says that the recording lacks the beginning.
+	// Midway means that the recording lacks the beginning.
 	Midway  bool
 	Events  []Event // by time
-	Status  Status  // in the end
+	Status  Status  // at the end
 	Outcome Outcome
-	// Cause is the event that explains an outcome that is no success. It is nil where there is
-	// none.
+	// Cause is the event that explains an outcome other than success, or nil.
 	Cause *Event
 
 	timer   timer
-	ended   *Event // that made the set go away
+	ended   *Event // the event that ended the set
 	deleted int    // mappings
 
-	known, unrecovered bool // the server knew it; it was never recovered
+	known, unrecovered bool // the server knew the set; it was never recovered
 }
 
-// A Share is one that is, or was to be, in the set.
+// A Share is a share that is, or was to be, in the set.
 type Share struct {
-	Name    string // as the client wrote it
+	Name    string // in the client's spelling
 	CopyID  fsrvp.CopyID
-	Exposed string // the name of the exposed share, where GetShareMapping said it
+	Exposed string // the name of the exposed share, if GetShareMapping returned it
 }
 
-// timer is a Message Sequence Timer that runs.
+// timer is a running Message Sequence Timer.
 type timer struct {
-	at    time.Time // when it runs out; zero while it is stopped
+	at    time.Time // when it runs out; zero if it is stopped
 	after string    // the method that set it
 	span  time.Duration
 }
@@ -118,21 +118,21 @@ type timer struct {
 // An Event is one step of the story.
 type Event struct {
 	Time time.Time
-	// Call is the call; nil for what no call of the set shows.
+	// Call is the call, or nil if no call of the set shows the event.
 	Call *transcript.Exchange
-	// Status is that of the set after it.
+	// Status is the status of the set after the event.
 	Status Status
-	// Text says what a failure or what no call shows means: a sentence without its full stop. It is
-	// empty for a call that succeeded.
+	// Text explains a failure, or an event that no call shows, in a sentence without its full stop.
+	// It is empty for a call that succeeded.
 	Text string
-	// Section is where MS-FSRVP says so: "3.1.4.5". It may be empty.
+	// Section is the section of MS-FSRVP that says so, "3.1.4.5". It may be empty.
 	Section string
 }
 
 // Failed reports whether the event is a call that did not succeed.
 func (e *Event) Failed() bool { return e.Call != nil && e.Text != "" }
 
-// Took is the time from the request to the answer; zero for other events.
+// Took returns the time from the request to the answer, or zero for other events.
 func (e *Event) Took() time.Duration {
 	if e.Call == nil || e.Call.ResponseTime.IsZero() {
 		return 0
@@ -140,8 +140,8 @@ func (e *Event) Took() time.Duration {
 	return max(e.Call.ResponseTime.Sub(e.Call.Time), 0)
 }
 
-// Result names what the call returned: "ok", the status's or the fault's name, "no answer", "?"
-// where the answer could not be read. It is empty for other events.
+// Result returns the result of the call: "ok", the name of the status or fault, "no answer", or "?"
+// if the answer could not be read. It is empty for other events.
 func (e *Event) Result() string {
 	switch {
 	case e.Call == nil:
@@ -158,7 +158,7 @@ func (e *Event) Result() string {
 	return "?"
 }
 
-// reason is the text with its section.
+// reason returns the text with its section.
 func (e *Event) reason() string {
 	if e.Section == "" {
 		return e.Text
@@ -166,7 +166,7 @@ func (e *Event) reason() string {
 	return e.Text + " (MS-FSRVP " + e.Section + ")"
 }
 
-// Begin is when the first event was.
+// Begin returns the time of the first event.
 func (s *Set) Begin() time.Time {
 	if len(s.Events) == 0 {
 		return time.Time{}
@@ -174,7 +174,7 @@ func (s *Set) Begin() time.Time {
 	return s.Events[0].Time
 }
 
-// End is when the last event ended.
+// End returns the time when the last event ended.
 func (s *Set) End() time.Time {
 	var end time.Time
 	for i := range s.Events {
@@ -185,8 +185,8 @@ func (s *Set) End() time.Time {
 	return end
 }
 
-// Matches reports whether a set goes by a name: its id or the client's, with or without braces, or
-// the beginning of one of them, at least four digits.
+// Matches reports whether id is the set's id or the client's, with or without braces, or the
+// beginning of one of them with at least four digits.
 func (s *Set) Matches(id string) bool {
 	id = strings.ToLower(strings.Trim(id, "{}"))
 	if len(id) < 4 {
@@ -198,7 +198,7 @@ func (s *Set) Matches(id string) bool {
 
 func bare(id fsrvp.SetID) string { return strings.ToLower(strings.Trim(id.String(), "{}")) }
 
-// Verdict says in one sentence, without its full stop, how the set ended, and why.
+// Verdict returns a sentence, without its full stop, that says how the set ended, and why.
 func (s *Set) Verdict() string {
 	why := ""
 	if s.Cause != nil {
@@ -241,7 +241,7 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// share returns the one of a name, which it adds where there is none.
+// share returns the share with this name, and adds it if there is none.
 func (s *Set) share(name string) *Share {
 	i := slices.IndexFunc(s.Shares, func(sh Share) bool { return sameShare(sh.Name, name) })
 	if i < 0 {
@@ -251,12 +251,12 @@ func (s *Set) share(name string) *Share {
 	return &s.Shares[i]
 }
 
-// has reports whether a share of the set goes by a name.
+// has reports whether the set has a share with this name.
 func (s *Set) has(name string) bool {
 	return slices.ContainsFunc(s.Shares, func(sh Share) bool { return sameShare(sh.Name, name) })
 }
 
-// sameShare compares two names of shares of one server, which goes by several names.
+// sameShare compares two names of shares on one server, which may have several names.
 func sameShare(a, b string) bool { return strings.EqualFold(shareName(a), shareName(b)) }
 
 // shareName returns a name without its host.

@@ -10,14 +10,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// maxPrelude is how many calls before StartShadowCopySet are kept of a client.
+// maxPrelude is the number of calls before StartShadowCopySet that are kept for each client.
 const maxPrelude = 64
 
-// Tell returns the stories of the sets in some calls, which may be in any order and of several
-// servers, by the times at which they begin. The calls must not be changed any more. Those that are
-// not fit for a transcript are passed over.
+// Tell returns the stories of the sets in calls, in the order in which the sets begin. The calls
+// may be in any order and of several servers; they must not be changed afterwards. Calls that a
+// transcript cannot hold are skipped.
 //
-// It needs memory for all calls, and time in proportion to them.
+// It needs memory and time in proportion to the number of calls.
 func Tell(calls []*transcript.Exchange, cfg *Config) []*Set {
 	t := teller{servers: map[string]*server{}}
 	if cfg != nil {
@@ -42,27 +42,27 @@ func Tell(calls []*transcript.Exchange, cfg *Config) []*Set {
 	return t.sets
 }
 
-// A teller goes through the calls once.
+// A teller visits each call once.
 type teller struct {
 	cfg     Config
 	servers map[string]*server
 	sets    []*Set
 }
 
-// A server is what is known of one: what it must have in its state, if it keeps to the standard.
+// A server is what is known about a server: its state, if it follows the standard.
 type server struct {
 	*teller
 	name     string
 	sets     map[fsrvp.SetID]*Set
-	creation *Set                // that was started last
+	creation *Set                // the last one that was started
 	holder   string              // the client whose SetContext is in effect; empty for none
-	ending   string              // what ended the last one's
+	ending   string              // the call that ended the last one's
 	preludes map[string]*prelude // by client
-	current  map[string]*Set     // by client: the set that it named last
+	current  map[string]*Set     // by client: the last set that it named
 	aborted  time.Time           // the last Abort of a set that was Added or Exposed
 }
 
-// A prelude is what a client has called before it started a set.
+// A prelude is the calls that a client has made before it started a set.
 type prelude struct {
 	events  []Event
 	context *fsrvp.ContextValue
@@ -101,7 +101,7 @@ func (s *server) call(e *transcript.Exchange) {
 	}
 }
 
-// before keeps a call that may belong to a set that comes.
+// before keeps a call that may belong to a later set.
 func (s *server) before(client string, ev Event) *prelude {
 	p := s.preludes[client]
 	if p == nil {
@@ -116,7 +116,7 @@ func (s *server) before(client string, ev Event) *prelude {
 	return p
 }
 
-// setContext takes a SetContext: it may delete another set (MS-FSRVP 3.1.4.2).
+// setContext takes a SetContext, which may delete another set (MS-FSRVP 3.1.4.2).
 func (s *server) setContext(req *fsrvp.SetContextRequest, ev Event, client string) {
 	s.explain(&ev, nil, client)
 	if !ev.Call.Succeeded() {
@@ -131,7 +131,7 @@ func (s *server) setContext(req *fsrvp.SetContextRequest, ev Event, client strin
 	delete(s.current, client)
 }
 
-// overtaken ends the set in creation, when a SetContext has succeeded all the same.
+// overtaken ends the set in creation if a SetContext has nevertheless succeeded.
 func (s *server) overtaken(ev Event, client string) {
 	set := s.creation
 	if set == nil || !set.Status.creating() {
@@ -146,7 +146,7 @@ func (s *server) overtaken(ev Event, client string) {
 	case slices.Contains(set.Clients, client):
 		gone.Text = "a SetContext came from the client's own address " + client + by(ev.Call.User, set.Users) +
 			" while the set was " + set.Status.String() +
-			": the agent takes that for a client that starts over, and deletes the unfinished set; two jobs of one host do this to each other"
+			": the agent takes it for a client that starts over, and deletes the unfinished set; two jobs on one host do this to each other"
 	default:
 		outcome = Lost
 		gone.Text = "a SetContext of another client, " + client + by(ev.Call.User,
@@ -156,7 +156,7 @@ func (s *server) overtaken(ev Event, client string) {
 	s.end(set, gone, outcome)
 }
 
-// by names a user where it is known, and another one than those.
+// by names a user, if it is known and not one of the others.
 func by(user string, others []string) string {
 	if user == "" || slices.Contains(others, user) {
 		return ""
@@ -195,8 +195,8 @@ func (s *server) newSet(id fsrvp.SetID, client string) *Set {
 	return set
 }
 
-// add puts an event into a set's timeline. What no call shows may be earlier than what stands
-// there.
+// add adds an event to a set's timeline. An event that no call shows may be earlier than the last
+// one.
 func (s *server) add(set *Set, ev Event) {
 	if ev.Status == None {
 		ev.Status = set.Status
@@ -245,7 +245,7 @@ func untouched(e *transcript.Exchange) bool {
 func (s *server) advance(set *Set, ev Event) {
 	set.known = true
 	if set.Status == Gone && set.ended != nil && set.ended.Call == nil {
-		// The server had it still.
+		// The server still had the set.
 		set.Events = slices.DeleteFunc(set.Events, func(e Event) bool { return e.Call == nil && e.Status == Gone })
 		set.ended, set.Outcome = nil, Underway
 	}
@@ -304,14 +304,14 @@ func (s *server) advance(set *Set, ev Event) {
 	s.add(set, ev)
 }
 
-// reach moves a set on to a status, unless it is beyond it.
+// reach moves a set on to a status, unless it is already past it.
 func (s *server) reach(set *Set, to Status) {
 	if set.Status < to || set.Status == Gone {
 		set.Status = to
 	}
 }
 
-// reset is the end of a creation: no context is set any more.
+// reset ends a creation: the context is no longer set.
 func (s *server) reset(set *Set, e *transcript.Exchange) {
 	if s.creation == set || s.creation == nil {
 		s.creation, s.holder, s.ending = nil, "", e.Opnum().String()
@@ -332,7 +332,7 @@ func (s *server) expired(set *Set, at time.Time) bool {
 	return true
 }
 
-// end takes the event by which a set goes away.
+// end takes the event that ends a set.
 func (s *server) end(set *Set, ev Event, outcome Outcome) {
 	ev.Status = Gone
 	set.Status, set.Outcome, set.timer = Gone, outcome, timer{}
@@ -346,7 +346,7 @@ func (s *server) end(set *Set, ev Event, outcome Outcome) {
 	}
 }
 
-// close says how what is left has ended.
+// close sets the outcomes of the remaining sets.
 func (s *server) close() {
 	for _, set := range s.sets {
 		switch {
@@ -369,8 +369,8 @@ func (s *server) close() {
 	}
 }
 
-// cause returns the event that explains how the set ended: what made it go away without a call of
-// its own, or the first call that failed and did not succeed later.
+// cause returns the event that explains how the set ended: the one that ended it without a call of
+// its client, or the first call that failed and did not succeed later.
 func (s *Set) cause() *Event {
 	if s.Outcome.Succeeded() {
 		return nil
@@ -397,8 +397,8 @@ func changes(op fsrvp.Opnum) bool {
 	return true
 }
 
-// repeated reports whether the call of an event succeeded later; a share that is added twice,
-// before.
+// repeated reports whether the call of an event succeeded later, or, for a share that is added
+// twice, before.
 func (s *Set) repeated(i int) bool {
 	e := s.Events[i].Call
 	others := s.Events[i+1:]
@@ -411,7 +411,7 @@ func (s *Set) repeated(i int) bool {
 	})
 }
 
-// note adds a value that is not there yet.
+// note adds a value to a list unless it is already there.
 func note(list *[]string, v string) {
 	if v != "" && !slices.Contains(*list, v) {
 		*list = append(*list, v)

@@ -165,7 +165,7 @@ func TestOutcomes(t *testing.T) {
 			require.NoError(s.t, err)
 		}, want: []story.Outcome{story.TimedOut},
 			said: []string{"no call came for 30m0s after GetShareMapping: the Message Sequence Timer ran out, and the agent deletes the set with its " +
-				"snapshots and shares; RecoveryCompleteShadowCopySet, which stops the timer, was not called"}},
+				"snapshots and shares; RecoveryCompleteShadowCopySet, which stops the timer, had not been called"}},
 		{name: "another client", act: func(s *stage) {
 			s.actor(alice, "a").to(story.Added, "share")
 			time.Sleep(5 * time.Second)
@@ -194,7 +194,7 @@ func TestOutcomes(t *testing.T) {
 			s.actor(alice, "two").to(story.Recovered, "other").release()
 			s.status(fsrvp.ErrInvalidArg, s.s.ExposeShadowCopySet(one.ctx, one.set, wait))
 		}, want: []story.Outcome{story.Displaced, story.Released},
-			said: []string{"a SetContext came from the client's own address 10.0.0.1 (two) while the set was Committed: the agent takes that for " +
+			said: []string{"a SetContext came from the client's own address 10.0.0.1 (two) while the set was Committed: the agent takes it for " +
 				"a client that starts over, and deletes the unfinished set", "the set was gone: another SetContext had deleted it"}},
 		{name: "wrong state", act: func(s *stage) {
 			a := s.actor(alice, "a").to(story.Started)

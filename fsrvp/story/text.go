@@ -8,14 +8,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// timeForm is how times are shown, in UTC.
+// timeForm is the layout of times, in UTC.
 const timeForm = "2006-01-02 15:04:05.000"
 
 // AppendLine appends the set in one line, without a newline:
 //
 //	time {id} client > server shares | methods with their times | how it ended
 //
-// Methods stand in their short form, "Add" for AddToShadowCopySet; those that failed have an
+// Methods have their short names, "Add" for AddToShadowCopySet; those that failed have an
 // exclamation mark.
 func (s *Set) AppendLine(dst []byte) []byte {
 	names := make([]string, len(s.Shares))
@@ -31,7 +31,7 @@ func (s *Set) AppendLine(dst []byte) []byte {
 		s.Server, shares, strings.Join(s.steps(), " "), s.Verdict())
 }
 
-// Name is the set's id, or "-" for an attempt that came to none.
+// Name returns the set's id, or "-" for an attempt that did not lead to a set.
 func (s *Set) Name() string {
 	if s.ID == (fsrvp.SetID{}) {
 		return "-"
@@ -39,7 +39,7 @@ func (s *Set) Name() string {
 	return s.ID.String()
 }
 
-// steps are the methods with the times that they took; several calls of one method in a row are one
+// steps returns the methods with the times that they took; consecutive calls of one method are one
 // step.
 func (s *Set) steps() []string {
 	type step struct {
@@ -86,8 +86,8 @@ func Short(op fsrvp.Opnum) string {
 	return strings.TrimSuffix(name, "To")
 }
 
-// AppendText appends the story for people: a head, and the timeline, a line for each event and one
-// more for what it means.
+// AppendText appends the story for people: a heading, and the timeline, with a line for each event
+// and another for its explanation.
 func (s *Set) AppendText(dst []byte) []byte {
 	head := func(name, value string) {
 		if value != "" {
@@ -153,7 +153,8 @@ func (e *Event) appendText(dst []byte, begin time.Time) []byte {
 	return dst
 }
 
-// What is the method with the parameters that tell calls apart, or what an event without a call is.
+// What returns the method with the parameters that distinguish calls, or the description of an
+// event without a call.
 func (e *Event) What() string {
 	if e.Call == nil {
 		return ""
@@ -171,7 +172,7 @@ func (e *Event) What() string {
 	return op
 }
 
-// clock shows a distance in time with milliseconds: "0.004", "12:03.250", "1:00:00.000".
+// clock formats a duration with milliseconds: "0.004", "12:03.250", "1:00:00.000".
 func clock(d time.Duration) string {
 	d = max(d, 0)
 	h, m, s := int(d/time.Hour), int(d/time.Minute)%60, (d % time.Minute).Seconds()
@@ -184,7 +185,7 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%.3f", s)
 }
 
-// printable keeps control characters of a recording off a terminal.
+// printable replaces control characters, which must not reach a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7F && r < 0xA0 || r == 0x2028 || r == 0x2029 || r >= 0x202A && r <= 0x202E ||

@@ -13,25 +13,25 @@ import (
 
 // An Exchange is one recorded call and its answer.
 type Exchange struct {
-	// Time is when the request was sent or came, ResponseTime when the answer came or was sent;
-	// zero without one.
+	// Time is when the request was sent or arrived, ResponseTime when the answer arrived or was
+	// sent; zero without an answer.
 	Time, ResponseTime time.Time
 	Connection
 
 	Request fsrvp.Message // never nil
-	// Response is nil where there was none that could be read, and Fault where RPC answered with no
-	// fault. At most one of them is set.
+	// Response is nil if there was no readable response, and Fault is nil if RPC did not answer
+	// with a fault. At most one of them is set.
 	Response fsrvp.Response
 	Fault    *dcerpc.Fault
-	// Error says why there is neither, or what a server knew of its E_FAIL; for people.
+	// Error says, for people, why both are nil, or the server's reason for an E_FAIL.
 	Error string
 }
 
-// A Connection is what a recording knows of who called whom. What it does not know is empty.
+// A Connection says who called whom. Unknown fields are empty.
 type Connection struct {
 	Client, Server string // addresses, "10.99.0.3:57978", or names
 	User           string // "backup@FSRVP.TEST", `FSRVP\backup`, "backup"
-	Mechanism      string // as dcerpc.Identity has it
+	Mechanism      string // as in dcerpc.Identity
 	Level          dcerpc.AuthLevel
 }
 
@@ -46,14 +46,14 @@ func (c *Connection) Host() string {
 // Opnum returns the method.
 func (e *Exchange) Opnum() fsrvp.Opnum { return e.Request.Opnum() }
 
-// Succeeded reports whether the method is known to have done its work.
+// Succeeded reports whether the method is known to have succeeded.
 func (e *Exchange) Succeeded() bool { return e.Response != nil && e.Response.Status().IsSuccess() }
 
-// Answered reports whether it is known what the answer was.
+// Answered reports whether the answer is known.
 func (e *Exchange) Answered() bool { return e.Response != nil || e.Fault != nil }
 
-// End returns when the answer came; of a call without one, when it began: others are not known to
-// have waited for it.
+// End returns the time of the answer, or of the request if there is no answer, since other calls
+// are not known to have waited for it.
 func (e *Exchange) End() time.Time {
 	if e.ResponseTime.Before(e.Time) {
 		return e.Time
@@ -61,7 +61,7 @@ func (e *Exchange) End() time.Time {
 	return e.ResponseTime
 }
 
-// Check returns what makes an Exchange unfit to be replayed or written.
+// Check returns an error if the Exchange cannot be replayed or written.
 func (e *Exchange) Check() error {
 	switch {
 	case e == nil || e.Request == nil:
@@ -76,8 +76,8 @@ func (e *Exchange) Check() error {
 	return nil
 }
 
-// isRequest tells a request from a response, which is a Message too, and from a type that is not
-// the package's.
+// isRequest reports whether m is a request of package fsrvp, rather than a response or a foreign
+// type.
 func isRequest(m fsrvp.Message) bool {
 	req := fsrvp.NewRequest(m.Opnum())
 	return reflect.TypeOf(m) == reflect.TypeOf(req)

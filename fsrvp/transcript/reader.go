@@ -14,19 +14,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// MaxLine is the longest line of a transcript that is read, in bytes: more than any call needs
-// whose stubs have 1 MiB each.
+// MaxLine is the longest line that Read accepts, in bytes: more than any call with stubs of 1 MiB
+// needs.
 const MaxLine = 16 << 20
 
-// Errors that a *Error may wrap.
+// Errors that an [*Error] may wrap.
 var (
 	ErrNotTranscript = errors.New(`the first line is not the header of a transcript, {"format":"fsrvp-transcript","version":1}`)
-	ErrVersion       = errors.New("the transcript is of a version that is not known")
+	ErrVersion       = errors.New("the version of the transcript is unknown")
 	ErrLineTooLong   = fmt.Errorf("the line has more than %d bytes", MaxLine)
 )
 
-// A Error says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
-// ErrLineTooLong, io.ErrUnexpectedEOF for a last line that is cut off, the error of the reader, or
+// An Error says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
+// ErrLineTooLong, io.ErrUnexpectedEOF for a truncated last line, the error of the reader, or
 // another error.
 type Error struct {
 	Line int // from 1
@@ -39,11 +39,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Transcript reads a transcript call by call, in the order of its lines. Each Exchange is the
-// caller's. An error, a
-// *Error, comes alone and last; the calls before it are good. Memory is that of one line.
+// Read reads a transcript call by call, in the order of its lines. The caller owns each Exchange.
+// An [*Error] comes last, with a nil Exchange; the calls before it are valid. Read needs memory for
+// one line.
 //
-// The sequence can be used once. Empty lines are passed over, and those that begin with #.
+// The sequence can be used only once. Empty lines, and lines that begin with #, are skipped.
 func Read(r io.Reader) iter.Seq2[*Exchange, error] {
 	return func(yield func(*Exchange, error) bool) {
 		in := bufio.NewReaderSize(r, 64<<10)
@@ -79,7 +79,7 @@ func Read(r io.Reader) iter.Seq2[*Exchange, error] {
 	}
 }
 
-// ReadAll reads a whole transcript. With an error it returns the calls before it too.
+// ReadAll reads a whole transcript. Even with an error it returns the calls before it.
 func ReadAll(r io.Reader) ([]*Exchange, error) {
 	var all []*Exchange
 	for e, err := range Read(r) {
@@ -91,7 +91,7 @@ func ReadAll(r io.Reader) ([]*Exchange, error) {
 	return all, nil
 }
 
-// readLine reads to the next newline, or to the end with io.EOF. The bytes are good until the next
+// readLine reads to the next newline, or to the end with io.EOF. The bytes are valid until the next
 // read.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	b, err := in.ReadSlice('\n')
@@ -119,7 +119,7 @@ func parseLine(b []byte, first bool) (*Exchange, error) {
 		line
 	}
 	err := json.Unmarshal(b, &l)
-	if err == nil && !utf8.Valid(b) { // which json lets pass
+	if err == nil && !utf8.Valid(b) { // which json accepts
 		err = errors.New("it is not UTF-8")
 	}
 	if err != nil {
@@ -150,9 +150,9 @@ func (l *line) exchange() (*Exchange, error) {
 	}
 	switch {
 	case l.Time.IsZero():
-		return nil, errors.New("there is no time")
+		return nil, errors.New("the time is missing")
 	case l.Opnum == nil:
-		return nil, errors.New("there is no opnum")
+		return nil, errors.New("the opnum is missing")
 	case !fsrvp.Opnum(*l.Opnum).Valid():
 		return nil, fmt.Errorf("the interface has no opnum %d", *l.Opnum)
 	case l.Method != "" && l.Method != fsrvp.Opnum(*l.Opnum).String():
@@ -169,7 +169,7 @@ func (l *line) exchange() (*Exchange, error) {
 		e.ResponseTime = l.ResponseTime.UTC()
 	}
 	if isNull(l.Request) {
-		return nil, errors.New("there is no request")
+		return nil, errors.New("the request is missing")
 	}
 	if err := json.Unmarshal(l.Request, e.Request); err != nil {
 		return nil, fmt.Errorf("request: %w", err)
@@ -185,9 +185,9 @@ func (l *line) exchange() (*Exchange, error) {
 	}
 	switch {
 	case l.Status != nil && e.Response == nil && l.Fault == nil:
-		// A response with nothing but a status: a failure that somebody wrote by hand.
+		// A response of only a status: a failure written by hand.
 		if e.Response = resp; *l.Status == 0 && !onlyStatus(resp) {
-			return nil, errors.New("the status is zero, and there is no response with the results")
+			return nil, errors.New("the status is zero, but there is no response with the results")
 		}
 		if err := json.Unmarshal(fmt.Appendf(nil, `{"Return":%d}`, *l.Status), resp); err != nil {
 			return nil, fmt.Errorf("status: %w", err)

@@ -12,24 +12,23 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// RecorderConfig says what a Recorder cannot see. Nil means its zero value.
+// RecorderConfig configures a Recorder. Nil means the zero value.
 type RecorderConfig struct {
-	// Connection is written for calls whose context does not say who calls, as a dcerpc.Server's
-	// does (dcerpc.PeerFromContext): those that a client makes itself. Its Server is written for
-	// all calls.
+	// Connection is recorded for calls that a client makes itself: those whose context has no
+	// caller, see [dcerpc.PeerFromContext]. Its Server is recorded for all calls.
 	Connection
 }
 
-// A Recorder is a Service that passes all calls on to another, and writes each as one line of a
-// transcript when it has returned, before its caller gets the answer.
+// A Recorder is a Service that passes all calls on to another. When a call returns, it writes the
+// call as one line of a transcript before the caller gets the answer.
 //
-// Its methods may be called by several goroutines at once. Writing is done by one at a time, and a
-// call waits for it. What fails to be written does not change the call: see Err.
+// It is safe for concurrent use. One call is written at a time, and each call waits for its
+// writing. A failure to write does not change the call: see [Recorder.Err].
 //
-// Where the context of a call says who calls, the Recorder stands on the server's side, and writes
-// what fsrvp.NewHandler answers for an error without a Status: a *dcerpc.Fault, or E_FAIL.
-// Elsewhere such an error is a call without an answer, or one with a Fault. The text of the error
-// is written in both cases.
+// If the context of a call has a caller, the Recorder is on the server's side, and records the
+// answer of [fsrvp.NewHandler] for an error without a Status: a *dcerpc.Fault, or E_FAIL. Otherwise
+// it records such an error as a call without an answer, or with a Fault. It records the text of the
+// error in both cases.
 type Recorder struct {
 	fsrvp.ServiceFunc // the methods
 
@@ -45,8 +44,8 @@ type Recorder struct {
 
 var _ fsrvp.Service = (*Recorder)(nil)
 
-// NewRecorder returns a Recorder of the calls of s, and writes the header. W stays the caller's; to
-// go on with a file that holds a transcript, open it for appending. A nil cfg means its zero value.
+// NewRecorder returns a Recorder of the calls of s, and writes the header. It does not close w; to
+// continue an existing transcript, open the file for appending. A nil cfg means the zero value.
 func NewRecorder(s fsrvp.Service, w io.Writer, cfg *RecorderConfig) *Recorder {
 	r := &Recorder{service: s, w: NewWriter(w)}
 	r.ServiceFunc = r.call
@@ -57,9 +56,9 @@ func NewRecorder(s fsrvp.Service, w io.Writer, cfg *RecorderConfig) *Recorder {
 	return r
 }
 
-// Err returns why calls are missing from the transcript, and how many; nil where none are. After an
-// error of the writer nothing more is written; a call that has no place in a transcript (a string
-// that is not WTF-8, a year of five digits) is left out alone.
+// Err returns an error that says why, and how many, calls are missing from the transcript; nil if
+// none are. After an error of the writer nothing more is written; a call that a transcript cannot
+// express (a string that is not WTF-8, a year of five digits) is left out by itself.
 func (r *Recorder) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,8 +68,8 @@ func (r *Recorder) Err() error {
 	return fmt.Errorf("%w (%d calls are not in the transcript)", r.err, r.lost)
 }
 
-// Close ends the recording and returns Err. Calls that return later are still passed on. Nothing
-// else is closed.
+// Close ends the recording and returns the result of [Recorder.Err]. Later calls are still passed
+// on, but not recorded. Close does not close the writer or the Service.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	r.closed = true
@@ -90,7 +89,7 @@ func (r *Recorder) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response,
 func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Message, resp fsrvp.Response, err error) {
 	e := &Exchange{
 		Time:         begun,
-		ResponseTime: begun.Add(time.Since(begun)), // by the monotonic clock: never before begun
+		ResponseTime: begun.Add(time.Since(begun)), // by the monotonic clock, so never before begun
 		Connection:   r.self,
 		Request:      req,
 	}
@@ -99,9 +98,9 @@ func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Messag
 		e.Connection = connectionOf(&peer)
 		e.Server = r.self.Server
 	}
-	var status fsrvp.Status // zero: err is nil, or has none
+	var status fsrvp.Status // zero if err is nil or has none
 	errors.As(err, &status)
-	fault, isFault := err.(*dcerpc.Fault) // as fsrvp.NewHandler looks at it
+	fault, isFault := err.(*dcerpc.Fault) // as in fsrvp.NewHandler
 	switch {
 	case err == nil || !status.IsSuccess():
 		e.Response = resp
@@ -127,7 +126,7 @@ func (r *Recorder) record(ctx context.Context, begun time.Time, req fsrvp.Messag
 	}
 }
 
-// connectionOf is what a Peer says of a connection.
+// connectionOf returns the Connection of a Peer.
 func connectionOf(p *dcerpc.Peer) Connection {
 	c := Connection{User: p.Principal, Mechanism: p.Mechanism, Level: p.Level}
 	if p.Addr != nil {

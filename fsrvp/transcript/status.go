@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A statusValue is a status in JSON: a number, or what people write, "FSRVP_E_BAD_STATE" or
-// "0x80042301".
+// A statusValue is a status in JSON: a number, or in the form that people write,
+// "FSRVP_E_BAD_STATE" or "0x80042301".
 type statusValue fsrvp.Status
 
 // UnmarshalJSON reads both forms.

@@ -12,7 +12,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// What the first line of a transcript says.
+// The contents of the first line of a transcript.
 const (
 	formatName    = "fsrvp-transcript"
 	formatVersion = 1
@@ -58,7 +58,7 @@ type Timestamp struct{ time.Time }
 // TimestampForm is the form of a Timestamp, for time.Format.
 const TimestampForm = "2006-01-02T15:04:05.000000000Z07:00"
 
-// MarshalJSON fails for a year that has no four digits.
+// MarshalJSON fails if the year does not have four digits.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
 	u := t.UTC()
 	if y := u.Year(); y < 0 || y > 9999 {
@@ -74,13 +74,13 @@ type Writer struct {
 	err   error
 }
 
-// NewWriter returns a Writer that writes to w, which stays the caller's.
+// NewWriter returns a Writer that writes to w, and does not close it.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Write writes one Exchange as one line, by one call of Write of the underlying writer; the first
-// time with the header before it. An Exchange that cannot be written leaves no trace. After an
-// error of the underlying writer, which may have taken half a line, Write does nothing but return
-// it.
+// Write writes one Exchange as one line, with one Write of the underlying writer; the first call
+// also writes the header. If the Exchange cannot be written, Write writes nothing of it. After an
+// error of the underlying writer, which may have written a part of a line, Write only returns that
+// error.
 func (w *Writer) Write(e *Exchange) error {
 	if w.err != nil {
 		return w.err
@@ -96,7 +96,7 @@ func (w *Writer) Write(e *Exchange) error {
 	return w.err
 }
 
-// begin writes the header where nothing was written.
+// begin writes the header if nothing was written before.
 func (w *Writer) begin() error {
 	if w.err != nil || w.begun {
 		return w.err
