@@ -58,12 +58,12 @@ type Snapshot struct {
 //
 // A backend finds a snapshot by its id and volume alone, so that after a crash an agent can delete
 // a snapshot although Create never returned. It takes, lists and deletes snapshots only where it
-// was configured to. Errors may wrap an fsrvp.Status, which then reaches the client:
-// fsrvp.ErrNotSupported for a volume that cannot be copied.
+// was configured to. Errors may wrap an [fsrvp.Status], which then reaches the client:
+// [fsrvp.ErrNotSupported] for a volume that cannot be copied.
 type Snapshots interface {
 	// Volume returns the volume that holds dir, an absolute path without symbolic links, through
 	// which the same path below a snapshot could lead out of the snapshot. It fails with
-	// fsrvp.ErrNotSupported if no snapshot of dir can be taken, or if something else is mounted
+	// [fsrvp.ErrNotSupported] if no snapshot of dir can be taken, or if something else is mounted
 	// below it. If a file system is mounted twice, volumes with the same ID may differ in Path.
 	Volume(ctx context.Context, dir string) (Volume, error)
 	// Create takes all the snapshots, as close to one moment as the backend can, or none: after an
@@ -72,7 +72,7 @@ type Snapshots interface {
 	Create(ctx context.Context, specs []SnapshotSpec) ([]Snapshot, error)
 	// Delete removes a snapshot, even an unfinished one. Deleting a snapshot that does not exist is
 	// not an error. If the snapshot carries the mark of another owner than the spec's, Delete keeps
-	// it and returns an error that wraps ErrForeign; a snapshot without a mark is removed, since
+	// it and returns an error that wraps [ErrForeign]; a snapshot without a mark is removed, since
 	// the caller knows its id.
 	Delete(ctx context.Context, s SnapshotSpec) error
 }
@@ -145,16 +145,16 @@ type Exposure struct {
 // All methods must be safe for concurrent use.
 type Shares interface {
 	// Lookup finds a share of this server by its bare name, without regard to case. If there is
-	// none, the error wraps fsrvp.ErrObjectNotFound.
+	// none, the error wraps [fsrvp.ErrObjectNotFound].
 	Lookup(ctx context.Context, name string) (Share, error)
 	// Expose makes the share, which is on stable storage when it returns nil. After an error
 	// nothing of it is left. Exposing the same again is not an error. Expose replaces a share of
 	// that name that shows something else or is unfinished, but not one that carries the mark of
-	// another owner: then the error wraps ErrForeign.
+	// another owner: then the error wraps [ErrForeign].
 	Expose(ctx context.Context, e Exposure) error
 	// Unexpose removes an exposed share by its name and ends its use: open handles fail from then
 	// on. Removing a share that does not exist is not an error. If the share carries the mark of
-	// another owner, Unexpose keeps it and returns an error that wraps ErrForeign; a share without
+	// another owner, Unexpose keeps it and returns an error that wraps [ErrForeign]; a share without
 	// a mark is removed.
 	Unexpose(ctx context.Context, owner Owner, name string) error
 }

@@ -41,7 +41,7 @@ type Config struct {
 	// Keep leaves on the server what the recording left there, if all of it was replayed. Otherwise
 	// the remaining sets of the replay are removed at the end.
 	Keep bool
-	// CleanUpLimit bounds the clean-up. Zero means DefaultCleanUpLimit.
+	// CleanUpLimit bounds the clean-up. Zero means [DefaultCleanUpLimit].
 	CleanUpLimit time.Duration
 
 	// OnCall, if not nil, is called after every call, one at a time, in the order in which they

@@ -20,7 +20,7 @@ type ServiceConfig struct {
 	// means that it answers at once.
 	Speed float64
 	// OnDeparture, if not nil, is called for every call that the recording does not answer. It
-	// returns the answer, an error that wraps a Status, or nil for the default, fsrvp.ErrBadState.
+	// returns the answer, an error that wraps a Status, or nil for the default, [fsrvp.ErrBadState].
 	// It must be safe for concurrent use.
 	OnDeparture func(context.Context, *Departure) error
 }
@@ -153,7 +153,7 @@ func (s *Service) Departures() int {
 	return s.departures
 }
 
-// A Departure is a call that the recording does not answer. As an error it wraps fsrvp.ErrBadState.
+// A Departure is a call that the recording does not answer. As an error it wraps [fsrvp.ErrBadState].
 type Departure struct {
 	Request fsrvp.Message // as the client made it
 	// Expected is the first recorded call about the same set, or of the same sequence, that is
@@ -166,7 +166,7 @@ func (d *Departure) Error() string {
 	return fmt.Sprintf("replay: %v departs from the recording: %s: %v", d.Request.Opnum(), d.Reason, fsrvp.ErrBadState)
 }
 
-// Unwrap returns fsrvp.ErrBadState.
+// Unwrap returns [fsrvp.ErrBadState].
 func (d *Departure) Unwrap() error { return fsrvp.ErrBadState }
 
 // answer returns the response to a call, in today's ids and names, and its status as an error.

@@ -56,7 +56,7 @@ func isMethodName(name string) bool {
 	return false
 }
 
-// String returns the rule as ParseRule reads it.
+// String returns the rule as [ParseRule] reads it.
 func (r Rule) String() string {
 	if r.was == "*" && r.now == "*" {
 		return r.method + "." + r.field

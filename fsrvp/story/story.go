@@ -19,10 +19,10 @@ const (
 // Config has facts that a recording lacks. Nil means the defaults.
 type Config struct {
 	// ShortTimeout is the server's Message Sequence Timer after SetContext, Start, Commit, Expose
-	// and failures. Zero means DefaultShortTimeout.
+	// and failures. Zero means [DefaultShortTimeout].
 	ShortTimeout time.Duration
 	// LongTimeout is the same timer after Add, Prepare and GetShareMapping. Zero means
-	// DefaultLongTimeout.
+	// [DefaultLongTimeout].
 	LongTimeout time.Duration
 	// End is the end of the recording, if that was later than its last call. Zero means the last
 	// call.

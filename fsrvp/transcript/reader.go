@@ -25,8 +25,8 @@ var (
 	ErrLineTooLong   = fmt.Errorf("the line has more than %d bytes", MaxLine)
 )
 
-// An Error says what is wrong with a transcript, and where. It wraps ErrNotTranscript, ErrVersion,
-// ErrLineTooLong, io.ErrUnexpectedEOF for a truncated last line, the error of the reader, or
+// An Error says what is wrong with a transcript, and where. It wraps [ErrNotTranscript], [ErrVersion],
+// [ErrLineTooLong], [io.ErrUnexpectedEOF] for a truncated last line, the error of the reader, or
 // another error.
 type Error struct {
 	Line int // from 1
