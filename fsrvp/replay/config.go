@@ -70,7 +70,7 @@ type Result struct {
 
 // A Report sums up a replay.
 type Report struct {
-		Calls       int // answered calls
+	Calls       int // answered calls
 	Same        int // of these, those with the recorded answer, or with tolerated differences only
 	Different   int // of these, those with differences
 	Unanswered  int // of these, those whose recorded answer is not known, so that there was nothing to compare
