@@ -17,29 +17,29 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Command is an application that two programs freeze and thaw. A program that ends with another
-// status than zero has failed. What the programs print goes to this program's standard error, the
-// end of it into the error, too.
+// Command is an application that two programs freeze and thaw. A program fails if its exit status
+// is not zero. The output of the programs goes to this program's standard error, and its end also
+// into the error.
 //
-// The thaw program runs whenever the freeze program was started, even where that failed or was
-// killed, and may run several times: it has to work on an application that is not frozen.
+// The thaw program runs whenever the freeze program was started, even if that failed or was killed,
+// and may run several times: it must also work if the application is not frozen.
 type Command struct {
-	// Name is what the writer is called. Empty means the freeze program.
+	// Name is the name of the writer. Empty means the freeze program.
 	Name string
-	// Freeze and Thaw are programs with their arguments. Either may be nil. A program that is no
-	// path is looked for in PATH when Writer is called.
+	// Freeze and Thaw are programs with their arguments. Either may be nil. A program name without
+	// a slash is looked up in PATH when Writer is called.
 	Freeze, Thaw []string
-	// Env is the environment of both, as os.Environ has it. Nil means that of this program.
+	// Env is the environment of both, in the form of [os.Environ]. Nil means this program's.
 	Env []string
-	// Dir is the working directory of both. Empty means that of this program when Writer is called.
+	// Dir is the working directory of both. Empty means this program's when Writer is called.
 	Dir string
-	// Limit is the longest time from freeze to thaw; the freeze program is killed when it is over,
-	// with all that it has started. Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw; after it the freeze program is killed, with
+	// all processes that it has started. Zero means DefaultLimit.
 	Limit time.Duration
-	// ThawLimit is the longest time that the thaw program may take; it is killed then, and run
-	// again. Zero means 30 s.
+	// ThawLimit is the longest time that the thaw program may take; after it the program is killed,
+	// and run again. Zero means 30 s.
 	ThawLimit time.Duration
-	// Guard runs the programs, and thaws when this program cannot.
+	// Guard runs the programs, and thaws if this program cannot.
 	Guard Guard
 }
 
@@ -124,7 +124,7 @@ func (p *programs) adopt() { p.asked = true }
 
 func (p *programs) close() {}
 
-// maxTail is how much of a program's output an error has.
+// maxTail is the length of the output that an error quotes, in bytes.
 const maxTail = 1 << 10
 
 func (p *programs) run(ctx context.Context, what string, argv []string) error {
@@ -135,7 +135,7 @@ func (p *programs) run(ctx context.Context, what string, argv []string) error {
 	out := &tail{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env, cmd.Dir = p.spec.Env, p.spec.Dir
-	cmd.WaitDelay = time.Second // what it has started may keep its output open
+	cmd.WaitDelay = time.Second // its children may keep its output open
 	grouped(cmd)
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {
@@ -143,8 +143,8 @@ func (p *programs) run(ctx context.Context, what string, argv []string) error {
 	}
 	text := out.String()
 	if text != "" {
-		// Not to the standard error itself: a program that freezes a file system with the log on it
-		// would never end.
+		// Not directly to standard error: a program that freezes the file system of the log would
+		// never end.
 		select {
 		case <-printed(p.output, text):
 		case <-time.After(100 * time.Millisecond):
@@ -162,17 +162,17 @@ func (p *programs) run(ctx context.Context, what string, argv []string) error {
 	return fmt.Errorf("the %s program %s: %w", what, argv[0], err)
 }
 
-// printed prints text, and closes what it returns when that is done.
+// printed prints text, and closes the channel when it is done.
 func printed(w io.Writer, text string) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.WriteString(w, text) // the error has it, too
+		_, _ = io.WriteString(w, text) // the error contains it, too
 	}()
 	return done
 }
 
-// A tail keeps the end of what is written to it.
+// A tail keeps the last bytes written to it.
 type tail struct {
 	mu sync.Mutex
 	b  []byte

@@ -1,5 +1,5 @@
-// Package writer has ready writers for [provider.Config]: applications that hold still while the
-// copies are taken.
+// Package writer has ready-made writers for [provider.Config]: applications that stop writing while
+// the copies are taken.
 //
 // Each type is the configuration of a kind of writer, and its method Writer returns the writer:
 //
@@ -16,26 +16,26 @@
 //	                without transactions     that was acknowledged        moment
 //	Command         what two programs say    what they say                the programs
 //
-// A copy is of one moment where a server takes a snapshot: btrfs, ZFS, a Windows file server. A
-// server that copies files one by one needs an application that writes nothing at all meanwhile:
-// FSFreeze, or a Command that stops it.
+// A copy shows a single moment if the server takes a snapshot: btrfs, ZFS, a Windows file server.
+// If a server copies files one by one, the application must not write at all meanwhile: use
+// [FSFreeze], or a [Command] that stops it.
 //
 // # Nothing stays frozen
 //
-// What a database holds belongs to one session, and the server ends that when the connection
-// breaks, or when nothing came on it for the writer's limit. All else is frozen and thawed by a
-// guard ([Guard]), a process that thaws when the program dies, is killed or stopped, and when the
-// limit is over. Where a thaw fails the guard tries again, for an hour, also when the program has
-// ended by then.
+// The lock of a database belongs to one session, and the server ends the session when the
+// connection breaks, or when it was idle for the writer's limit. Everything else is frozen and
+// thawed by a [Guard], a process that thaws when the program dies, is killed or stopped, and when
+// the limit is over. If a thaw fails, the guard tries again for an hour, even after the program has
+// ended.
 //
-// A copy during which the application went on is not a consistent one: Thaw says so
-// ([provider.ErrNotHeld]), and the run fails.
+// If the application went on during the copy, the copy is not consistent: Thaw returns
+// [provider.ErrNotHeld], and the run fails.
 //
 // # Order
 //
-// Provider.Writer's Group decides. A database in a guest has a lower number than the guest: it is
-// frozen first, and flushes into a file system that still takes it.
+// The Group of a [provider.Writer] decides the order. Give a database in a guest a lower number
+// than the guest: it is then frozen first, and can flush to a file system that is not yet frozen.
 //
-// A program that logs to a file system that it has frozen waits for the guard: its log belongs
-// elsewhere.
+// A program that logs to a file system that it has frozen blocks until the guard thaws it: put the
+// log elsewhere.
 package writer

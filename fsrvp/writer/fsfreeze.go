@@ -10,22 +10,23 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// DefaultLimit is the upper limit of a freeze where a writer has none of its own.
+// DefaultLimit is the longest time of a freeze if a writer sets no limit.
 const DefaultLimit = 60 * time.Second
 
-// FSFreeze is file systems that are mounted on this host: FIFREEZE writes all that is cached to the
-// device and has every later write wait until FITHAW. It needs Linux and CAP_SYS_ADMIN.
+// FSFreeze freezes file systems that are mounted on this host: FIFREEZE writes all cached data to
+// the device and makes every later write wait until FITHAW. It needs Linux and CAP_SYS_ADMIN.
 //
-// It is for copies that are taken below the file system: of a file that is an image of it, or of a
-// device on a server. A copy that is taken by the file system, such as a btrfs snapshot, writes to
-// it, and would wait for the thaw.
+// It is for copies taken below the file system: of an image file that contains it, or of a device
+// on a server. A copy taken by the file system itself, such as a btrfs snapshot, writes to it, and
+// would wait for the thaw.
 type FSFreeze struct {
-	// Mounts are mount points, or any other directories in the file systems. They freeze in this
-	// order: a file system whose image is a file in another one comes before that.
+	// Mounts are mount points, or any other directories in the file systems. They are frozen in
+	// this order: a file system whose image is a file in another one must come before the other
+	// one.
 	Mounts []string
 	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
 	Limit time.Duration
-	// Guard thaws when this program cannot.
+	// Guard thaws if this program cannot.
 	Guard Guard
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // From linux/fs.h: _IOWR('X', 119, int) and _IOWR('X', 120, int). The number is the same on all
-// architectures that Go has but mips, ppc and sparc, which swap the direction bits.
+// architectures of Go except mips, ppc and sparc, which swap the direction bits.
 const (
 	fiFreeze = 0xC0045877
 	fiThaw   = 0xC0045878
@@ -25,13 +25,14 @@ type fsFreezer struct {
 	spec   *fsFreezeSpec
 	mounts []*os.File // opened before the freeze: no path needs to be resolved for a thaw
 	frozen []bool
-	// adopted tells that frozen is a guess: what is not frozen is no error.
+	// adopted means that frozen is a guess: a file system that is not frozen is not an error.
 	adopted bool
 }
 
 func newFSFreezer(s *fsFreezeSpec) holder { return &fsFreezer{spec: s} }
 
-// open refuses what would freeze the guard itself, and writes out what can be written ahead.
+// open refuses file systems whose freeze would block the guard itself, and writes out cached data
+// ahead.
 func (f *fsFreezer) open(ctx context.Context) error {
 	if err := f.openMounts(); err != nil {
 		return err
@@ -65,7 +66,7 @@ func (f *fsFreezer) openMounts() error {
 			return err
 		}
 		if other := seen[device(info)]; other != "" {
-			return fmt.Errorf("%s is on one file system with %s, and cannot be frozen besides it or "+
+			return fmt.Errorf("%s is on the same file system as %s, and cannot be frozen besides it or "+
 				"from within it", path, other)
 		}
 		seen[device(info)] = path
@@ -75,7 +76,7 @@ func (f *fsFreezer) openMounts() error {
 
 func (f *fsFreezer) freeze(ctx context.Context) error {
 	if len(f.mounts) == 0 {
-		return errors.New("the file systems were frozen and thawed already; prepare again")
+		return errors.New("the file systems were already frozen and thawed; prepare again")
 	}
 	for i, m := range f.mounts {
 		if ctx.Err() != nil {
@@ -84,7 +85,7 @@ func (f *fsFreezer) freeze(ctx context.Context) error {
 		err := unix.IoctlSetInt(int(m.Fd()), fiFreeze, 0)
 		switch {
 		case errors.Is(err, unix.EBUSY):
-			return fmt.Errorf("freeze %s: it is frozen already, by something else: %w", m.Name(), err)
+			return fmt.Errorf("freeze %s: another program has already frozen it: %w", m.Name(), err)
 		case errors.Is(err, unix.EOPNOTSUPP):
 			return fmt.Errorf("freeze %s: its file system cannot be frozen: %w", m.Name(), err)
 		case err != nil:
@@ -120,7 +121,7 @@ func (f *fsFreezer) thaw(context.Context) error {
 		errs = append(errs, fmt.Errorf("thaw %s: %w", m.Name(), err))
 	}
 	if errs == nil {
-		f.close() // who waits for the thaw may want to unmount
+		f.close() // the caller may want to unmount after the thaw
 	}
 	if errs == nil && lost {
 		return fmt.Errorf("something else has thawed %q: %w", f.spec.Mounts, provider.ErrNotHeld)

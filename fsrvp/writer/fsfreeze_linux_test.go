@@ -86,8 +86,8 @@ func TestFSFreezeRefuses(t *testing.T) {
 		mounts []string
 		want   string
 	}{
-		{"root", []string{"/usr"}, "is on one file system with the root directory"},
-		{"twice", []string{point, filepath.Join(point, "sub")}, "is on one file system with " + point},
+		{"root", []string{"/usr"}, "is on the same file system as the root directory"},
+		{"twice", []string{point, filepath.Join(point, "sub")}, "is on the same file system as " + point},
 		{"missing", []string{filepath.Join(point, "gone")}, "no such file"},
 		{"cannot be frozen", []string{"/proc"}, "cannot be frozen"},
 	} {

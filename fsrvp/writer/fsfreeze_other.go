@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// noFreezer is FSFreeze where there is no FIFREEZE.
+// noFreezer is FSFreeze on systems without FIFREEZE.
 type noFreezer struct{}
 
 func newFSFreezer(*fsFreezeSpec) holder { return noFreezer{} }

@@ -13,38 +13,38 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Guard says what thaws an application when this program cannot: because it has died, was killed,
-// or was stopped.
+// Guard configures the process that thaws an application if this program cannot, because it has
+// died, was killed, or was stopped.
 //
-// A guard is a process of its own, which freezes and thaws on behalf of this one. It thaws when the
-// pipe between the two breaks, and when the writer's limit is over. It goes on trying for an hour
-// where a thaw fails. When the guard is what dies, this program thaws.
+// A guard is a separate process that freezes and thaws on behalf of this one. It thaws when the
+// pipe between the two breaks, and when the writer's limit is over. If a thaw fails, it goes on
+// trying for an hour. If the guard dies, this program thaws.
 type Guard struct {
-	// Command is a program with arguments that calls GuardMain and does nothing else: usually the
-	// program itself (os.Executable), with an argument that its main function knows.
+	// Command is a program with arguments that only calls [GuardMain]: usually the program itself
+	// ([os.Executable]), with an argument that its main function recognizes.
 	Command []string
-	// InProcess allows a writer without a Command. Its limit holds, but when this program is killed
-	// or stopped the application stays frozen.
+	// InProcess allows a writer without a Command. Its limit still holds, but if this program is
+	// killed or stopped, the application stays frozen.
 	InProcess bool
 }
 
 func (g *Guard) check(kind string) error {
 	if len(g.Command) == 0 && !g.InProcess {
 		return fmt.Errorf("writer: %s needs a Guard.Command, a program that calls writer.GuardMain, "+
-			"so that nothing stays frozen when this program dies", kind)
+			"so that nothing stays frozen if this program dies", kind)
 	}
 	return nil
 }
 
 // GuardMain is the main function of a guard ([Guard]). It serves one writer on standard input and
-// output, and returns when that writer has ended and nothing is frozen any more. Signals that ask
-// it to end are ignored: what it is there for comes when all around it end.
+// output, and returns when that writer has ended and nothing is frozen any more. It ignores signals
+// that ask it to end, since it is needed most when other programs end.
 func GuardMain() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, ignoredSignals...)
 	defer signal.Stop(signals)
 	survive()
-	if err := os.Chdir("/"); err != nil { // a working directory would hold a mount
+	if err := os.Chdir("/"); err != nil { // a working directory would keep a mount busy
 		return fmt.Errorf("writer: guard: %w", err)
 	}
 	return serve(os.Stdin, os.Stdout, os.Stderr)
@@ -53,13 +53,14 @@ func GuardMain() error {
 const (
 	// firstRetry and lastRetry bound the wait between two tries to thaw.
 	firstRetry, lastRetry = 50 * time.Millisecond, 5 * time.Second
-	// perseverance is how long a guard tries to thaw.
+	// perseverance is the time for which a guard tries to thaw.
 	perseverance = time.Hour
-	// maxQueued is how many messages wait for a program that does not read; more are dropped.
+	// maxQueued is the number of messages queued for a program that does not read; more are
+	// dropped.
 	maxQueued = 64
 )
 
-// A request is what a program asks its guard, one line of JSON.
+// A request is a program's request to its guard, one line of JSON.
 type request struct {
 	ID   uint64 `json:"id"`
 	Op   string `json:"op"`
@@ -72,8 +73,8 @@ const (
 	opThaw   = "thaw"
 )
 
-// A response is what a guard answers, one line of JSON. Several with Trying may come before the one
-// that counts.
+// A response is a guard's answer, one line of JSON. Several with Trying may come before the final
+// one.
 type response struct {
 	ID      uint64 `json:"id"`
 	Err     string `json:"err,omitempty"`
@@ -81,7 +82,7 @@ type response struct {
 	Trying  bool   `json:"trying,omitempty"` // Err is why the last try to thaw failed; the next follows
 }
 
-// A spec is one writer as a guard gets it. One of the kinds is set.
+// A spec describes one writer to a guard. One of the kinds is set.
 type spec struct {
 	Name       string        `json:"name"`
 	Limit      time.Duration `json:"limit"`      // from freeze to thaw
@@ -93,14 +94,14 @@ type spec struct {
 
 // A holder freezes and thaws one application. One goroutine uses it at a time.
 type holder interface {
-	// open gets ready: what can fail before anything is frozen fails here.
+	// open prepares for the freeze: it makes all checks that are possible before.
 	open(ctx context.Context) error
-	// freeze may leave something frozen where it fails, for thaw.
+	// freeze may leave something frozen when it fails; thaw then undoes that.
 	freeze(ctx context.Context) error
-	// thaw undoes whatever freeze did, and nothing else. Where that was undone already, and the
-	// application is not frozen, the error is provider.ErrNotHeld.
+	// thaw undoes what freeze did, and nothing else. If the application is no longer frozen, the
+	// error is provider.ErrNotHeld.
 	thaw(ctx context.Context) error
-	// adopt is in place of a freeze that another process asked for, and may have got.
+	// adopt replaces a freeze that another process has asked for and that may have succeeded.
 	adopt()
 	close()
 }
@@ -118,7 +119,7 @@ func (s *spec) holder(output io.Writer) (holder, error) {
 	return nil, errors.New("writer: guard: no such kind of writer")
 }
 
-// A guard serves one writer. All but its reader and its two printers is one goroutine.
+// A guard serves one writer. Apart from its reader and its two printers it is one goroutine.
 type guard struct {
 	spec    *spec
 	holder  holder
@@ -130,11 +131,11 @@ type guard struct {
 	cancelFreeze context.CancelCauseFunc
 	frozen       bool
 	limit        *time.Timer
-	lost         error // why the application was thawed before it was asked for
+	lost         error // why the application was thawed without a request
 	log          *queue
 }
 
-// serve answers requests until they end, and thaws.
+// serve answers requests until the input ends, and then thaws.
 func serve(requests io.Reader, answers io.Writer, output io.Writer) error {
 	g := &guard{output: output, answers: newQueue(answers), log: newQueue(output), limit: time.NewTimer(time.Hour)}
 	g.limit.Stop()
@@ -147,7 +148,7 @@ func serve(requests io.Reader, answers io.Writer, output io.Writer) error {
 		defer close(in)
 		for d := json.NewDecoder(requests); ; {
 			var req request
-			if d.Decode(&req) != nil { // the program is gone, or is not what it should be
+			if d.Decode(&req) != nil { // the program has gone, or sends nonsense
 				return
 			}
 			select {
@@ -179,7 +180,7 @@ func (g *guard) do(req request) {
 	case req.Op == opFreeze && g.holder != nil && g.freezing == nil && !g.frozen:
 		g.freeze(req.ID)
 	case req.Op == opThaw && g.holder != nil:
-		g.stopFreezing(errors.New("a thaw was asked for"))
+		g.stopFreezing(errors.New("a thaw was requested"))
 		err := g.thaw(req.ID)
 		if err == nil {
 			err = g.lost
@@ -187,7 +188,7 @@ func (g *guard) do(req request) {
 		g.lost = nil
 		g.answer(req.ID, err)
 	default:
-		g.answer(req.ID, fmt.Errorf("writer: guard: %q is not for now", req.Op))
+		g.answer(req.ID, fmt.Errorf("writer: guard: unexpected request %q", req.Op))
 	}
 }
 
@@ -196,7 +197,7 @@ func (g *guard) open(s *spec) error {
 	if err != nil {
 		return err
 	}
-	// The limit bounds this, too; the program has a shorter one, usually.
+	// The limit bounds this, too; usually the program's is shorter.
 	ctx, cancel := context.WithTimeout(context.Background(), s.Limit)
 	defer cancel()
 	if err := h.open(ctx); err != nil {
@@ -222,7 +223,7 @@ func (g *guard) freeze(id uint64) {
 	}()
 }
 
-// froze is the end of a freeze. One that failed is undone before that is said.
+// froze handles the end of a freeze. A failed one is undone before the answer.
 func (g *guard) froze(err error) {
 	g.cancelFreeze(nil)
 	g.freezing, g.frozen = nil, true
@@ -239,13 +240,13 @@ func (g *guard) stopFreezing(why error) {
 		g.cancelFreeze(why)
 		err := <-g.freezing
 		if err == nil {
-			err = why // nothing may take what is about to end for frozen
+			err = why // nobody must think that the application is still frozen
 		}
 		g.froze(err)
 	}
 }
 
-// expire is the end of the limit.
+// expire handles the end of the limit.
 func (g *guard) expire() {
 	lost := fmt.Errorf("thawed when the limit of %v was over: %w", g.spec.Limit, provider.ErrNotHeld)
 	if g.freezing != nil {
@@ -259,7 +260,7 @@ func (g *guard) expire() {
 	}
 }
 
-// end is the end of the program.
+// end handles the end of the program.
 func (g *guard) end() error {
 	if g.holder == nil {
 		return nil
@@ -275,7 +276,7 @@ func (g *guard) end() error {
 	return err
 }
 
-// thaw thaws, however often that fails. Nothing else is done meanwhile: requests wait.
+// thaw thaws, and tries again as long as that fails. Requests wait meanwhile.
 func (g *guard) thaw(id uint64) error {
 	if !g.frozen {
 		return nil
@@ -308,7 +309,7 @@ func (g *guard) answer(id uint64, err error) {
 }
 
 func (g *guard) send(r response) {
-	if b, err := json.Marshal(r); err == nil { // strings and numbers: it always is
+	if b, err := json.Marshal(r); err == nil { // never fails for strings and numbers
 		g.answers.put(append(b, '\n'))
 	}
 }
@@ -317,8 +318,8 @@ func (g *guard) say(format string, args ...any) {
 	g.log.put(fmt.Appendf(nil, "writer guard: "+format+"\n", args...))
 }
 
-// A queue writes to what may block for ever: a pipe to a program that is stopped, a log on a file
-// system that is frozen. It drops what does not fit.
+// A queue writes to a file that may block for ever, such as a pipe to a stopped program or a log on
+// a frozen file system. It drops messages that do not fit.
 type queue struct {
 	ch   chan []byte
 	done chan struct{}
@@ -333,7 +334,7 @@ func newQueue(w io.Writer) *queue {
 				break
 			}
 		}
-		for range q.ch { // nobody listens any more
+		for range q.ch { // nobody reads any more
 		}
 	}()
 	return q
@@ -346,7 +347,7 @@ func (q *queue) put(b []byte) {
 	}
 }
 
-// close waits a little for what is queued.
+// close waits a little for queued messages.
 func (q *queue) close() {
 	close(q.ch)
 	select {

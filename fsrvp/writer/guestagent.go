@@ -13,20 +13,20 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// QEMUGuestAgent is a virtual machine whose file systems qemu-ga, the agent in the machine,
-// freezes. The agent runs the machine's own hooks (qemu-ga -F) before and after; a hook that fails
-// fails the freeze.
+// QEMUGuestAgent is a virtual machine whose file systems are frozen by qemu-ga, the agent in the
+// machine. The agent runs the machine's own hooks (qemu-ga -F) before and after; if a hook fails,
+// so does the freeze.
 //
-// While libvirt manages the machine it holds the socket: use [Libvirt] then.
+// If libvirt manages the machine, it holds the socket: use [Libvirt] then.
 type QEMUGuestAgent struct {
 	// Socket is the path of the Unix socket: of QEMU's chardev for org.qemu.guest_agent.0, or
 	// qemu-ga's own.
 	Socket string
-	// Mounts are mount points in the guest as its /proc/self/mounts names them. Nil means all local
-	// file systems.
+	// Mounts are mount points in the guest in the spelling of its /proc/self/mounts. Nil means all
+	// local file systems.
 	Mounts []string
 	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit. A Windows guest has
-	// one of its own, of 10 s.
+	// its own limit of 10 s.
 	Limit time.Duration
 	// Guard thaws when this program cannot.
 	Guard Guard
@@ -59,11 +59,11 @@ func (q QEMUGuestAgent) Writer() (provider.Writer, error) {
 // guestAgent is QEMUGuestAgent in a guard.
 type guestAgent struct {
 	spec  agentSpec
-	conn  *agentConn // nil: to be made
-	late  int        // how often in a row it has not answered in time
-	asked bool       // a freeze was sent, and no thaw has been seen to work since
-	held  bool       // the freeze was seen to work, and no thaw was sent since
-	lost  bool       // it had ended when the thaw was to be sent
+	conn  *agentConn // nil before it is made
+	late  int        // the number of consecutive answers that were late
+	asked bool       // a freeze was sent, and no later thaw is known to have worked
+	held  bool       // the freeze worked, and no thaw was sent since
+	lost  bool       // the freeze had ended before the thaw was sent
 }
 
 // Commands of qemu-ga (qapi/qga schema, QEMU 7.2).
@@ -82,7 +82,7 @@ func (a *guestAgent) freezeCommand() string {
 	return agentFreeze
 }
 
-// open finds out whether the agent answers, has what is needed, and is not frozen.
+// open checks that the agent answers, has the needed commands, and that the guest is not frozen.
 func (a *guestAgent) open(ctx context.Context) error {
 	if err := a.connect(ctx); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (a *guestAgent) open(ctx context.Context) error {
 	}
 	status, err := a.status(ctx)
 	if err == nil && status != "thawed" {
-		err = fmt.Errorf("the guest is %s already, by something else", status)
+		err = fmt.Errorf("another program has already %s the guest", status)
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func (a *guestAgent) freeze(ctx context.Context) error {
 	if err := a.execute(ctx, a.freezeCommand(), args, &n); err != nil {
 		return err
 	}
-	// The agent passes over mount points that it does not find.
+	// The agent skips mount points that it does not find.
 	switch {
 	case a.spec.Mounts != nil && n != int64(len(a.spec.Mounts)):
 		return fmt.Errorf("the guest's agent froze %d file systems, not the %d at %s; its /proc/self/mounts "+
@@ -138,14 +138,14 @@ func (a *guestAgent) freeze(ctx context.Context) error {
 	}
 	status, err := a.status(ctx)
 	if err == nil && status != "frozen" {
-		err = fmt.Errorf("the guest's agent says that it froze %d file systems, and then that the guest is %s",
+		err = fmt.Errorf("the guest's agent says that it froze %d file systems, but also that the guest is %s",
 			n, status)
 	}
 	a.held = err == nil
 	return err
 }
 
-// thaw believes the agent only when it says that the guest is thawed.
+// thaw succeeds only when the agent says that the guest is thawed.
 func (a *guestAgent) thaw(ctx context.Context) error {
 	if !a.asked {
 		return nil
@@ -166,7 +166,7 @@ func (a *guestAgent) thaw(ctx context.Context) error {
 	}
 	after, err := a.status(ctx)
 	if err == nil && after != "thawed" {
-		err = fmt.Errorf("the guest's agent has thawed %d file systems, and says that the guest is %s", n, after)
+		err = fmt.Errorf("the guest's agent has thawed %d file systems, but says that the guest is %s", n, after)
 	}
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (a *guestAgent) thaw(ctx context.Context) error {
 	lost := a.lost
 	a.asked, a.lost = false, false
 	if lost {
-		return fmt.Errorf("the guest was not frozen any more when it was asked to thaw: %w", provider.ErrNotHeld)
+		return fmt.Errorf("the guest was no longer frozen when it was asked to thaw: %w", provider.ErrNotHeld)
 	}
 	return nil
 }
@@ -190,11 +190,10 @@ func (a *guestAgent) status(ctx context.Context) (string, error) {
 	return status, nil
 }
 
-// maxOutOfStep is how often in a row an agent may fail to answer in time before a new connection is
-// tried.
+// maxOutOfStep is the number of consecutive late answers after which a new connection is tried.
 const maxOutOfStep = 5
 
-// connect makes a connection that is in step.
+// connect makes a connection and synchronizes it.
 func (a *guestAgent) connect(ctx context.Context) error {
 	if a.late >= maxOutOfStep {
 		a.close()
@@ -207,8 +206,8 @@ func (a *guestAgent) connect(ctx context.Context) error {
 		a.conn = c
 	}
 	if err := a.keep(a.conn.sync(ctx)); err != nil {
-		return fmt.Errorf("the guest's agent at %s does not answer; does it run in the guest, and has no "+
-			"other program (libvirt) the socket? %w", a.spec.Socket, err)
+		return fmt.Errorf("the guest's agent at %s does not answer; check that it runs in the guest and that no "+
+			"other program (libvirt) has the socket: %w", a.spec.Socket, err)
 	}
 	return nil
 }

@@ -13,17 +13,18 @@ import (
 )
 
 const (
-	// maxAgentMessage bounds one message of an agent. Its longest here, guest-info, has some 10
+	// maxAgentMessage bounds one message of an agent. The longest one used, guest-info, has some 10
 	// KiB.
 	maxAgentMessage = 256 << 10
-	// maxAgentStale bounds what an earlier client may have left unread.
+	// maxAgentStale bounds the data that an earlier client may have left unread.
 	maxAgentStale = 16 << 20
-	// agentDelimiter is no byte of JSON: guest-sync-delimited puts it before its answer, and it
-	// makes the agent forget what it has of an unfinished request.
+	// agentDelimiter never occurs in JSON: guest-sync-delimited puts it before its answer, and it
+	// makes the agent drop an unfinished request.
 	agentDelimiter = 0xFF
 )
 
-// An AgentError is what a guest's agent says of a command that failed, such as a hook's failure.
+// An AgentError is a guest agent's answer to a command that failed, for example because a hook
+// failed.
 type AgentError struct {
 	Command string
 	Class   string
@@ -34,16 +35,16 @@ func (e *AgentError) Error() string {
 	return fmt.Sprintf("the guest's agent refused %s: %.500q (%.40s)", e.Command, e.Desc, e.Class)
 }
 
-// An agentConn is a connection to a guest's agent. An error is its end, unless it is an
-// *AgentError, or the connection is out of step: then sync makes it usable again.
+// An agentConn is a connection to a guest's agent. An error ends it, unless it is an *AgentError,
+// or the connection is out of step: then sync makes it usable again.
 //
-// It is better not to close a connection on which an answer is outstanding: a qemu-ga that listens
-// by itself (unix-listen) ends when it cannot send that, and leaves the guest frozen.
+// Avoid closing a connection while an answer is outstanding: a qemu-ga that listens itself
+// (unix-listen) ends when it cannot send the answer, and leaves the guest frozen.
 type agentConn struct {
 	conn net.Conn
 	r    *bufio.Reader
-	// outOfStep tells that answers may come that nobody waits for: of an earlier client, or of what
-	// took too long.
+	// outOfStep means that stale answers may come: to an earlier client, or to a command that took
+	// too long.
 	outOfStep bool
 }
 
@@ -92,15 +93,15 @@ func (c *agentConn) sync(ctx context.Context) (err error) {
 			return nil
 		}
 	}
-	c.outOfStep = false // beyond help
-	return errors.New("it sends something else without end")
+	c.outOfStep = false // it cannot be synchronized
+	return errors.New("it keeps sending other data")
 }
 
 // execute runs one command, and stores what it returns in result.
 func (c *agentConn) execute(ctx context.Context, command string, args, result any) (err error) {
 	defer c.bound(ctx, &err)()
 	if n := c.r.Buffered(); n > 0 {
-		return fmt.Errorf("the guest's agent has sent %d bytes that nobody asked for", n)
+		return fmt.Errorf("the guest's agent has sent %d unexpected bytes", n)
 	}
 	request, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
@@ -130,7 +131,7 @@ func (c *agentConn) execute(ctx context.Context, command string, args, result an
 		return &AgentError{Command: command, Class: answer.Error.Class, Desc: answer.Error.Desc}
 	}
 	if err := json.Unmarshal(answer.Return, result); err != nil {
-		return fmt.Errorf("%s: the guest's agent returned something else than it should: %w", command, err)
+		return fmt.Errorf("%s: the guest's agent returned an unexpected result: %w", command, err)
 	}
 	return nil
 }
@@ -150,8 +151,8 @@ func (c *agentConn) readLine() ([]byte, error) {
 	}
 }
 
-// bound has the end of ctx end reads and writes, until the function that it returns is called. That
-// puts the connection out of step where *err is due to ctx.
+// bound makes the end of ctx interrupt reads and writes, until the returned function is called.
+// That function marks the connection as out of step if ctx has caused *err.
 func (c *agentConn) bound(ctx context.Context, err *error) func() {
 	_ = c.conn.SetDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
@@ -163,7 +164,7 @@ func (c *agentConn) bound(ctx context.Context, err *error) func() {
 	}
 }
 
-// explainContext returns why ctx has ended, if that is what broke a read or write.
+// explainContext adds the reason why ctx ended, if that interrupted a read or write.
 func explainContext(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("no answer in time: %w (%w)", context.Cause(ctx), err)

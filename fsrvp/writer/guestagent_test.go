@@ -185,18 +185,18 @@ func TestGuestAgentLies(t *testing.T) {
 	}{
 		{"no agent", on("guest-sync-delimited", "hang"), "does not answer"},
 		{"wrong id", on("guest-sync-delimited", "\xff{\"return\": 1}"), "does not answer"},
-		{"stale without end", on("guest-sync-delimited", strings.Repeat("x", maxAgentStale+1)), "without end"},
+		{"stale without end", on("guest-sync-delimited", strings.Repeat("x", maxAgentStale+1)), "keeps sending other data"},
 		{"no such command", on(agentInfo, `{"return": {"version": "0.1", "supported_commands": [{"name": "guest-fsfreeze-thaw", "enabled": true}]}}`), "does not have the command guest-fsfreeze-status"},
 		{"disabled command", on(agentInfo, `{"return": {"version": "0.1", "supported_commands": [{"name": "guest-fsfreeze-status", "enabled": false}]}}`), "or not enabled"},
-		{"frozen already", on(agentStatus, `{"return": "frozen"}`), "is frozen already, by something else"},
+		{"frozen already", on(agentStatus, `{"return": "frozen"}`), "another program has already frozen the guest"},
 		{"no JSON", on(agentFreezeList, "gibberish"), "sent no JSON object"},
-		{"wrong type", on(agentFreezeList, `{"return": {"a": 1}}`), "something else than it should"},
-		{"nothing at all", on(agentFreezeList, `{}`), "something else than it should"},
+		{"wrong type", on(agentFreezeList, `{"return": {"a": 1}}`), "an unexpected result"},
+		{"nothing at all", on(agentFreezeList, `{}`), "an unexpected result"},
 		{"long message", once(agentFreezeList, strings.Repeat("x", maxAgentMessage+9000)), "longer than"},
-		{"two answers", once(agentFreezeList, "{\"return\": 1}\n{\"return\": 1}"), "nobody asked for"},
+		{"two answers", once(agentFreezeList, "{\"return\": 1}\n{\"return\": 1}"), "unexpected bytes"},
 		{"other number", on(agentFreezeList, `{"return": 2}`), "froze 2 file systems, not the 1 at /data"},
 		{"nothing frozen", on(agentFreezeList, `{"return": 0}`), "froze 0 file systems, not the 1 at /data"},
-		{"says frozen, is not", on(agentFreezeList, `{"return": 1}`), "and then that the guest is thawed"},
+		{"says frozen, is not", on(agentFreezeList, `{"return": 1}`), "but also that the guest is thawed"},
 		{"hook failed", on(agentFreezeList, `{"error": {"class": "GenericError", "desc": "fsfreeze hook has failed with status 1"}}`), `refused guest-fsfreeze-freeze-list: "fsfreeze hook has failed with status 1"`},
 		{"unknown status", once(agentStatus, `{"return": "lukewarm"}`), `"lukewarm", neither frozen nor thawed`},
 		{"hangs in freeze", on(agentFreezeList, "hang"), "longer than the limit of 200ms"},
@@ -317,7 +317,7 @@ func TestGuestAgentThaw(t *testing.T) {
 		go func() { failed <- k.freeze(t.Context()) }()
 		<-entered
 		require.NoError(t, k.thaw(t.Context()))
-		require.ErrorContains(t, <-failed, "a thaw was asked for")
+		require.ErrorContains(t, <-failed, "a thaw was requested")
 		require.EqualValues(t, 1, a.thaws.Load())
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// A keeper is the program's side of one writer that a guard serves.
+// A keeper is the program's side of a writer that a guard serves.
 type keeper struct {
 	spec  spec
 	guard Guard
@@ -22,11 +22,11 @@ type keeper struct {
 	mu      sync.Mutex
 	link    *link // nil between runs
 	asked   bool  // a freeze was sent on link
-	last    *link // that ended, and whose guard may still be ending
-	refused int   // runs that Prepare has refused, and whose Abort will come
+	last    *link // the last one that ended; its guard may still be ending
+	refused int   // runs that Prepare has refused, whose Abort is still to come
 }
 
-// newKeeper fills in defaults: a limit of zero is 60 s, of one try to thaw 10 s.
+// newKeeper fills in the defaults: 60 s for the limit, 10 s for one try to thaw.
 func newKeeper(s spec, g Guard) *keeper {
 	if s.Limit == 0 {
 		s.Limit = DefaultLimit
@@ -44,7 +44,7 @@ func (k *keeper) writer() provider.Writer {
 		Freeze:  k.freeze,
 		Thaw:    k.thaw,
 		PostSnapshot: func(ctx context.Context, _ *provider.Set) error {
-			k.wait(ctx) // not in Thaw: others wait for that
+			k.wait(ctx) // not in Thaw, since others wait for that
 			return nil
 		},
 		Abort:   func(ctx context.Context, _ error) error { return k.abort(ctx) },
@@ -52,7 +52,7 @@ func (k *keeper) writer() provider.Writer {
 	}
 }
 
-// prepare starts the guard and has it open the writer.
+// prepare starts the guard and makes it open the writer.
 func (k *keeper) prepare(ctx context.Context) error {
 	k.mu.Lock()
 	if k.link != nil {
@@ -93,17 +93,17 @@ func (k *keeper) freeze(ctx context.Context) error {
 	return err
 }
 
-// thaw returns when the application is thawed, or ctx ends. After that the guard still tries.
+// thaw returns when the application is thawed, or when ctx ends; the guard then goes on trying.
 func (k *keeper) thaw(ctx context.Context) error {
 	l, asked := k.current()
 	if l == nil {
 		return nil
 	}
-	if !asked { // a Prepare that failed
+	if !asked { // Prepare failed
 		k.end(l)
 		return nil
 	}
-	if deadline, ok := ctx.Deadline(); ok { // a provider does not wait for what is said at its end
+	if deadline, ok := ctx.Deadline(); ok { // a provider does not wait for errors at the end of its context
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/10)))
 		defer cancel()
@@ -149,7 +149,7 @@ func thawOnce(ctx context.Context, h holder, limit time.Duration) error {
 	return h.thaw(ctx)
 }
 
-// abort ends the guard, which thaws what may still be frozen.
+// abort ends the guard, which thaws the application if it may still be frozen.
 func (k *keeper) abort(ctx context.Context) error {
 	k.mu.Lock()
 	if k.refused > 0 {
@@ -166,8 +166,8 @@ func (k *keeper) abort(ctx context.Context) error {
 	return nil
 }
 
-// wait waits until the guard of the last run has ended. One that has nothing to do ends at once,
-// one that still has to thaw is not waited for.
+// wait waits until the guard of the last run has ended. An idle guard ends at once; wait does not
+// wait for a guard that must still thaw.
 func (k *keeper) wait(ctx context.Context) {
 	k.mu.Lock()
 	l := k.last
@@ -196,10 +196,10 @@ var (
 	errGuardSilent = errors.New("the guard does not answer")
 )
 
-// A link is a guard that runs.
+// A link is a running guard.
 type link struct {
 	requests io.WriteCloser
-	process  *os.Process   // nil: in this process
+	process  *os.Process   // nil if it is in this process
 	gone     chan struct{} // closed when the guard has ended
 
 	mu      sync.Mutex
@@ -248,13 +248,13 @@ func startLink(g *Guard) (*link, error) {
 	l.requests, l.process = requests, cmd.Process
 	go func() {
 		l.read(answers)
-		_ = cmd.Wait() // what it thought of its end is in its log
+		_ = cmd.Wait() // its log has its error
 		close(l.gone)
 	}()
 	return l, nil
 }
 
-// read hands answers to those that wait, until there are no more.
+// read passes answers to the waiting calls until the input ends.
 func (l *link) read(answers io.Reader) {
 	for d := json.NewDecoder(answers); ; {
 		var r response
@@ -265,15 +265,15 @@ func (l *link) read(answers io.Reader) {
 		if ch := l.waiting[r.ID]; ch != nil {
 			select {
 			case ch <- r:
-			default: // a try more or less
+			default: // this report of a try may be dropped
 			}
 		}
 		l.mu.Unlock()
 	}
 }
 
-// call sends a request and waits for its answer. With a silence above zero it does not wait for
-// longer than that from one sign of life to the next.
+// call sends a request and waits for its answer. If silence is positive, it gives up after that
+// time without a response.
 func (l *link) call(ctx context.Context, req request, silence time.Duration) (response, error) {
 	answers := make(chan response, maxQueued)
 	l.mu.Lock()

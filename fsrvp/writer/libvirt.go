@@ -12,7 +12,7 @@ import (
 type Libvirt struct {
 	// Domain is the machine's name, id or UUID.
 	Domain string
-	// Connect is libvirt's URI. Empty means virsh's own.
+	// Connect is libvirt's URI. Empty means virsh's default.
 	Connect string
 	// Mounts are mount points in the guest. Nil means all.
 	Mounts []string
@@ -20,7 +20,7 @@ type Libvirt struct {
 	Virsh []string
 	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
 	Limit time.Duration
-	// Guard runs virsh, and thaws when this program cannot.
+	// Guard runs virsh, and thaws if this program cannot.
 	Guard Guard
 }
 

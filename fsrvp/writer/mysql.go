@@ -12,35 +12,35 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// MySQL is a server of MySQL or MariaDB. Between freeze and thaw one session holds BACKUP STAGE
+// MySQL is a MySQL or MariaDB server. Between freeze and thaw one session holds BACKUP STAGE
 // BLOCK_COMMIT (MariaDB 10.4.1 and later) or FLUSH TABLES WITH READ LOCK: nothing commits, and
-// tables that are not transactional are on disk.
+// tables without transactions are on disk.
 //
-// InnoDB still writes pages meanwhile, so the copy must be of one moment. A server on the
-// restored copy starts with the usual recovery, and holds every transaction that was acknowledged
+// InnoDB still writes pages meanwhile, so the copy must show a single moment. A server on the
+// restored copy starts with the usual recovery, and has every transaction that was acknowledged
 // before the freeze.
 //
 // The session needs the privilege RELOAD, and REPLICATION CLIENT (in MariaDB: BINLOG MONITOR) for
-// the position. The server ends it, and so the lock, when the connection breaks, or when nothing
-// came on it for Limit.
+// the position. The server ends the session, and so the lock, when the connection breaks, or when
+// it was idle for Limit.
 type MySQL struct {
-	// DB reaches the server with any driver. The writer takes one connection from Prepare to Thaw,
-	// and another one for a moment where it has to make sure that the first has ended.
+	// DB reaches the server with any driver. The writer uses one connection from Prepare to Thaw,
+	// and briefly another one if it must make sure that the first has ended.
 	DB *sql.DB
-	// Name is what the writer is called. Empty means MySQL.
+	// Name is the name of the writer. Empty means MySQL.
 	Name string
-	// ReadLock uses FLUSH TABLES WITH READ LOCK where BACKUP STAGE would do.
+	// ReadLock uses FLUSH TABLES WITH READ LOCK even if the server has BACKUP STAGE.
 	ReadLock bool
-	// Limit is the longest time from freeze to thaw, in whole seconds, rounded up; the server keeps
-	// it (wait_timeout). It bounds the wait for the lock, too (lock_wait_timeout). Zero means
-	// DefaultLimit.
+	// Limit is the longest time from freeze to thaw, in whole seconds, rounded up; the server
+	// enforces it (wait_timeout). It also bounds the wait for the lock (lock_wait_timeout). Zero
+	// means DefaultLimit.
 	Limit time.Duration
-	// Position is told where the binary log was while nothing was committed, after the thaw. It is
-	// not called where the server has no binary log. Nil means that nobody wants to know.
+	// Position, if not nil, is called after the thaw with the position of the binary log while
+	// nothing was committed. It is not called if the server has no binary log.
 	Position func(context.Context, BinlogPosition) error
 }
 
-// A BinlogPosition is where the binary log was when the copies were taken.
+// A BinlogPosition is the position of the binary log when the copies were taken.
 type BinlogPosition struct {
 	File     string `json:"file"`
 	Position uint64 `json:"position"`
@@ -87,7 +87,7 @@ func (m MySQL) Writer() (provider.Writer, error) {
 	}, nil
 }
 
-// prepare opens the session, and writes tables out ahead: what is left for the freeze is little.
+// prepare opens the session, and writes out tables ahead, so that little is left for the freeze.
 func (w *mySQLWriter) prepare(ctx context.Context) error {
 	return w.session.open(ctx, func(ctx context.Context, conn *sql.Conn) (sessionID, error) {
 		var version string
@@ -147,7 +147,7 @@ func (w *mySQLWriter) freeze(ctx context.Context) error {
 	return nil
 }
 
-// readPosition returns nil where there is no binary log.
+// readPosition returns nil if there is no binary log.
 func (w *mySQLWriter) readPosition(ctx context.Context, conn *sql.Conn) (*BinlogPosition, error) {
 	query := "SHOW MASTER STATUS"
 	if w.newNames {
@@ -195,8 +195,8 @@ func (w *mySQLWriter) readPosition(ctx context.Context, conn *sql.Conn) (*Binlog
 	return p, nil
 }
 
-// thaw unlocks. A session that cannot do so has been ended by the server, and with it the lock,
-// nobody knows when.
+// thaw unlocks. If the session cannot, the server has ended it, and with it the lock, at an unknown
+// time.
 func (w *mySQLWriter) thaw(ctx context.Context) error {
 	if !w.session.held() {
 		return nil
@@ -223,16 +223,16 @@ func (w *mySQLWriter) thaw(ctx context.Context) error {
 	if locked {
 		return fmt.Errorf("%s: %w (%w)", unlock, provider.ErrNotHeld, err)
 	}
-	return nil // the freeze failed, and has said so
+	return nil // the freeze failed, and has returned the error
 }
 
-// killMySQL ends a session that may have ended by itself.
+// killMySQL ends a session that may already have ended.
 func killMySQL(ctx context.Context, db *sql.DB, id sessionID) error {
 	_, err := db.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id.number))
 	if err == nil {
 		return nil
 	}
-	var n int // is it gone? The number of the error is the driver's business
+	var n int // whether it is gone: error numbers depend on the driver
 	row := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", id.number)
 	if list := row.Scan(&n); list != nil {
 		return errors.Join(err, list)
@@ -243,7 +243,7 @@ func killMySQL(ctx context.Context, db *sql.DB, id sessionID) error {
 	return nil
 }
 
-// versionNumber makes 100401 of "10.4.1-MariaDB".
+// versionNumber returns 100401 for "10.4.1-MariaDB".
 func versionNumber(version string) int {
 	n := 0
 	for i, part := range strings.SplitN(version, ".", 3) {

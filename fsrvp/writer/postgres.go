@@ -10,45 +10,44 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/provider"
 )
 
-// Postgres is a server of PostgreSQL, 9.6 or later. One session is in backup mode while the copies
-// are taken: from pg_backup_start, with a checkpoint, in Prepare, to pg_backup_stop in Thaw.
-// PostgreSQL has nothing that stops its writes, and does not need it: the session keeps what a
-// recovery of the copy needs.
+// Postgres is a PostgreSQL server, 9.6 or later. One session is in backup mode while the copies are
+// taken: from pg_backup_start, with a checkpoint, in Prepare, to pg_backup_stop in Thaw. PostgreSQL
+// cannot stop its writes, and does not need to: the backup mode keeps what a recovery of the copy
+// needs.
 //
-// There are two ways to restore, for two kinds of copies.
+// There are two ways to restore, depending on the copy:
 //
-//   - One moment of the data directory, with pg_wal and all tablespaces: start a server on it. It
-//     recovers as after a crash, and holds every transaction that was acknowledged before the
-//     freeze. The label is not needed and must not be put there: with it the server wants the log
-//     up to the end of the backup, which the copy does not have.
-//   - Any other copy, of several moments: put the label there as backup_label, and the tablespace
-//     map as tablespace_map, and have restore_command bring the log up to StopLSN from an archive.
+//   - If the copy shows a single moment of the data directory, pg_wal and all tablespaces, start a
+//     server on it. It recovers as after a crash, and has every transaction that was acknowledged
+//     before the freeze. Do not put the label there: with it the server needs the log up to the end
+//     of the backup, which the copy does not have.
+//   - If the copy mixes several moments, put the label there as backup_label and the tablespace map
+//     as tablespace_map, and let restore_command fetch the log up to StopLSN from an archive.
 //
-// The server ends the backup mode when the connection breaks, or (from version 14 on) when nothing
-// came on it for Limit after the freeze. The role needs the right to execute the two functions.
+// The server ends the backup mode when the connection breaks, or (from version 14 on) when it was
+// idle for Limit after the freeze. The role needs the right to execute the two functions.
 type Postgres struct {
-	// DB reaches the server with any driver, without a pooler that shares sessions. The writer
-	// takes one connection from Prepare to Thaw, and another one for a moment where it has to make
-	// sure that the first has ended.
+	// DB reaches the server with any driver, without a pooler that shares sessions. The writer uses
+	// one connection from Prepare to Thaw, and briefly another one if it must make sure that the
+	// first has ended.
 	DB *sql.DB
-	// Name is what the writer is called, also in the label. Empty means PostgreSQL.
+	// Name is the name of the writer, also in the label. Empty means PostgreSQL.
 	Name string
 	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
 	Limit time.Duration
-	// WaitForArchive has Thaw wait until the log up to StopLSN is in the archive.
+	// WaitForArchive makes Thaw wait until the log up to StopLSN is in the archive.
 	WaitForArchive bool
-	// Label is told what pg_backup_stop has returned, when the copies are exposed and not recovered
-	// yet: with a context for writable copies they may still be changed. Nil means that the label
-	// is not kept.
+	// Label, if not nil, is called with the results of pg_backup_stop, when the copies are exposed
+	// and not yet recovered: with a context for writable copies they may still be changed.
 	Label func(ctx context.Context, set *provider.Set, label PostgresLabel) error
 }
 
-// A PostgresLabel is what a recovery from a copy of several moments needs, besides the log.
+// A PostgresLabel is what a recovery from a copy of several moments needs besides the log.
 type PostgresLabel struct {
 	StartLSN      string `json:"start_lsn"`      // "0/2000028"
 	StopLSN       string `json:"stop_lsn"`       // the log up to here is needed
 	BackupLabel   string `json:"backup_label"`   // contents of the file backup_label
-	TablespaceMap string `json:"tablespace_map"` // contents of the file tablespace_map; empty: no file
+	TablespaceMap string `json:"tablespace_map"` // contents of the file tablespace_map; if empty, there is no such file
 }
 
 // postgresWriter is Postgres in a run.
@@ -110,7 +109,7 @@ func (w *postgresWriter) prepare(ctx context.Context) error {
 	})
 }
 
-// freeze makes sure of the backup mode, and starts the server's clock.
+// freeze checks the backup mode, and starts the server's idle limit.
 func (w *postgresWriter) freeze(ctx context.Context) error {
 	if !w.session.held() {
 		if err := w.prepare(ctx); err != nil {
@@ -130,7 +129,7 @@ func (w *postgresWriter) freeze(ctx context.Context) error {
 	return nil
 }
 
-// thaw ends the backup mode. A session that cannot do so has ended it before, nobody knows when.
+// thaw ends the backup mode. If the session cannot, it has ended before, at an unknown time.
 func (w *postgresWriter) thaw(ctx context.Context) error {
 	if !w.session.held() {
 		return nil
@@ -159,7 +158,7 @@ func (w *postgresWriter) thaw(ctx context.Context) error {
 	return fmt.Errorf("end the backup mode: %w (%w)", provider.ErrNotHeld, err)
 }
 
-// killPostgres ends a session that may have ended by itself.
+// killPostgres ends a session that may already have ended.
 func killPostgres(ctx context.Context, db *sql.DB, id sessionID) error {
 	var n int
 	return db.QueryRowContext(ctx, "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity "+

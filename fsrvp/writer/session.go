@@ -9,29 +9,29 @@ import (
 	"sync"
 )
 
-// A session is the one connection to a database on which a writer holds what it holds. The server
-// gives that up when the connection breaks, however this program ends.
+// A session is the connection to a database on which a writer holds its lock. The server releases
+// the lock when the connection breaks, however this program ends.
 type session struct {
 	db *sql.DB
-	// kill ends the session with an id from another connection, and returns nil when the session is
-	// no more.
+	// kill ends the session with an id from another connection, and returns nil when the session
+	// has ended.
 	kill func(ctx context.Context, db *sql.DB, id sessionID) error
 
 	mu      sync.Mutex
-	conn    *sql.Conn // nil: none
+	conn    *sql.Conn // nil if there is none
 	id      sessionID
 	busy    bool // a call of use is underway
-	refused int  // runs that open has refused, and whose abort will come
+	refused int  // runs that open has refused, whose abort is still to come
 }
 
-// A sessionID is the server's name of a session, never given to another one.
+// A sessionID identifies a session on the server, and is never reused.
 type sessionID struct {
 	number int64
-	since  string // where numbers are used again: the beginning of the session
+	since  string // the start of the session, on servers that reuse numbers
 }
 
-// open takes a connection of the pool, and prepares it by init, which returns the server's name of
-// it.
+// open takes a connection from the pool, and prepares it with init, which returns its id on the
+// server.
 func (s *session) open(ctx context.Context, init func(context.Context, *sql.Conn) (sessionID, error)) error {
 	s.mu.Lock()
 	if s.conn != nil || s.busy {
@@ -57,7 +57,7 @@ func (s *session) open(ctx context.Context, init func(context.Context, *sql.Conn
 	return err
 }
 
-// use calls f with the connection. An error is the end of the session.
+// use calls f with the connection. An error ends the session.
 func (s *session) use(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
 	s.mu.Lock()
 	conn := s.conn
@@ -86,9 +86,9 @@ func (s *session) held() bool {
 	return s.conn != nil
 }
 
-// end closes the session for good, and makes sure that the server has done so, too: a server that
-// is waiting for a lock on the session's behalf does not notice that nobody is there any more.
-// While it fails, the session is still held.
+// end closes the session for good, and makes sure that the server has ended it too: a server that
+// waits for a lock on the session's behalf does not notice that the client has gone. If end fails,
+// the session is still held.
 func (s *session) end(ctx context.Context) error {
 	s.mu.Lock()
 	conn, id := s.conn, s.id
@@ -108,17 +108,17 @@ func (s *session) end(ctx context.Context) error {
 	return nil
 }
 
-// leave closes a session that holds nothing any more.
+// leave closes a session that holds no lock any more.
 func (s *session) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		discard(s.conn) // its settings are not what others of the pool expect
+		discard(s.conn) // other users of the pool do not expect its settings
 		s.conn = nil
 	}
 }
 
-// abort is end for a run that failed, unless it is one that open has refused.
+// abort is end for a failed run, unless open has refused that run.
 func (s *session) abort(ctx context.Context) error {
 	s.mu.Lock()
 	if s.refused > 0 {
@@ -130,7 +130,7 @@ func (s *session) abort(ctx context.Context) error {
 	return s.end(ctx)
 }
 
-// discard closes a connection instead of giving it back to the pool, in the background where a call
+// discard closes a connection instead of returning it to the pool, in the background if a call
 // still holds it.
 func discard(conn *sql.Conn) {
 	go func() {
