@@ -34,7 +34,7 @@ type Command struct {
 	// Dir is the working directory of both. Empty means this program's when Writer is called.
 	Dir string
 	// Limit is the longest time from freeze to thaw; after it the freeze program is killed, with
-	// all processes that it has started. Zero means DefaultLimit.
+	// all processes that it has started. Zero means [DefaultLimit].
 	Limit time.Duration
 	// ThawLimit is the longest time that the thaw program may take; after it the program is killed,
 	// and run again. Zero means 30 s.

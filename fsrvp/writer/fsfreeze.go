@@ -24,7 +24,7 @@ type FSFreeze struct {
 	// this order: a file system whose image is a file in another one must come before the other
 	// one.
 	Mounts []string
-	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw. Zero means [DefaultLimit].
 	Limit time.Duration
 	// Guard thaws if this program cannot.
 	Guard Guard

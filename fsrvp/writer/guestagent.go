@@ -25,7 +25,7 @@ type QEMUGuestAgent struct {
 	// Mounts are mount points in the guest in the spelling of its /proc/self/mounts. Nil means all
 	// local file systems.
 	Mounts []string
-	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit. A Windows guest has
+	// Limit is the longest time from freeze to thaw. Zero means [DefaultLimit]. A Windows guest has
 	// its own limit of 10 s.
 	Limit time.Duration
 	// Guard thaws when this program cannot.

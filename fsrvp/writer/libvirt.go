@@ -18,7 +18,7 @@ type Libvirt struct {
 	Mounts []string
 	// Virsh is the program, with arguments. Nil means virsh.
 	Virsh []string
-	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw. Zero means [DefaultLimit].
 	Limit time.Duration
 	// Guard runs virsh, and thaws if this program cannot.
 	Guard Guard

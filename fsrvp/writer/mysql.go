@@ -27,13 +27,13 @@ type MySQL struct {
 	// DB reaches the server with any driver. The writer uses one connection from Prepare to Thaw,
 	// and briefly another one if it must make sure that the first has ended.
 	DB *sql.DB
-	// Name is the name of the writer. Empty means MySQL.
+	// Name is the name of the writer. Empty means [MySQL].
 	Name string
 	// ReadLock uses FLUSH TABLES WITH READ LOCK even if the server has BACKUP STAGE.
 	ReadLock bool
 	// Limit is the longest time from freeze to thaw, in whole seconds, rounded up; the server
 	// enforces it (wait_timeout). It also bounds the wait for the lock (lock_wait_timeout). Zero
-	// means DefaultLimit.
+	// means [DefaultLimit].
 	Limit time.Duration
 	// Position, if not nil, is called after the thaw with the position of the binary log while
 	// nothing was committed. It is not called if the server has no binary log.
@@ -44,7 +44,7 @@ type MySQL struct {
 type BinlogPosition struct {
 	File     string `json:"file"`
 	Position uint64 `json:"position"`
-	// GTID is @@gtid_binlog_pos of MariaDB, or the executed set of MySQL. It may be empty.
+	// GTID is @@gtid_binlog_pos of MariaDB, or the executed set of [MySQL]. It may be empty.
 	GTID string `json:"gtid,omitempty"`
 }
 

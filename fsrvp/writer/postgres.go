@@ -33,7 +33,7 @@ type Postgres struct {
 	DB *sql.DB
 	// Name is the name of the writer, also in the label. Empty means PostgreSQL.
 	Name string
-	// Limit is the longest time from freeze to thaw. Zero means DefaultLimit.
+	// Limit is the longest time from freeze to thaw. Zero means [DefaultLimit].
 	Limit time.Duration
 	// WaitForArchive makes Thaw wait until the log up to StopLSN is in the archive.
 	WaitForArchive bool
