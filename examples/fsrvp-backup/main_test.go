@@ -186,7 +186,7 @@ func TestRefuses(t *testing.T) {
 		{"empty password", `-share \\a\b -user u@R -password-file ` + empty + " -out " + out, "first line of " + empty + " is empty"},
 		{"missing krb5.conf", `-share \\a\b -user u@R -password-file ` + os.Args[0] + " -krb5-conf " + dir + "/no.conf -out " + out, "no.conf"},
 		{"bad level", `-share \\a\b -user u -mechanism ntlm -level none -password-file ` + os.Args[0] + " -out " + out, `-level is "none"`},
-		{"no SMB", `-share \\a\b -user u -mechanism ntlm -transport tcp:1 -password-file ` + os.Args[0] + " -out " + out, "-transport has to be smb"},
+		{"no SMB", `-share \\a\b -user u -mechanism ntlm -transport tcp:1 -password-file ` + os.Args[0] + " -out " + out, "-transport must be smb"},
 		{"out in no directory", "-local " + src + " -out " + dir + "/no/out.tar", "-out: "},
 		{"recover without journal", "-recover", "-recover takes -journal"},
 		{"missing program", "-local " + src + " -out " + out + " -freeze " + dir + "/no-program", "-freeze " + dir + "/no-program"},

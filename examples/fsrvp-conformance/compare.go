@@ -24,7 +24,7 @@ func readOld(file string) (map[string]line, error) {
 		if err := d.Decode(&l); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, fmt.Errorf("-compare %s: object %d is no line of -json: %w", file, n, err)
+			return nil, fmt.Errorf("-compare %s: object %d is not a line of -json: %w", file, n, err)
 		}
 		if l.Case == "" || l.Verdict == "" {
 			return nil, fmt.Errorf("-compare %s: object %d has no case or no verdict; it must be an output of -json",
@@ -38,9 +38,8 @@ func readOld(file string) (map[string]line, error) {
 	return old, nil
 }
 
-// compare prints which verdicts have changed, and reports whether one is worse: whether a case
-// fails or is blocked that did not or was not before, or one that passed is not applicable any
-// more.
+// compare prints the changed verdicts, and reports whether one is worse: a case newly fails or is
+// blocked, or one that passed is no longer applicable.
 func compare(w io.Writer, old map[string]line, lines []line) (worse bool) {
 	changes := 0
 	for _, l := range lines {

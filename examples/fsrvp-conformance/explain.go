@@ -12,8 +12,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// What the check before the first case finds wrong, in the words by which scripts may tell them
-// apart.
+// The kinds of errors of the check before the first case, in words that scripts can match.
 const (
 	wrongCredentials = "wrong credentials"
 	noRights         = "no rights"
@@ -25,7 +24,7 @@ const (
 	strangeAnswers   = "strange answers"
 )
 
-// hints say what to do.
+// hints say what to do about each kind.
 var hints = map[string]string{
 	wrongCredentials: "check -user and -keytab, -ccache or -password-file, and that -server is the full name that the server has in the realm; see also -mechanism",
 	noRights:         `add the account to BUILTIN\Administrators or BUILTIN\Backup Operators of the file server`,
@@ -37,7 +36,7 @@ var hints = map[string]string{
 	strangeAnswers:   "look at the server's log; without a share that can be copied once, no case says anything",
 }
 
-// explain says of an error of the check what kind it is, and what to do.
+// explain adds to an error of the check its kind, and what to do.
 func explain(err error) error {
 	kind := kindOf(err)
 	return fmt.Errorf("%s: %w\n  %s", kind, err, hints[kind])
@@ -63,7 +62,7 @@ func kindOf(err error) string {
 	return strangeAnswers
 }
 
-// kindOfTransport looks at what SMB and TCP say.
+// kindOfTransport returns the kind of an error of SMB or TCP.
 func kindOfTransport(err error) string {
 	var smb *smb2.Error
 	switch {
@@ -77,7 +76,7 @@ func kindOfTransport(err error) string {
 	return unreachable
 }
 
-// isCredentials reports whether a log-on failed because of who tried.
+// isCredentials reports whether a log-on failed because of the credentials.
 func isCredentials(err error) bool {
 	for _, e := range []error{
 		smb2.StatusLogonFailure, smb2.StatusNoSuchUser, smb2.StatusWrongPassword, smb2.StatusAccountRestriction, smb2.StatusInvalidLogonHours,

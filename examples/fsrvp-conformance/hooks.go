@@ -29,11 +29,11 @@ const (
 // smbTime bounds one access to a file.
 const smbTime = time.Minute
 
-// maxFile is how much is read of a file, in bytes.
+// maxFile is the number of bytes read of a file.
 const maxFile = 1 << 20
 
-// hooks fills the target with ways to look at the server and to hold it up. The transport is that
-// of the calls.
+// hooks fills in the target's functions to inspect and delay the server. The transport is that of
+// the calls.
 func (o *options) hooks(ctx context.Context, transport dcerpc.Dialer) error {
 	t := &o.target
 	var files fsrvptest.Files // by SMB
@@ -108,12 +108,11 @@ func (c command) make(ctx context.Context, args ...string) *exec.Cmd {
 	} else {
 		cmd = exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", string(c) + ` "$@"`, "sh"}, args...)...)
 	}
-	cmd.WaitDelay = time.Second // where it has left a process that holds its output
+	cmd.WaitDelay = time.Second // in case it leaves a process that holds its output
 	return cmd
 }
 
-// output runs the command and returns what it prints. The error has what it prints on standard
-// error.
+// output runs the command and returns what it prints. The error contains its standard error.
 func (c command) output(ctx context.Context, input []byte, args ...string) ([]byte, error) {
 	cmd := c.make(ctx, args...)
 	var stdout, stderr bytes.Buffer
@@ -152,7 +151,7 @@ func (c command) numbers(ctx context.Context, n int, args ...string) ([]int, err
 // cannotFreeze is the exit status of a -freeze command that cannot hold up the method.
 const cannotFreeze = 3
 
-// delay holds up a method for some time.
+// delay delays a method.
 func (c command) delay(op fsrvp.Opnum, d time.Duration) error {
 	name := map[fsrvp.Opnum]string{
 		fsrvp.OpPrepareShadowCopySet: "prepare", fsrvp.OpCommitShadowCopySet: "commit", fsrvp.OpExposeShadowCopySet: "expose",
@@ -169,7 +168,7 @@ func (c command) delay(op fsrvp.Opnum, d time.Duration) error {
 	return err
 }
 
-// filesCommand is fsrvptest.Files by a command.
+// filesCommand implements fsrvptest.Files with a command.
 type filesCommand struct {
 	ctx context.Context
 	command
@@ -184,7 +183,7 @@ func (f filesCommand) WriteFile(share, name string, data []byte) error {
 	return err
 }
 
-// rightsCommand is fsrvptest.Rights by a command.
+// rightsCommand implements fsrvptest.Rights with a command.
 type rightsCommand command
 
 func (r rightsCommand) Mark(ctx context.Context, share, mark string) error {
@@ -202,7 +201,7 @@ func (r rightsCommand) Marks(ctx context.Context, share string) ([]string, error
 	return strings.Fields(string(out)), err
 }
 
-// smbShares is fsrvptest.Files over SMB, as the account that takes the shadow copies.
+// smbShares implements fsrvptest.Files over SMB, with the account that takes the shadow copies.
 type smbShares struct {
 	ctx    context.Context
 	dialer *smbpipe.Dialer
@@ -232,7 +231,7 @@ func (s smbShares) WriteFile(share, name string, data []byte) error {
 	return s.open(s.ctx, share, func(ctx context.Context, t *smb2.Tree) error { return t.WriteFile(ctx, name, data) })
 }
 
-// systemShares is fsrvptest.Files of a server by the SMB client of the system.
+// systemShares implements fsrvptest.Files for a server with the system's SMB client.
 type systemShares string
 
 func (s systemShares) path(share, name string) string {
@@ -247,7 +246,7 @@ func (s systemShares) WriteFile(share, name string, data []byte) error {
 	return os.WriteFile(s.path(share, name), data, 0o644)
 }
 
-// previousVersions counts the snapshots that the server shows of a share.
+// previousVersions counts the snapshots that the server shows for a share.
 func (s smbShares) previousVersions(ctx context.Context, share string) (n int, err error) {
 	err = s.open(ctx, share, func(ctx context.Context, t *smb2.Tree) error {
 		f, err := t.Open(ctx, "", &smb2.OpenOptions{NoBackupIntent: true})

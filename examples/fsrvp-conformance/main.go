@@ -1,15 +1,15 @@
-// Command fsrvp-conformance checks a server of MS-FSRVP, case by case: what the text says, and what
-// the server did.
+// Command fsrvp-conformance checks an MS-FSRVP server case by case, and prints what the text says
+// and what the server did.
 //
 //	fsrvp-conformance -server fs1.example.com -share '\\fs1.example.com\vms' -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// README.md in this directory goes through all of it, for people who write no Go. The server must
-// be free: the cases take its one creation at a time. They delete whatever they made. A case that
-// needs something that the flags do not name (other shares, an unprivileged account) is n/a, never
-// a pass.
+// README.md in this directory explains all of it, for people who do not write Go. Nobody else may
+// use the server meanwhile, since it makes only one set at a time. The cases delete everything that
+// they make. A case that needs something that the flags do not name (other shares, an unprivileged
+// account) is n/a, never a pass.
 //
-// It exits with 1 when a case fails or is blocked (with -compare: only where it was neither
-// before), and with 2 when it could not begin.
+// It exits with 1 if a case fails or is blocked (with -compare, only if it was neither before), and
+// with 2 if it could not begin.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	})
 }
 
-// shuffle brings cases in the order that a seed gives.
+// shuffle puts cases into the order of a seed.
 func shuffle(cases []fsrvptest.Case, seed int64) {
 	r := rand.New(rand.NewPCG(uint64(seed), 0))
 	r.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
@@ -148,7 +148,7 @@ type line struct {
 	Verdict   string          `json:"verdict,omitempty"` // pass, fail, n/a, blocked, known
 	Reason    string          `json:"reason,omitempty"`
 	BlockedBy string          `json:"blocked_by,omitempty"`
-	Did       string          `json:"did,omitempty"` // what was called and answered
+	Did       string          `json:"did,omitempty"` // the calls and answers
 	Seconds   float64         `json:"seconds"`
 }
 
@@ -156,7 +156,7 @@ func lineOf(c *fsrvptest.Case) line {
 	return line{Suite: c.Suite, Section: c.Section, Case: c.Name, Demand: c.Demand}
 }
 
-// judge takes a result, in view of the known failures.
+// judge sets the verdict of a result in view of the known failures.
 func (l *line) judge(res *fsrvptest.Result, known map[string]string) {
 	l.Verdict, l.Reason, l.BlockedBy, l.Did, l.Seconds = res.Verdict.String(), res.Reason, res.BlockedBy, res.Did, res.Took.Seconds()
 	reason, expected := known[l.Case]

@@ -52,7 +52,7 @@ type options struct {
 	list, json, brief, check, demo         bool
 
 	match *regexp.Regexp
-	old   map[string]line // what -compare names; nil: nothing
+	old   map[string]line // the file of -compare; nil if there is none
 }
 
 // levelNames are the values of -levels.
@@ -142,7 +142,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("%q is no flag; -h lists them", flags.Arg(0))
+		return nil, fmt.Errorf("%q is not a flag; -h lists them", flags.Arg(0))
 	}
 	return &o, o.finish()
 }
@@ -213,7 +213,7 @@ func readKnown(file string) (map[string]string, error) {
 	return known, nil
 }
 
-// cases are those that -run names, in the order of -shuffle.
+// cases returns the cases that -run names, in the order of -shuffle.
 func (o *options) cases() ([]fsrvptest.Case, error) {
 	var cases []fsrvptest.Case
 	for _, c := range fsrvptest.Cases() {

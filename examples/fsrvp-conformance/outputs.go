@@ -17,14 +17,13 @@ import (
 
 // outputs are the files that -junit and -transcript name.
 type outputs struct {
-	junit, transcript *os.File // nil: not asked for
+	junit, transcript *os.File // nil without the flag
 	server            string
 	started           time.Time
 	err               error
 }
 
-// openOutputs makes the files, before the first case: that a directory is not there is to be known
-// then.
+// openOutputs makes the files before the first case, so that a missing directory is reported then.
 func openOutputs(o *options) (*outputs, error) {
 	out := &outputs{server: o.server, started: time.Now()}
 	for flag, f := range map[string]**os.File{"-junit": &out.junit, "-transcript": &out.transcript} {
@@ -58,8 +57,7 @@ func (o *outputs) finish(lines []line) error {
 	return errors.Join(o.err, o.close())
 }
 
-// A caseHeader is the header of a transcript with the case that its calls are of; readers pass over
-// what they do not know.
+// A caseHeader is the header of a transcript with the name of its case, which readers ignore.
 type caseHeader struct {
 	Format  string `json:"format"`
 	Version int    `json:"version"`
@@ -67,8 +65,8 @@ type caseHeader struct {
 	Verdict string `json:"verdict"`
 }
 
-// calls writes the calls of a case, as a transcript of its own behind those of the cases before.
-// Where a case has called nothing there is only its header.
+// calls writes the calls of a case as a separate transcript after those of earlier cases. If a case
+// has made no calls, it writes only the header.
 func (o *outputs) calls(c *fsrvptest.Case, res *fsrvptest.Result, opt *options) {
 	if o.transcript == nil || o.err != nil {
 		return
@@ -160,7 +158,7 @@ type (
 )
 
 // writeJUnit writes the lines as JUnit's XML: a suite of tests for each suite, blocked cases as
-// errors, known failures and what is not applicable as skipped.
+// errors, known failures and cases that are not applicable as skipped.
 func writeJUnit(w io.Writer, server string, started time.Time, lines []line) error {
 	var all junitSuites
 	bySuite := map[fsrvptest.Suite]int{}

@@ -16,7 +16,7 @@ import (
 // A printer prints lines as the user wants them.
 type printer struct {
 	w     io.Writer
-	json  *json.Encoder // nil: a table
+	json  *json.Encoder // nil for a table
 	brief bool
 	err   error
 }
@@ -46,7 +46,7 @@ func (p *printer) print(l line) {
 	p.err = errors.Join(p.err, err)
 }
 
-// head is the first line of a case in the table, and why it did not pass.
+// head returns the first line of a case in the table, with the reason if it did not pass.
 func (l *line) head() string {
 	took := time.Duration(l.Seconds * float64(time.Second)).Round(time.Millisecond)
 	s := fmt.Sprintf("%-7s %9s  %-10s %-10s %s\n", l.Verdict, took, l.Suite, l.Section, l.Case)
@@ -56,10 +56,10 @@ func (l *line) head() string {
 	return s
 }
 
-// indent is put before what belongs to the line above.
+// indent begins lines that belong to the line above.
 const indent = "        "
 
-// rest is what the text says and what the server did.
+// rest returns what the text says and what the server did.
 func (l *line) rest() string {
 	s := indent + "The text: " + l.Demand + "\n"
 	if l.Did != "" {
@@ -68,10 +68,10 @@ func (l *line) rest() string {
 	return s
 }
 
-// oneLine makes one line of a text.
+// oneLine joins the lines of a text.
 func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }
 
-// diff is where a comparison goes: standard output belongs to the lines of -json.
+// diff returns the output for a comparison: not standard output if that has the lines of -json.
 func (p *printer) diff(stdout, stderr io.Writer) io.Writer {
 	if p.json != nil {
 		return stderr
@@ -79,10 +79,10 @@ func (p *printer) diff(stdout, stderr io.Writer) io.Writer {
 	return stdout
 }
 
-// A progress shows on a terminal which case runs. Elsewhere it says only what takes long.
+// A progress shows the running case on a terminal. Otherwise it reports only long waits.
 type progress struct {
 	w   io.Writer
-	bar *progressbar.ProgressBar // nil: no terminal
+	bar *progressbar.ProgressBar // nil without a terminal
 }
 
 func newProgress(w io.Writer, cases int) *progress {
@@ -94,7 +94,7 @@ func newProgress(w io.Writer, cases int) *progress {
 	return p
 }
 
-// What cannot be drawn is no reason to fail: the errors of the bar are left out below.
+// Errors of the bar are ignored below, since they are no reason to fail.
 
 func (p *progress) begin(name string) {
 	if p.bar != nil {
@@ -122,7 +122,7 @@ func (p *progress) end() {
 	}
 }
 
-// waits returns what is told when the server is waited for.
+// waits returns the function that reports waits for the server.
 func (p *progress) waits(current *string) func(limit time.Duration) {
 	return func(limit time.Duration) {
 		p.pause()

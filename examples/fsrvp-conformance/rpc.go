@@ -27,7 +27,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// rpcUsage is how the program is called with -rpc as its first argument.
+// rpcUsage is the usage of the program with -rpc as its first argument.
 const rpcUsage = `usage: fsrvp-conformance -rpc -server HOST [-pipe NAME | -transport tcp:PORT]
                    ` + credentials.Usage + `
                    [-profile windows2022|standard] [-interface mgmt|fsrvp|UUID/MAJOR.MINOR] [-other ...]
@@ -87,7 +87,7 @@ func parseRPC(args []string, stdout io.Writer) (*rpcOptions, error) {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return nil, fmt.Errorf("%q is no flag; -rpc -h lists them", flags.Arg(0))
+		return nil, fmt.Errorf("%q is not a flag; -rpc -h lists them", flags.Arg(0))
 	case !o.list && o.server == "":
 		return nil, errors.New("-server is missing")
 	case o.profile != string(rpctest.Windows2022) && o.profile != string(rpctest.Standard):
@@ -132,7 +132,7 @@ func runRPC(ctx context.Context, args []string, stdout, stderr io.Writer) (faile
 	if err != nil {
 		return false, fmt.Errorf("cannot connect to %s: %w", o.server, err)
 	}
-	_ = conn.Close() // it was a trial
+	_ = conn.Close() // it was only a check
 	begun := time.Now()
 	p := newPrinter(stdout, &options{json: o.json, brief: !o.verbose})
 	var lines []line
@@ -168,13 +168,13 @@ func runRPC(ctx context.Context, args []string, stdout, stderr io.Writer) (faile
 // rpcSuite is the suite of all scripts.
 const rpcSuite fsrvptest.Suite = "rpc"
 
-// rpcLine is a script as a line of the table; its section is the file that it comes from.
+// rpcLine returns a script as a line of the table, with its file as the section.
 func rpcLine(s *rpctest.Script) line {
 	section, _, _ := strings.Cut(s.Name, "/")
 	return line{Suite: rpcSuite, Section: section, Case: s.Name, Demand: s.Rule}
 }
 
-// chosen are the scripts that -scripts and -run name.
+// chosen returns the scripts that -scripts and -run name.
 func (o *rpcOptions) chosen() ([]*rpctest.Script, error) {
 	match, err := regexp.Compile(o.run)
 	if err != nil {
@@ -217,7 +217,7 @@ func (o *rpcOptions) knownFailures() (rpctest.Known, error) {
 	return known, nil
 }
 
-// target makes the target, and what closes its connections.
+// target makes the target, and a function that closes its connections.
 func (o *rpcOptions) target() (*rpctest.Target, func() error, error) {
 	t := &rpctest.Target{
 		Profile: rpctest.Profile(o.profile), Timeout: o.timeout, FaultAllocHint: uint32(o.hint),
@@ -252,10 +252,10 @@ func (o *rpcOptions) target() (*rpctest.Target, func() error, error) {
 	return t, closer, err
 }
 
-// fsrvpOperations is how many methods FSRVP has.
+// fsrvpOperations is the number of methods of FSRVP.
 const fsrvpOperations = 13
 
-// operations are those of an interface that the flags describe.
+// operations returns the operations of an interface as the flags describe them.
 func (o *rpcOptions) operations() (rpctest.Operations, error) {
 	var ops rpctest.Operations
 	if o.call < 0 && o.echo < 0 {
@@ -273,7 +273,7 @@ func (o *rpcOptions) operations() (rpctest.Operations, error) {
 	return ops, nil
 }
 
-// connections sets how the target is reached, and by whom.
+// connections sets how, and with which credentials, to reach the target.
 func (o *rpcOptions) connections(t *rpctest.Target) (func() error, error) {
 	tcp, isTCP := strings.CutPrefix(o.cred.Transport, "tcp:")
 	if isTCP && !o.cred.Given() && os.Getenv("KRB5CCNAME") == "" {
@@ -302,7 +302,7 @@ func (o *rpcOptions) connections(t *rpctest.Target) (func() error, error) {
 	return access.Close, nil
 }
 
-// rpcInterface is an interface by the name that a flag gives.
+// rpcInterface returns the interface that a flag names.
 func rpcInterface(s string) (dcerpc.SyntaxID, error) {
 	switch s {
 	case "mgmt":

@@ -107,7 +107,7 @@ func TestRPCUsage(t *testing.T) {
 		"-server is missing":          {},
 		"-profile is":                 {"-server", "h", "-profile", "x"},
 		"-parallel is":                {"-server", "h", "-parallel", "0"},
-		"is no flag":                  {"-server", "h", "x"},
+		"is not a flag":               {"-server", "h", "x"},
 		"-run":                        {"-server", "h", "-run", "("},
 		"no script matches":           {"-server", "h", "-run", "xyzzy"},
 		"-scripts":                    {"-server", "h", "-scripts", "/nowhere"},

@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/fsrvptest"
 )
 
-// connect fills the target with what the flags name. It opens nothing: the cases connect when they
-// call. The caller closes what it returns.
+// connect fills in the target as the flags say. It opens no connections: the cases connect when
+// they make calls. The caller must close the result.
 func (o *options) connect(ctx context.Context) (io.Closer, error) {
 	if o.demo {
 		return o.startDemo(ctx)
@@ -97,7 +97,7 @@ func (o *options) connect(ctx context.Context) (io.Closer, error) {
 	return all, o.hooks(ctx, transport)
 }
 
-// startDemo starts a server with everything in memory, and makes it the target.
+// startDemo starts a server in memory, and makes it the target.
 func (o *options) startDemo(ctx context.Context) (io.Closer, error) {
 	cfg := &fsrvptest.ServerConfig{Agent: agent.Config{Profile: o.target.Profile}}
 	if d := o.target.SequenceTimeout; d > 0 {
@@ -147,8 +147,8 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// A pacer keeps the shares of one set from being added too soon after those of another: servers
-// name the snapshots of a volume by the time at which a share is added.
+// A pacer prevents adding the shares of one set too soon after those of another, since servers may
+// name the snapshots of a volume by the time at which a share was added.
 type pacer struct {
 	least time.Duration
 
@@ -171,20 +171,20 @@ func (p *pacer) wait(ctx context.Context, set fsrvp.SetID) error {
 	return nil
 }
 
-// added notes that a share was added to a set.
+// added records that a share was added to a set.
 func (p *pacer) added(set fsrvp.SetID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.set, p.last = set, time.Now()
 }
 
-// paced is a Client whose shares are added at a pace.
+// paced is a Client that adds shares at a limited pace.
 type paced struct {
 	*fsrvp.Client
 	pace *pacer
 }
 
-// AddToShadowCopySet waits before it calls. A share that is refused has no snapshot.
+// AddToShadowCopySet waits before the call. A refused share has no snapshot.
 func (p paced) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
 	share string) (fsrvp.CopyID, error) {
 	if err := p.pace.wait(ctx, set); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// A filter chooses calls. What is empty chooses all.
+// A filter chooses calls. An empty field chooses all.
 type filter struct {
 	client, server, user, share, set string
 	methods, statuses                list
@@ -68,10 +68,10 @@ func (t *timeFlag) Set(s string) error {
 			return nil
 		}
 	}
-	return errors.New("it has to be 2006-01-02T15:04:05Z or 2006-01-02 15:04:05")
+	return errors.New("it must be 2006-01-02T15:04:05Z or 2006-01-02 15:04:05")
 }
 
-// check finds names of methods and statuses that no call can have.
+// check refuses names of methods and statuses that do not exist.
 func (f *filter) check() error {
 	for _, m := range f.methods {
 		if !knownMethod(m) {
@@ -91,7 +91,7 @@ func knownMethod(name string) bool {
 	return false
 }
 
-// isMethod compares a method with its name, in short or not: "CommitShadowCopySet", "Commit",
+// isMethod compares a method with a name, short or full: "CommitShadowCopySet", "Commit",
 // "AddToShadowCopySet", "Add", "4".
 func isMethod(op fsrvp.Opnum, name string) bool {
 	short := strings.TrimSuffix(op.String(), "ShadowCopySet")
@@ -100,7 +100,7 @@ func isMethod(op fsrvp.Opnum, name string) bool {
 		name == strconv.Itoa(int(op))
 }
 
-// matches reports whether a call is chosen. A nil request is one that cannot be read.
+// matches reports whether a call is chosen. Its request is nil if it cannot be read.
 func (f *filter) matches(e *transcript.Exchange, op fsrvp.Opnum) bool {
 	switch {
 	case !f.since.IsZero() && e.Time.Before(f.since.Time), !f.until.IsZero() && e.Time.After(f.until.Time):
@@ -213,8 +213,8 @@ func setsOf(e *transcript.Exchange) []fsrvp.SetID {
 	return nil
 }
 
-// isStatus compares an answer with the name of a status, with its prefix or without, its number,
-// "fault" or "unanswered".
+// isStatus compares an answer with a status, given by its name, with or without prefix, by its
+// number, or as "fault" or "unanswered".
 func isStatus(e *transcript.Exchange, want string) bool {
 	switch {
 	case e.Fault != nil:

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// untilDone returns a reader of r that ends, with io.EOF, when ctx does, also while r blocks. A
-// Read of r may then go on in the background, into a buffer of its own.
+// untilDone returns a reader of r that returns io.EOF when ctx ends, even while r blocks. A Read of
+// r may then go on in the background, into a separate buffer.
 func untilDone(ctx context.Context, r io.Reader) io.Reader {
 	if f, ok := r.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
@@ -17,8 +17,8 @@ func untilDone(ctx context.Context, r io.Reader) io.Reader {
 	return &interruptible{ctx: ctx, r: r, buf: make([]byte, bufferSize)}
 }
 
-// bufferSize is what is read at a time. It is not less than that of capture.Calls, which then needs
-// no buffer of its own.
+// bufferSize is the size of a read. It is at least that of capture.Calls, which then needs no
+// buffer.
 const bufferSize = 256 << 10
 
 // A readable is a file that does not block.
@@ -58,7 +58,7 @@ func (i *interruptible) Read(b []byte) (int, error) {
 		case n := <-done:
 			i.left, i.err = i.buf[:n], err
 		case <-i.ctx.Done():
-			i.err = io.EOF // buf is the goroutine's now
+			i.err = io.EOF // buf now belongs to the goroutine
 		}
 	}
 	if len(i.left) == 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
 )
 
-// keyFlags say where the keys are that read what is encrypted.
+// keyFlags name the sources of keys for encrypted traffic.
 type keyFlags struct {
 	keytab, ccache, ntlmUsers, passwordFile, hashFile string
 }
@@ -36,7 +36,7 @@ func (k *keyFlags) config() (*capture.Config, error) {
 	var err error
 	if k.keytab != "" {
 		if cfg.Keytab, err = krb5.LoadKeytab(k.keytab); err != nil {
-			return nil, fmt.Errorf("the keytab %s is of no use: %w; a domain controller exports one with "+
+			return nil, fmt.Errorf("the keytab %s cannot be used: %w; a domain controller exports one with "+
 				"ktpass, or samba-tool domain exportkeytab", k.keytab, err)
 		}
 	}
@@ -86,8 +86,8 @@ func (k *keyFlags) config() (*capture.Config, error) {
 	return cfg, nil
 }
 
-// eachLine calls f for the lines of a file that are not empty. Its errors name the line, and not
-// what stands there.
+// eachLine calls f for the lines of a file that are not empty. Its errors name the line, but not
+// its contents.
 func eachLine(name string, f func(line string) error) error {
 	file, err := os.Open(name)
 	if err != nil {

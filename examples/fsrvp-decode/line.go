@@ -25,7 +25,7 @@ func printLine(w io.Writer, c *capture.Call) error {
 	return err
 }
 
-// protection says how the call was protected: by RPC, and by SMB under it.
+// protection describes the protection of a call by RPC, and by SMB under it.
 func protection(c *capture.Call) string {
 	s := "unprotected"
 	switch c.Peer.Level {
@@ -75,7 +75,7 @@ func status(s fsrvp.Status) string {
 	return fmt.Sprintf("0x%08X", uint32(s))
 }
 
-// parameters is the JSON form of a message.
+// parameters returns the JSON form of a message.
 func parameters(m fsrvp.Message) string {
 	b, err := json.Marshal(m)
 	if err != nil {

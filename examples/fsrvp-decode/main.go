@@ -1,39 +1,41 @@
-// Command fsrvp-decode prints the FSRVP calls in packet captures, and tells what became of the
+// Command fsrvp-decode prints the FSRVP calls in packet captures, and explains what became of the
 // shadow copy sets in them.
 //
 //	fsrvp-decode [FLAGS] CAPTURE...
 //
-// A capture is a pcap or pcapng file, compressed by gzip, zstd or lz4 or not, or "-" for standard
-// input. Each call is one line; with -json it is one JSON object, whose names capture.Call
-// documents; with -transcript FILE the calls are written as a transcript, which fsrvp-replay plays
-// and an editor edits. A summary of each file follows on standard error: how many calls, and what
-// could not be decoded and why.
+// A capture is a pcap or pcapng file, perhaps compressed by gzip, zstd or lz4, or "-" for standard
+// input. Each call is one line, or with -json one JSON object, whose names capture.Call documents.
+// With -transcript FILE the calls are written as a transcript, which fsrvp-replay can play and an
+// editor can change. A summary of each file follows on standard error: the number of calls, and
+// what could not be decoded and why.
 //
-// Calls are printed as soon as they are answered, also of a capture that is still being written.
-// Ctrl-C ends it with the summary:
+// Calls are printed as soon as they are answered, even from a capture that is still being written.
+// Ctrl-C ends the program with the summary:
 //
 //	tcpdump -U -w - port 445 or port 135 | fsrvp-decode -
 //
 // # Which calls
 //
-// -client, -server, -user, -share, -set, -method, -status, -failed, -since and -until choose calls; those that are given
-// together have to hold together.
+// -client, -server, -user, -share, -set, -method, -status, -failed, -since and -until choose calls;
+// a call must match all of those that are given.
 //
 // # Why did this backup fail?
 //
-// -sets prints a line for each shadow copy set, and for each attempt that came to none, instead of the calls: client, server,
-// shares, methods with the time that each took, how it ended and why. -explain SET prints the timeline of one, with what the
-// standard says of each failure; SET is an id, its first digits, or #N as -sets numbers it. -html FILE writes all of
-// them to one page for a browser. The filters choose sets by their calls. All three read transcripts as well.
-// The server's Message Sequence Timer is taken for that of the standard; -timers says what else it is.
+// -sets prints a line for each shadow copy set, and for each attempt that did not lead to one,
+// instead of the calls: client, server, shares, methods with the time that each took, how it ended
+// and why. -explain SET prints the timeline of one set, with what the standard says about each
+// failure; SET is an id, its first digits, or #N as -sets numbers it. -html FILE writes all of them
+// to one page for a browser. The filters choose sets by their calls. All three read transcripts as
+// well. The server's Message Sequence Timer is assumed to be the standard's; -timers sets other
+// values.
 //
 // # Keys
 //
 // With the keytab of the file server (its host/ and cifs/ principals, or those of its machine
-// account), or the credential cache of the client, calls that Kerberos has sealed are decoded, and
-// SMB 3 sessions that are encrypted; with the password of the client's account, or its NT hash,
-// those of NTLM. With a key the signatures of SMB and RPC are checked as well: a call that was
-// changed on its way is marked TAMPERED.
+// account), or the credential cache of the client, the program decodes calls that Kerberos has
+// sealed, and encrypted SMB 3 sessions; with the password of the client's account, or its NT hash,
+// it decodes those of NTLM. With a key it also checks the signatures of SMB and RPC: a call that
+// was changed on its way is marked TAMPERED.
 package main
 
 import (
@@ -61,7 +63,7 @@ func main() {
 	})
 }
 
-// options are the values of the flags, and what they are applied to.
+// options are the values of the flags, and the data that they apply to.
 type options struct {
 	files                     []string
 	keys                      keyFlags
@@ -71,11 +73,11 @@ type options struct {
 	story                     story.Config
 
 	cfg   *capture.Config
-	calls []*transcript.Exchange // of all files, where stories are told
+	calls []*transcript.Exchange // of all files, if stories are told
 	print func(io.Writer, *capture.Call) error
 }
 
-// tells reports whether stories are asked for, instead of calls.
+// tells reports whether the flags ask for stories instead of calls.
 func (o *options) tells() bool { return o.sets || o.explain != "" || o.html != "" }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -123,7 +125,7 @@ func (o *options) setTimers(s string) error {
 	o.story.ShortTimeout, errs[0] = time.ParseDuration(short)
 	o.story.LongTimeout, errs[1] = time.ParseDuration(long)
 	if !ok || errors.Join(errs[:]...) != nil || o.story.ShortTimeout <= 0 || o.story.LongTimeout <= 0 {
-		return fmt.Errorf("-timers is %q; it has to be two durations, such as 180s,1800s", s)
+		return fmt.Errorf("-timers is %q; it must be two durations, such as 180s,1800s", s)
 	}
 	return nil
 }
@@ -178,8 +180,7 @@ func (o *options) collect(_ io.Writer, c *capture.Call) error {
 	return nil
 }
 
-// decode prints the calls of one file, each when it has ended, and their summary, also when ctx
-// ends.
+// decode prints the calls of one file, each when it has ended, and their summary, even if ctx ends.
 func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
 	in := stdin
 	if name != "-" {
@@ -202,7 +203,7 @@ func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out 
 			last = err
 			break
 		}
-		// What stories are told of are all calls: the filters choose among the stories.
+		// Stories need all calls: the filters then choose among the stories.
 		if !o.tells() && !o.matches(call) {
 			continue
 		}
@@ -219,7 +220,7 @@ func (o *options) decode(ctx context.Context, name string, stdin io.Reader, out 
 	return readError(name, last)
 }
 
-// matches reports whether a call is chosen, also one whose request cannot be read.
+// matches reports whether a call is chosen, even one whose request cannot be read.
 func (o *options) matches(c *capture.Call) bool {
 	e := c.Exchange()
 	if e == nil {
@@ -245,7 +246,7 @@ func readError(name string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, capture.ErrNotCapture):
-		return fmt.Errorf("%s is no packet capture: %w; record with tcpdump -w or Wireshark, or convert it with editcap", name, err)
+		return fmt.Errorf("%s is not a packet capture: %w; record with tcpdump -w or Wireshark, or convert it with editcap", name, err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s ends in the middle of a packet: %w; what came before is above", name, err)
 	}
@@ -261,8 +262,8 @@ func printJSON(w io.Writer, c *capture.Call) error {
 	return err
 }
 
-// printTranscript returns what writes calls as lines of a transcript. Those whose requests cannot
-// be read have no place in one.
+// printTranscript returns a function that writes calls as lines of a transcript, and leaves out
+// calls whose requests cannot be read.
 func printTranscript(to, stderr io.Writer) func(io.Writer, *capture.Call) error {
 	w := transcript.NewWriter(to)
 	return func(_ io.Writer, c *capture.Call) error {

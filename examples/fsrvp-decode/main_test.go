@@ -128,9 +128,9 @@ func TestErrors(t *testing.T) {
 		{nil, "no capture was named; name a pcap or pcapng file, or - for standard input"},
 		{[]string{"-frob"}, "flag provided but not defined: -frob; fsrvp-decode -h lists the flags"},
 		{[]string{"nowhere.pcap"}, "there is no file nowhere.pcap; check the name"},
-		{[]string{"../../LICENSE"}, "../../LICENSE is no packet capture: "},
+		{[]string{"../../LICENSE"}, "../../LICENSE is not a packet capture: "},
 		{[]string{"../../LICENSE"}, "record with tcpdump -w or Wireshark, or convert it with editcap"},
-		{[]string{"-keytab", "../../LICENSE", "x"}, "the keytab ../../LICENSE is of no use: "},
+		{[]string{"-keytab", "../../LICENSE", "x"}, "the keytab ../../LICENSE cannot be used: "},
 		{[]string{"-keytab", "nowhere.keytab", "x"}, "nowhere.keytab"},
 		{[]string{cut}, cut + " ends in the middle of a packet: "},
 	} {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// chosen returns the sets of which a call is chosen; with -failed, those that came to no good end.
+// chosen returns the sets that have a chosen call; with -failed, those that did not succeed.
 func (o *options) chosen() []*story.Set {
 	var sets []*story.Set
 	calls := o.filter
@@ -32,7 +32,7 @@ func (o *options) chosen() []*story.Set {
 	return sets
 }
 
-// tell prints what was asked for of the sets: one line each, the story of one, a page.
+// tell prints the sets as the flags say: as one line each, as the story of one, or as a page.
 func (o *options) tell(stdout, stderr io.Writer) error {
 	sets := o.chosen()
 	if o.sets {
@@ -42,7 +42,7 @@ func (o *options) tell(stdout, stderr io.Writer) error {
 			}
 		}
 		if len(sets) == 0 {
-			fmt.Fprintln(stderr, "there are no shadow copy sets in it that were asked for")
+			fmt.Fprintln(stderr, "it has no shadow copy sets that match the flags")
 		}
 	}
 	if o.explain != "" {
@@ -67,7 +67,8 @@ func (o *options) tell(stdout, stderr io.Writer) error {
 	return nil
 }
 
-// find returns the set of an id, of the beginning of one, or of a number that -sets has printed.
+// find returns a set by its id, by the beginning of its id, or by its number in the output of
+// -sets.
 func find(sets []*story.Set, name string) (*story.Set, error) {
 	if digits, ok := strings.CutPrefix(name, "#"); ok {
 		if n, err := strconv.Atoi(digits); err == nil && n > 0 && n <= len(sets) {

@@ -135,7 +135,7 @@ func TestFilters(t *testing.T) {
 	require.Equal(t, 1, strings.Count(out, "\n"))
 	out, _ = decodeFile(t, "-share", "fsrvp_share", sealedNP)
 	require.Empty(t, out)
-	for args, want := range map[string]string{"-method=x": "-method is", "-since=x": "it has to be 2006-01-02",
+	for args, want := range map[string]string{"-method=x": "-method is", "-since=x": "it must be 2006-01-02",
 		"-status=": "a name is missing"} {
 		var o, e bytes.Buffer
 		require.ErrorContains(t, run(t.Context(), []string{args, torture}, nil, &o, &e), want)

@@ -8,7 +8,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture"
 )
 
-// printSummary says what was found in a file, and what could not be decoded and what helps.
+// printSummary prints what was found in a file, what could not be decoded, and what to do about it.
 func printSummary(w io.Writer, name string, s *capture.Summary) {
 	fmt.Fprintf(w, "%s: %s, %s with SMB or RPC, %s with FSRVP.\n", name,
 		plural(s.Packets, "packet"), plural(s.Connections, "connection"), plural(s.Associations, "RPC association"))
@@ -44,7 +44,7 @@ func plural(n uint64, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// hint says what to try.
+// hint returns advice for a reason.
 func hint(r capture.Reason) string {
 	switch r {
 	case capture.ErrLinkType:

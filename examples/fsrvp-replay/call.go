@@ -12,7 +12,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
-// A callSummary says how a replay against a server went.
+// A callSummary is the result of a replay against a server.
 type callSummary struct {
 	Calls       int           `json:"calls"`
 	Recorded    int           `json:"recorded"`
@@ -44,7 +44,7 @@ func (s *callSummary) String() string {
 	return text
 }
 
-// call replays against the server. One connection stands for each of the recording's.
+// call replays against the server, with one connection for each of the recording's.
 func (o *options) call(ctx context.Context, recording []*transcript.Exchange, out io.Writer, p *printer) (differs bool,
 	err error) {
 	access, err := o.cred.Access()
@@ -76,7 +76,7 @@ func (o *options) call(ctx context.Context, recording []*transcript.Exchange, ou
 	return report.Different > 0, errors.Join(err, p.Err(), recorders.err)
 }
 
-// recorders writes what a replay was answered.
+// recorders writes the answers in a replay.
 type recorders struct {
 	out *transcript.Writer
 	err error

@@ -1,13 +1,12 @@
 // Command fsrvp-replay plays recorded FSRVP calls again: against a server, as the recorded clients
 // did, or against clients, as the recorded server did. A recording is a transcript of fsrvp/replay,
-// or a packet capture (pcap, pcapng), of which it reads what it can.
+// or a packet capture (pcap, pcapng), from which it reads the calls that it can.
 //
 // Against a server; each result that differs is one line on standard output:
 //
 //	fsrvp-replay -in calls.pcapng -map '\\fs1.example.com=\\lab' -server lab -user backup@EXAMPLE.COM -keytab backup.keytab
 //
-// Differences that are no matter are named by -tolerate, for example where another server's
-// statuses are others:
+// -tolerate names differences that do not matter, for example other statuses of another server:
 //
 //	-tolerate '*.OwnerMachineName' -tolerate 'IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO'
 //
@@ -20,8 +19,8 @@
 //
 //	fsrvp-replay -in calls.pcapng -in-keytab fs1.keytab -out calls.jsonl
 //
-// It exits with 1 when there were differences, or calls without an answer in the recording; with 2
-// when it could not go on.
+// It exits with 1 if there were differences, or calls without an answer in the recording, and with
+// 2 if it could not go on.
 package main
 
 import (
@@ -93,7 +92,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	flags.Float64Var(&o.speed, "speed", 0, "keep the recorded pace, times this; 0 is as fast as possible")
 	flags.Float64Var(&o.timeoutScale, "timeout-scale", 1, "multiply the time-outs of calls by this")
 	flags.Var(&o.tolerate, "tolerate",
-		"a difference that is no matter, METHOD.FIELD or METHOD.FIELD=RECORDED:NOW, each of which may be *, such as\n"+
+		"a difference that does not matter, METHOD.FIELD or METHOD.FIELD=RECORDED:NOW, each of which may be *, such as\n"+
 			"IsPathShadowCopied.Return=FSRVP_E_NOT_SUPPORTED:ZERO; may be given several times")
 	flags.BoolVar(&o.keep, "keep", false, "leave on the server what the recording left there")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line, the last with the numbers")
@@ -112,23 +111,23 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 func (o *options) check(rest []string) (err error) {
 	switch {
 	case len(rest) > 0:
-		return fmt.Errorf("%q is no flag; -h lists them", rest[0])
+		return fmt.Errorf("%q is not a flag; -h lists them", rest[0])
 	case o.in == "":
 		return errors.New("-in is missing: a transcript or a packet capture")
 	case o.server != "" && o.serve != "":
 		return errors.New("-server and -serve exclude each other")
 	case o.server == "" && o.serve == "" && o.out == "":
-		return errors.New("one of -server HOST, -serve ADDR and -out FILE has to say what to do with the recording")
+		return errors.New("say what to do with the recording: -server HOST, -serve ADDR or -out FILE")
 	case !(o.speed >= 0) || math.IsInf(o.speed, 0):
-		return fmt.Errorf("-speed is %v; it has to be 0, or 1 for the recorded pace", o.speed)
+		return fmt.Errorf("-speed is %v; it must be 0, or 1 for the recorded pace", o.speed)
 	case !(o.timeoutScale > 0) || math.IsInf(o.timeoutScale, 0):
-		return fmt.Errorf("-timeout-scale is %v; it has to be more than 0", o.timeoutScale)
+		return fmt.Errorf("-timeout-scale is %v; it must be more than 0", o.timeoutScale)
 	case o.serve != "" && o.cred.Keytab == "" && o.ntlmUsers == "" && !o.anonymous:
 		return errors.New("-serve needs -keytab, -ntlm-users or -insecure-anonymous: who may call?")
 	}
 	status, err := strconv.ParseUint(o.departure, 0, 32)
 	if err != nil || status == 0 {
-		return fmt.Errorf("-departure is %q; it has to be a number that is not zero, such as 0x%08X", o.departure,
+		return fmt.Errorf("-departure is %q; it must be a number other than zero, such as 0x%08X", o.departure,
 			uint32(fsrvp.ErrBadState))
 	}
 	o.status = fsrvp.Status(status)
@@ -156,8 +155,8 @@ func (o *options) check(rest []string) (err error) {
 	return nil
 }
 
-// run is main with its surroundings as arguments. It reports whether anything was otherwise than
-// recorded.
+// run is main with its surroundings as arguments. It reports whether anything differed from the
+// recording.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (differs bool, err error) {
 	o, err := parse(args, stdout)
 	if err != nil {

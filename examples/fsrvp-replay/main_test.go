@@ -362,10 +362,10 @@ func TestErrors(t *testing.T) {
 		want string // in what is printed
 	}{
 		"nothing":              {nil, "-in is missing"},
-		"no flag":              {[]string{"-in", good, "extra"}, `"extra" is no flag`},
+		"no flag":              {[]string{"-in", good, "extra"}, `"extra" is not a flag`},
 		"unknown flag":         {[]string{"-on", good}, "not defined"},
 		"help":                 {[]string{"-h"}, "usage: fsrvp-replay"},
-		"no purpose":           {[]string{"-in", good}, "-server HOST, -serve ADDR and -out FILE"},
+		"no purpose":           {[]string{"-in", good}, "-server HOST, -serve ADDR or -out FILE"},
 		"two purposes":         {[]string{"-in", good, "-server", "a", "-serve", "b"}, "exclude each other"},
 		"speed":                {[]string{"-in", good, "-server", "a", "-speed", "-1"}, "-speed is -1"},
 		"no speed":             {[]string{"-in", good, "-server", "a", "-speed", "NaN"}, "-speed is NaN"},

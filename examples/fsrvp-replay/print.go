@@ -30,7 +30,7 @@ func (p *printer) line(v fmt.Stringer) {
 	p.err = errors.Join(p.err, err)
 }
 
-// summary prints the numbers: as JSON after the results, for people beside them.
+// summary prints the numbers: as JSON after the results, for people on standard error.
 func (p *printer) summary(v fmt.Stringer) {
 	if p.json {
 		p.line(v)

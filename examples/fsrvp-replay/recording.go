@@ -87,7 +87,7 @@ func (o *options) readCapture(in io.Reader, stderr io.Writer) ([]*transcript.Exc
 	return recording, nil
 }
 
-// oneServer returns the calls of the server that is chosen, or of the only one.
+// oneServer returns the calls of the chosen server, or of the only one.
 func (o *options) oneServer(recording []*transcript.Exchange) ([]*transcript.Exchange, error) {
 	var servers []string
 	for _, e := range recording {

@@ -50,7 +50,7 @@ func (d departure) MarshalJSON() ([]byte, error) {
 	}{d.client, d.Request.Opnum(), d.Request.Opnum().String(), d.Request, d.Reason, expected})
 }
 
-// A serveSummary says what clients have made of the recording.
+// A serveSummary says which recorded calls clients have made.
 type serveSummary struct {
 	Recorded   int      `json:"recorded"`
 	Asked      int      `json:"asked"`
@@ -109,7 +109,7 @@ func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, 
 	case <-ctx.Done():
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = srv.Shutdown(drain) // answers that still wait for their time are cut off
+		_ = srv.Shutdown(drain) // answers still waiting for their time are dropped
 		err = <-served
 	case err = <-served:
 	}
@@ -128,7 +128,7 @@ func (o *options) answer(ctx context.Context, recording []*transcript.Exchange, 
 	return sum.Departures > 0, errors.Join(err, p.Err())
 }
 
-// acceptors makes the mechanisms that the flags allow: each by itself, and all of them within
+// acceptors makes the mechanisms that the flags allow: each directly, and all of them inside
 // SPNEGO.
 func (o *options) acceptors() ([]dcerpc.Acceptor, error) {
 	var list []dcerpc.Acceptor
@@ -164,7 +164,7 @@ func (o *options) listen(log *slog.Logger) (net.Listener, error) {
 	}
 	addr := strings.TrimPrefix(o.serve, "tcp:")
 	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, fmt.Errorf("%q has to be tcp:HOST:PORT or samba:NCALRPC_DIR", o.serve)
+		return nil, fmt.Errorf("%q must be tcp:HOST:PORT or samba:NCALRPC_DIR", o.serve)
 	}
 	return net.Listen("tcp", addr)
 }

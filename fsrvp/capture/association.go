@@ -9,27 +9,27 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// An association is the RPC of one TCP connection or of one open pipe, whatever its interface.
+// An association is the RPC traffic of one TCP connection or of one open pipe, of any interface.
 type association struct {
 	d       *decoder
-	stream  *stream // the connection, or that over which the pipe was opened
+	stream  *stream // the connection, or the one over which the pipe was opened
 	session *session
 	pipe    string // name of the pipe
 	id      smb2.FileID
-	number  uint64 // in the file; zero as long as the interface was not seen
+	number  uint64 // in the file; zero until the interface was seen
 	ended   bool
-	foreign bool // what the file or pipe holds is no RPC
+	foreign bool // the contents of the file or pipe are not RPC
 
 	frames  [2]framer // from the server, from the client
-	lost    uint64    // the last packet in which it was seen that PDUs may be missing
-	suspect [2]bool   // so since the last bytes came
-	changed [2]bool   // of the bytes since the last PDU some came in an SMB message that was tampered with
-	// tamperedPDU says so of the PDU at hand, or that its own signature does not verify.
+	lost    uint64    // the last packet that showed that PDUs may be missing
+	suspect [2]bool   // the same since the last bytes
+	changed [2]bool   // some of the bytes since the last PDU came in an SMB message that was tampered with
+	// tamperedPDU says the same of the current PDU, or that its own signature does not verify.
 	tamperedPDU bool
 	buffers     account
 
 	bound         bool // a bind was seen
-	blamed        bool // that none was has been said
+	blamed        bool // the lack of a bind was reported
 	headerSigning bool
 	offers        []offer
 	contexts      map[uint16]presentation
@@ -44,7 +44,7 @@ type offer struct {
 	cost     int
 }
 
-// A presentation is what a context id stands for.
+// A presentation is the meaning of a context id.
 type presentation struct {
 	fsrvp    bool
 	transfer pdu.SyntaxID
@@ -83,16 +83,16 @@ func (a *association) broken(why Reason) {
 	case why == ErrLimit:
 		a.problem(ErrLimit, "MaxBuffered")
 	case a.number != 0:
-		a.problem(ErrProtocol, "no PDU where one was due")
+		a.problem(ErrProtocol, "bytes that are not a PDU")
 	default:
 		a.foreign = a.session != nil
 	}
 }
 
-// newTCPAssociation is that of a connection.
+// newTCPAssociation returns the association of a connection.
 func newTCPAssociation(s *stream) *association { return newAssociation(s) }
 
-// newPipeAssociation is that of an open pipe.
+// newPipeAssociation returns the association of an open pipe.
 func newPipeAssociation(s *stream, session *session, name string) *association {
 	a := newAssociation(s)
 	a.session = session
@@ -110,7 +110,7 @@ func index(fromClient bool) int {
 	return 0
 }
 
-// data takes bytes of one direction. Those of a pipe come in the pieces in which they were written
+// data takes bytes of one direction. Bytes of a pipe come in the pieces in which they were written
 // or read.
 func (a *association) data(fromClient bool, b []byte, at moment) {
 	if a.foreign {
@@ -120,7 +120,7 @@ func (a *association) data(fromClient bool, b []byte, at moment) {
 	f := &a.frames[i]
 	a.changed[i] = a.changed[i] || a.d.tampered
 	if a.suspect[i] {
-		// What has begun was cut off if this is a beginning.
+		// If this is the beginning of a PDU, the unfinished one was cut off.
 		a.suspect[i] = false
 		if kind, _, _ := recognise(b, 0); kind == kindRPC {
 			f.drop()
@@ -149,7 +149,7 @@ func (a *association) problem(r Reason, detail string) {
 	a.d.problem(r, detail, a.stream.ends[a.stream.client], a.stream.ends[1-a.stream.client])
 }
 
-// afford reports whether something that costs n bytes may be kept.
+// afford reports whether n more bytes may be kept.
 func (a *association) afford(n int) bool {
 	if a.buffers.take(n) {
 		return true
@@ -158,7 +158,7 @@ func (a *association) afford(n int) bool {
 	return false
 }
 
-// close gives up the calls that are not answered.
+// close gives up the unanswered calls.
 func (a *association) close() {
 	if a.ended {
 		return
@@ -168,7 +168,7 @@ func (a *association) close() {
 	a.buffers.close()
 }
 
-// found says that the association is one of the interface.
+// found records that the association uses the interface.
 func (a *association) found() {
 	if a.number == 0 {
 		a.d.summary.Associations++
@@ -177,11 +177,11 @@ func (a *association) found() {
 	}
 }
 
-// isFSRVP reports whether a syntax is the interface. Its version is 1.0 wherever it was seen;
-// MS-FSRVP 2.1 says 3.0.
+// isFSRVP reports whether a syntax is the interface. Real peers use version 1.0, although MS-FSRVP
+// 2.1 says 3.0.
 func isFSRVP(s pdu.SyntaxID) bool { return s.UUID == fsrvp.Interface().UUID }
 
-// message takes one PDU, of which the first good bytes are there, and why the others are not.
+// message takes one PDU; its first good bytes are present, and why says why the others are missing.
 func (a *association) message(fromClient bool, b []byte, good int, why Reason, at moment) {
 	i := index(fromClient)
 	a.tamperedPDU, a.changed[i] = a.changed[i], a.d.tampered
@@ -248,7 +248,7 @@ func (a *association) message(fromClient bool, b []byte, good int, why Reason, a
 	}
 }
 
-// check counts a PDU that cannot be read.
+// check counts a PDU that cannot be read, and reports whether err is nil.
 func (a *association) check(err error) bool {
 	if err != nil && a.number != 0 {
 		a.problem(ErrProtocol, err.Error())
@@ -256,7 +256,7 @@ func (a *association) check(err error) bool {
 	return err == nil
 }
 
-// offered takes what a bind or alter_context of some size offers.
+// offered takes the offer of a bind or alter_context.
 func (a *association) offered(callID uint32, contexts []pdu.ContextElement, size int, auth *pdu.Auth) {
 	a.bound = true
 	for i := range contexts {
@@ -273,7 +273,7 @@ func (a *association) offered(callID uint32, contexts []pdu.ContextElement, size
 	a.leg(true, auth)
 }
 
-// takeOffer returns what a bind or alter_context offered, which is then answered.
+// takeOffer returns and forgets the offer of a bind or alter_context.
 func (a *association) takeOffer(callID uint32) ([]pdu.ContextElement, bool) {
 	for i, o := range a.offers {
 		if o.callID == callID {
@@ -314,7 +314,7 @@ func (a *association) answered(p *pdu.BindAck) {
 	a.leg(false, &p.Auth)
 }
 
-// assumedContexts is what clients offer on the interface's own pipe.
+// assumedContexts returns what clients usually offer on the interface's own pipe.
 func assumedContexts(n int) []pdu.ContextElement {
 	list := make([]pdu.ContextElement, n)
 	for i := range list {
@@ -323,7 +323,7 @@ func assumedContexts(n int) []pdu.ContextElement {
 	return list
 }
 
-// carries reports whether a context of the interface is there.
+// carries reports whether there is a context of the interface.
 func (a *association) carries() bool {
 	for _, c := range a.contexts {
 		if c.fsrvp {
@@ -344,7 +344,7 @@ func (a *association) refused(callID uint32, why string) {
 	}
 }
 
-// leg takes the token that a PDU carries.
+// leg takes the token in a PDU.
 func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	if !auth.Present() || len(auth.Token) > maxTokenSize {
 		return
@@ -369,8 +369,8 @@ func (a *association) leg(fromClient bool, auth *pdu.Auth) {
 	}
 }
 
-// presentation returns what the context of a request stands for, by inference where the capture
-// lacks the negotiation.
+// presentation returns the meaning of the context of a request, by inference if the capture lacks
+// the negotiation.
 func (a *association) presentation(p *pdu.Request) (presentation, bool) {
 	if c, ok := a.contexts[p.ContextID]; ok {
 		return c, true
@@ -396,7 +396,7 @@ func (a *association) presentation(p *pdu.Request) (presentation, bool) {
 	return presentation{}, false
 }
 
-// where says what the association uses.
+// where describes the transport of the association.
 func (a *association) where() string {
 	switch {
 	case a.session == nil:
@@ -407,7 +407,7 @@ func (a *association) where() string {
 	return fmt.Sprintf("in pipe %.64q", a.pipe)
 }
 
-// firstNDR returns the first transfer syntax that is one of NDR's.
+// firstNDR returns the first transfer syntax that is an NDR.
 func firstNDR(list []pdu.SyntaxID) pdu.SyntaxID {
 	for _, s := range list {
 		if _, ok := s.NDR(pdu.LittleEndian); ok {

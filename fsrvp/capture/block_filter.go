@@ -16,13 +16,12 @@ const (
 	blockEnhancedPacket = 6
 )
 
-// maxInterfaces is the number of interfaces that a section may describe: the reader remembers them
-// all.
+// maxInterfaces is the number of interfaces that a section may describe, since the reader keeps
+// them all.
 const maxInterfaces = 4096
 
 // A blockFilter passes on the blocks of a pcapng file that hold packets or are needed to read them.
-// Others, names and secrets for example, the reader would collect in memory, however many a file
-// has.
+// The reader would collect others, such as names and secrets, in memory without limit.
 //
 //	| type 4 | length 4, of the whole block | body | length 4 |
 type blockFilter struct {
@@ -53,8 +52,8 @@ func (f *blockFilter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// nextBlock finds the next block to pass on. Where the file ends, or a length is nonsense, the rest
-// is passed on for the reader to complain of.
+// nextBlock finds the next block to pass on. At the end of the file, or if a length is impossible,
+// it passes on the rest, so that the reader reports the error.
 func (f *blockFilter) nextBlock() error {
 	for {
 		head, err := f.r.Peek(12)

@@ -13,13 +13,14 @@ import (
 	"github.com/gopacket/gopacket/reassembly"
 )
 
-// Calls yields the calls of a capture in the order in which they ended: were answered, or given up
-// when their connection or the file did.
+// Calls yields the calls of a capture in the order in which they ended: with the answer, or with
+// the end of their connection or the file.
 //
-// A call is yielded with a nil error, whatever its own errors say. An error comes alone and last:
-// ErrNotCapture, that of the reader, or what is wrong with the file. The calls before it are good.
+// Calls come with a nil error, whatever their own errors. An error comes last, with a nil Call:
+// ErrNotCapture, an error of the reader, or what is wrong with the file. The calls before it are
+// valid.
 //
-// Reading stops when the loop does. The sequence can be used once.
+// Reading stops when the loop does. The sequence can be used only once.
 func Calls(r io.Reader, cfg *Config) iter.Seq2[*Call, error] {
 	return func(yield func(*Call, error) bool) {
 		file, err := openFile(r)
@@ -58,11 +59,11 @@ type decoder struct {
 	buffers    budget
 	sessions   map[sessionKey]*session
 	lastExpiry time.Time
-	nextExpiry uint64 // packet before which it is too early for another one
-	tampered   bool   // the SMB message at hand has a signature that does not verify
+	nextExpiry uint64 // packet before which expire need not run again
+	tampered   bool   // the signature of the current SMB message does not verify
 }
 
-// A moment is the packet that something was seen in.
+// A moment is the packet in which something was seen.
 type moment struct {
 	time   time.Time
 	packet uint64
@@ -83,7 +84,7 @@ func newDecoder(cfg Config) *decoder {
 	return d
 }
 
-// yield hands out the calls that are ready. It is false when no more are wanted.
+// yield yields the calls that are ready. It returns false when the caller wants no more.
 func (d *decoder) yield(yield func(*Call, error) bool) bool {
 	for i, c := range d.ready {
 		d.ready[i] = nil
@@ -96,7 +97,7 @@ func (d *decoder) yield(yield func(*Call, error) bool) bool {
 	return true
 }
 
-// problem counts one that concerns a connection, or none where client is not valid.
+// problem counts a problem of a connection, or of none if client is not valid.
 func (d *decoder) problem(r Reason, detail string, client, server netip.AddrPort) {
 	d.summary.add(Problem{Reason: r, Detail: detail, Packet: d.now.packet, Time: d.now.time, Client: client,
 		Server: server})
@@ -116,7 +117,7 @@ func (d *decoder) packet(data []byte, ci gopacket.CaptureInfo, link layers.LinkT
 	d.expire()
 }
 
-// noSegment counts a packet without TCP in it, and says why it is none.
+// noSegment counts a packet without TCP, by its kind.
 func (d *decoder) noSegment(err error, ci gopacket.CaptureInfo, link layers.LinkType) {
 	none := netip.AddrPort{}
 	var kind other
@@ -135,18 +136,18 @@ func (d *decoder) noSegment(err error, ci gopacket.CaptureInfo, link layers.Link
 	}
 }
 
-// Expiry is looked at every so much time of the capture's clock, but not after every packet where
-// that clock leaps.
+// Expiry is checked at intervals of the capture's clock, but not after every packet if that clock
+// jumps.
 const (
 	expiryInterval = time.Second
 	expiryPackets  = 1000
-	// segmentTimeout is how long a segment may be waited for when others that follow it have come.
+	// segmentTimeout is the time to wait for a segment when later ones have arrived.
 	segmentTimeout = 10 * time.Second
-	// crowdedTimeout is how long a connection may be silent when there are too many.
+	// crowdedTimeout is the time that a connection may be silent when there are too many.
 	crowdedTimeout = time.Minute
 )
 
-// expire gives up segments that do not come, and forgets silent connections.
+// expire gives up missing segments, and forgets silent connections.
 func (d *decoder) expire() {
 	if d.now.packet < d.nextExpiry || d.now.time.Sub(d.lastExpiry).Abs() < expiryInterval {
 		return
@@ -171,13 +172,13 @@ func (d *decoder) close() {
 	d.streams.assembler.FlushAll()
 }
 
-// A budget bounds what all connections together may keep.
+// A budget bounds the memory that all connections together may keep.
 type budget struct {
 	left  int
-	spare [][]byte // buffers that nobody uses
+	spare [][]byte // unused buffers
 }
 
-// Spare buffers are few and not huge, so that they do not count.
+// Spare buffers are few and small, so they do not count.
 const (
 	maxSpare     = 16
 	maxSpareSize = 256 << 10
@@ -201,13 +202,13 @@ func (b *budget) recycle(buf []byte) {
 	}
 }
 
-// An account is what one owner has taken of a budget.
+// An account is one owner's part of a budget.
 type account struct {
 	budget *budget
 	held   int
 }
 
-// take reports whether n bytes more may be kept.
+// take takes n more bytes, and reports whether they may be kept.
 func (a *account) take(n int) bool {
 	if n > a.budget.left {
 		return false
@@ -227,8 +228,7 @@ func (a *account) give(n int) {
 // close returns all.
 func (a *account) close() { a.give(a.held) }
 
-// What things cost that are kept for a while, roughly, so that a file cannot make very many of
-// them.
+// Rough costs of things that are kept for a while, so that a file cannot create very many of them.
 const (
 	requestCost      = 256
 	sessionCost      = 2 << 10

@@ -15,7 +15,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// ErrNotCapture says that the input is neither pcap nor pcapng.
+// ErrNotCapture means that the input is neither pcap nor pcapng.
 var ErrNotCapture = errors.New("capture: neither pcap nor pcapng")
 
 // A packetReader reads the packets of a file. The bytes are valid until the next call.
@@ -26,10 +26,10 @@ type packetReader interface {
 // pcapngMagic is the type of the block that every pcapng file begins with.
 const pcapngMagic = 0x0A0D0D0A
 
-// bufferSize is that of what is read ahead of a file. A pipe gives what it has.
+// bufferSize is the size of the read-ahead buffer. Reading a pipe returns what it has.
 const bufferSize = 256 << 10
 
-// openFile recognises the format, compressed or not.
+// openFile recognizes the format, compressed or not.
 func openFile(r io.Reader) (packetReader, error) {
 	br := bufio.NewReaderSize(r, bufferSize)
 	magic, err := br.Peek(4)
@@ -61,12 +61,12 @@ func openFile(r io.Reader) (packetReader, error) {
 	return p, nil
 }
 
-// maxWindow is the largest window of a zstd file that is read, in bytes: that of zstd's --ultra -22
-// has 128 MiB, that of its levels up to 19 has 8 MiB.
+// maxWindow is the largest accepted window of a zstd file, in bytes: zstd's --ultra -22 uses 128
+// MiB, and its levels up to 19 use 8 MiB.
 const maxWindow = 128 << 20
 
-// decompress returns the content of a compressed file, by its first bytes, and nil for one that is
-// not compressed.
+// decompress returns the contents of a compressed file, which it recognizes by its first bytes, and
+// nil if the file is not compressed.
 func decompress(r io.Reader, magic []byte) (io.Reader, error) {
 	switch {
 	case magic[0] == 0x1F && magic[1] == 0x8B:

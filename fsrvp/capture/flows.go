@@ -9,8 +9,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// A flowKey names a TCP connection, the same in both directions: addresses and ports of the ends,
-// the lower one first.
+// A flowKey identifies a TCP connection, the same for both directions: addresses and ports of the
+// ends, the lower one first.
 //
 //	0 address, 16 bytes | 16 port, 2 bytes | 18 address | 34 port | 36 length of the addresses
 type flowKey [37]byte
@@ -34,21 +34,22 @@ func keyOfFlow(network gopacket.Flow, tcp *layers.TCP) (k flowKey, lower bool) {
 	return k, lower
 }
 
-// A flow is a TCP connection. As long as its segments come in order, which most do, they go to the
-// stream at once. With the first that does not the flow is given to gopacket's assembler for good.
+// A flow is a TCP connection. While its segments come in order, as most do, they go directly to the
+// stream. At the first one that does not, the flow goes over to gopacket's assembler for good.
 type flow struct {
 	key    flowKey
 	number uint64
 	stream *stream
 	lower  bool      // the stream's direction 0 is that of the lower end
-	known  [2]bool   // next is
-	next   [2]uint32 // sequence number that is due in each direction
+	known  [2]bool   // next is valid
+	next   [2]uint32 // the next expected sequence number in each direction
 	closed [2]bool
 	seen   time.Time // of the last segment
-	slow   bool      // the assembler has it
+	slow   bool      // it is with the assembler
 }
 
-// flow returns the flow of a segment, and the direction in it; nil where there may be no more.
+// flow returns the flow of a segment, and the segment's direction; nil if there may be no more
+// flows.
 func (s *streams) flow(p packet, tcp *layers.TCP, at time.Time) (*flow, int) {
 	key, lower := keyOfFlow(p.flow, tcp)
 	f := s.last
@@ -84,8 +85,8 @@ func (s *streams) remove(f *flow) {
 	}
 }
 
-// inOrder takes a segment that comes in its turn, or is of no use. It is false for one that the
-// assembler has to take.
+// inOrder takes a segment that comes in its turn, or is useless. It returns false for a segment
+// that the assembler must take.
 func (f *flow) inOrder(dir int, tcp *layers.TCP, g *segment) bool {
 	st := f.stream
 	end := tcp.FIN || tcp.RST
@@ -144,8 +145,7 @@ func (f *flow) end(dir int) {
 	}
 }
 
-// giveUp gives the flow to the assembler, which is brought to where the flow is. The segment at
-// hand has a flow and a direction.
+// giveUp hands the flow over to the assembler, and brings that to the flow's position.
 func (s *streams) giveUp(f *flow, network gopacket.Flow, tcp *layers.TCP, dir int) {
 	f.slow = true
 	s.adopt, s.resumes = f.stream, true
@@ -172,13 +172,13 @@ func (s *streams) giveUp(f *flow, network gopacket.Flow, tcp *layers.TCP, dir in
 	}
 }
 
-// expire ends flows that were silent since a time.
+// expire ends flows that have been silent since a time.
 func (s *streams) expire(since time.Time) {
 	s.endAll(func(f *flow) bool { return f.seen.Before(since) })
 }
 
-// endAll ends the flows, not those of the assembler, for which a function is true, in the order in
-// which they began.
+// endAll ends the flows for which a function is true, except those of the assembler, in the order
+// in which they began.
 func (s *streams) endAll(which func(*flow) bool) {
 	var list []*flow
 	for _, f := range s.flows {

@@ -7,8 +7,8 @@ import (
 	"github.com/gopacket/gopacket"
 )
 
-// How many IP packets may wait for fragments, and for how long by the capture's clock (RFC 8200
-// 4.5).
+// The number of IP packets that may wait for fragments, and for how long by the capture's clock
+// (RFC 8200 4.5).
 const (
 	maxFragmented   = 1024
 	fragmentTimeout = 60 * time.Second
@@ -17,7 +17,7 @@ const (
 	maxIPPayload = 65535
 )
 
-// A fragmentKey is what the fragments of one packet have in common.
+// A fragmentKey identifies the packet of a fragment.
 type fragmentKey struct {
 	flow     gopacket.Flow
 	id       uint32
@@ -30,26 +30,26 @@ type fragment struct {
 	data   []byte
 }
 
-// fragmented is a packet that some fragments have come of.
+// fragmented is a packet of which some fragments have arrived.
 type fragmented struct {
 	key   fragmentKey
 	parts []fragment // in order, without overlaps
 	have  int        // bytes
-	size  int        // of the whole payload; 0 until the last fragment has come
-	at    moment     // of the first that came
+	size  int        // of the whole payload; 0 until the last fragment has arrived
+	at    moment     // of the first that arrived
 	cost  account
 }
 
-// fragments puts IP packets together. The zero value with a budget is ready.
+// fragments reassembles IP packets. The zero value with a budget is ready to use.
 type fragments struct {
 	budget  *budget
-	lost    func(at moment) // called for a packet that is given up
+	lost    func(at moment) // called for a packet that was given up
 	packets map[fragmentKey]*fragmented
-	order   []*fragmented // as they came
+	order   []*fragmented // in the order of arrival
 }
 
-// add takes a fragment, of which cut bytes were not captured. It returns the payload when all of it
-// has come, which is the caller's, else errWaits or why the packet was given up.
+// add takes a fragment, of which cut bytes were not captured. When the payload is complete it
+// returns the payload, which the caller owns; otherwise errWaits, or why the packet was given up.
 func (f *fragments) add(key fragmentKey, part fragment, more bool, cut int, at moment) ([]byte, error) {
 	f.expire(at)
 	p := f.packets[key]
@@ -97,7 +97,7 @@ func (p *fragmented) add(part fragment, more bool, cut int) error {
 		i > 0 && p.parts[i-1].offset+len(p.parts[i-1].data) > part.offset:
 		return errOverlap // RFC 5722 4
 	case !more && len(p.parts) > i:
-		return errHeaders // what comes last is not the last
+		return errHeaders // the end is not in the last fragment
 	case !p.cost.take(len(part.data) + fragmentCost):
 		return errFull
 	}

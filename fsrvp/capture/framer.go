@@ -9,43 +9,44 @@ import (
 
 // A framing divides a stream into messages.
 type framing interface {
-	// headerSize is how many bytes length needs.
+	// headerSize returns the number of bytes that length needs.
 	headerSize() int
-	// length returns the size of the message that begins at b, header included. It is false where
-	// none can, as far as b shows.
+	// length returns the size of the message that begins at b, header included, or false if b shows
+	// that no message begins there.
 	length(b []byte) (int, bool)
-	// probeSize is how many bytes probe needs, and length to be as sure as it can.
+	// probeSize returns the number of bytes that probe needs, and that length needs for its best
+	// answer.
 	probeSize() int
-	// probe reports whether b looks so much like the beginning of a message that it must be one.
+	// probe reports whether b almost certainly is the beginning of a message.
 	probe(b []byte) bool
 }
 
-// A framer divides one direction into messages. After a hole of which the end is not known to lie
-// within a message it looks for the next header.
+// A framer divides one direction into messages. After a hole that does not end within a known
+// message, it searches for the next header.
 type framer struct {
 	framing
-	limit   int // bytes of a message to keep
+	limit   int // the bytes of a message to keep
 	buffers *account
-	// wanted reports whether a message of some size is wanted whole, by its first headSize bytes,
-	// which are all there. Of others no more than these are kept, and handed out. Nil means that
-	// all are wanted.
+	// wanted reports, by its first headSize bytes, whether a message of some size is wanted as a
+	// whole. Of other messages the framer keeps and hands out only these bytes. Nil means that all
+	// are wanted.
 	wanted func(head []byte, size int) bool
-	// message takes a message of which the first good bytes are there, and the rest, where it is
-	// not, is zero because of why. size is what it should have; beyond limit nothing is kept.
+	// message takes a message. Its first good bytes are present; missing bytes are zero, and why
+	// says why. size is its full size; nothing is kept beyond limit.
 	message func(b []byte, good, size int, why Reason, at moment)
-	// broken is told that a message is passed over: it is none (ErrProtocol), or there is no room
-	// for it (ErrLimit).
+	// broken is called when a message is skipped: it is malformed (ErrProtocol), or there is no
+	// room for it (ErrLimit).
 	broken func(why Reason)
 
 	buf  []byte
-	keep int // of the message that has begun, as far as it is known: bytes to hand out
+	keep int // of the current message, as far as known: bytes to hand out
 	good int // of buf
 	why  Reason
-	skip int // bytes of the last message that are passed over
+	skip int // bytes of the last message still to skip
 	lost bool
 }
 
-// headSize is how many bytes show whether a message is wanted.
+// headSize is the number of bytes that show whether a message is wanted.
 const headSize = 160
 
 func newFramer(f framing, limit int, buffers *account) framer {
@@ -74,7 +75,7 @@ func (f *framer) data(b []byte, at moment) {
 	}
 }
 
-// whole takes a message that lies in b as a whole. It is false where none does.
+// whole takes a message that is completely in b. It returns false if there is none.
 func (f *framer) whole(b *[]byte, at moment) bool {
 	if len(*b) < f.headerSize() {
 		return false
@@ -98,7 +99,7 @@ func (f *framer) whole(b *[]byte, at moment) bool {
 	return true
 }
 
-// collect adds to the message that has begun, and returns what is left of b.
+// collect adds to the current message, and returns the rest of b.
 func (f *framer) collect(b []byte, at moment) []byte {
 	b = f.add(b, f.headerSize())
 	if len(f.buf) < f.headerSize() {
@@ -148,7 +149,7 @@ func (f *framer) add(b []byte, n int) []byte {
 	return b[n:]
 }
 
-// finish hands the message out when all of it that is kept is there. size is its whole size.
+// finish hands out the message when all bytes to keep are present. size is its full size.
 func (f *framer) finish(size int, at moment) {
 	if f.keep == 0 || len(f.buf) < f.keep {
 		return
@@ -189,21 +190,21 @@ func (f *framer) hole(n int, why Reason, at moment) {
 	}
 }
 
-// resync gives up the message that has begun.
+// resync gives up the current message.
 func (f *framer) resync(why Reason) {
 	f.broken(why)
 	f.drop()
 	f.lost = true
 }
 
-// drop forgets the message that has begun.
+// drop forgets the current message.
 func (f *framer) drop() {
 	f.buffers.give(len(f.buf))
 	f.buffers.budget.recycle(f.buf)
 	f.buf, f.keep, f.good, f.why = nil, 0, 0, 0
 }
 
-// find returns where in b a message begins, or -1.
+// find returns the index in b at which a message begins, or -1.
 func (f *framer) find(b []byte) int {
 	for i := 0; i+f.probeSize() <= len(b); i++ {
 		if f.probe(b[i:]) {
@@ -213,7 +214,8 @@ func (f *framer) find(b []byte) int {
 	return -1
 }
 
-// smbFraming is that of SMB over TCP (MS-SMB2 2.1), and of NetBIOS sessions (RFC 1002 4.3.1):
+// smbFraming is the framing of SMB over TCP (MS-SMB2 2.1), and of NetBIOS sessions (RFC 1002
+// 4.3.1):
 //
 //	| type 0 | length 3 | message |
 type smbFraming struct{}
@@ -236,12 +238,12 @@ func (f smbFraming) length(b []byte) (int, bool) {
 	case netbiosMessage:
 		return n, len(b) < f.probeSize() || f.probe(b)
 	case netbiosRequest, netbiosPositive, netbiosKeepAlive:
-		return n, n < 0x20000 // there are 17 bits of length
+		return n, n < 0x20000 // the length has 17 bits
 	}
 	return 0, false
 }
 
-// probe wants a message with a magic number that is known.
+// probe accepts a message with a known magic number.
 func (f smbFraming) probe(b []byte) bool {
 	if n := binary.BigEndian.Uint32(b); n>>24 != netbiosMessage || n < 32 {
 		return false
@@ -253,7 +255,7 @@ func (f smbFraming) probe(b []byte) bool {
 	return false
 }
 
-// rpcFraming is that of connection-oriented RPC.
+// rpcFraming is the framing of connection-oriented RPC.
 type rpcFraming struct{}
 
 func (rpcFraming) headerSize() int { return pdu.HeaderSize }
@@ -276,15 +278,15 @@ func (rpcFraming) length(b []byte) (int, bool) {
 	return int(h.FragLength), true
 }
 
-// What a connection may hold.
+// The protocols that a connection may carry.
 const (
 	kindUnknown = iota
 	kindSMB
 	kindRPC
 )
 
-// recognise tells what begins at b on a connection with a port, whether the client sent it, and
-// whether that is certain.
+// recognise returns the protocol of a message at b on a connection with a port, whether the client
+// sent it, and whether that is certain.
 func recognise(b []byte, port uint16) (kind int, fromClient, certain bool) {
 	switch {
 	case len(b) >= (smbFraming{}).probeSize() && (smbFraming{}).probe(b):
@@ -304,7 +306,7 @@ func recognise(b []byte, port uint16) (kind int, fromClient, certain bool) {
 	return kindUnknown, false, false
 }
 
-// sentByClient tells which side sends PDUs of a type.
+// sentByClient reports whether clients send PDUs of a type.
 func sentByClient(t pdu.Type) bool {
 	switch t {
 	case pdu.TypeRequest, pdu.TypeBind, pdu.TypeAlterContext, pdu.TypeAuth3, pdu.TypeCoCancel, pdu.TypeOrphaned:

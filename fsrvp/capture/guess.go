@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// guess reports whether a request on an association whose bind the capture lacks is evidently one
-// of the interface: its stub is a message of its opnum with a share's path in it. Once there was
-// such a request, others of the association are taken for what their opnum says.
+// guess reports whether a request on an association whose bind the capture lacks clearly belongs to
+// the interface: its stub is a message of its opnum that contains a share's path. After one such
+// request, the others of the association are accepted by their opnum.
 func (a *association) guess(p *pdu.Request) (presentation, bool) {
 	if a.bound || !p.Flags.Has(pdu.FirstFrag|pdu.LastFrag) || dcerpc.AuthLevel(p.Auth.Level) == dcerpc.LevelPrivacy {
 		return presentation{}, false

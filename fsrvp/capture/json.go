@@ -8,7 +8,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// callJSON is the JSON form of a Call. Its names do not change.
+// callJSON is the JSON form of a Call. Its names are stable.
 type callJSON struct {
 	Time           time.Time  `json:"time"`
 	ResponseTime   *time.Time `json:"response_time"`
@@ -50,15 +50,15 @@ type faultJSON struct {
 	DidNotExecute bool   `json:"did_not_execute"`
 }
 
-// MarshalJSON writes the call as an object whose names and types do not change: time, response_time
-// (null without an answer), packet, response_packet, client, server, transport ("ncacn_np" or
-// "ncacn_ip_tcp"), pipe, association, call_id, user, session_user (where it is another), mechanism,
+// MarshalJSON returns the call as an object with stable names and types: time, response_time (null
+// without an answer), packet, response_packet, client, server, transport ("ncacn_np" or
+// "ncacn_ip_tcp"), pipe, association, call_id, user, session_user (if it differs), mechanism,
 // auth_type and auth_level (the numbers of MS-RPCE 2.2.1.1.7 and 2.2.1.1.8; 0 and 1 without
 // security), smb_encrypted, syntax, response_syntax, syntax_assumed, tampered (true or absent),
-// opnum, method, request and response (the parameters under their names in the IDL; null where they
-// could not be read, which request_error and response_error explain), request_stub and
-// response_stub (in hexadecimal, where there is a stub and no message), status (a number; null
-// without a response), status_name, fault.
+// opnum, method, request and response (the parameters under their names in the IDL; null if they
+// could not be read, with the reason in request_error and response_error), request_stub and
+// response_stub (in hexadecimal, if there is a stub but no message), status (a number; null without
+// a response), status_name, fault.
 func (c *Call) MarshalJSON() ([]byte, error) {
 	j := callJSON{
 		Time:           c.Time,

@@ -54,7 +54,7 @@ func TestJSON(t *testing.T) {
 		"client": "10.0.0.1:1", "server": "10.0.0.2:2", "transport": "ncacn_ip_tcp", "association": 0, "call_id": 0,
 		"user": "", "auth_type": 0, "auth_level": 0, "smb_encrypted": false,
 		"syntax": "ndr20", "response_syntax": "ndr20", "opnum": 3, "method": "AddToShadowCopySet",
-		"request": null, "request_error": "capture: stub is no message of its method: why", "request_stub": "ab",
+		"request": null, "request_error": "capture: stub is not a message of its method: why", "request_stub": "ab",
 		"response": null, "response_error": "unanswered", "status": null}`, string(b))
 
 	call.ResponseErr, call.Fault = nil, &dcerpc.Fault{Status: pdu.FaultOpRange, DidNotExecute: true}

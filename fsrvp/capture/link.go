@@ -10,46 +10,44 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// links finds the innermost TCP segment of a packet: below its link layer, and below whatever a
-// mirror port, a cloud or a tunnel has wrapped it in.
+// links finds the innermost TCP segment of a packet: below its link layer, and below the
+// encapsulations of mirror ports, clouds and tunnels.
 //
-// gopacket decodes some of these headers into layers that can be used again, some into new ones for
-// each packet, and some not at all. What is needed of each is its length and what follows;
-// unwrap.go has that.
+// gopacket decodes some of these headers into reusable layers, some into new ones for each packet,
+// and some not at all. Only the length of each and what follows are needed; see unwrap.go.
 type links struct {
 	tcp       layers.TCP
 	fragments fragments
 }
 
-// A packet is what the TCP stage needs of one: the layer itself is in links.tcp.
+// A packet is what the TCP stage needs of a packet; the layer itself is in links.tcp.
 type packet struct {
 	flow gopacket.Flow // of the innermost network layer
-	cut  int           // how many bytes of the segment's payload were not captured
+	cut  int           // the number of bytes of the segment's payload that were not captured
 }
 
-// What decode fails with, besides an other.
+// The errors of decode, besides an other.
 var (
-	errHeaders  = errors.New("headers make no sense, or are cut short")
+	errHeaders  = errors.New("headers are malformed or truncated")
 	errWaits    = errors.New("IP fragment that waits for the rest")
 	errOverlap  = errors.New("IP fragments that overlap")
-	errShort    = errors.New("IP fragment that is cut short")
+	errShort    = errors.New("IP fragment that is truncated")
 	errFull     = errors.New("IP fragments of too many packets")
 	errLinkType = errors.New("link type")
 )
 
-// An other is a packet in which there is no TCP: its kind, for people.
+// An other is the kind of a packet without TCP, for people.
 type other string
 
 func (o other) Error() string { return string(o) }
 
-// maxHeaders is how many headers a packet may have.
+// maxHeaders is the largest number of headers in a packet.
 const maxHeaders = 40
 
-// A header is what comes next in a packet.
+// A header is the kind of the next header in a packet.
 type header uint8
 
-// The headers. Those of link types, of Ethernet types, of IP protocols and of UDP ports are the
-// ones below.
+// The headers. The tables below map link types, Ethernet types, IP protocols and UDP ports to them.
 const (
 	nothing header = iota
 	ethernet
@@ -106,11 +104,11 @@ type layer struct {
 	header header
 	data   []byte
 	flow   gopacket.Flow // of the IP header above
-	cut    int           // how many bytes of the IP payload were not captured
+	cut    int           // the number of bytes of the IP payload that were not captured
 }
 
-// decode finds the TCP segment. It fails with an other, with errLinkType, with one of the
-// fragments' errors, or with errHeaders. Data is used until the next call.
+// decode finds the TCP segment. It fails with an other, with errLinkType, with an error of
+// fragments, or with errHeaders. It uses data until the next call.
 func (l *links) decode(data []byte, link layers.LinkType, at moment) (packet, error) {
 	next := layer{header: firstHeader(link), data: data}
 	if next.header == nothing {
@@ -131,7 +129,7 @@ func (l *links) decode(data []byte, link layers.LinkType, at moment) (packet, er
 	return packet{}, errHeaders
 }
 
-// Link types that gopacket has no names for.
+// Link types without a name in gopacket.
 const (
 	linkPPPSerial layers.LinkType = 50  // LINKTYPE_PPP_HDLC
 	linkPPPEther  layers.LinkType = 51  // LINKTYPE_PPP_ETHER
@@ -140,7 +138,7 @@ const (
 	linkPktap     layers.LinkType = 258
 	linkAVS       layers.LinkType = 163
 	linkPPI       layers.LinkType = 192
-	rawBSD        layers.LinkType = 12 // under which BSD systems write raw IP
+	rawBSD        layers.LinkType = 12 // the number of raw IP on BSD systems
 	rawOpenBSD    layers.LinkType = 14
 )
 
@@ -184,7 +182,7 @@ func firstHeader(link layers.LinkType) header {
 	return nothing
 }
 
-// ofEtherType returns the header of an Ethernet type, by which others name what they carry, too.
+// ofEtherType returns the header of an Ethernet type, which other protocols use, too.
 func ofEtherType(t uint16) (header, error) {
 	switch t {
 	case 0x0800:

@@ -22,8 +22,8 @@ const (
 	pcapIXIASoft = 0x1C0001AB // microseconds
 )
 
-// maxRecord is the number of bytes that a packet of a pcap file may have: libpcap's
-// MAXIMUM_SNAPLEN. A file whose header allows for more may have more, up to maxSnapLen.
+// maxRecord is the largest packet of a pcap file, in bytes: libpcap's MAXIMUM_SNAPLEN. If the
+// header of the file allows for more, packets may be larger, up to maxSnapLen.
 const (
 	maxRecord  = 256 << 10
 	maxSnapLen = 1 << 20
@@ -44,8 +44,8 @@ type pcapReader struct {
 	head   int           // bytes before each packet
 	most   uint32        // bytes of a record
 	minor  uint16
-	swap   bool   // the lengths stand in the other order
-	packet []byte // that does not fit into the reader's buffer
+	swap   bool   // the lengths are swapped
+	packet []byte // a packet that does not fit into the reader's buffer
 }
 
 func newPcapReader(r *bufio.Reader) (*pcapReader, error) {
@@ -83,14 +83,14 @@ func newPcapReader(r *bufio.Reader) (*pcapReader, error) {
 	case major == 543: // DEC OSF/1
 		p.swap = true
 	case major != 2 || p.minor > 4:
-		return nil, fmt.Errorf("version %d.%d is not known", major, p.minor)
+		return nil, fmt.Errorf("unknown version %d.%d", major, p.minor)
 	default:
 		p.swap = p.minor < 3
 	}
 	if snap := p.order.Uint32(b[16:]); snap > p.most {
 		p.most = min(snap, maxSnapLen)
 	}
-	p.link = layers.LinkType(p.order.Uint32(b[20:]) & 0xFFFF) // above are the length of the check sum, and flags
+	p.link = layers.LinkType(p.order.Uint32(b[20:]) & 0xFFFF) // above: length of the checksum, flags
 	return p, nil
 }
 
@@ -118,8 +118,8 @@ func (p *pcapReader) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, erro
 	return packet, ci, p.link, err
 }
 
-// take returns the next n bytes, out of the reader's buffer where they fit into it. They are good
-// until the next call.
+// take returns the next n bytes, from the reader's buffer if they fit into it. They are valid until
+// the next call.
 func (p *pcapReader) take(n int) ([]byte, error) {
 	if n > p.r.Size() {
 		if cap(p.packet) < n {

@@ -16,23 +16,23 @@ type smbConn struct {
 	chosen   smb2.NegotiateResponse
 	preauth  smb2.Preauth // of the negotiation
 	sessions map[uint64]*session
-	channels map[uint64]*channel    // of those sessions whose signing key on this connection is known, or soon may be
+	channels map[uint64]*channel    // for sessions whose signing key on this connection is known, or may soon be
 	pending  map[uint64]*smbRequest // by message id
-	previous *smbRequest            // in the compound that is being read
+	previous *smbRequest            // in the current compound
 }
 
 // An smbRequest waits for its response.
 type smbRequest struct {
 	command smb2.Command
-	session *session // nil for a SESSION_SETUP without one yet
+	session *session // nil for a SESSION_SETUP that has none yet
 	tree    uint32
-	pipe    *association // that is opened, read, written or closed; at first that of the request before in a compound
+	pipe    *association // the pipe to open, read, write or close; at first that of the previous request in a compound
 	token   []byte       // of a SESSION_SETUP
 	cost    int
-	preauth smb2.Preauth // up to and with the SESSION_SETUP
+	preauth smb2.Preauth // up to and including the SESSION_SETUP
 }
 
-// Limits of one connection. Servers grant some hundreds of requests at a time.
+// Limits of one connection. Servers grant a few hundred requests at a time.
 const (
 	maxSMBRequests = 4096
 	maxSessions    = 256
@@ -75,7 +75,7 @@ func (c *smbConn) hole(fromClient bool, n int, why Reason, at moment) {
 	wasLost := f.lost
 	f.hole(n, why, at)
 	if f.lost && !wasLost {
-		// Whole messages may have been lost, of any pipe.
+		// Whole messages of any pipe may have been lost.
 		for _, s := range c.sessions {
 			s.lose(fromClient)
 		}
@@ -86,7 +86,7 @@ func (c *smbConn) broken(why Reason) {
 	if why == ErrLimit {
 		c.problem(ErrLimit, "MaxBuffered")
 	} else {
-		c.problem(ErrProtocol, "no SMB message where one was due")
+		c.problem(ErrProtocol, "bytes that are not an SMB message")
 	}
 }
 
@@ -120,7 +120,8 @@ func (c *smbConn) abandon() {
 	}
 }
 
-// message takes one message: b is what is there of its size bytes, and why the rest is not.
+// message takes one message of size bytes: b is the part that is present, and why says why the rest
+// is missing.
 func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at moment) {
 	if len(b) < 4 {
 		return
@@ -138,7 +139,7 @@ func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at mo
 	case smb2.MagicCompressed:
 		c.problem(ErrDialect, "compressed SMB 3")
 	case smb2.MagicSMB1:
-		// A client may begin with SMB 1's negotiation to come to SMB 2.
+		// A client may begin with SMB 1's negotiation and go on with SMB 2.
 		if len(b) > 4 && b[4] != smb1Negotiate {
 			c.problem(ErrDialect, "SMB 1")
 		}
@@ -147,7 +148,7 @@ func (c *smbConn) message(fromClient bool, b []byte, size int, why Reason, at mo
 
 const smb1Negotiate = 0x72
 
-// decrypt returns what is inside of an encrypted message, or nil.
+// decrypt returns the contents of an encrypted message, or nil.
 func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 	t, ok := smb2.ParseTransform(b)
 	if !ok {
@@ -166,7 +167,7 @@ func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 	}
 	inside, err := s.keys.Open(b, !fromClient)
 	if err != nil {
-		c.problem(ErrEncrypted, "the session's key is another one")
+		c.problem(ErrEncrypted, "the session has another key")
 		return nil
 	}
 	s.encrypted = true
@@ -177,7 +178,7 @@ func (c *smbConn) decrypt(fromClient bool, b []byte, size int) []byte {
 	return inside
 }
 
-// chain takes the messages of a compound, or the one that there is (MS-SMB2 3.3.5.2.7).
+// chain takes the messages of a compound, or a single message (MS-SMB2 3.3.5.2.7).
 func (c *smbConn) chain(b []byte, size int, why Reason, encrypted bool, at moment) {
 	c.previous = nil
 	defer func() { c.d.tampered = false }()
@@ -199,7 +200,7 @@ func (c *smbConn) chain(b []byte, size int, why Reason, encrypted bool, at momen
 			msg = b[:min(next, len(b))]
 		}
 		whole := !encrypted && len(msg) == min(size, cmp.Or(next, size))
-		// A server signs the end of a log-in with the key that it has given.
+		// A server signs the end of a log-on with the new key.
 		login := h.Command == smb2.SessionSetup && h.IsResponse()
 		c.d.tampered = whole && !login && !c.verify(&h, msg)
 		if h.IsResponse() {
@@ -218,8 +219,8 @@ func (c *smbConn) chain(b []byte, size int, why Reason, encrypted bool, at momen
 	}
 }
 
-// session returns the one with an id, also where another connection has opened it (a channel,
-// MS-SMB2 3.2.4.1.7); or nil.
+// session returns the session with an id, or nil. Another connection may have opened it (a channel,
+// MS-SMB2 3.2.4.1.7).
 func (c *smbConn) session(id uint64) *session {
 	if s := c.sessions[id]; s != nil || id == 0 || len(c.sessions) >= maxSessions {
 		return s
@@ -232,7 +233,7 @@ func (c *smbConn) session(id uint64) *session {
 	return s
 }
 
-// midwaySession is session for one that the capture does not show the beginning of.
+// midwaySession is session for one whose beginning is not in the capture.
 func (c *smbConn) midwaySession(id uint64) *session {
 	s := c.session(id)
 	if s == nil && id != 0 && len(c.sessions) < maxSessions {
@@ -241,7 +242,7 @@ func (c *smbConn) midwaySession(id uint64) *session {
 	return s
 }
 
-// newSession is nil where there is no room for one.
+// newSession returns nil if there is no room for a session.
 func (c *smbConn) newSession(id uint64) *session {
 	key := c.sessionKey(id)
 	s := newSession(c.d, key)
@@ -258,8 +259,7 @@ func (c *smbConn) newSession(id uint64) *session {
 	return s
 }
 
-// sessionKey tells servers apart by what they call themselves, since channels may use other
-// addresses.
+// sessionKey identifies servers by their GUID, since channels may use other addresses.
 func (c *smbConn) sessionKey(id uint64) sessionKey {
 	if c.chosen.ServerGUID != [16]byte{} {
 		return sessionKey{guid: c.chosen.ServerGUID, id: id}

@@ -6,12 +6,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// relatedSession in a related request stands for the session of the request before (MS-SMB2
+// relatedSession in a related request means the session of the previous request (MS-SMB2
 // 3.2.4.1.4).
 const relatedSession = ^uint64(0)
 
-// request takes what a client sent. Bytes for pipes go on at once, everything else waits for the
-// response.
+// request takes a client's message. Bytes for pipes are passed on at once; everything else waits
+// for the response.
 func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 	switch h.Command {
 	case smb2.Negotiate:
@@ -73,7 +73,7 @@ func (c *smbConn) request(h *smb2.Header, msg []byte, why Reason, at moment) {
 	c.transfer(r.pipe, true, written, why, at)
 }
 
-// transfer gives bytes that were written or read to a pipe.
+// transfer passes bytes that were written or read to a pipe.
 func (c *smbConn) transfer(p *association, fromClient bool, data smb2.Part, why Reason, at moment) {
 	if p == nil {
 		return
@@ -89,7 +89,7 @@ func (c *smbConn) transfer(p *association, fromClient bool, data smb2.Part, why 
 	}
 }
 
-// newPipe makes what a CREATE opens, unless there are too many.
+// newPipe makes the pipe that a CREATE opens, unless there are too many.
 func (c *smbConn) newPipe(s *session, name string) *association {
 	if len(s.pipes) >= maxPipes {
 		c.problem(ErrLimit, "open pipes")
@@ -102,8 +102,7 @@ func (c *smbConn) newPipe(s *session, name string) *association {
 	return p
 }
 
-// pipeOf finds an open pipe by its id, which may stand for that of the request before; nil where
-// there is none.
+// pipeOf returns an open pipe by its id, which may mean that of the previous request, or nil.
 func (r *smbRequest) pipeOf(id smb2.FileID) *association {
 	if id.Related() {
 		return r.pipe
@@ -111,8 +110,8 @@ func (r *smbRequest) pipeOf(id smb2.FileID) *association {
 	return r.session.pipes[id]
 }
 
-// writtenPipe is pipeOf for one whose CREATE the capture may lack: what is written to it looks like
-// RPC.
+// writtenPipe is pipeOf for a pipe whose CREATE may not be in the capture, if the written bytes
+// look like RPC.
 func (c *smbConn) writtenPipe(r *smbRequest, id smb2.FileID, data smb2.Part) *association {
 	p := r.pipeOf(id)
 	if p != nil || id.Related() {

@@ -2,7 +2,7 @@ package capture
 
 import "github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 
-// response takes what a server sent.
+// response takes a server's message.
 func (c *smbConn) response(h *smb2.Header, msg []byte, why Reason, at moment) {
 	if h.Command == smb2.Negotiate {
 		c.negotiateResponse(msg)
@@ -61,7 +61,7 @@ func (c *smbConn) response(h *smb2.Header, msg []byte, why Reason, at moment) {
 	}
 }
 
-// orphan says that the response is RPC's whose request the capture lacks.
+// orphan counts a response with RPC in it whose request is not in the capture.
 func (c *smbConn) orphan(h *smb2.Header, msg []byte) {
 	var data smb2.Part
 	switch h.Command {
@@ -82,7 +82,7 @@ func (c *smbConn) negotiateResponse(msg []byte) {
 	}
 }
 
-// sessionSetupResponse goes on with the authentication of a session, or begins it.
+// sessionSetupResponse continues the authentication of a session, or begins it.
 func (c *smbConn) sessionSetupResponse(h *smb2.Header, msg []byte, r *smbRequest) {
 	more := h.Status == smb2.StatusMoreProcessingRequired
 	if h.Status != smb2.StatusSuccess && !more {
@@ -124,7 +124,7 @@ func (c *smbConn) sessionSetupResponse(h *smb2.Header, msg []byte, r *smbRequest
 	}
 }
 
-// exchange gives both tokens of a leg to a handshake.
+// exchange passes both tokens of a leg to a handshake.
 func (c *smbConn) exchange(h *handshake, request, response []byte) {
 	if err := h.fromClient(request); err != nil {
 		c.problem(reasonOf(err), cause(err))

@@ -9,7 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 )
 
-// A sessionKey names a session of a server. The address is set where the server's GUID is not
+// A sessionKey identifies a session of a server. The address is set if the server's GUID is not
 // known.
 type sessionKey struct {
 	guid [16]byte
@@ -17,7 +17,7 @@ type sessionKey struct {
 	id   uint64
 }
 
-// A session is one of SMB, on one connection or several.
+// A session is an SMB session, on one or more connections.
 type session struct {
 	key         sessionKey
 	connections int
@@ -25,9 +25,9 @@ type session struct {
 	preauth     smb2.Preauth // so far
 	opening     bool         // seen from its first leg on
 	established bool
-	keys        *smb2.Keys      // nil where they are not known
-	encrypted   bool            // messages were
-	trees       map[uint32]bool // tells of a tree whether it is that of the pipes
+	keys        *smb2.Keys      // nil if not known
+	encrypted   bool            // some messages were
+	trees       map[uint32]bool // by tree id: whether it is the tree of the pipes
 	pipes       map[smb2.FileID]*association
 	buffers     account
 }
@@ -51,8 +51,8 @@ func (s *session) establish(chosen smb2.NegotiateResponse, hash smb2.Preauth) {
 	}
 }
 
-// hashed reports whether the hash of what opened the session is known, or not needed: it lacks what
-// the capture lacks.
+// hashed reports whether the preauthentication hash of the session is known, which needs all of its
+// messages, or not needed.
 func (s *session) hashed(chosen smb2.NegotiateResponse) bool {
 	return s.opening || chosen.Dialect != smb2.Dialect311
 }
@@ -66,7 +66,7 @@ func (s *session) openPipe(id smb2.FileID, p *association) {
 	s.pipes[id] = p
 }
 
-// lose says that messages of one direction may have been lost.
+// lose records that messages of one direction may have been lost.
 func (s *session) lose(fromClient bool) {
 	for _, p := range s.pipes {
 		p.lose(fromClient)

@@ -2,14 +2,15 @@ package capture
 
 import "github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 
-// A channel is a session on one connection: each has a signing key of its own (MS-SMB2 3.2.5.3.3).
+// A channel is a session on one connection. Each channel has its own signing key (MS-SMB2
+// 3.2.5.3.3).
 type channel struct {
-	binding *handshake   // of a connection that is being bound to a session; nil of the one that has opened it
+	binding *handshake   // of a connection that is being bound to a session; nil for the one that opened it
 	preauth smb2.Preauth // of the binding, so far
-	signer  *smb2.Signer // nil where the key is not known
+	signer  *smb2.Signer // nil if the key is not known
 }
 
-// establish derives the signing key when the log-in is over.
+// establish derives the signing key at the end of the log-on.
 func (ch *channel) establish(chosen smb2.NegotiateResponse, key []byte, hash smb2.Preauth) {
 	ch.binding = nil
 	if key != nil {
@@ -24,8 +25,8 @@ func (c *smbConn) bind(id uint64) {
 	}
 }
 
-// verify checks the signature of a whole message in clear. It is false where the message has one,
-// the key is known, and it is not the right one.
+// verify checks the signature of a whole message in clear. It returns false only if the message is
+// signed, the key is known, and the signature is wrong.
 func (c *smbConn) verify(h *smb2.Header, msg []byte) bool {
 	if h.Flags&smb2.FlagSigned == 0 {
 		return true
@@ -42,7 +43,7 @@ func (c *smbConn) verify(h *smb2.Header, msg []byte) bool {
 	return false
 }
 
-// messageName names a message of SMB.
+// messageName returns the name of an SMB message.
 func messageName(h *smb2.Header) string {
 	if h.IsResponse() {
 		return "SMB " + h.Command.String() + " response"

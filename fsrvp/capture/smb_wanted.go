@@ -2,13 +2,13 @@ package capture
 
 import "github.com/go-fsrvp/go-fsrvp/fsrvp/capture/internal/smb2"
 
-// wanted reports whether a message must be there as a whole, by its first headSize-netbiosHeader
-// bytes. The data of files, which is most of what SMB carries, is not collected: of a READ or WRITE
-// about something else than a pipe, of a listing, and of an encrypted message whose key is not
-// known the head says all that matters.
+// wanted reports, by its first headSize-netbiosHeader bytes, whether a message is needed as a
+// whole. The data of files, which is most of the traffic, is not collected: the head is enough for
+// a READ or WRITE of anything but a pipe, for a listing, and for an encrypted message whose key is
+// not known.
 //
-// Where the key of signatures is known, a signed message is wanted that is not longer than
-// Config.MaxMessage, as long as half of what may be buffered is free.
+// If the signing key is known, a signed message of up to Config.MaxMessage bytes is wanted, as long
+// as half of the buffer memory is free.
 func (c *smbConn) wanted(head []byte, size int) bool {
 	switch string(head[:4]) {
 	case smb2.Magic:
@@ -29,7 +29,7 @@ func (c *smbConn) wanted(head []byte, size int) bool {
 		}
 	}
 	if h.NextCommand != 0 {
-		return true // of a compound, any part may be about a pipe
+		return true // any part of a compound may be about a pipe
 	}
 	switch h.Command {
 	case smb2.Negotiate, smb2.SessionSetup, smb2.TreeConnect, smb2.Create, smb2.IOCTL:

@@ -8,28 +8,28 @@ import (
 	"github.com/gopacket/gopacket/reassembly"
 )
 
-// maxWaiting is the number of segments of one direction that wait for a missing one before it is
-// given up. Segments of more than 1900 bytes count as several.
+// maxWaiting is the number of segments of one direction that may wait for a missing one before that
+// is given up. Segments of more than 1900 bytes count as several.
 const maxWaiting = 128
 
-// pageSize is what gopacket takes for a waiting segment, with its description.
+// pageSize is the memory that gopacket uses for a waiting segment, with its description.
 const pageSize = 2200
 
-// streams puts the segments of all TCP connections in order: those that come in order by flows,
-// which is cheap, others by gopacket's reassembly.
+// streams puts the segments of all TCP connections in order: flows, which are cheap, handle
+// segments that arrive in order, and gopacket's reassembly the others.
 type streams struct {
 	d         *decoder
 	assembler *reassembly.Assembler
 	flows     map[flowKey]*flow
 	last      *flow   // that of the segment before
 	made      uint64  // flows
-	adopt     *stream // that New gives to the assembler
-	resumes   bool    // the assembler is being brought to where a flow is
+	adopt     *stream // the stream that New passes to the assembler
+	resumes   bool    // the assembler is being brought to a flow's position
 	allSlow   bool    // for tests: the assembler takes all segments
 	count     int
 	spare     *segment // for the next packet
 	kept      bool     // the assembler keeps the current one
-	padded    []byte   // payload of a packet that was cut short
+	padded    []byte   // payload of a truncated packet
 }
 
 func (s *streams) init(d *decoder) {
@@ -41,15 +41,14 @@ func (s *streams) init(d *decoder) {
 	s.assembler.MaxBufferedPagesTotal = max(maxWaiting, d.cfg.MaxBuffered/pageSize)
 }
 
-// A segment is what must be known of a packet when its bytes come out of the reassembly, which may
-// be later.
+// A segment is what is needed of a packet when its bytes come out of the reassembly, perhaps later.
 type segment struct {
 	info     gopacket.CaptureInfo // its AncillaryData is the segment itself
 	self     [1]any
 	at       moment
 	seq, ack uint32
 	size     int
-	cut      int // how many of the bytes, at the end, were not captured
+	cut      int // the number of bytes at the end that were not captured
 }
 
 func newSegment() *segment {
@@ -64,10 +63,10 @@ func (s *segment) GetCaptureInfo() gopacket.CaptureInfo { return s.info }
 // segment takes one packet.
 func (s *streams) segment(p packet, tcp *layers.TCP, ci gopacket.CaptureInfo) {
 	if len(tcp.Payload)+p.cut == 0 && !tcp.SYN && !tcp.FIN && !tcp.RST {
-		return // every other packet only acknowledges
+		return // half of all packets only acknowledge
 	}
 	if p.cut > 0 {
-		// Zeros in place of what was not captured keep the rest in step.
+		// Zeros replace bytes that were not captured, so that the rest stays in step.
 		s.padded = append(append(s.padded[:0], tcp.Payload...), make([]byte, p.cut)...)
 		tcp.Payload = s.padded
 	}
@@ -97,7 +96,7 @@ func (s *streams) New(gopacket.Flow, gopacket.Flow, *layers.TCP, reassembly.Asse
 	return s.adopt
 }
 
-// newStream returns the stream of a new connection, by its first segment; nil where there are too
+// newStream returns the stream of a new connection for its first segment; nil if there are too
 // many.
 func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 	if s.count >= s.d.cfg.MaxConnections {
@@ -114,7 +113,7 @@ func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 	case tcp.SYN:
 		c.client, c.oriented = 1, true
 	case c.ends[0].Port() < c.ends[1].Port():
-		c.client = 1 // servers have the lower ports, until the bytes say otherwise
+		c.client = 1 // assume that the server has the lower port, until the bytes show otherwise
 	}
 	return c
 }
@@ -122,22 +121,22 @@ func (s *streams) newStream(network gopacket.Flow, tcp *layers.TCP) *stream {
 // A stream is one TCP connection: both of its directions, in the order in which the ends must have
 // seen them.
 //
-// gopacket orders each direction for itself. When a segment is missing, its direction stands still
-// for a while and the other does not, so that responses would overtake their requests. Therefore
-// bytes are held back until all that their sender had acknowledged has come out of the other
+// gopacket orders each direction separately. If a segment is missing, its direction stops for a
+// while and the other does not, so responses would overtake their requests. Therefore bytes are
+// held back until everything that their sender had acknowledged has come out of the other
 // direction, or was given up.
 type stream struct {
 	d        *decoder
 	flow     *flow
-	ends     [2]netip.AddrPort // by direction: who sends in it
+	ends     [2]netip.AddrPort // by direction: the sender
 	client   int               // the direction in which the client sends
 	oriented bool              // client is certain
-	midway   bool              // the connection was there before the capture
+	midway   bool              // the connection is older than the capture
 	ignored  bool
-	tried    int // chunks in which no protocol was recognised
+	tried    int // chunks in which no protocol was recognized
 	halves   [2]half
 	buffers  account
-	protocol protocol // nil until recognised
+	protocol protocol // nil until recognized
 }
 
 // A protocol decodes a connection. Bytes come in order.
@@ -145,7 +144,7 @@ type protocol interface {
 	// data takes the next bytes of one direction, which are valid during the call and may be
 	// changed.
 	data(fromClient bool, b []byte, at moment)
-	// hole says that n bytes are missing: ErrLost or ErrCut.
+	// hole says that n bytes are missing, with ErrLost or ErrCut as the reason.
 	hole(fromClient bool, n int, why Reason, at moment)
 	close()
 }
@@ -153,9 +152,9 @@ type protocol interface {
 // A half is one direction.
 type half struct {
 	known bool   // the numbers below are
-	in    uint32 // sequence number that comes next out of the reassembly
-	out   uint32 // sequence number that comes next to the protocol
-	acked uint32 // up to where the other end has got it
+	in    uint32 // next sequence number out of the reassembly
+	out   uint32 // next sequence number to the protocol
+	acked uint32 // the other end has acknowledged bytes up to here
 	heard bool   // acked is known
 	ended bool   // a FIN or RST came
 	held  []chunk
@@ -178,7 +177,7 @@ func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.
 	case s.ignored && !tcp.FIN && !tcp.RST:
 		return false
 	case s.ignored:
-		// Let it end, whatever came before.
+		// Let the stream end, whatever came before.
 		tcp.Payload = nil
 		if next >= 0 {
 			tcp.Seq = uint32(next)
@@ -193,20 +192,20 @@ func (s *stream) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.
 	return true
 }
 
-// heard notes what a segment acknowledges.
+// heard records the acknowledgement of a segment.
 func (s *stream) heard(dir int, tcp *layers.TCP) {
 	if got := &s.halves[1-dir]; tcp.ACK && (!got.heard || int32(tcp.Ack-got.acked) > 0) {
 		got.acked, got.heard = tcp.Ack, true
 	}
 }
 
-// begin notes the sequence number of the first byte of a direction.
+// begin records the sequence number of the first byte of a direction.
 func (s *stream) begin(dir int, seq uint32) {
 	h := &s.halves[dir]
 	h.known, h.in, h.out = true, seq, seq
 }
 
-// segment takes one segment that comes in its turn.
+// segment takes one segment that arrives in order.
 func (s *stream) segment(dir int, data []byte, g *segment) {
 	h := &s.halves[dir]
 	if !h.known {
@@ -223,7 +222,7 @@ func (s *stream) ReassembledSG(sg reassembly.ScatterGather, ac reassembly.Assemb
 	i := side(dir)
 	h := &s.halves[i]
 	if s.d.streams.resumes && (start || end) {
-		return // the assembler is brought to where the flow is
+		return // the assembler is being brought to the flow's position
 	}
 	total, _ := sg.Lengths()
 	if !s.ignored {
@@ -251,7 +250,7 @@ func side(dir reassembly.TCPFlowDirection) int {
 	return 0
 }
 
-// chunks cuts reassembled bytes into those of each segment.
+// chunks divides reassembled bytes by their segments.
 func (s *stream) chunks(i int, sg reassembly.ScatterGather, data []byte) {
 	h := &s.halves[i]
 	for off := 0; off < len(data); {
@@ -270,7 +269,7 @@ func (s *stream) chunks(i int, sg reassembly.ScatterGather, data []byte) {
 	}
 }
 
-// put gives a chunk to the protocol, or holds it back.
+// put passes a chunk to the protocol, or holds it back.
 func (s *stream) put(i int, c chunk) {
 	h := &s.halves[i]
 	if len(h.held) == 0 && !s.early(i, &c) {
@@ -293,7 +292,7 @@ func (s *stream) early(i int, c *chunk) bool {
 	return other.known && !over && c.data != nil && int32(c.ack-other.out) > 0
 }
 
-// drain gives out what need not be held back any longer, and with all set everything.
+// drain passes on the chunks that need not be held back any longer, or everything if all is set.
 func (s *stream) drain(all bool) {
 	for {
 		a, b := s.due(0), s.due(1)
@@ -317,8 +316,8 @@ func (s *stream) due(i int) bool {
 	return len(held) > 0 && !s.early(i, &held[0])
 }
 
-// overdue reports whether too much is held back, or for too long, or both directions wait for each
-// other, as repeated segments with newer acknowledgements can make them.
+// overdue reports whether too much is held back, or for too long, or whether both directions wait
+// for each other, as repeated segments with newer acknowledgements can cause.
 func (s *stream) overdue() bool {
 	a, b := s.halves[0].held, s.halves[1].held
 	if len(a)+len(b) == 0 {
@@ -348,7 +347,7 @@ func (s *stream) pop(i int) {
 	s.buffers.give(len(c.data))
 }
 
-// deliver gives a chunk to the protocol.
+// deliver passes a chunk to the protocol.
 func (s *stream) deliver(i int, c *chunk) {
 	s.halves[i].out += uint32(len(c.data) + c.missing)
 	if s.ignored {
@@ -365,14 +364,14 @@ func (s *stream) deliver(i int, c *chunk) {
 	}
 }
 
-// maxTries is the number of chunks after which a connection holds neither SMB nor RPC, startTries
-// that of one which is seen from its start.
+// maxTries is the number of chunks after which a connection is taken to hold neither SMB nor RPC,
+// and startTries the number for a connection seen from its start.
 const (
 	maxTries   = 32
 	startTries = 4
 )
 
-// recognise looks for the first message of a protocol at the start of a chunk.
+// recognise looks for a protocol's first message at the start of a chunk.
 func (s *stream) recognise(i int, c *chunk) bool {
 	kind, fromClient, certain := recognise(c.data, min(s.ends[0].Port(), s.ends[1].Port()))
 	if kind == kindUnknown {
@@ -396,7 +395,7 @@ func (s *stream) recognise(i int, c *chunk) bool {
 	return true
 }
 
-// ignore lets go of a connection that holds nothing of interest.
+// ignore drops a connection that holds nothing of interest.
 func (s *stream) ignore() {
 	s.ignored = true
 	s.protocol = nil
@@ -421,8 +420,8 @@ func (s *stream) ReassemblyComplete(reassembly.AssemblerContext) bool {
 	return true
 }
 
-// unseen returns how many bytes at the end the other end has got and the capture has not. A FIN
-// counts for one.
+// unseen returns the number of final bytes that the other end has received but that the capture
+// lacks. A FIN counts as one.
 func (h *half) unseen() int {
 	if !h.known || !h.heard || h.ended {
 		return 0

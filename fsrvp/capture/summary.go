@@ -7,31 +7,30 @@ import (
 	"time"
 )
 
-// A Summary counts what a file held, or several, one after the other. It is whole when the sequence
-// of calls has ended, and may be read between two calls.
+// A Summary has the counts for one file, or for several in sequence. It is complete when the
+// sequence of calls has ended, and may be read between two calls.
 type Summary struct {
 	Packets      uint64
 	Bytes        uint64 // of captured packets
-	TCP          uint64 // packets of TCP
+	TCP          uint64 // TCP packets
 	Connections  uint64 // TCP connections with SMB or RPC in them
 	Associations uint64 // RPC associations that offered or carried the interface
-	Calls        uint64 // all that were yielded
-	Failed       uint64 // calls with a status that is no success
+	Calls        uint64 // all yielded calls
+	Failed       uint64 // calls with a status other than success
 	Faults       uint64 // calls that were answered with a fault
 	Unanswered   uint64 // calls without any answer
 	Unreadable   uint64 // calls whose request or response could not be decoded
-	Tampered     uint64 // calls of which a message has a signature that does not verify
-	Signatures   uint64 // of SMB messages that were checked, since the key is known
-	// Problems are the different ones in the order in which they were first met, at most 100 of
-	// them; a last one with ErrLimit counts the rest.
+	Tampered     uint64 // calls with a message whose signature does not verify
+	Signatures   uint64 // signatures of SMB messages that were checked, because the key was known
+	// Problems are the different problems in the order in which they were first met, at most 100; a
+	// last one with ErrLimit counts the rest.
 	Problems []Problem
-	// Others are the packets in which there was no TCP, by their kinds ("UDP", "ARP", "IPsec
-	// (ESP)"), in the order in which these were first met. At most 100 kinds are told apart; the
-	// last counts the rest.
+	// Others counts packets without TCP by kind ("UDP", "ARP", "IPsec (ESP)"), in the order in
+	// which the kinds were first met. There are at most 100 kinds; the last counts the rest.
 	Others []Other
 }
 
-// An Other counts packets of one kind without TCP in them.
+// An Other counts packets without TCP of one kind.
 type Other struct {
 	Kind    string
 	Packets uint64
@@ -58,14 +57,14 @@ func (s *Summary) other(kind string) {
 	}
 }
 
-// A Problem is something that could not be decoded. Those that differ in Reason or Detail are
-// counted apart.
+// A Problem is something that could not be decoded. Problems that differ in Reason or Detail are
+// counted separately.
 type Problem struct {
 	Reason Reason
-	Detail string // what exactly; may be empty
+	Detail string // details; may be empty
 	Count  uint64
-	// Packet, Time, Client and Server are where it was first met; the addresses are zero where
-	// it concerns no connection.
+	// Packet, Time, Client and Server say where it was first met; the addresses are zero if it does
+	// not concern a connection.
 	Packet         uint64
 	Time           time.Time
 	Client, Server netip.AddrPort
@@ -106,7 +105,7 @@ func (s *Summary) add(p Problem) {
 	}
 }
 
-// count counts a call that is about to be yielded.
+// count counts a call before it is yielded.
 func (s *Summary) count(c *Call) {
 	s.Calls++
 	status, ok := c.Status()

@@ -10,18 +10,18 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
-// A handshake is an exchange of security tokens seen from outside: that of an SMB session, or of an
-// RPC security context. The tokens are Kerberos's, NTLM's, or either's inside SPNEGO.
+// A handshake follows an exchange of security tokens from outside, of an SMB session or of an RPC
+// security context. The tokens belong to Kerberos or NTLM, perhaps inside SPNEGO.
 type handshake struct {
 	krb5     *krb5.Observer // nil without a key
 	ntlm     *ntlm.Observer
 	identity dcerpc.Identity
 	opened   bool  // the Kerberos observer has the initiator's token
-	answered bool  // and the acceptor's
+	answered bool  // and the acceptor's token
 	err      error // why there is no key; matches ErrKey
 }
 
-// mechanisms that a handshake knows, as dcerpc.Identity names them.
+// The mechanisms that a handshake supports, as dcerpc.Identity names them.
 const (
 	mechKerberos = "krb5"
 	mechNTLM     = "ntlm"
@@ -35,8 +35,8 @@ func newHandshake(cfg *Config) *handshake {
 	return h
 }
 
-// fromClient takes a token of the initiator. It returns what keeps the keys from opening the
-// exchange, or what shows that somebody has changed it, as an error with a Reason.
+// fromClient takes a token of the initiator. It returns an error with a Reason if the keys cannot
+// open the exchange, or if the exchange was changed on its way.
 func (h *handshake) fromClient(token []byte) error {
 	inner, mechs := spnego.MechToken(token)
 	if ntlm.IsMessage(inner) {
@@ -72,7 +72,7 @@ func (h *handshake) ntlmToken(token []byte) error {
 		return nil
 	}
 	h.identity = dcerpc.Identity{Account: user, Domain: domain, Mechanism: mechNTLM}
-	h.opened, h.err = false, nil // what Kerberos has offered was not taken
+	h.opened, h.err = false, nil // Kerberos was offered but not chosen
 	switch {
 	case err == nil, errors.Is(err, ntlm.ErrAnonymous), errors.Is(err, ntlm.ErrNoHash):
 		return nil
@@ -88,7 +88,7 @@ func (h *handshake) ntlmToken(token []byte) error {
 // fromServer takes a token of the acceptor.
 func (h *handshake) fromServer(token []byte) {
 	if inner, _ := spnego.MechToken(token); ntlm.IsMessage(inner) {
-		_ = h.ntlm.Token(ntlm.FromAcceptor, inner) // what it lacks the client's answer will show
+		_ = h.ntlm.Token(ntlm.FromAcceptor, inner) // the client's answer will show what is missing
 		return
 	}
 	if !h.opened || h.answered {
@@ -97,8 +97,8 @@ func (h *handshake) fromServer(token []byte) {
 	h.answered = h.krb5.APRep(token) == nil
 }
 
-// sessionKey is the key that the exchange gave, of Kerberos with or without an answer; nil where it
-// is not known.
+// sessionKey returns the key of the exchange, for Kerberos even without an answer; nil if it is not
+// known.
 func (h *handshake) sessionKey() []byte {
 	if h.opened {
 		return h.krb5.SessionKey()
@@ -140,7 +140,7 @@ func (h *handshake) verify(fromClient bool, m dcerpc.Message, token []byte) erro
 	return nil
 }
 
-// direction is that of the mechanisms: 0 from the initiator, 1 from the acceptor.
+// direction returns the mechanisms' direction: 0 from the initiator, 1 from the acceptor.
 func direction(fromClient bool) uint8 {
 	if fromClient {
 		return 0
@@ -148,13 +148,13 @@ func direction(fromClient bool) uint8 {
 	return 1
 }
 
-// missing says why there is no key, as an error with a Reason.
+// missing returns an error with a Reason that says why there is no key.
 func (h *handshake) missing(r Reason) error {
 	switch {
 	case h.err != nil:
 		return h.err
 	case h.identity.Mechanism == mechNTLM:
-		return wrap(r, errors.New("it comes of NTLM, and neither the password nor the hash of "+userName(&h.identity)+" was given"))
+		return wrap(r, errors.New("it is from NTLM, and neither the password nor the hash of "+userName(&h.identity)+" was given"))
 	case h.krb5 == nil:
 		return wrap(r, errors.New("no keytab was given"))
 	case !h.opened:
@@ -163,7 +163,7 @@ func (h *handshake) missing(r Reason) error {
 	return wrap(r, errors.New("the capture lacks the server's Kerberos token"))
 }
 
-// A wrapped error is a Reason with what caused it.
+// A wrapped error is a Reason with its cause.
 type wrapped struct {
 	reason Reason
 	cause  error
@@ -189,8 +189,8 @@ func reasonOf(err error) Reason {
 func (w *wrapped) Error() string   { return "capture: " + w.reason.Error() + ": " + w.cause.Error() }
 func (w *wrapped) Unwrap() []error { return []error{w.reason, w.cause} }
 
-// isKerberos reports whether a token is an AP-REQ, raw or in the frame of RFC 2743, or Kerberos is
-// what SPNEGO offers first.
+// isKerberos reports whether a token is an AP-REQ, raw or in the frame of RFC 2743, or SPNEGO with
+// Kerberos as its first offer.
 func isKerberos(token []byte, mechs []asn1.ObjectIdentifier) bool {
 	const (
 		applicationAPReq = 0x6E
@@ -215,7 +215,7 @@ func isKerberos(token []byte, mechs []asn1.ObjectIdentifier) bool {
 	return err == nil && oid.Equal(oidKerberos())
 }
 
-// oidKerberos is Kerberos's name (RFC 4121 1), and oidMSKerberos the one that Windows 2000 gave it
-// (MS-SPNG 3.1.5.2).
+// oidKerberos returns Kerberos' own identifier (RFC 4121 1), and oidMSKerberos the one from Windows
+// 2000 (MS-SPNG 3.1.5.2).
 func oidKerberos() asn1.ObjectIdentifier   { return asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2} }
 func oidMSKerberos() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 2, 840, 48018, 1, 2, 2} }

@@ -2,10 +2,9 @@ package capture
 
 import "github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 
-// Exchange returns the call as what a transcript consists of, to be written by a
-// [transcript.Writer] or played again by package replay. It returns nil for a call whose request
-// could not be read (RequestErr): such a call has no place in a transcript. The messages are those
-// of the Call.
+// Exchange returns the call in the form of a transcript, for a [transcript.Writer] or package
+// replay. It returns nil if the request could not be read (RequestErr), since a transcript cannot
+// express such a call. It shares the messages with the Call.
 func (c *Call) Exchange() *transcript.Exchange {
 	if c.RequestErr != nil || c.Request == nil {
 		return nil

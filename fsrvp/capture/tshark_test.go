@@ -374,7 +374,7 @@ func TestUsers(t *testing.T) {
 // TestSealed checks what is left of calls whose stubs cannot be read.
 func TestSealed(t *testing.T) {
 	for number, why := range map[string]string{"03": "no keytab was given", "17": "no keytab was given",
-		"18": "it comes of NTLM"} {
+		"18": "it is from NTLM"} {
 		t.Run(number, func(t *testing.T) {
 			calls, sum := decode(t, find(t, number).file, nil)
 			require.NotEmpty(t, calls)

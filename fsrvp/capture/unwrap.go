@@ -7,7 +7,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// unwrap takes one header away and says what comes next. It fails as decode does.
+// unwrap removes one header and returns the next layer. It fails as decode does.
 func (l *links) unwrap(p layer, at moment) (layer, error) {
 	switch p.header {
 	case ipv4:
@@ -22,7 +22,7 @@ func (l *links) unwrap(p layer, at moment) (layer, error) {
 	return layer{header: next, data: p.data[n:], flow: p.flow, cut: p.cut}, nil
 }
 
-// headerOf returns the length of a header, at most len(b), and what follows it.
+// headerOf returns the length of a header, at most len(b), and the header that follows it.
 func headerOf(h header, b []byte) (n int, next header, err error) {
 	if len(b) < leastLength[h] {
 		return 0, nothing, errHeaders
@@ -47,7 +47,7 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 		n, next, err = typed(20, be16(b))
 	case cHDLC:
 		n, next, err = typed(4, be16(b[2:]))
-	case nullBSD: // the address family, in the byte order of whoever captured
+	case nullBSD: // the address family, in the byte order of the capturing machine
 		n, next = 4, rawIP
 	case rawIP:
 		switch b[0] >> 4 {
@@ -138,7 +138,7 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 		}
 		n, next = 4, l2tp3
 	case l2tp3:
-		// RFC 3931 4.1: a cookie of 0, 4 or 8 bytes and a sublayer of 0 or 4, both agreed upon
+		// RFC 3931 4.1: a cookie of 0, 4 or 8 bytes and a sublayer of 0 or 4, both configured
 		// elsewhere.
 		for _, n := range []int{0, 4, 8, 12} {
 			if len(b) > n && plausibleEthernet(b[n:]) {
@@ -165,7 +165,7 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 		n, next, err = wifiFrame(b[1], b[0], b, false)
 	case radiotap:
 		n, next, err = radiotapHeader(b)
-	case prism: // the length at 4, in the byte order of whoever captured
+	case prism: // the length at 4, in the byte order of the capturing machine
 		if n, next = int(binary.LittleEndian.Uint32(b[4:])&0xFFFF), wifi; n == 0 {
 			n = int(be32(b[4:]) & 0xFFFF)
 		}
@@ -203,7 +203,7 @@ func headerOf(h header, b []byte) (n int, next header, err error) {
 	return n, next, err
 }
 
-// leastLength is how many bytes of a header are looked at in any case.
+// leastLength is the minimum length of each header.
 var leastLength = [...]int{
 	ethernet: 14, llc: 8, vlan: 4, cooked: 16, cooked2: 20, nullBSD: 4, rawIP: 1, udp: 8, gre: 4, erspan2: 8, erspan3: 12,
 	vxlan: 8, vxlanGPE: 8, geneve: 8, mpls: 4, pseudowire: 1, pppoe: 6, ppp: 4, cHDLC: 4, l2tp: 8, l2tp3IP: 4,
@@ -211,7 +211,7 @@ var leastLength = [...]int{
 	ppi: 8, pbb: 4, vnTag: 6, ciscoMeta: 8, trill: 6, hsr: 6, macsec: 8, lisp: 8, teredo: 40, capwap: 8,
 }
 
-// typed is a header of n bytes with an Ethernet type.
+// typed returns a header of n bytes with an Ethernet type.
 func typed(n int, t uint16) (int, header, error) {
 	next, err := ofEtherType(t)
 	return n, next, err
@@ -339,8 +339,8 @@ func gtpHeader(b []byte) (int, header, error) {
 	return n, rawIP, nil
 }
 
-// tzspHeader reads TZSP, by which routers stream what they sniff: version 1, type, protocol 2, then
-// tags.
+// tzspHeader reads TZSP, with which routers stream captured packets: version 1, type, protocol 2,
+// then tags.
 func tzspHeader(b []byte) (int, header, error) {
 	if b[0] != 1 || be16(b[2:]) != 1 {
 		return 0, nothing, other("UDP")
@@ -376,14 +376,14 @@ func nflogHeader(b []byte) (int, header, error) {
 	return 0, nothing, errHeaders
 }
 
-// ipv4 takes an IPv4 header away (RFC 791 3.1).
+// ipv4 removes an IPv4 header (RFC 791 3.1).
 func (l *links) ipv4(b []byte, at moment) (layer, error) {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return layer{}, errHeaders
 	}
 	size, total := int(b[0]&0xF)*4, int(be16(b[2:]))
 	if total == 0 {
-		total = len(b) // of a packet that its network card was to cut up
+		total = len(b) // a packet for segmentation by the network card
 	}
 	if size < 20 || size > len(b) || total < size {
 		return layer{}, errHeaders
@@ -403,7 +403,7 @@ func (l *links) ipv4(b []byte, at moment) (layer, error) {
 	return p, err
 }
 
-// ipv6 takes an IPv6 header and its extensions away (RFC 8200 3, 4).
+// ipv6 removes an IPv6 header and its extensions (RFC 8200 3, 4).
 func (l *links) ipv6(b []byte, at moment) (layer, error) {
 	if len(b) < 40 || b[0]>>4 != 6 {
 		return layer{}, errHeaders

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // wifiHeader reads the header of an IEEE 802.11 frame (IEEE 802.11 9.3.2): frame control 2,
 // duration 2, three addresses, sequence 2, a fourth address between access points, QoS control 2,
-// HT control 4. LLC follows. With padded it is filled up to a multiple of four bytes.
+// HT control 4. LLC follows. If padded, it is filled up to a multiple of four bytes.
 func wifiHeader(b []byte, padded bool) (int, header, error) {
 	return wifiFrame(b[0], b[1], b, padded)
 }
@@ -51,9 +51,9 @@ func wifiFrame(control, flags byte, b []byte, padded bool) (int, header, error) 
 	return n, llc, nil
 }
 
-// radiotapHeader reads what wireless cards say of a frame (radiotap.org): version 0, pad, length 2,
-// bit maps of what follows, each of which says by its highest bit that another one comes. The first
-// fields are a time, 8 bytes, and flags.
+// radiotapHeader reads what wireless cards report about a frame (radiotap.org): version 0, pad,
+// length 2, bit maps of what follows, each of which says by its highest bit that another one comes.
+// The first fields are a time, 8 bytes, and flags.
 func radiotapHeader(b []byte) (int, header, error) {
 	const (
 		hasTime, hasFlags, another = 1, 2, 1 << 31
@@ -104,7 +104,8 @@ func capwapHeader(b []byte) (int, header, error) {
 }
 
 // macsecHeader reads a SecTAG (IEEE 802.1AE 9.3) behind its Ethernet type: flags 1, short length 1,
-// packet number 4, perhaps a channel 8. What is not encrypted has the type of what follows.
+// packet number 4, perhaps a channel 8. If it is not encrypted, the type of the next header
+// follows.
 func macsecHeader(b []byte) (int, header, error) {
 	const hasChannel, encrypted, changed = 0x20, 0x08, 0x04
 	if b[0]&(encrypted|changed) != 0 {
@@ -120,8 +121,8 @@ func macsecHeader(b []byte) (int, header, error) {
 	return typed(n+2, be16(b[n:]))
 }
 
-// teredoHeader reads what may stand before IPv6 in Teredo (RFC 4380 5.1.1): an authentication, and
-// where the packet comes from.
+// teredoHeader reads what may precede IPv6 in Teredo (RFC 4380 5.1.1): an authentication, and the
+// origin of the packet.
 func teredoHeader(b []byte) (int, header, error) {
 	n := 0
 	if be16(b) == 1 { // the lengths of an identifier and of a value, these, a nonce of 8 and a byte

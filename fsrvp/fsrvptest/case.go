@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Suite is where a case comes from.
+// A Suite is the origin of a case.
 type Suite string
 
 // The suites.
@@ -18,19 +18,19 @@ const (
 	Smbtorture Suite = "smbtorture" // Samba's rpc.fsrvp
 )
 
-// A Case is one thing that a server must do.
+// A Case checks one thing that a server must do.
 type Case struct {
 	Suite   Suite
 	Section string // of MS-FSRVP 16.0, "3.1.4.2"
 	Name    string // unique, "SetContext/AnotherClient"
-	// Demand is what the text says, in a sentence.
+	// Demand is the requirement of the text, in a sentence.
 	Demand string
 
 	run func(*trial)
 }
 
-// Cases returns all cases, in the order of the standard's sections; then those of other suites. The
-// slice is the caller's.
+// Cases returns all cases, in the order of the standard's sections, then those of other suites. The
+// caller owns the slice.
 func Cases() []Case {
 	return slices.Concat(
 		accessCases(), versionCases(), setContextCases(), startCases(), addCases(), commitCases(), exposeCases(), recoveryCases(),
@@ -39,16 +39,17 @@ func Cases() []Case {
 	)
 }
 
-// A Verdict is how a case ended.
+// A Verdict says how a case ended.
 type Verdict uint8
 
 // The verdicts.
 const (
 	Passed Verdict = iota + 1
 	Failed
-	// NotApplicable: the target has not got what the case needs.
+	// NotApplicable: the target lacks what the case needs.
 	NotApplicable
-	// Blocked: the case could not begin, because of what an earlier one has left on the server.
+	// Blocked: the case could not begin, because of something that an earlier one left on the
+	// server.
 	Blocked
 )
 
@@ -67,16 +68,15 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("Verdict(%d)", uint8(v))
 }
 
-// A Result is how a case ended, and why where it did not pass.
+// A Result says how a case ended, and why it did not pass.
 type Result struct {
 	Verdict Verdict
 	Reason  string
-	// BlockedBy is the name of the case that has left the server as it is, where the verdict is
-	// Blocked.
+	// BlockedBy is the name of the case that left the server blocked, if the verdict is Blocked.
 	BlockedBy string
-	// Did tells in one line what was called and what the server answered.
+	// Did describes in one line the calls and the answers of the server.
 	Did string
-	// Calls are all calls, those of the clean-up too.
+	// Calls are all calls, including those of the clean-up.
 	Calls []Call
 	Took  time.Duration
 
@@ -85,12 +85,13 @@ type Result struct {
 
 const defaultCaseTimeout = 5 * time.Minute
 
-// Run runs the case on a target, and deletes what it made there, by the ids that the server
-// answered, expected or not. Where the server stays blocked, Run resets it by Target.Reset or waits
-// for its Message Sequence Timer; where that does not help, the case has failed, and the next ones
-// are Blocked until the server is free. Target remembers that: use one for all cases of a run.
+// Run runs the case on a target, and deletes what it made there, by all ids that the server
+// answered, expected or not. If the server stays blocked, Run resets it with Target.Reset or waits
+// for its Message Sequence Timer; if that does not help, the case has failed, and the next ones are
+// Blocked until the server is free. The Target remembers that, so use one Target for all cases of a
+// run.
 //
-// Run takes longer than Target.CaseTimeout where it cleans up.
+// With its clean-up, Run may take longer than Target.CaseTimeout.
 func (c *Case) Run(ctx context.Context, target *Target) Result {
 	begin := time.Now()
 	if target.memory == nil {
@@ -131,8 +132,8 @@ func (c *Case) Run(ctx context.Context, target *Target) Result {
 	return res
 }
 
-// unblock ends the case as blocked where an earlier one has left the server so that none can begin.
-// It is called before the first call that needs a free server.
+// unblock ends the case as blocked if an earlier one has left the server in a state in which none
+// can begin. It is called before the first call that needs a free server.
 func (tr *trial) unblock() {
 	if tr.memory.blockedBy == "" {
 		return
@@ -145,12 +146,12 @@ func (tr *trial) unblock() {
 		tr.memory.blockedBy, tr.memory.why = "", nil
 		return
 	}
-	tr.touched = false // there is nothing of this case to clean up
+	tr.touched = false // this case has nothing to clean up
 	panic(Result{Verdict: Blocked, BlockedBy: tr.memory.blockedBy,
-		Reason: fmt.Sprintf("%s has left the server so: %v", tr.memory.blockedBy, tr.memory.why)})
+		Reason: fmt.Sprintf("%s has left the server in this state: %v", tr.memory.blockedBy, tr.memory.why)})
 }
 
-// attempt runs f, which ends early by a verdict that it panics with.
+// attempt runs f, which ends early by a panic with a verdict.
 func (tr *trial) attempt(f func(*trial)) (res Result) {
 	defer func() {
 		switch r := recover().(type) {

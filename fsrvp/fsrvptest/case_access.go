@@ -9,8 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// everyMethod calls each method, with arguments that are valid where want is, and invalid ones
-// where it is not.
+// everyMethod calls each method, with valid or invalid arguments.
 func everyMethod(tr *trial, s fsrvp.Service, valid bool) map[fsrvp.Opnum]func() error {
 	set, copy, share, level, context := fsrvp.NewSetID(), fsrvp.NewCopyID(), tr.Share, uint32(1), fsrvp.ContextBackup
 	if !valid {
@@ -56,7 +55,7 @@ func accessCases() []Case {
 		},
 	}, Case{
 		Standard, "3.1.4", "Access/BeforeState",
-		"A caller without the required permissions can do nothing to a set of somebody else.",
+		"A caller without the required permissions cannot change another caller's set.",
 		func(tr *trial) {
 			tr.needs(tr.Unprivileged != nil, "unprivileged client")
 			m := tr.bring(fsrvp.ContextBackup, "Exposed")
@@ -83,7 +82,7 @@ func levelCase(level dcerpc.AuthLevel, name string) Case {
 			for op := fsrvp.OpGetSupportedVersion; op.Valid(); op++ {
 				err := calls[op]()
 				if op > fsrvp.OpGetSupportedVersion && errors.Is(err, io.ErrUnexpectedEOF) {
-					err = calls[op]() // some servers end a connection whose call they have refused
+					err = calls[op]() // some servers close the connection of a refused call
 				}
 				if !deniedByRPC(err) {
 					tr.status(err, op.String(), fsrvp.ErrAccessDenied)
@@ -93,8 +92,8 @@ func levelCase(level dcerpc.AuthLevel, name string) Case {
 	}
 }
 
-// deniedByRPC reports whether RPC has refused the protection of a call, so that it did not reach
-// the method.
+// deniedByRPC reports whether RPC refused a call for its protection, so that it did not reach the
+// method.
 func deniedByRPC(err error) bool {
 	var refused *dcerpc.BindError
 	return errors.Is(err, dcerpc.ErrAccessDenied) || errors.Is(err, dcerpc.ErrSecurityPackage) || errors.As(err, &refused)

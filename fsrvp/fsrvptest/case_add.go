@@ -7,10 +7,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// afterAdd are the statuses in which the shares of a set are settled.
+// afterAdd are the statuses in which the shares of a set are final.
 var afterAdd = []agent.SetStatus{agent.Committed, agent.Exposed, agent.Recovered}
 
-// spellings are ways to write the UNC path of a share, which is without a backslash at its end.
+// spellings are ways to write the UNC path of a share, which has no backslash at its end.
 var spellings = [...]struct {
 	name  string
 	spell func(unc string) string
@@ -21,12 +21,12 @@ var spellings = [...]struct {
 	{"LowerCase", strings.ToLower},
 }
 
-// notShares are what AddToShadowCopySet and its like answer with E_INVALIDARG.
+// notShares are the names to which AddToShadowCopySet and similar methods answer E_INVALIDARG.
 var notShares = [...]string{"", "share", `\share`, `\\`, `\\host`, `\\host\`, `\\\share`, `C:\share`, `\\?\UNC\host\share`, `\\.\PhysicalDrive0`}
 
 func addCases() []Case {
 	const section = "3.1.4.4"
-	// one is a case that adds one share to a new set, and must get an answer.
+	// one adds one share to a new set, and checks the answer.
 	one := func(tr *trial, share string, want fsrvp.Status) {
 		m := tr.bring(fsrvp.ContextBackup, agent.Started)
 		id, err := tr.tryAdd(m, share)

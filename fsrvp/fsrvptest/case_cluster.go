@@ -7,9 +7,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// ClusterCases returns what a server of several nodes must do whose nodes share what they know: a
-// client may come to any of them with each call. The standard says nothing of it. They are not
-// among [Cases], and need [Target.Nodes].
+// ClusterCases returns cases for a server of several nodes that share their state: a client may use
+// any node for each call. The standard does not mention this. They are not among [Cases], and need
+// Target.Nodes.
 func ClusterCases() []Case {
 	const section = "3.1.1"
 	run := func(name, demand string, f func(tr *trial, nodes []fsrvp.Service)) Case {

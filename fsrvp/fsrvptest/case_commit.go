@@ -8,14 +8,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// The time-outs of the cases that wait: the work takes slow, and is waited for as long as impatient
-// says.
+// The times of the cases that wait: the work takes slow, and the client waits for impatient.
 const (
 	slow      = 600 * time.Millisecond
 	impatient = 50 * time.Millisecond
 )
 
-// delayed makes the work of a method slow for the rest of the case.
+// delayed makes the work of a method slow while f runs.
 func (tr *trial) delayed(op fsrvp.Opnum, f func()) {
 	tr.needs(tr.Delay != nil, "way to make its work slow")
 	tr.slow(op, slow)

@@ -33,15 +33,15 @@ func (tr *trial) mark(share, mark string) {
 	tr.unmark = append(tr.unmark, func(ctx context.Context) error { return tr.Rights.Unmark(ctx, share, mark) })
 }
 
-// refuses checks that nobody can write to a share.
+// refuses checks that a share cannot be written to.
 func (tr *trial) refuses(share string) {
 	tr.check(tr.Files.WriteFile(share, file, []byte("written")) != nil, "%s could be written", share)
 }
 
 func exposeCases() []Case {
 	const section = "3.1.4.6"
-	// hiddenName checks the name of the share that exposes a hidden one, by what the client has put
-	// behind its name.
+	// hiddenName checks the name of the share that exposes a hidden one, for the text that the
+	// client has put after its name.
 	hiddenName := func(tr *trial, behind, suffix string) {
 		tr.needs(tr.Hidden != "", "hidden share")
 		m := tr.bring(fsrvp.ContextBackup, agent.Exposed, tr.Hidden+behind)

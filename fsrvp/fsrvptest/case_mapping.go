@@ -7,8 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// clockSkew is how far the clocks of client and server may be apart for a creation time to be
-// right.
+// clockSkew is the largest accepted difference between the clocks of client and server.
 const clockSkew = 10 * time.Minute
 
 func getMappingCases() []Case {

@@ -79,7 +79,7 @@ func pathCopiedCases() []Case {
 			p.Compatibility)
 		return p.Present
 	}
-	// none ends the case where the share has copies that the case has not made.
+	// none ends the case if the share has copies that the case has not made.
 	none := func(tr *trial, share string) {
 		if present(tr, share) && !tr.emptied(func() bool { return !present(tr, share) }) {
 			if by := tr.memory.left; by != "" {

@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// inCreation are the statuses in which a set is in creation and no call is at work.
+// inCreation are the statuses in which a set is in creation and no call is in progress.
 var inCreation = [...]agent.SetStatus{agent.Started, agent.Added, agent.Committed, agent.Exposed}
 
 // forStatuses makes a case of each status, with the status at the end of its name.

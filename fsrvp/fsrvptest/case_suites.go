@@ -9,22 +9,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// The time-outs that Microsoft's suite gives.
+// The time-outs that Microsoft's suite uses.
 const (
 	fileServerWait   = 1800 * time.Second // for Prepare and Expose
 	fileServerCommit = 60 * time.Second
 )
 
-// A fileServerRun is what the cases of Microsoft's suite differ in.
+// A fileServerRun has the differences between the cases of Microsoft's suite.
 type fileServerRun struct {
 	context fsrvp.ContextValue
 	shares  []string
-	abort   agent.SetStatus // when AbortShadowCopySet is called; empty: not
-	refused bool            // the second share is one that the server must refuse
+	abort   agent.SetStatus // when AbortShadowCopySet is called; empty means never
+	refused bool            // the server must refuse the second share
 	files   bool            // the case is about files
 }
 
-// fileServer does what the cases of Microsoft's suite do, in their order.
+// fileServer makes the calls of the cases of Microsoft's suite, in their order.
 func (tr *trial) fileServer(r fileServerRun) {
 	if r.context.AutoRecovery() {
 		tr.can(Writable)
@@ -97,9 +97,9 @@ func (tr *trial) fileServer(r fileServerRun) {
 	}
 }
 
-// fileServerCases are the 14 of Microsoft's FileServer suite, FSRVP part, under the names that they
-// have there. Their calls, contexts and time-outs are that suite's. What it does by a test driver
-// on the server, here goes through Target.Files.
+// fileServerCases returns the 14 cases of the FSRVP part of Microsoft's FileServer suite, with
+// their names, calls, contexts and time-outs. Where that suite uses a test driver on the server,
+// they use Target.Files.
 func fileServerCases() []Case {
 	const (
 		section  = "3.1"
@@ -169,7 +169,7 @@ func fileServerCases() []Case {
 	}
 }
 
-// smbtortureCases are those of Samba's rpc.fsrvp.
+// smbtortureCases returns the cases of Samba's rpc.fsrvp.
 func smbtortureCases() []Case {
 	const section = "3.1"
 	// create makes a set of the share as that suite does: without RecoveryComplete, and with a

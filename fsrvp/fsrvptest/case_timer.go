@@ -9,12 +9,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// patience is how long a server may take to delete what the Message Sequence Timer has ended: no
-// client waits for that.
+// patience is the time that a server may take to delete a set after its Message Sequence Timer has
+// run out, since no client waits for that.
 const patience = 2 * time.Second
 
-// elapse waits until the Message Sequence Timer has fired and, where the target tells, nothing is
-// left of the set, or patience is.
+// elapse waits until the Message Sequence Timer has run out, and then, if the target can tell,
+// until nothing is left of the set, for at most patience.
 func (tr *trial) elapse() {
 	tr.silence()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -24,7 +24,7 @@ func (tr *trial) elapse() {
 	}
 }
 
-// silence waits until the Message Sequence Timer would have fired.
+// silence waits until the Message Sequence Timer would have run out.
 func (tr *trial) silence() {
 	tr.rest(tr.SequenceTimeout + tr.SequenceTimeout/4 + 100*time.Millisecond)
 }
@@ -38,7 +38,7 @@ func (tr *trial) rest(d time.Duration) {
 	}
 }
 
-// timed ends the case where the timer cannot be waited for.
+// timed ends the case if the timer is too long to wait for.
 func (tr *trial) timed() {
 	tr.needs(tr.SequenceTimeout > 0, "Message Sequence Timer that is short enough to wait for")
 	tr.before, _ = tr.held()

@@ -9,31 +9,31 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// What [Target.Check] finds wrong.
+// Errors of [Target.Check].
 var (
 	// ErrUnreachable: no connection, or no log-on. The error wraps that of the transport or of the
 	// mechanism.
 	ErrUnreachable = errors.New("the server cannot be reached")
-	// ErrNoService: the server is there, and does not offer the interface.
+	// ErrNoService: the server is there, but does not offer the interface.
 	ErrNoService = errors.New("the server does not offer MS-FSRVP")
-	// ErrProtection: the server refuses how the calls are protected, or who they are from.
+	// ErrProtection: the server refuses the protection of the calls, or their caller.
 	ErrProtection = errors.New("the server refuses the security of RPC")
-	// ErrNoRights: the account may log on, and may not use the protocol.
+	// ErrNoRights: the account may log on, but not use the protocol.
 	ErrNoRights = errors.New("the account may not use the server's shadow copies")
-	// ErrNoShare: the server has no share of the name.
+	// ErrNoShare: the server has no share with this name.
 	ErrNoShare = errors.New("the server has no such share")
 	// ErrNotSupported: the share cannot be copied.
 	ErrNotSupported = errors.New("the server cannot take shadow copies of the share")
-	// ErrBusy: somebody else takes shadow copies of the server.
+	// ErrBusy: another client is taking shadow copies on the server.
 	ErrBusy = errors.New("another client is taking shadow copies on the server")
-	// ErrAnswers: the server answers, but not so that anything could be checked.
+	// ErrAnswers: the server's answers are too wrong for any case.
 	ErrAnswers = errors.New("the server does not answer as it must")
 )
 
-// Check finds out whether the cases can begin: whether the server can be reached, Client may use
-// it, it has Share, and it is free. It also learns what the cases need to clean up. The error wraps
-// one of ErrUnreachable, ErrNoService, ErrProtection, ErrNoRights, ErrNoShare, ErrNotSupported,
-// ErrBusy and ErrAnswers, and its cause.
+// Check checks whether the cases can begin: whether the server can be reached, Client may use it,
+// it has Share, and it is free. It also learns what the cases need to know for their clean-up. The
+// error wraps one of ErrUnreachable, ErrNoService, ErrProtection, ErrNoRights, ErrNoShare,
+// ErrNotSupported, ErrBusy and ErrAnswers, and its cause.
 //
 // It makes and deletes a set without shares.
 func (t *Target) Check(ctx context.Context) error {
@@ -80,7 +80,7 @@ func (t *Target) Check(ctx context.Context) error {
 	return nil
 }
 
-// kindOf returns what an error of a call says of the target.
+// kindOf returns the error of Check that an error of a call means.
 func kindOf(err error) error {
 	var rejected *dcerpc.RejectedError
 	var connecting *dialError

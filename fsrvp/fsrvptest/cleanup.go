@@ -11,19 +11,19 @@ import (
 
 // The limits of a clean-up.
 const (
-	// removalLimit is how long the removal of what a case has left may take, but for the waiting
-	// for a server that is blocked.
+	// removalLimit is the time for removing what a case has left, without the wait for a blocked
+	// server.
 	removalLimit = 2 * time.Minute
-	// attempts is how often a call of a clean-up is made whose connection breaks.
+	// attempts is the number of tries of a clean-up call whose connection breaks.
 	attempts = 5
-	// settling is how long a server may go on with a call whose connection broke before it notices:
-	// after that it is looked at again.
+	// settling is the time that a server may take to notice that the connection of a call broke,
+	// before the clean-up looks again.
 	settling = 250 * time.Millisecond
-	// pause is how long a server that is blocked is left alone between two looks at it.
+	// pause is the time between two looks at a blocked server.
 	pause = time.Second
 )
 
-// The values of the Message Sequence Timer (MS-FSRVP 3.1.2), and how much later a server may be.
+// The values of the Message Sequence Timer (MS-FSRVP 3.1.2), and the allowed delay of a server.
 const (
 	shortSequence = 180 * time.Second
 	longSequence  = 1800 * time.Second
@@ -39,8 +39,8 @@ const (
 	busy                          // a set is in creation
 )
 
-// cleanUp deletes what the case has left, takes back changes of rights, and brings the server back
-// to where a new case can begin. Where it cannot, it returns why.
+// cleanUp deletes what the case has left, undoes changes of rights, and frees the server for a new
+// case. If it cannot, it returns why.
 func (tr *trial) cleanUp() error {
 	tr.cleaning = true
 	defer func() { tr.cleaning = false }()
@@ -61,12 +61,12 @@ func (tr *trial) cleanUp() error {
 	return errors.Join(errs...)
 }
 
-// removal returns the context of a clean-up: it goes on where the case was interrupted.
+// removal returns the context of a clean-up, which goes on even if the case was interrupted.
 func (tr *trial) removal() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(tr.ctx), removalLimit)
 }
 
-// retry makes a call again whose connection broke.
+// retry repeats a call if its connection breaks.
 func retry(ctx context.Context, call func() error) (err error) {
 	for range attempts {
 		if err = call(); !unanswered(err) {
@@ -81,7 +81,7 @@ func retry(ctx context.Context, call func() error) (err error) {
 	return err
 }
 
-// isGone reports whether an error of a removal says that there is nothing to remove.
+// isGone reports whether an error of a removal means that there is nothing to remove.
 func isGone(err error) bool {
 	for _, s := range []fsrvp.Status{fsrvp.ErrBadState, fsrvp.ErrBadID, fsrvp.ErrInvalidArg,
 		fsrvp.ErrShadowCopySetIDMismatch, fsrvp.ErrObjectNotFound} {
@@ -92,13 +92,13 @@ func isGone(err error) bool {
 	return err == nil
 }
 
-// remove deletes a set in any status, also one of a server whose Abort answers success and does
-// nothing. A set that is gone is no error.
+// remove deletes a set in any status, even on a server whose Abort answers success and does
+// nothing. It is not an error if the set is gone.
 func (tr *trial) remove(ctx context.Context, b *leftover) error {
 	by := b.by
 	abort := func() error { return by.AbortShadowCopySet(ctx, b.id) }
 	err := retry(ctx, abort)
-	if deniedByRPC(err) { // whatever it has begun, others must end
+	if deniedByRPC(err) { // another caller must end it
 		by = tr.Client
 		err = retry(ctx, abort)
 	}
@@ -119,8 +119,8 @@ func (tr *trial) remove(ctx context.Context, b *leftover) error {
 	return nil
 }
 
-// look asks what the server is busy with. Of a server with a context a set is started to find that
-// out, and ended again.
+// look finds out what the server is busy with. If a context is set, it starts a set for that, and
+// ends it again.
 func (tr *trial) look(ctx context.Context, by fsrvp.Service) (occupation, error) {
 	var id fsrvp.SetID
 	err := retry(ctx, func() (err error) {
@@ -138,8 +138,8 @@ func (tr *trial) look(ctx context.Context, by fsrvp.Service) (occupation, error)
 	return busy, fmt.Errorf("StartShadowCopySet, to see whether the server is free: %w", err)
 }
 
-// lookTwice is look for a server that has a context: ending the set that look began ends the
-// context, as a rule.
+// lookTwice is look for a server that may have a context: usually, ending the set that look began
+// also ends the context.
 func (tr *trial) lookTwice(ctx context.Context, by fsrvp.Service) (occupation, error) {
 	is, err := tr.look(ctx, by)
 	if err == nil && is == hasAContext {
@@ -148,13 +148,13 @@ func (tr *trial) lookTwice(ctx context.Context, by fsrvp.Service) (occupation, e
 	return is, err
 }
 
-// free brings the server to where another creation can begin. What it leaves it notes in the
-// Target.
+// free brings the server into a state in which another creation can begin. If it cannot, it records
+// that in the Target.
 func (tr *trial) free(ctx context.Context) error {
 	if !tr.touched {
 		return nil
 	}
-	if tr.doubtful { // a call that nobody waits for any more may still be at work
+	if tr.doubtful { // an abandoned call may still be running
 		select {
 		case <-ctx.Done():
 		case <-time.After(settling):
@@ -164,24 +164,23 @@ func (tr *trial) free(ctx context.Context) error {
 	if err == nil && is != busy {
 		return tr.freed(is)
 	}
-	for _, id := range tr.clientIDs { // that a server may have taken for the set's
+	for _, id := range tr.clientIDs { // a server may have used it as the set's id
 		err = errors.Join(err, tr.remove(ctx, tr.noteSet(id, tr.Client)))
 	}
 	if is, err = tr.lookTwice(ctx, tr.Client); err == nil && is != busy {
 		return tr.freed(is)
 	}
-	if !tr.memory.startsOver && tr.Reset == nil { // SetContext might end the timer of such a server, and not the set
+	if !tr.memory.startsOver && tr.Reset == nil { // SetContext might stop its timer, but not end the set
 		if is, err = tr.outwait(); err == nil && is != busy {
 			return tr.freed(is)
 		}
 	}
-	ctx, cancel := tr.removal() // outwait may have taken long
+	ctx, cancel := tr.removal() // outwait may have taken a long time
 	defer cancel()
 	return tr.force(ctx)
 }
 
-// force frees the server by the means that need no waiting: its clients start over, and it is
-// reset.
+// force frees the server without waiting: its clients start over, and it is reset.
 func (tr *trial) force(ctx context.Context) error {
 	is, err := tr.startOver(ctx)
 	if err == nil && is != busy {
@@ -213,8 +212,8 @@ func (tr *trial) freed(is occupation) error {
 	return tr.learn()
 }
 
-// learn finds out, once and on a server that is free, whether SetContext removes the unfinished set
-// of its caller: that is how an unfinished set goes whose id is lost.
+// learn finds out once, on a free server, whether SetContext removes the unfinished set of its
+// caller, which is the way to remove an unfinished set whose id is lost.
 func (tr *trial) learn() error {
 	if tr.memory.learnt {
 		return nil
@@ -247,8 +246,8 @@ func (tr *trial) learn() error {
 	return err
 }
 
-// startOver has every caller that has set a context set one again: of the caller in creation that
-// removes the unfinished set (MS-FSRVP 3.1.4.2).
+// startOver makes every caller that has set a context set one again: for the caller in creation,
+// that removes the unfinished set (MS-FSRVP 3.1.4.2).
 func (tr *trial) startOver(ctx context.Context) (is occupation, err error) {
 	callers := tr.contexts
 	if len(callers) == 0 {
@@ -258,7 +257,7 @@ func (tr *trial) startOver(ctx context.Context) (is occupation, err error) {
 	for _, by := range callers {
 		err = retry(ctx, func() error { return by.SetContext(ctx, fsrvp.ContextBackup) })
 		if err != nil {
-			continue // somebody else is in creation
+			continue // another client is in creation
 		}
 		if is, err = tr.lookTwice(ctx, by); err == nil && is != busy {
 			break
@@ -267,8 +266,8 @@ func (tr *trial) startOver(ctx context.Context) (is occupation, err error) {
 	return is, err
 }
 
-// outwait waits until the Message Sequence Timer has ended what blocks the server. It calls nothing
-// that starts the timer again.
+// outwait waits until the Message Sequence Timer has ended what blocks the server. It makes no call
+// that restarts the timer.
 func (tr *trial) outwait() (is occupation, err error) {
 	limit := tr.BlockedWait
 	switch {
@@ -299,8 +298,8 @@ func (tr *trial) outwait() (is occupation, err error) {
 	}
 }
 
-// lastOfLongTimer reports whether the last call that started the timer is one that starts it with
-// 1800 s. Of one without an answer that is not known.
+// lastOfLongTimer reports whether the last call that started the timer may have started it with
+// 1800 s. For a call without an answer, that is unknown.
 func (tr *trial) lastOfLongTimer() bool {
 	for i := len(tr.calls) - 1; i >= 0; i-- {
 		c := &tr.calls[i]
@@ -329,16 +328,15 @@ func (tr *trial) reset(ctx context.Context) error {
 	return nil
 }
 
-// emptied resets the server, where that can be done, and reports whether there is no copy
-// afterwards.
+// emptied resets the server, if possible, and reports whether there is no copy afterwards.
 func (tr *trial) emptied(none func() bool) bool {
 	return tr.Reset != nil && tr.reset(tr.ctx) == nil && none()
 }
 
-// withoutContext brings the server to where no context is set, for a case that is about that. A
-// server that keeps its context after Abort loses it with RecoveryComplete, with a reset, or by its
-// timer. Of one that starts a set after each of these the case finds out what it does without a
-// context.
+// withoutContext brings the server into a state without a context, for cases about that. A server
+// that keeps its context after Abort loses it with RecoveryComplete, with a reset, or with its
+// timer. If the server starts a set even after each of these, the case checks what it does without
+// a context.
 func (tr *trial) withoutContext() {
 	if !tr.memory.context || tr.memory.startsAlways {
 		return
@@ -375,7 +373,7 @@ func (tr *trial) withoutContext() {
 			errors.Join(errs...))})
 }
 
-// beSilent waits as long as the Message Sequence Timer takes after SetContext.
+// beSilent waits for as long as the Message Sequence Timer takes after SetContext.
 func (tr *trial) beSilent() error {
 	wait := tr.BlockedWait
 	switch {

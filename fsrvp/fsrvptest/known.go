@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// ParseKnown reads a list for Target.Known: lines of a case's name, a tab, and a part of the reason
-// that the case gives, which may be empty. Empty lines and those that begin with # are left out.
+// ParseKnown reads a list for Target.Known: lines with a case's name, a tab, and a part of the
+// reason that the case gives, which may be empty. Empty lines, and lines that begin with #, are
+// ignored.
 func ParseKnown(text string) (map[string]string, error) {
 	cases := caseNames()
 	known := map[string]string{}
@@ -19,7 +20,7 @@ func ParseKnown(text string) (map[string]string, error) {
 			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %q must be a case's name, a tab and a reason", i+1, line)
 		}
 		if _, twice := known[name]; twice {
-			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %s is there twice", i+1, name)
+			return nil, fmt.Errorf("fsrvptest: line %d of the known failures: %s occurs twice", i+1, name)
 		}
 		known[name] = symptom
 	}

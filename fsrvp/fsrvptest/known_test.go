@@ -13,7 +13,7 @@ func TestParseKnown(t *testing.T) {
 	for text, want := range map[string]string{
 		"Add/Twice":                 `line 1 of the known failures: "Add/Twice" must be`,
 		"\nno/such case\treason":    `line 2 of the known failures: "no/such case\treason" must be`,
-		"Add/Twice\t1\nAdd/Twice\t": "line 2 of the known failures: Add/Twice is there twice",
+		"Add/Twice\t1\nAdd/Twice\t": "line 2 of the known failures: Add/Twice occurs twice",
 	} {
 		_, err := ParseKnown(text)
 		require.ErrorContains(t, err, want)
@@ -47,6 +47,6 @@ func TestJudge(t *testing.T) {
 		require.Equal(t, tt.problem, problem, name)
 		require.Equal(t, tt.note, note, name)
 	}
-	require.Equal(t, []string{`the list of known failures has "Add/Thrice", which is no case`},
+	require.Equal(t, []string{`the list of known failures has "Add/Thrice", which is not a case`},
 		(&Target{Known: map[string]string{"Add/Thrice": "", "Add/Twice": ""}}).unknownNames())
 }

@@ -11,22 +11,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A Line is a Service that connects when it is called, and connects again for the call after one
-// whose connection broke. It calls nothing twice: the call whose connection broke fails.
+// A Line is a Service that connects when it is called. If the connection of a call breaks, that
+// call fails and is not repeated; the next call connects again.
 //
-// The cases hang up all Lines of a Target when they end, so that a connection belongs to one case.
-// The methods may be called by several goroutines at once.
+// A case hangs up all Lines of a Target when it ends, so each connection belongs to one case. A
+// Line is safe for concurrent use.
 type Line struct {
 	fsrvp.ServiceFunc // the methods
 
 	dial func(ctx context.Context) (fsrvp.Service, error)
 
 	mu   sync.Mutex
-	open fsrvp.Service // nil: not connected
+	open fsrvp.Service // nil if not connected
 }
 
-// NewLine returns a Line that connects by dial. A Service that is an io.Closer is closed when the
-// Line hangs up.
+// NewLine returns a Line that connects with dial. A Service that is an [io.Closer] is closed when
+// the Line hangs up.
 func NewLine(dial func(ctx context.Context) (fsrvp.Service, error)) *Line {
 	l := &Line{dial: dial}
 	l.ServiceFunc = l.call
@@ -40,7 +40,7 @@ func (l *Line) HangUp() {
 	l.open = nil
 	l.mu.Unlock()
 	if c, ok := s.(io.Closer); ok {
-		_ = c.Close() // its server may be gone
+		_ = c.Close() // the server may have gone
 	}
 }
 
@@ -75,22 +75,22 @@ func (l *Line) connect(ctx context.Context) (fsrvp.Service, error) {
 	return l.open, nil
 }
 
-// A dialError says that a call was not made, since the Line could not connect.
+// A dialError means that a call was not made because the Line could not connect.
 type dialError struct{ err error }
 
 func (e *dialError) Error() string { return fmt.Sprintf("connecting: %v", e.err) }
 
 func (e *dialError) Unwrap() error { return e.err }
 
-// unanswered reports whether an error is neither what a method answered nor a fault: the connection
-// broke, or nobody waited. The method may have done its work.
+// unanswered reports whether an error is neither a method's answer nor a fault: the connection
+// broke, or nobody waited any more. The method may still have done its work.
 func unanswered(err error) bool {
 	var status fsrvp.Status
 	var fault *dcerpc.Fault
 	return err != nil && !errors.As(err, &status) && !errors.As(err, &fault)
 }
 
-// hangUp ends the connection of a Service that is a Line.
+// hangUp ends the connection of a Service if it is a Line.
 func hangUp(s fsrvp.Service) {
 	if l, ok := s.(interface{ HangUp() }); ok {
 		l.HangUp()

@@ -14,7 +14,7 @@ import (
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
 
-// Memory is backends in memory, with shares of all the kinds that the conformance cases know:
+// Memory provides backends in memory, with shares of all kinds that the conformance cases use:
 //
 //	share, second    on one volume
 //	other, hidden$   on another volume
@@ -115,7 +115,7 @@ func (m *Memory) Held(ctx context.Context) (snapshots, shares int, err error) {
 	return len(m.Snapshots.All()), len(m.Shares.All()), ctx.Err()
 }
 
-// describe tells a target what there is.
+// describe fills in a target.
 func (m *Memory) describe(t *Target) {
 	t.Share, t.SameVolume, t.OtherVolume, t.Hidden = `\\fs1\share`, `\\fs1\second`, `\\fs1\other`, `\\fs1\hidden$`
 	t.Aliases = []string{`\\` + ServerName + `\share`, `\\127.0.0.1\share`}

@@ -2,9 +2,9 @@ package fsrvptest
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 
-// A Realm is a Kerberos realm in memory: keys made at start, tickets minted in the process, no KDC,
-// no files. It authenticates nobody, since whoever holds it can be any of its users: it is for
-// tests and demonstrations, and for nothing else.
+// A Realm is a Kerberos realm in memory: it makes its keys at start and issues tickets in the
+// process, without a KDC or files. It gives no security, since whoever has it can be any of its
+// users: use it only for tests and demonstrations.
 //
 //	realm := fsrvptest.NewRealm("EXAMPLE.TEST")
 //	realm.AddService("host/fs1.example.test")
@@ -13,6 +13,5 @@ import "github.com/go-fsrvp/go-fsrvp/dcerpc/krb5/krb5test"
 //	config.Auth = realm.Initiator("backup")
 type Realm = krb5test.Realm
 
-// NewRealm makes an empty realm with keys of AES256 and SHA-1; krb5test.NewRealm has the other
-// types.
+// NewRealm makes an empty realm with AES256-SHA1 keys; krb5test.NewRealm supports other types.
 func NewRealm(name string) *Realm { return krb5test.NewRealm(name, 0) }

@@ -6,18 +6,18 @@ import (
 	"testing"
 )
 
-// Run checks the target by [Target.Check], and runs every case as a subtest, named by suite,
-// section and case. Dial is called once, and the target is used by one goroutine; what dial opens
-// it closes by tb.Cleanup.
+// Run checks the target with [Target.Check], and runs every case as a subtest, named by suite,
+// section and case. It calls dial once, and uses the target in one goroutine; dial must close what
+// it opens with tb.Cleanup.
 //
-// What the target lacks is skipped with the reason, and so are its known failures; a known failure
-// that passes fails the test, for the list to be mended.
+// Cases that are not applicable are skipped with the reason, and so are known failures; a known
+// failure that passes fails the test, so that the list gets corrected.
 //
 // A case that is about time, such as those of the Message Sequence Timer, fails where a busy
 // machine holds up the client. It is run three times before it fails the test.
 func Run(t *testing.T, dial func(tb testing.TB) Target) { RunCases(t, Cases(), dial) }
 
-// RunCases is Run of some of the cases.
+// RunCases is [Run] for some of the cases.
 func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	target := dial(t)
 	for _, problem := range target.unknownNames() {
@@ -45,8 +45,8 @@ func RunCases(t *testing.T, cases []Case, dial func(tb testing.TB) Target) {
 	}
 }
 
-// judge compares a result with what is known of the target: it returns what is wrong, or a note on
-// what is right and did not pass.
+// judge compares a result with the target's lists: it returns a problem, or a note on an expected
+// result other than a pass.
 func (t *Target) judge(c *Case, res Result) (problem, note string) {
 	symptom, known := t.Known[c.Name]
 	why, inapplicable := t.Inapplicable[c.Name]
@@ -71,14 +71,14 @@ func (t *Target) judge(c *Case, res Result) (problem, note string) {
 	return "", ""
 }
 
-// unknownNames tells of what the target's lists name and is no case.
+// unknownNames reports names in the target's lists that are not cases.
 func (t *Target) unknownNames() (problems []string) {
 	names := caseNames()
 	for what, list := range map[string]map[string]string{"known failures": t.Known,
 		"inapplicable cases": t.Inapplicable} {
 		for name := range list {
 			if !names[name] {
-				problems = append(problems, fmt.Sprintf("the list of %s has %q, which is no case", what, name))
+				problems = append(problems, fmt.Sprintf("the list of %s has %q, which is not a case", what, name))
 			}
 		}
 	}

@@ -21,37 +21,37 @@ import (
 const (
 	RealmName  = "FSRVP.TEST"
 	ServerName = "fs1.fsrvp.test"  // also known as fs1 and 127.0.0.1
-	RoleName   = "role.fsrvp.test" // of a cluster, as the server's too
+	RoleName   = "role.fsrvp.test" // of a cluster, also the server's
 )
 
 // The users of an embedded server's realm.
 const (
 	Operator = "backup"  // a member of BUILTIN\Backup Operators
-	Nobody   = "nobody1" // a member of nothing
+	Nobody   = "nobody1" // in no group
 )
 
-// ServerConfig says what an embedded server is made of. Nil means its zero value.
+// ServerConfig configures an embedded server. Nil means the zero value.
 type ServerConfig struct {
-	// Agent is the agent's Config. Without Snapshots and Shares it gets those of Memory, without
-	// StorePath a temporary file that Close removes, and without Names those of an embedded server.
+	// Agent is the agent's Config. The defaults are the Snapshots and Shares of a [Memory], for
+	// StorePath a temporary file that Close removes, and the Names of an embedded server.
 	Agent agent.Config
-	// TCP makes the server listen on 127.0.0.1, at a port that the system chooses. False:
+	// TCP makes the server listen on 127.0.0.1, at a port that the system chooses. Otherwise
 	// connections are in memory.
 	TCP bool
-	// Logger gets what the RPC server and the agent log. Nil: nothing is logged.
+	// Logger gets the logs of the RPC server and the agent. Nil means none.
 	Logger *slog.Logger
 }
 
-// A Server is an agent with its own Kerberos realm, behind DCE/RPC: for tests of clients, and for
-// demonstrations. Nobody else can be authenticated by it, and whoever holds it can be each of its
-// users.
+// A Server is an agent with its own Kerberos realm, behind DCE/RPC, for tests of clients and for
+// demonstrations. It authenticates only users of that realm, and whoever has the Server can be any
+// of them.
 type Server struct {
 	Realm *Realm
-	// Memory are the backends where the Config had none; nil otherwise.
+	// Memory provides the backends if the Config had none; nil otherwise.
 	Memory *Memory
 
 	cfg    ServerConfig
-	tmp    string // a directory to remove; "": none
+	tmp    string // a directory to remove, or ""
 	mu     sync.Mutex
 	agent  *agent.Agent
 	listen net.Listener
@@ -72,7 +72,7 @@ func NewServer(cfg *ServerConfig) (*Server, error) {
 	s.Realm.AddUser(Nobody)
 	s.Realm.AddService("host/" + ServerName)
 	a := &s.cfg.Agent
-	// a ticket has no say in who is a BUILTIN\Backup Operator here
+	// a ticket cannot make its user a BUILTIN\Backup Operator on this server
 	a.Allow = append(slices.Clip(a.Allow), string(operator))
 	if a.Snapshots == nil && a.Shares == nil {
 		s.Memory = NewMemory()
@@ -123,7 +123,7 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// stop ends what start has started.
+// stop ends the server and the agent.
 func (s *Server) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,11 +167,11 @@ func (s *Server) Addr() net.Addr {
 	return s.listen.Addr()
 }
 
-// DialRPC connects to the server, whatever name and endpoint it is given. It makes the Server a
-// dcerpc.Dialer.
+// DialRPC connects to the server, for any name and endpoint. It makes the Server a [dcerpc.Dialer].
 func (s *Server) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "") }
 
-// dial connects from an address: one of 127.0.0.0/8 on TCP, any name in memory; "": any address.
+// dial connects from an address: one of 127.0.0.0/8 on TCP, any name in memory; "" means any
+// address.
 func (s *Server) dial(ctx context.Context, from string) (net.Conn, error) {
 	s.mu.Lock()
 	l := s.listen
@@ -189,8 +189,8 @@ func (s *Server) dial(ctx context.Context, from string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", l.Addr().String())
 }
 
-// ClientConfig returns what fsrvp.Dial needs to call this server as a user of its realm, at packet
-// privacy:
+// ClientConfig returns the configuration with which [fsrvp.Dial] calls this server as a user of its
+// realm, at packet privacy:
 //
 //	client, err := fsrvp.Dial(ctx, fsrvptest.ServerName, server.ClientConfig(fsrvptest.Operator))
 func (s *Server) ClientConfig(user string) *fsrvp.Config {
@@ -202,15 +202,15 @@ func (s *Server) Dial(ctx context.Context, user string) (*fsrvp.Client, error) {
 	return fsrvp.Dial(ctx, ServerName, s.ClientConfig(user))
 }
 
-// DialFrom is Dial from an address of the client's: one of 127.0.0.0/8 on TCP, any name in memory.
-// The server tells its clients apart by it.
+// DialFrom is [Server.Dial] from the given address of the client: one of 127.0.0.0/8 on TCP, any
+// name in memory. The server distinguishes clients by their address.
 func (s *Server) DialFrom(ctx context.Context, user, from string) (*fsrvp.Client, error) {
 	cfg := s.ClientConfig(user)
 	cfg.Transport = dialerFrom{s, from}
 	return fsrvp.Dial(ctx, ServerName, cfg)
 }
 
-// dialerFrom is a dcerpc.Dialer with an address of its own.
+// dialerFrom is a dcerpc.Dialer with a given client address.
 type dialerFrom struct {
 	server *Server
 	from   string
@@ -220,8 +220,8 @@ func (d dialerFrom) DialRPC(ctx context.Context, _, _ string) (net.Conn, error) 
 	return d.server.dial(ctx, d.from)
 }
 
-// Target returns the server as a target of the conformance cases, with all that it has. The cases
-// connect when they call.
+// Target returns the server as a target of the conformance cases, with everything that it has. The
+// cases connect when they make calls.
 func (s *Server) Target(context.Context) (Target, error) {
 	t := Target{Profile: s.cfg.Agent.Profile, Share: `\\fs1\share`, Restart: s.Restart}
 	if s.Memory != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
 )
 
-// A trial is one run of a case: its helpers end the case where the server does not do what it must.
+// A trial is one run of a case. Its helpers end the case if the server does not do what it must.
 type trial struct {
-	Target // with witnesses for services
+	Target // with witnesses around its services
 	name   string
 	ctx    context.Context
 	whole  context.Context // without the limit of the case
@@ -23,10 +23,10 @@ type trial struct {
 	calls    []Call
 	cleaning bool
 	clocked  bool // see Result
-	// What the calls may have left, see witness.note.
+	// What the calls may have left; see note.
 	touched, doubtful bool
 	left              []*leftover
-	contexts          []fsrvp.Service // the callers that have set one
+	contexts          []fsrvp.Service // the callers that have set a context
 	clientIDs         []fsrvp.SetID
 
 	// what the server held before a case of the Message Sequence Timer
@@ -35,7 +35,7 @@ type trial struct {
 	unmark []func(context.Context) error
 }
 
-// newTrial gets ready to run a case. Whole is ctx without the limit of the case.
+// newTrial prepares a run of a case. The context whole is ctx without the limit of the case.
 func newTrial(ctx, whole context.Context, name string, target *Target) *trial {
 	tr := &trial{Target: *target, name: name, ctx: ctx, whole: whole}
 	for caller, s := range map[string]*fsrvp.Service{
@@ -67,43 +67,42 @@ type made struct {
 	copies []fsrvp.CopyID // of each share
 }
 
-// long is a wait that ends only where the server hangs.
+// long is a wait that runs out only if the server hangs.
 const long = 2 * time.Minute
 
 func (tr *trial) fail(format string, args ...any) {
 	panic(Result{Verdict: Failed, Reason: fmt.Sprintf(format, args...)})
 }
 
-// check ends the case where ok is false.
+// check ends the case if ok is false.
 func (tr *trial) check(ok bool, format string, args ...any) {
 	if !ok {
 		tr.fail(format, args...)
 	}
 }
 
-// needs ends the case as not applicable where the target has not got something.
+// needs ends the case as not applicable if the target lacks something.
 func (tr *trial) needs(have bool, what string) {
 	if !have {
 		panic(Result{Verdict: NotApplicable, Reason: "the target has no " + what})
 	}
 }
 
-// can ends the case as not applicable where the target lacks a capability.
+// can ends the case as not applicable if the target lacks a capability.
 func (tr *trial) can(c Capability) {
 	if reason, lacks := tr.Lacks[c]; lacks {
 		panic(Result{Verdict: NotApplicable, Reason: fmt.Sprintf("the target lacks %s: %s", c, reason)})
 	}
 }
 
-// ok ends the case where a call failed.
+// ok ends the case if a call failed.
 func (tr *trial) ok(err error, what string) {
 	if err != nil {
 		tr.fail("%s: %v", what, err)
 	}
 }
 
-// status ends the case where a call did not answer one of the wanted statuses. An error that is no
-// answer ends it, too.
+// status ends the case if a call did not answer one of the wanted statuses, or was not answered.
 func (tr *trial) status(err error, what string, want ...fsrvp.Status) {
 	var got fsrvp.Status
 	if err != nil && !errors.As(err, &got) {
@@ -121,7 +120,7 @@ func (tr *trial) status(err error, what string, want ...fsrvp.Status) {
 	tr.fail("%s: the answer is %s, and must be %s", what, got.Name(), strings.Join(names, " or "))
 }
 
-// byProfile returns the answer that the target's profile has.
+// byProfile returns the answer for the target's profile.
 func (tr *trial) byProfile(windows, strict fsrvp.Status) fsrvp.Status {
 	if tr.Profile == agent.Strict {
 		return strict
@@ -129,7 +128,7 @@ func (tr *trial) byProfile(windows, strict fsrvp.Status) fsrvp.Status {
 	return windows
 }
 
-// unknownSet is the answer to an id that no set has.
+// unknownSet returns the answer to the id of no set.
 func (tr *trial) unknownSet() fsrvp.Status {
 	return tr.byProfile(fsrvp.ErrInvalidArg, fsrvp.ErrShadowCopySetIDMismatch)
 }
@@ -167,7 +166,7 @@ func (tr *trial) tryAdd(m *made, share string) (fsrvp.CopyID, error) {
 	return m.by.AddToShadowCopySet(tr.ctx, fsrvp.NewCopyID(), m.id, share)
 }
 
-// bring makes a set of shares, Share where none is given, and brings it to a status.
+// bring makes a set of shares, by default of Share, and brings it to a status.
 func (tr *trial) bring(c fsrvp.ContextValue, to agent.SetStatus, shares ...string) *made {
 	tr.setContext(tr.Client, c)
 	m := tr.start(tr.Client)
@@ -209,7 +208,7 @@ func (tr *trial) mapping(m *made, i int) *fsrvp.ShareMapping {
 	return answer
 }
 
-// bare is the bare name of the share that a mapping names: servers give that, though the standard
+// bare returns the bare name of the share in a mapping: servers return that, although the standard
 // says UNC.
 func bare(exposed string) string {
 	if name, err := fsrvp.ParseShareName(exposed); err == nil {
@@ -218,7 +217,7 @@ func bare(exposed string) string {
 	return exposed
 }
 
-// exposed is the bare name of the share that exposes the i-th share of a set.
+// exposed returns the bare name of the share that exposes the i-th share of a set.
 func (tr *trial) exposed(m *made, i int) string { return bare(tr.mapping(m, i).Exposed) }
 
 // delete calls DeleteShareMapping for the i-th share of a set.
@@ -226,17 +225,17 @@ func (tr *trial) delete(m *made, i int) error {
 	return m.by.DeleteShareMapping(tr.ctx, m.id, m.copies[i], m.shares[i])
 }
 
-// parse takes a UNC path of the target apart.
+// parse parses a UNC path of the target.
 func (tr *trial) parse(unc string) fsrvp.ShareName {
 	n, err := fsrvp.ParseShareName(unc)
 	tr.ok(err, "the target's share")
 	return n
 }
 
-// absent is the UNC path of a share that the server has not got.
+// absent returns the UNC path of a share that the server does not have.
 func (tr *trial) absent() string { return `\\` + tr.parse(tr.Share).Host + `\fsrvptest-absent` }
 
-// foreign is the UNC path of a share of another host.
+// foreign returns the UNC path of a share of another host.
 func (tr *trial) foreign() string {
 	if tr.Foreign != "" {
 		return tr.Foreign
@@ -244,10 +243,10 @@ func (tr *trial) foreign() string {
 	return `\\fsrvptest-elsewhere\` + tr.parse(tr.Share).Share
 }
 
-// A holding is how much a server holds.
+// A holding is the number of things that a server holds.
 type holding struct{ snapshots, shares int }
 
-// held counts what the server holds; it is not known where the target does not tell.
+// held counts what the server holds, if the target can tell.
 func (tr *trial) held() (h holding, known bool) {
 	if tr.Held == nil {
 		return h, false
@@ -257,8 +256,8 @@ func (tr *trial) held() (h holding, known bool) {
 	return holding{snapshots, shares}, true
 }
 
-// leavesNothing runs f and checks, where the target tells, that no snapshot and no exposed share is
-// left of it.
+// leavesNothing runs f and checks, if the target can tell, that it leaves no snapshots or exposed
+// shares.
 func (tr *trial) leavesNothing(f func()) {
 	before, known := tr.held()
 	f()

@@ -14,7 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/ndr"
 )
 
-// The names of a Target's callers, as [Call.Caller] has them.
+// The names of a Target's callers, in Call.Caller.
 const (
 	callerClient       = "client"
 	callerSameHost     = "same host"
@@ -24,12 +24,12 @@ const (
 
 // A Call is one call that a case has made.
 type Call struct {
-	// Caller is who called: "client", "same host", "other client", "unprivileged client", or
+	// Caller is the caller: "client", "same host", "other client", "unprivileged client", or
 	// "client at level 2".
 	Caller string
-	// CleanUp is set for calls that the case made after its verdict, to leave the server as it was.
+	// CleanUp is set for calls that the case made after its verdict, to clean up.
 	CleanUp bool
-	// Exchange is the call and what was answered. Its Client and User are not known here.
+	// Exchange is the call and its answer. Its Client and User are not set.
 	Exchange transcript.Exchange
 }
 
@@ -47,8 +47,8 @@ func (c *Call) Outcome() string {
 	}
 }
 
-// A witness stands between a case and one of its callers. It writes down what is called and
-// answered, and which sets there may be after that, whether the case expects them or not.
+// A witness stands between a case and one of its callers. It records calls and answers, and which
+// sets may exist afterwards, expected or not.
 type witness struct {
 	fsrvp.ServiceFunc
 
@@ -91,8 +91,8 @@ func (w *witness) call(ctx context.Context, req fsrvp.Message) (fsrvp.Response, 
 	return resp, err
 }
 
-// clone copies a message, which belongs to somebody else after the call: see [fsrvp.ServiceFunc].
-// One that cannot be expressed on the wire it returns as it is.
+// clone copies a message, which must not be kept after the call: see [fsrvp.ServiceFunc]. It
+// returns a message that the wire cannot express unchanged.
 func clone(m fsrvp.Message, parse func(fsrvp.Opnum, ndr.Syntax, []byte) (fsrvp.Message, error)) fsrvp.Message {
 	stub, err := m.Append(nil, ndr.NDR20)
 	if err != nil {
@@ -105,7 +105,7 @@ func clone(m fsrvp.Message, parse func(fsrvp.Opnum, ndr.Syntax, []byte) (fsrvp.M
 	return copied
 }
 
-// touches reports whether a method is about the sets of the server.
+// touches reports whether a method affects the sets of the server.
 func touches(op fsrvp.Opnum) bool {
 	switch op {
 	case fsrvp.OpGetSupportedVersion, fsrvp.OpIsPathSupported, fsrvp.OpIsPathShadowCopied:
@@ -126,7 +126,7 @@ type leftShare struct {
 	unc  string
 }
 
-// note takes what a call may have left on the server. The error is the call's.
+// note records what a call may have left on the server. The error is the call's.
 func (tr *trial) note(by *witness, req fsrvp.Message, resp fsrvp.Response, err error) {
 	ok, doubtful := err == nil, unanswered(err) && !deniedByRPC(err)
 	var neverMade *dialError
@@ -146,7 +146,7 @@ func (tr *trial) note(by *witness, req fsrvp.Message, resp fsrvp.Response, err e
 		if ok {
 			tr.noteSet(resp.(*fsrvp.StartShadowCopySetResponse).ShadowCopySetID, by)
 		}
-		if ok || doubtful { // a server may take the client's own id
+		if ok || doubtful { // a server may use the client's id
 			tr.clientIDs = append(tr.clientIDs, req.ClientShadowCopySetID)
 		}
 	case *fsrvp.AddToShadowCopySetRequest:
@@ -154,7 +154,7 @@ func (tr *trial) note(by *witness, req fsrvp.Message, resp fsrvp.Response, err e
 			tr.noteShare(req.ShadowCopySetID, resp.(*fsrvp.AddToShadowCopySetResponse).ShadowCopyID,
 				string(req.ShareName), by)
 		}
-		if doubtful { // the server may take the client's own id
+		if doubtful { // the server may use the client's id
 			tr.noteShare(req.ShadowCopySetID, req.ClientShadowCopyID, string(req.ShareName), by)
 		}
 	case *fsrvp.GetShareMappingRequest:
@@ -177,7 +177,7 @@ func (tr *trial) noteSet(id fsrvp.SetID, by fsrvp.Service) *leftover {
 	return b
 }
 
-// noteShare notes a share of a set. That the set was never started changes nothing: the server says
+// noteShare records a share of a set, even of one that was never started, since the server says
 // that it has it.
 func (tr *trial) noteShare(set fsrvp.SetID, copy fsrvp.CopyID, unc string, by fsrvp.Service) {
 	b := tr.noteSet(set, by)
@@ -187,10 +187,10 @@ func (tr *trial) noteShare(set fsrvp.SetID, copy fsrvp.CopyID, unc string, by fs
 	}
 }
 
-// maxDid is how many calls the story of a case has at most; the first ones are left out.
+// maxDid is the largest number of calls in the description of a case; earlier ones are left out.
 const maxDid = 24
 
-// did tells what was called and answered, without the clean-up, in one line.
+// did describes the calls and answers, without the clean-up, in one line.
 func did(calls []Call) string {
 	var steps []string
 	times := 1
@@ -219,7 +219,7 @@ func did(calls []Call) string {
 	return strings.Join(steps, ", ")
 }
 
-// again says of the last step how often it was done.
+// again adds to the last step how often it was repeated.
 func again(steps []string, times int) []string {
 	if n := len(steps) - 1; n >= 0 && times > 1 {
 		steps[n] = fmt.Sprintf("%s (%d times)", steps[n], times)
@@ -227,5 +227,5 @@ func again(steps []string, times int) []string {
 	return steps
 }
 
-// levelName is a caller's name for a level of protection.
+// levelName returns a caller's name for a level of protection.
 func levelName(l dcerpc.AuthLevel) string { return fmt.Sprintf("client at level %d", l) }

@@ -8,17 +8,17 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// ErrSilent is in the error of a server that answered neither a call nor a new connection, see
-// Config.ProbeAfter.
+// ErrSilent means that a server answered neither a call nor a new connection; see ProbeAfter in
+// [Config].
 var ErrSilent = errors.New("the server is silent")
 
-// An Error says where a run failed. A run that failed in several places returns them joined
-// (errors.Join): errors.As finds the first, errors.Is any. Err is what the server said
+// An Error says where a run failed. If a run failed in several places, it returns the Errors joined
+// ([errors.Join]): [errors.As] finds the first, and [errors.Is] any. Err is the server's answer
 // (*fsrvp.Error), a fault, an error of the transport, a writer's error, or the context's.
 type Error struct {
 	Phase  Phase
-	Server string // the server that it happened on, if any, by a name that Run was given where one reaches it
-	Share  string // the share that it was about, if one
+	Server string // the server, if any, preferably by a name that was passed to Run
+	Share  string // the share, if any
 	Writer string // the writer that failed, if one
 	Err    error
 }
@@ -43,14 +43,14 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// reason is err's text without what the sentence around it has said: the server, and the packages
-// of this module that only passed the error on.
+// reason returns err's text without the parts that the surrounding sentence has: the server, and
+// prefixes of packages that only passed the error on.
 func reason(err error, server string) string {
 	text := fmt.Sprint(err)
 	if server != "" {
 		var answer *fsrvp.Error
 		if errors.As(err, &answer) {
-			// The name that it was dialled by may be another one.
+			// It may have been dialed by another name.
 			text = strings.Replace(text, answer.Op.String()+" on "+answer.Server+": ", answer.Op.String()+": ", 1)
 		}
 		text = strings.Replace(text, "fsrvp: dial "+server+": ", "", 1)
@@ -63,7 +63,7 @@ func reason(err error, server string) string {
 	return text
 }
 
-// causes returns the errors that are joined in err; none for nil.
+// causes returns the errors joined in err; none for nil.
 func causes(err error) []error {
 	if err == nil {
 		return nil

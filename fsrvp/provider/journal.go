@@ -16,14 +16,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/recordfile"
 )
 
-// A Journal is a small file that says which servers hold sets of runs that have not ended. It is
-// written ahead of what it describes and is on stable storage when the server is asked. A Journal
-// may serve any number of runs at once, all in the process that has it open.
+// A Journal is a small file that says which servers hold sets of unfinished runs. It is on stable
+// storage before a server is asked to make anything. A Journal may serve any number of concurrent
+// runs in the process that has it open.
 type Journal struct {
 	file *recordfile.File
 
 	mu   sync.Mutex
-	live map[string]bool // runs of this process, which Recover leaves alone
+	live map[string]bool // runs of this process, which Recover ignores
 }
 
 // A record is one server's part of one run, the value of a key "run server".
@@ -43,7 +43,7 @@ type recordShare struct {
 
 func recordKey(run, server string) string { return run + " " + server }
 
-// check reports whether a record makes sense: on a wrong one Recover would act.
+// check returns an error for an invalid record, on which Recover must not act.
 func (r *record) check(key string) error {
 	if recordKey(r.Run, r.Server) != key || r.Run == "" || r.Server == "" {
 		return fmt.Errorf("it is that of run %q on server %q", r.Run, r.Server)
@@ -56,18 +56,19 @@ func (r *record) check(key string) error {
 
 const journalKind = "backup journal"
 
-// OpenJournal opens a journal, making the file, with mode 0600, where there is none; beside it is
-// another one, PATH.id. The directory has to exist and be closed to others. One process has a
-// journal open at a time: where another has, OpenJournal fails after a second. A journal in bbolt's
-// format, as older versions wrote it, is taken over and kept with ".old" at its name's end.
+// OpenJournal opens a journal. If there is none, it makes the file, with mode 0600; next to it is
+// another file, PATH.id. The directory must exist, and other users must not be able to write to it.
+// Only one process can have a journal open at a time: OpenJournal fails after a second if another
+// one has. A journal in bbolt's format, as written by older versions, is converted, and kept with
+// ".old" at the end of its name.
 //
-// When any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says
-// what is known.
+// If any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says what
+// is known.
 func OpenJournal(path string) (*Journal, error) {
 	file, err := recordfile.Open(path, &recordfile.Options{
 		Kind: journalKind, Wait: time.Second, Convert: readBoltJournal,
 		Advice: "no server was asked to delete anything. Put a backup of it in its place, or move it and " + path + ".id away: " +
-			"then nobody ends the sets of runs that had not ended, and the servers' administrators have to",
+			"then nobody removes the sets of unfinished runs, and the servers' administrators must do it",
 	})
 	if errors.Is(err, recordfile.ErrInUse) {
 		return nil, fmt.Errorf("provider: journal %s is in use by another process", path)
@@ -89,7 +90,7 @@ func readBoltJournal(data []byte) (map[string][]byte, error) {
 		return nil, err
 	}
 	if len(file) > 0 && file["runs v1"] == nil {
-		return nil, errors.New("it is no journal of a provider")
+		return nil, errors.New("it is not a journal of a provider")
 	}
 	for key, value := range file["runs v1"] {
 		if _, err := parseRecord(key, value); err != nil {
@@ -129,7 +130,7 @@ func (j *Journal) end(run string) {
 	delete(j.live, run)
 }
 
-// note writes what may exist on a server from now on; with stateNone, that nothing does.
+// note records what may exist on a server from now on; with stateNone, nothing.
 func (j *Journal) note(run string, s *server, to state) error {
 	key := recordKey(run, s.name)
 	change := recordfile.Change{Drop: []string{key}}
@@ -153,7 +154,7 @@ func (j *Journal) note(run string, s *server, to state) error {
 	return nil
 }
 
-// left returns the records of runs that are not this process's.
+// left returns the records of runs of other processes.
 func (j *Journal) left() ([]record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -223,7 +223,7 @@ func TestCopySub(t *testing.T) {
 		}
 	}
 	_, err := Copy{Rest: "file"}.Sub(fsys)
-	require.ErrorContains(t, err, "no directory")
+	require.ErrorContains(t, err, "not a directory")
 	sub, err := Copy{Rest: `dir\SUB`}.Sub(fsys)
 	require.NoError(t, err)
 	b, err := fs.ReadFile(sub, "file")

@@ -6,19 +6,20 @@ import (
 	"sync"
 )
 
-// errElsewhere is why the context of a part ended when another part of the same phase failed.
+// errElsewhere is the cause with which the context of a part ends when another part of the phase
+// has failed.
 var errElsewhere = errors.New("another part of the phase failed")
 
-// all runs f for every part at once and waits for all of them. The first failure ends the context
-// of the others; what they then say of that is not a failure of their own.
+// all runs f concurrently for every part and waits for all of them. The first failure ends the
+// context of the others; errors that result from that are ignored.
 func all[T any](ctx context.Context, parts []T, f func(context.Context, T) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	return parallel(ctx, fail, parts, f)
 }
 
-// allPatient is all without the first failure ending the others: for what is quick, and for what
-// must be tried everywhere.
+// allPatient is like all, but a failure does not end the others. It is for work that is quick, or
+// that must be tried everywhere.
 func allPatient[T any](ctx context.Context, parts []T, f func(context.Context, T) error) error {
 	return parallel(ctx, func(error) {}, parts, f)
 }
@@ -40,7 +41,7 @@ func parallel[T any](ctx context.Context, fail context.CancelCauseFunc, parts []
 	return errors.Join(errs...)
 }
 
-// stoppedElsewhere reports whether err is only the echo of a failure in another part.
+// stoppedElsewhere reports whether err only results from a failure in another part.
 func stoppedElsewhere(ctx context.Context, err error) bool {
 	return errors.Is(err, errElsewhere) ||
 		errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errElsewhere)

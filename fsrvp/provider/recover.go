@@ -8,22 +8,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// Recover ends what runs that never ended have left on the servers: it aborts or deletes every set
-// that cfg.Journal still names. Runs that are under way in this process are left alone. What could
-// not be ended, because its server is down for instance, stays in the journal for the next call,
-// and is named by the error, joined from an *Error each.
+// Recover removes what crashed runs have left on the servers: it aborts or deletes every set that
+// cfg.Journal still names. It ignores runs in progress in this process. Sets that it could not
+// remove, for example because a server is down, stay in the journal for the next call; the error
+// joins an [*Error] for each.
 //
-// A run that crashed between a server's beginning a set and its telling the set's id leaves a set
-// of unknown id; Recover waits for its turn on the server, see Config.TurnDir, and then takes the
-// server over with SetContext, as a client that has started again does. It has to run on the host
-// that the crashed run was on: a server knows a client by its address.
+// If a run crashed after a server began a set but before it answered the id, the id of the set is
+// unknown. Recover then waits for its turn on the server (see TurnDir in [Config]), and removes the
+// set with SetContext, like a restarted client. It must run on the host of the crashed run, since a
+// server identifies a client by its address.
 func Recover(ctx context.Context, cfg *Config) error {
 	c, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
 	if c.Journal == nil {
-		return errors.New("provider: Recover needs Config.Journal, the journal of the runs that it is about")
+		return errors.New("provider: Recover needs Config.Journal, the journal of the crashed runs")
 	}
 	left, err := c.Journal.left()
 	if err != nil {
@@ -35,12 +35,12 @@ func Recover(ctx context.Context, cfg *Config) error {
 			late := fmt.Errorf("gave up after the limit of %v", c.CleanUpLimit)
 			ctx, cancel := context.WithTimeoutCause(ctx, c.CleanUpLimit, late)
 			defer cancel()
-			// A run of its own, for the journal's key; what it shares with the others is for
-			// several.
+			// A separate run, for the journal's key; it shares only what is safe for concurrent
+			// use.
 			one := &run{Config: c, id: rec.Run, events: r.events}
 			s := rec.server()
 			return errors.Join(
-				// A server that is down is the next call's.
+				// A server that is down is left to the next call.
 				r.part(ctx, PhaseCleanUp, s, func() error { return s.release(ctx, one, 2) }),
 				s.close(),
 			)
@@ -48,7 +48,7 @@ func Recover(ctx context.Context, cfg *Config) error {
 	})
 }
 
-// server is what the record says of one.
+// server returns the server that the record describes.
 func (rec *record) server() *server {
 	s := &server{name: rec.Server, shown: rec.Server, set: rec.Set, state: stateStarting}
 	if rec.State == "started" {

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// The waits between the tries of a release. The second try comes at once: a connection that
-	// broke during a long backup says nothing of its server.
+	// The waits between the tries of a release. The second try comes at once, since a connection
+	// that broke during a long backup says nothing about its server.
 	firstRelease, lastRelease = 250 * time.Millisecond, 15 * time.Second
-	// A connection that has been idle for idleLimit is asked for a sign of life, within pingLimit,
+	// A connection that has been idle for idleLimit is checked with a call, within pingLimit,
 	// before it is used for a release.
 	idleLimit, pingLimit = 5 * time.Second, 3 * time.Second
 )
 
-// release ends whatever the set has become on the server, and forgets it. A server that cannot be
-// reached is tried again over new connections until ctx ends, or tries are over.
+// release removes the set from the server, whatever its state, and forgets it. It tries an
+// unreachable server again over new connections until ctx ends, or tries are used up.
 func (s *server) release(ctx context.Context, r *run, tries int) error {
 	if s.state == stateNone {
 		s.freeTurn(r)
@@ -36,7 +36,7 @@ func (s *server) release(ctx context.Context, r *run, tries int) error {
 			return err
 		}
 		if last == nil || ctx.Err() == nil {
-			last = err // and not only that ctx has ended
+			last = err // and not only the end of ctx
 		}
 		if ctx.Err() != nil || final(err) || try == tries {
 			break
@@ -63,7 +63,7 @@ func (s *server) release(ctx context.Context, r *run, tries int) error {
 	return &Error{Phase: PhaseCleanUp, Server: s.shown, Share: share, Err: fmt.Errorf("%w; %s", last, s.remains(r))}
 }
 
-// remains says what may be left on the server, and what to do about that.
+// remains says what may be left on the server, and what to do about it.
 func (s *server) remains(r *run) string {
 	what := fmt.Sprintf("the shadow copy set %v may be left", s.set)
 	if s.state == stateStarting {
@@ -72,7 +72,7 @@ func (s *server) remains(r *run) string {
 	if r.Journal != nil {
 		return what + ", and is in the journal for Recover"
 	}
-	return what + "; without a journal it has to be deleted on the server"
+	return what + "; without a journal it must be deleted on the server"
 }
 
 // final reports whether another try would end in the same way.
@@ -101,9 +101,9 @@ func (s *server) tryRelease(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	// A BAD_STATE says that the set is recovered after all. After any other answer to Abort there
-	// should be nothing to delete; but Samba's agent says that it has aborted a set that was
-	// committed, and has not.
+	// BAD_STATE means that the set is recovered after all. After any other answer to Abort there
+	// should be nothing to delete, but Samba's agent reports success for the abort of a committed
+	// set without aborting it.
 	for _, sh := range s.shares {
 		if !sh.added {
 			continue
@@ -126,8 +126,8 @@ func (s *server) deleteMapping(ctx context.Context, r *run, sh *share) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.DeleteShareMapping(ctx, s.set, sh.copy, sh.unc) })
 }
 
-// ready sees that there is a connection that works. One that a call has got no answer on, or that
-// was idle for long, is given up where it gives no sign of life.
+// ready makes sure that there is a working connection. It checks a connection whose last call was
+// not answered or that was idle for long, and gives it up if it does not answer.
 func (s *server) ready(ctx context.Context, r *run) error {
 	if s.agent != nil && (s.doubtful || time.Since(s.used) > idleLimit) {
 		pctx, cancel := context.WithTimeout(ctx, pingLimit)
@@ -147,11 +147,12 @@ func (s *server) ready(ctx context.Context, r *run) error {
 
 // releaseUnknown ends a set whose id never arrived: SetContext from the client that has an
 // unfinished set removes it (MS-FSRVP 3.1.4.2). The set that is then started and aborted leaves the
-// server with no context set. It needs the turn, as it would end the set of another run just so.
+// server with no context set. It needs the turn, since otherwise it would also remove the set of
+// another run.
 func (s *server) releaseUnknown(ctx context.Context, r *run) error {
 	if s.turn == nil {
 		if s.owner == "" && len(s.shares) > 0 {
-			s.owner, _ = s.isPathSupported(ctx, r, s.shares[0].unc) // its name will do otherwise
+			s.owner, _ = s.isPathSupported(ctx, r, s.shares[0].unc) // otherwise its name is good enough
 		}
 		t, err := r.takeTurn(ctx, PhaseCleanUp, s)
 		if err != nil {
@@ -162,7 +163,7 @@ func (s *server) releaseUnknown(ctx context.Context, r *run) error {
 	}
 	err := s.setContext(ctx, r)
 	if errors.Is(err, fsrvp.ErrShadowCopySetInProgress) {
-		return nil // another client's: then ours is over, a server has one at a time
+		return nil // it is another client's, so ours has ended: a server has one at a time
 	}
 	if err != nil {
 		return err
@@ -174,14 +175,14 @@ func (s *server) releaseUnknown(ctx context.Context, r *run) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.AbortShadowCopySet(ctx, set) })
 }
 
-// answered reports whether err is what the server said, and not that it could not be asked.
+// answered reports whether err is the server's answer, rather than a failure to ask it.
 func answered(err error) bool {
 	var status fsrvp.Status
 	return errors.As(err, &status)
 }
 
-// gone reports whether a server said that it knows no such set, copy or share, in any of the ways
-// that servers do.
+// gone reports whether a server answered, in any of the usual ways, that it has no such set, copy
+// or share.
 func gone(err error) bool {
 	return errors.Is(err, fsrvp.ErrObjectNotFound) ||
 		errors.Is(err, fsrvp.ErrShadowCopySetIDMismatch) ||

@@ -12,24 +12,23 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// version is the protocol version that a provider speaks (MS-FSRVP 1.7).
+// version is the protocol version of the provider (MS-FSRVP 1.7).
 const version = 1
 
-// A request is one of the paths that Run was given.
+// A request is one of the paths passed to Run.
 type request struct {
 	index int // among them
 	name  string
 	fsrvp.ShareName
 	asked *server // the host that the path names
 	via   *server // the connection to the machine that owns the share
-	// sharePart is the share on that machine; several paths may have it in common.
+	// sharePart is the share on that machine, which several paths may have in common.
 	sharePart *share
 }
 
-// resolve finds out which machine owns each share, and connects to it: the host that the share
-// names is asked with IsPathSupported, and where it names another machine, that one is connected to
-// (MS-FSRVP 3.2.4). What turns out to be one machine then becomes one server, whatever names it was
-// given by.
+// resolve finds out which machine owns each share, and connects to it: it asks the host in the path
+// with IsPathSupported, and if the answer names another machine, it connects to that one (MS-FSRVP
+// 3.2.4). Connections that lead to one machine become one server, whatever names were used.
 func (r *run) resolve(ctx context.Context) error {
 	requests, err := parseRequests(r.names)
 	if err != nil {
@@ -74,7 +73,7 @@ func (r *run) resolve(ctx context.Context) error {
 	return nil
 }
 
-// askOwners asks the host for the owners of the shares that are named by it.
+// askOwners asks the host for the owners of its shares.
 func (s *server) askOwners(ctx context.Context, r *run, requests []request, owners []string) error {
 	for i := range requests {
 		q := &requests[i]
@@ -94,7 +93,7 @@ func (s *server) askOwners(ctx context.Context, r *run, requests []request, owne
 	return nil
 }
 
-// parseRequests takes the paths apart, and refuses those that are, or hold, one another.
+// parseRequests parses the paths, and refuses paths that are the same or contain one another.
 func parseRequests(names []string) ([]request, error) {
 	if len(names) == 0 {
 		return nil, &Error{Phase: PhaseResolve, Err: errors.New("no shares were given")}
@@ -118,12 +117,12 @@ func parseRequests(names []string) ([]request, error) {
 func twice(first, second *request) error {
 	how := "is the same share as %s; name it once"
 	if first.Rest != second.Rest {
-		how = "is the same share as %s, and one of the paths contains the other; name that one alone"
+		how = "is the same share as %s, and one of the paths contains the other; name only that one"
 	}
 	return &Error{Phase: PhaseResolve, Share: second.name, Err: fmt.Errorf(how, first.name)}
 }
 
-// overlap reports whether one of two paths below a share is the other, or leads to it.
+// overlap reports whether one of two paths below a share contains the other.
 func overlap(a, b string) bool {
 	a, b = strings.ToLower(a), strings.ToLower(b)
 	within := func(path, dir string) bool {
@@ -170,7 +169,7 @@ func (r *run) connectOwners(ctx context.Context, requests []request, owners []st
 		if q.via != nil {
 			continue
 		}
-		// A host that was connected to already, as the owner that it is.
+		// The owner is a host that is already connected.
 		q.via = r.ownerConn(q, owners[i])
 		if q.via == nil {
 			w := want{strings.ToLower(owners[i]), strings.ToLower(domainOf(q.Host))}
@@ -195,7 +194,7 @@ func (r *run) connectOwners(ctx context.Context, requests []request, owners []st
 			if ctx.Err() != nil {
 				return err
 			}
-			return nil // the host that was asked may do
+			return nil // the asked host may do
 		})
 	})
 	if err != nil {
@@ -205,14 +204,13 @@ func (r *run) connectOwners(ctx context.Context, requests []request, owners []st
 		q := &requests[i]
 		switch {
 		case q.via.lost != nil:
-			// No client can reach the owner by the name that it has for itself. Where the host that
-			// was asked is that owner, it can be worked with all the same; else it refuses the
-			// share.
+			// The owner cannot be reached by the name that it reports. If the asked host is that
+			// owner, it can be used all the same; otherwise it refuses the share.
 			r.Logger.Warn("the owner of a share cannot be reached by its own name; the host that was named is used",
 				"share", q.name, "owner", q.via.owner, "err", q.via.lost)
 			q.asked.lost, q.via = q.via.lost, q.asked
 		case q.via != q.asked && q.via.addr.IsValid() && q.via.addr == q.asked.addr:
-			q.via = q.asked // one machine: the user's name for it is as good
+			q.via = q.asked // it is one machine, so the user's name for it will do
 		}
 		if q.via.owner == "" {
 			q.via.owner = owners[i]
@@ -236,9 +234,9 @@ func (s *server) connectOwner(ctx context.Context, r *run, domain string) error 
 	return nil
 }
 
-// owner is the machine to connect to, given the host that was asked and the owner that it named. A
-// server that names itself by its NetBIOS name keeps the name that it was reached by: that one
-// resolves, and has the service principal that the caller's tickets are for.
+// owner returns the machine to connect to, given the asked host and the owner in its answer. If a
+// server names itself by its NetBIOS name, owner keeps the name by which it was reached, since that
+// one resolves, and has the service principal for the caller's tickets.
 func owner(host, named string) string {
 	named = strings.TrimLeft(named, `\`)
 	label, _, _ := strings.Cut(host, ".")
@@ -248,7 +246,7 @@ func owner(host, named string) string {
 	return named
 }
 
-// ownerConn returns the connection to a machine that a host has named, where there is one.
+// ownerConn returns the connection to a machine that a host has named, if there is one.
 func (r *run) ownerConn(q *request, named string) *server {
 	if s := r.conn(named); s != nil {
 		return s
@@ -270,7 +268,7 @@ func (r *run) conn(host string) *server {
 	return nil
 }
 
-// domainOf returns the domain of a full name, and nothing for an address.
+// domainOf returns the domain of a full name, or "" for an address.
 func domainOf(host string) string {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
@@ -279,7 +277,7 @@ func domainOf(host string) string {
 	return domain
 }
 
-// place adds a request to the server that it belongs to.
+// place adds a request to its server.
 func (r *run) place(requests []request, i int) error {
 	q := &requests[i]
 	g := slices.IndexFunc(r.servers, q.via.sameMachine)
@@ -288,8 +286,8 @@ func (r *run) place(requests []request, i int) error {
 		r.servers = append(r.servers, q.via)
 	}
 	s := r.servers[g]
-	// Names that reach the machine in one way see the same shares; a cluster's roles may each have
-	// a share of that name.
+	// Names that reach the machine in the same way see the same shares, but each role of a cluster
+	// may have a different share of that name.
 	for j := range requests[:i] {
 		o := &requests[j]
 		if o.sharePart == nil || !slices.Contains(s.shares, o.sharePart) || !strings.EqualFold(o.Share, q.Share) ||
@@ -309,10 +307,10 @@ func (r *run) place(requests []request, i int) error {
 	return nil
 }
 
-// sameMachine reports whether two connections lead to one machine: by its address, since a server
-// may name itself as the client has named it; and where that is not known by the name that it has
-// for itself. Machines of several domains may share a name, so names of several domains count as
-// several machines then.
+// sameMachine reports whether two connections lead to one machine. It compares addresses, since a
+// server may just repeat the client's name for it; if an address is not known, it compares the
+// names that the machines report. Machines in different domains may share a name, so names in
+// different domains then count as different machines.
 func (s *server) sameMachine(o *server) bool {
 	switch {
 	case s == o:
@@ -328,7 +326,7 @@ func (s *server) sameMachine(o *server) bool {
 	return a == "" || b == "" || strings.EqualFold(a, b)
 }
 
-// sameScope reports whether two hosts that were asked have the same shares.
+// sameScope reports whether two asked hosts have the same shares.
 func (s *server) sameScope(o *server) bool {
 	if s == o || s.addr.IsValid() && o.addr.IsValid() {
 		return s == o || s.addr == o.addr

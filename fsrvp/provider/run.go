@@ -13,19 +13,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// Run takes shadow copies of the shares, UNC paths on any number of servers, calls backup with
-// them, and deletes them again.
+// Run takes shadow copies of the shares, UNC paths on any number of servers, calls backup with the
+// copies, and deletes them again.
 //
-// Backup is called once, when all copies exist and are exposed. Whatever it returns, and where it
-// panics too, the copies are deleted before Run returns; where an earlier phase fails, backup is
-// not called, and whatever any server has made is aborted. Writers are thawed in every case,
-// FreezeLimit after the first Freeze at the latest.
+// It calls backup once, when all copies exist and are exposed. Whatever backup returns, and even if
+// it panics, the copies are deleted before Run returns. If an earlier phase fails, backup is not
+// called, and everything made on any server is aborted. Writers are always thawed, at the latest
+// FreezeLimit after the first Freeze.
 //
-// The error is nil, or all that went wrong, joined: each an *Error that says where. An error of
-// backup is an *Error of PhaseBackup around it. Ending ctx ends the run, but not the clean-up,
-// which takes CleanUpLimit at most, and CancelLimit from the moment that ctx ends. What could not
-// be cleaned up is named by the error, and stays in the journal. Several Runs on one host may have
-// servers in common, see Config.TurnLimit.
+// The error joins everything that went wrong, each as an [*Error] that says where. An error of
+// backup is wrapped in an *Error of PhaseBackup. The end of ctx ends the run, but not the clean-up,
+// which takes at most CleanUpLimit, and at most CancelLimit after the end of ctx. Things that could
+// not be cleaned up are named by the error, and stay in the journal. Several Runs on one host may
+// use the same servers; see TurnLimit in [Config].
 func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.Context, *Set) error) (err error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -38,7 +38,7 @@ func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.
 		}
 		defer c.Journal.end(r.id)
 	}
-	err = errors.New("the backup panicked") // what the clean-up tells writers, should that happen
+	err = errors.New("the backup panicked") // the cause for the writers in the clean-up after a panic
 	defer func() {
 		ctx, cancel := r.cleanUpContext(ctx)
 		defer cancel()
@@ -51,17 +51,17 @@ func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.
 	return err
 }
 
-// A run is one call of Run. It belongs to that call's goroutine; the parts of a phase
-// each work on a server of their own.
+// A run is one call of Run. It belongs to that call's goroutine; each part of a phase works on its
+// own server.
 type run struct {
 	*Config
 	id       string   // in the journal
-	names    []string // of the shares, as the caller wrote them
+	names    []string // of the shares, in the caller's spelling
 	writers  []*Writer
 	prepared []*Writer   // those whose Prepare was called
 	frozen   [][]*Writer // the groups whose Freeze was called, in that order
-	conns    []*server   // every server that was connected to
-	servers  []*server   // those that own a share, each machine once
+	conns    []*server   // all servers with a connection
+	servers  []*server   // the servers that own a share, each machine once
 	set      *Set
 
 	events *sync.Mutex // of Progress
@@ -76,7 +76,7 @@ func newRun(c *Config, shares []string) *run {
 	return r
 }
 
-// cleanUpContext does not end with ctx, but soon after it.
+// cleanUpContext returns a context that ends soon after ctx rather than with it.
 func (r *run) cleanUpContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	late := fmt.Errorf("gave up after the limit of %v", r.CleanUpLimit)
 	clean, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), r.CleanUpLimit, late)
@@ -128,7 +128,7 @@ func (r *run) do(ctx context.Context, backup func(context.Context, *Set) error) 
 	return nil
 }
 
-// once makes one error of what every part of a phase says when ctx ends.
+// once reduces the errors of all parts to one if ctx has ended.
 func once(ctx context.Context, phase Phase, err error) error {
 	if ctx.Err() == nil || phase == PhaseBackup {
 		return err
@@ -158,7 +158,7 @@ func (r *run) part(ctx context.Context, phase Phase, s *server, do func() error)
 	return err
 }
 
-// attempt is part without the event at its end.
+// attempt is part without the final event.
 func (r *run) attempt(ctx context.Context, phase Phase, s *server, do func() error) error {
 	stop := r.notice(phase, s.shown, time.Now())
 	err := do()
@@ -180,7 +180,7 @@ func (r *run) emit(e Event) {
 	level := slog.LevelInfo
 	switch {
 	case e.Err != nil && e.Phase == PhaseThaw:
-		level = slog.LevelError // nothing is worse than an application that stays frozen
+		level = slog.LevelError // an application that stays frozen is the worst outcome
 	case e.Err != nil && e.Kind != Waiting:
 		level = slog.LevelWarn
 	case e.Kind == PartEnded:
@@ -207,16 +207,16 @@ func (r *run) emit(e Event) {
 	}
 }
 
-// start begins a set on every server, and then adds all shares. Where a server is busy with another
-// client's set, all sets are given back before the wait: two backups that each hold what the other
-// waits for would never end. At that moment no set has a share yet, see RetryFor.
+// start begins a set on every server, and then adds all shares. If a server is busy with another
+// client's set, all sets are aborted before the wait, since two backups that wait for each other
+// would never end. No set has a share at that time; see RetryFor.
 func (r *run) start(ctx context.Context) error {
 	deadline := time.Now().Add(r.RetryFor)
 	for delay := r.RetryDelay; ; delay = min(2*delay, 30*time.Second) {
 		if err := r.takeTurns(ctx); err != nil {
 			return err
 		}
-		// Patient: a Start that is cut off half-way leaves a set whose id nobody knows.
+		// Patient, since a Start that is interrupted leaves a set whose id is unknown.
 		err := allPatient(ctx, r.servers, func(ctx context.Context, s *server) error {
 			err := r.attempt(ctx, PhaseStart, s, func() error { return s.start(ctx, r) })
 			if err != nil && !busy(err) {
@@ -268,7 +268,7 @@ func busy(err error) bool {
 	return errors.Is(err, fsrvp.ErrShadowCopySetInProgress)
 }
 
-// prepare gets writers and servers ready, so that what happens between freeze and thaw is short.
+// prepare prepares writers and servers, so that the time between freeze and thaw is short.
 func (r *run) prepare(ctx context.Context) error {
 	if err := r.prepareWriters(ctx); err != nil {
 		return err
@@ -278,8 +278,8 @@ func (r *run) prepare(ctx context.Context) error {
 	})
 }
 
-// commit freezes the writers, commits on all servers at once, and thaws as soon as that has ended:
-// the last server has committed, one has failed, or the freeze limit is over.
+// commit freezes the writers, commits on all servers concurrently, and thaws as soon as the last
+// server has committed, one has failed, or the freeze limit is over.
 func (r *run) commit(ctx context.Context) error {
 	fctx := ctx
 	var deadline time.Time
@@ -291,7 +291,7 @@ func (r *run) commit(ctx context.Context) error {
 		defer cancel()
 	}
 	err := r.phase(fctx, PhaseFreeze, r.freeze)
-	// What the parts say that are still at work when the commit is given up.
+	// The errors of parts that are still in progress when the commit is given up.
 	var parts chan error
 	if err == nil {
 		err = r.phase(fctx, PhaseCommit, func(ctx context.Context) (err error) {
@@ -302,15 +302,15 @@ func (r *run) commit(ctx context.Context) error {
 	thawErr := r.phase(ctx, PhaseThaw, r.thaw)
 	if parts != nil {
 		if all := <-parts; all != nil {
-			err = all // and not the first alone
+			err = all // and not only the first
 		}
 	}
 	return errors.Join(err, thawErr)
 }
 
-// commitAll commits on all servers at once, and returns when all have or one has failed. It does
-// not wait for the other parts: a server that does not let go of its call must not keep writers
-// frozen. They give their errors later.
+// commitAll commits on all servers concurrently, and returns when all have finished or one has
+// failed. It does not wait for the other parts, since a server that does not end its call must not
+// keep writers frozen. Their errors come later.
 func (r *run) commitAll(ctx context.Context, deadline time.Time) (parts chan error, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	var first error
@@ -334,7 +334,7 @@ func (r *run) commitAll(ctx context.Context, deadline time.Time) (parts chan err
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-parts: // the last one at this moment
+	case err := <-parts: // the last one at the same moment
 		if err != nil {
 			return nil, err
 		}
@@ -349,7 +349,7 @@ func (r *run) commitAll(ctx context.Context, deadline time.Time) (parts chan err
 	return nil, nil
 }
 
-// expose makes shares of the copies and asks for their names.
+// expose exposes the copies as shares and asks for their names.
 func (r *run) expose(ctx context.Context) error {
 	err := all(ctx, r.servers, func(ctx context.Context, s *server) error {
 		return r.part(ctx, PhaseExpose, s, func() error { return s.expose(ctx, r) })
@@ -393,7 +393,7 @@ func (r *run) cleanUp(ctx context.Context) error {
 			}
 			return errors.Join(
 				r.part(ctx, PhaseCleanUp, s, func() error {
-					defer s.freeTurn(r) // a server that cannot be reached keeps nobody waiting
+					defer s.freeTurn(r) // nobody must wait for an unreachable server
 					return s.release(ctx, r, 0)
 				}),
 				s.close(),

@@ -11,46 +11,45 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A server is one file server in a run: a machine, with one connection, whatever names it was given
-// by.
+// A server is one file server in a run: a machine, with one connection, whatever its names.
 type server struct {
-	name   string // that it was connected to by
+	name   string // by which it was connected
 	shown  string // for events and errors
-	owner  string // the name that it has for itself, OwnerMachineName
+	owner  string // the name that it reports, OwnerMachineName
 	agent  Agent
-	shares []*share // those that it owns
+	shares []*share // the shares that it owns
 	set    fsrvp.SetID
 	state  state
-	// recovered tells that RecoveryComplete was answered: the set can no longer be aborted.
+	// recovered reports that RecoveryComplete was answered: the set can no longer be aborted.
 	recovered bool
 
-	addr     netip.AddrPort // of the connection; zero where it is not known
-	inMemory bool           // the connection is none of a network's
-	direct   bool           // the host that it was connected to by is the machine itself
+	addr     netip.AddrPort // of the connection; zero if unknown
+	inMemory bool           // the connection is not a network connection
+	direct   bool           // its host name is the machine itself
 	lost     error          // why the machine's own name could not be connected to
 	turn     *turn          // against other runs of this host
 	used     time.Time      // the end of the last call
 	doubtful bool           // the last call was not answered
-	starting time.Duration  // how long the start took
+	starting time.Duration  // the time that the start took
 }
 
 // A share is one share in a run.
 type share struct {
-	unc     string // the share alone, as the server is told it
-	paths   []path // what Run was given of it
+	unc     string // the share alone, as sent to the server
+	paths   []path // the paths on it that were passed to Run
 	copy    fsrvp.CopyID
 	added   bool
 	mapping *fsrvp.ShareMapping
 }
 
-// A path is what Run was given: a share, or a path below one.
+// A path is an argument of Run: a share, or a path below one.
 type path struct {
-	index int    // among those that Run was given
-	name  string // as Run was given it
+	index int    // among the arguments of Run
+	name  string // as passed to Run
 	rest  string // below the share
 }
 
-// name is the share as Run was given it, where several paths are of it, by the first.
+// name returns the share as passed to Run; if there are several paths on it, the first.
 func (sh *share) name() string {
 	if len(sh.paths) == 0 {
 		return sh.unc
@@ -63,11 +62,11 @@ type state uint8
 
 const (
 	stateNone     state = iota
-	stateStarting       // StartShadowCopySet was sent: there may be a set, its id unknown
+	stateStarting       // StartShadowCopySet was sent: there may be a set with an unknown id
 	stateStarted        // there is a set with an id
 )
 
-// close ends the connection in good order.
+// close ends the connection properly.
 func (s *server) close() error {
 	if s.agent == nil {
 		return nil
@@ -84,7 +83,7 @@ func (s *server) close() error {
 	return nil
 }
 
-// start begins a set. What it does is in the journal before it is done.
+// start begins a set. Each step is in the journal before it is made.
 func (s *server) start(ctx context.Context, r *run) error {
 	began := time.Now()
 	defer func() { s.starting = time.Since(began) }()
@@ -129,11 +128,11 @@ func (s *server) add(ctx context.Context, r *run) error {
 		}
 		sh.added = true
 	}
-	// The copies' ids, which Recover needs once they are recovered.
+	// Record the copies' ids, which Recover needs once the set is recovered.
 	return s.note(r, stateStarted)
 }
 
-// explainAdd says what the server may have meant by refusing its i-th share.
+// explainAdd adds the likely reason for which the server refused its i-th share.
 func (s *server) explainAdd(err error, i int) error {
 	bare := func(sh *share) string { return sh.unc[strings.LastIndexByte(sh.unc, '\\')+1:] }
 	switch {
@@ -153,9 +152,9 @@ func (s *server) prepare(ctx context.Context, r *run) error {
 	return s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.PrepareShadowCopySet(ctx, s.set, r.PrepareWait) })
 }
 
-// commit commits until the server has, or the deadline has passed: a commit that timed out goes on
-// on the server, and is waited for by calling it again (MS-FSRVP 3.1.4.5). A zero deadline means
-// that CommitWait is all there is.
+// commit repeats the call until the server has committed or the deadline has passed: a commit that
+// timed out goes on on the server, and another call waits for it (MS-FSRVP 3.1.4.5). A zero
+// deadline means a single call with CommitWait.
 func (s *server) commit(ctx context.Context, r *run, deadline time.Time) error {
 	for {
 		wait := r.CommitWait
@@ -193,7 +192,7 @@ func (s *server) expose(ctx context.Context, r *run) error {
 	return nil
 }
 
-// recover completes the set. Other runs of this host may then make theirs.
+// recover completes the set. Then other runs of this host may make theirs.
 func (s *server) recover(ctx context.Context, r *run) error {
 	err := s.call(ctx, r, func(ctx context.Context, a Agent) error { return a.RecoveryCompleteShadowCopySet(ctx, s.set) })
 	if err == nil {

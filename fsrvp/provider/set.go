@@ -10,24 +10,25 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A Set is what a backup works on: one copy for each path that Run was given, all of one moment.
+// A Set is the argument of a backup: one copy for each path passed to [Run], all of the same
+// moment.
 type Set struct {
-	Copies []Copy // in the order of the shares that Run was given
+	Copies []Copy // in the order of the shares passed to Run
 }
 
-// A Copy is the shadow copy of one share, for one of the paths that Run was given.
+// A Copy is the shadow copy of one share, for one of the paths passed to [Run].
 type Copy struct {
-	Share   string // as Run was given it
+	Share   string // as passed to Run
 	Path    string // the share that exposes the copy, a UNC path: `\\fs1\vms@{f0f1f2f3-…}`
 	Rest    string // the path below it that Share names, `vm\disks`; empty for a whole share. See [Copy.Sub]
 	Server  string // the server that holds it
 	SetID   fsrvp.SetID
-	CopyID  fsrvp.CopyID // shares on one volume may have one copy between them
+	CopyID  fsrvp.CopyID // shares on one volume may have a copy in common
 	Created time.Time    // when the server took it, by the server's clock, UTC
 }
 
-// Copy returns the copy for a path, named in any form that fsrvp.ParseShareName takes: that of just
-// this path where there is one, else the first of its share.
+// Copy returns the copy for a path, in any form that [fsrvp.ParseShareName] accepts: the one of
+// exactly this path if there is one, else the first of its share.
 func (s *Set) Copy(share string) (Copy, bool) {
 	want, err := fsrvp.ParseShareName(share)
 	if err != nil {
@@ -48,14 +49,13 @@ func (s *Set) Copy(share string) (Copy, bool) {
 	return found, ok
 }
 
-// ErrLink says that a path leads through a DFS link, or another reparse point, whose target is not
+// ErrLink means that a path leads through a DFS link, or another reparse point, whose target is not
 // in the copy.
 var ErrLink = errors.New("a DFS link or another reparse point, whose target is not in the copy")
 
-// Sub returns what the copy was asked for: the part of fsys, which is the exposed share, that Rest
-// names. It reads each directory on the way, and fails with [ErrLink] where the path leads through
-// anything but directories, so that a link's emptiness is never taken for data. Names are compared
-// as SMB does, without regard to case.
+// Sub returns the part of fsys, the exposed share, that Rest names. It reads each directory on the
+// way, and fails with [ErrLink] if the path leads through anything but directories, so that an
+// empty link is never taken for data. Names are compared as SMB does, without regard to case.
 func (c Copy) Sub(fsys fs.FS) (fs.FS, error) {
 	if c.Rest == "" {
 		return fsys, nil
@@ -80,7 +80,7 @@ func (c Copy) Sub(fsys fs.FS) (fs.FS, error) {
 		case found.Type()&(fs.ModeSymlink|fs.ModeIrregular) != 0:
 			return nil, fmt.Errorf("provider: %s: %s is %w; give the path of the target", c.Share, at, ErrLink)
 		case !found.IsDir():
-			return nil, fmt.Errorf("provider: %s: %s is no directory", c.Share, at)
+			return nil, fmt.Errorf("provider: %s: %s is not a directory", c.Share, at)
 		}
 		dir = strings.TrimPrefix(dir+"/"+found.Name(), "./")
 	}

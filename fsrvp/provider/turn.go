@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A turn is the right of a run to make a set on a server, against other runs of this host.
+// A turn is the exclusive right, among the runs of this host, to make a set on a server.
 type turn struct {
 	key     string
 	users   int // servers of the run that share it
@@ -22,24 +22,23 @@ type turn struct {
 	release func() // of the process's registry
 }
 
-// turns has the servers that runs of this process have their turn on. It belongs to the process, as
-// the address by which servers know their clients does: runs with different Configs must meet in
-// it.
+// turns has the servers on which runs of this process have their turn. It is global because the
+// address by which servers identify clients is: runs with different Configs must share it.
 var turns = registry{taken: make(map[string]*place)}
 
-// A registry gives each key to one at a time.
+// A registry gives each key to one holder at a time.
 type registry struct {
 	mu    sync.Mutex
 	taken map[string]*place
 }
 
-// A place is a key that somebody has or waits for.
+// A place is a key with a holder or waiters.
 type place struct {
 	token chan struct{}
 	users int
 }
 
-// acquire waits for the key. It calls queued, once, where it does not get the key at once.
+// acquire waits for the key. It calls queued, once, if it does not get the key at once.
 func (g *registry) acquire(ctx context.Context, key string, queued func()) (release func(), err error) {
 	g.mu.Lock()
 	p := g.taken[key]
@@ -70,8 +69,8 @@ func (g *registry) acquire(ctx context.Context, key string, queued func()) (rele
 	return func() { <-p.token; leave() }, nil
 }
 
-// takeTurns waits for the run's turn on all its servers, in the order of their keys, which all runs
-// have in common: so none waits for one that waits for it.
+// takeTurns waits for the run's turn on all its servers, in the order of their keys. All runs use
+// this order, so there is no deadlock.
 func (r *run) takeTurns(ctx context.Context) error {
 	late := fmt.Errorf("another run on this host has been using the server for the limit of %v", r.TurnLimit)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.TurnLimit, late)
@@ -124,7 +123,7 @@ func (r *run) takeTurn(ctx context.Context, phase Phase, s *server) (_ *turn, er
 	return t, nil
 }
 
-// lockFile waits for the lock of a file in TurnDir. It returns nil where there can be none.
+// lockFile waits for the lock of a file in TurnDir. It returns nil if there can be none.
 func (r *run) lockFile(ctx context.Context, name string, queued func()) (*os.File, error) {
 	dir, err := r.TurnDir, error(nil)
 	if dir == "" {
@@ -135,7 +134,7 @@ func (r *run) lockFile(ctx context.Context, name string, queued func()) (*os.Fil
 	}
 	path := filepath.Join(dir, name)
 	const longest = 250 * time.Millisecond
-	// A file's lock comes without an event, and cannot be waited for by a call that a context ends.
+	// There is no way to wait for the lock of a file that a context can end.
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, longest) {
 		f, err := tryLock(path)
 		switch {
@@ -157,10 +156,11 @@ func (r *run) lockFile(ctx context.Context, name string, queued func()) (*os.Fil
 	}
 }
 
-// errLocked says that another process, or another open file of this one, has the lock.
+// errLocked means that another process, or another open file of this one, has the lock.
 var errLocked = errors.New("locked")
 
-// turnFile is the name of the lock file for a key: some of it for people, and all of it as a hash.
+// turnFile returns the name of the lock file for a key: a readable part of it, and a hash of all of
+// it.
 func turnFile(key string) string {
 	label := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.' {
@@ -172,8 +172,8 @@ func turnFile(key string) string {
 	return fmt.Sprintf("fsrvp-turn-%.40s-%x", label, sum[:6])
 }
 
-// newLockFile makes an empty file that everybody may open, at once with its mode: whatever the
-// umask is, no other user ever finds a file that is not for all.
+// newLockFile makes an empty file that everybody may open. The file has its mode from the start,
+// whatever the umask is, so no other user ever finds one that is not accessible.
 func newLockFile(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".fsrvp-turn-*")
 	if err != nil {
@@ -190,7 +190,7 @@ func newLockFile(path string) error {
 	return nil
 }
 
-// freeTurn lets other runs of this host have the server.
+// freeTurn releases the server to other runs of this host.
 func (s *server) freeTurn(r *run) {
 	t := s.turn
 	if t == nil {
@@ -208,9 +208,9 @@ func (s *server) freeTurn(r *run) {
 	t.release()
 }
 
-// turnKey names the machine to all runs of this host. Two machines of one name take turns where
-// they need not; one machine never has two keys, however it was reached, but for servers on this
-// host's loopback.
+// turnKey returns the key of the machine for all runs of this host. Two machines with one name
+// share a key, which only causes needless waits; except for servers on this host's loopback, one
+// machine never has two keys, however it was reached.
 func (s *server) turnKey() string {
 	key := strings.ToLower(s.owner)
 	if key == "" {

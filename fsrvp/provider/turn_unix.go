@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultTurnDir is the one directory that every user of a Unix host can make files in.
+// defaultTurnDir returns the one directory in which every user of a Unix host can make files.
 func defaultTurnDir() (string, error) { return "/tmp", nil }
 
-// tryLock opens the file, which it makes where there is none, and locks it. Errors match errLocked
-// where another one has the lock. It is opened for reading: the mode and the sticky directory of
-// another user's file allow no more.
+// tryLock opens the file, which it makes if there is none, and locks it. The error matches
+// errLocked if another one has the lock. It opens the file for reading, since the mode and the
+// sticky directory of another user's file allow no more.
 func tryLock(path string) (*os.File, error) {
-	const tries = 4 // a file that is removed at the wrong moment is made again
+	const tries = 4 // in case the file is removed at the wrong moment
 	for range tries {
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -41,14 +41,14 @@ func tryLock(path string) (*os.File, error) {
 	return nil, fmt.Errorf("%s is removed again and again", path)
 }
 
-// lockOpen locks f. The error matches fs.ErrNotExist where path is another file by now.
+// lockOpen locks f. The error matches fs.ErrNotExist if path is another file by now.
 func lockOpen(f *os.File, path string) error {
 	opened, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if !opened.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file", path)
+		return fmt.Errorf("%s is not a regular file", path)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -13,8 +13,8 @@ func defaultTurnDir() (string, error) {
 	return windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
 }
 
-// tryLock opens the file, which it makes where there is none, and locks it. Errors match errLocked
-// where another one has the lock.
+// tryLock opens the file, which it makes if there is none, and locks it. The error matches
+// errLocked if another one has the lock.
 func tryLock(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// call has f call the server's agent, and ends that when the server falls silent.
+// call calls f, and ends its context if the server falls silent.
 func (s *server) call(ctx context.Context, r *run, f func(context.Context, Agent) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var probing sync.WaitGroup
@@ -31,9 +31,9 @@ func (s *server) call(ctx context.Context, r *run, f func(context.Context, Agent
 	return err
 }
 
-// probe makes a connection to the server now and then until ctx ends, and gives up when one cannot
-// be made in time. An attempt that fails at once is no silence: whether that ends the call its own
-// connection knows.
+// probe makes a connection to the server now and then until ctx ends, and gives up if it cannot be
+// made in time. An attempt that fails at once does not count as silence: the connection of the call
+// itself will notice that.
 func (s *server) probe(ctx context.Context, r *run, dead context.CancelCauseFunc) {
 	for {
 		select {
@@ -51,11 +51,11 @@ func (s *server) probe(ctx context.Context, r *run, dead context.CancelCauseFunc
 	}
 }
 
-// errNoConnection says that ConnectLimit was over.
+// errNoConnection means that ConnectLimit ran out.
 var errNoConnection = errors.New("does not answer")
 
-// connect dials the agent and checks that both speak a version of the protocol, within
-// ConnectLimit.
+// connect dials the agent and checks that both sides support the same version of the protocol,
+// within ConnectLimit.
 func (s *server) connect(ctx context.Context, r *run) error {
 	late := fmt.Errorf("%w: no connection and log-on within %v", errNoConnection, r.ConnectLimit)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.ConnectLimit, late)
@@ -74,7 +74,7 @@ func (s *server) dial(ctx context.Context, r *run) error {
 	}
 	versions, err := agent.GetSupportedVersion(ctx)
 	if err == nil && versions.Min > version {
-		err = fmt.Errorf("the server speaks versions %d to %d of the protocol, this client %d", versions.Min,
+		err = fmt.Errorf("the server supports versions %d to %d of the protocol, this client %d", versions.Min,
 			versions.Max, version)
 	}
 	if err != nil {
@@ -86,8 +86,8 @@ func (s *server) dial(ctx context.Context, r *run) error {
 	return nil
 }
 
-// addressOf returns the server's address where the agent knows it, and reports whether the
-// connection is none of a network's, so that the server is in this process.
+// addressOf returns the server's address if the agent knows it, and reports whether the connection
+// is not a network connection, so that the server is in this process.
 func addressOf(agent Agent) (_ netip.AddrPort, inMemory bool) {
 	var addr net.Addr
 	switch a := agent.(type) {
@@ -98,7 +98,7 @@ func addressOf(agent Agent) (_ netip.AddrPort, inMemory bool) {
 	default:
 		return netip.AddrPort{}, false
 	}
-	if named, ok := addr.(interface{ NetAddr() net.Addr }); ok { // a pipe, with its connection's
+	if named, ok := addr.(interface{ NetAddr() net.Addr }); ok { // a pipe, which has its connection's address
 		addr = named.NetAddr()
 	}
 	if addr == nil {
@@ -111,15 +111,15 @@ func addressOf(agent Agent) (_ netip.AddrPort, inMemory bool) {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), false
 }
 
-// closeLimit is how long a connection that may be dead has for its Close.
+// closeLimit is the time for closing a connection that may be dead.
 const closeLimit = 2 * time.Second
 
-// closeWithin closes the agent and leaves a Close that takes too long behind.
+// closeWithin closes the agent, and abandons a Close that takes too long.
 func closeWithin(agent Agent, limit time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = agent.Close() // the connection is given up
+		_ = agent.Close() // the connection is abandoned
 	}()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -129,7 +129,7 @@ func closeWithin(agent Agent, limit time.Duration) {
 	}
 }
 
-// drop gives the connection up.
+// drop abandons the connection.
 func (s *server) drop() {
 	if s.agent != nil {
 		closeWithin(s.agent, closeLimit)

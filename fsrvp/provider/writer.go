@@ -12,47 +12,48 @@ import (
 
 // A Writer is an application whose data is on the shares (a VSS writer). Each hook may be nil.
 //
-// A hook gets a context that ends with the run, or when Timeout is over. A hook that goes on after
-// its context has ended is left behind: the run does not wait for it.
+// The context of a hook ends with the run, or when Timeout is over. If a hook goes on after that,
+// the run does not wait for it.
 type Writer struct {
 	Name string
-	// Group says when the writer freezes and thaws: groups freeze in the order of their numbers,
-	// and thaw in the opposite order. Writers of one group do so at once. A database in a virtual
-	// machine, for example, has a lower number than the machine: it flushes into a file system that
-	// is not frozen yet.
+	// Group decides when the writer freezes and thaws: groups freeze in the order of their numbers,
+	// and thaw in the opposite order; the writers of a group do so concurrently. For example, a
+	// database in a virtual machine needs a lower number than the machine, so that it can flush to
+	// a file system that is not yet frozen.
 	Group int
-	// Prepare comes before any writer is frozen: time for what takes long. Shares are those of Run.
+	// Prepare is called before any writer is frozen, for work that takes long. The shares are those
+	// passed to [Run].
 	Prepare func(ctx context.Context, shares []string) error
-	// Freeze returns when everything is flushed and nothing is written any more.
+	// Freeze must return when everything is flushed and nothing is written any more.
 	Freeze func(ctx context.Context) error
 	// Thaw lets the application go on. It is called for every writer whose Freeze was called,
-	// whether that worked or not, and even while a Freeze that outlived its context still runs. Its
-	// context does not end with the run's. A Thaw that fails is called again, up to three times
-	// within Timeout, unless its error is [ErrNotHeld].
+	// successfully or not, even while a Freeze that outlived its context still runs. Its context
+	// does not end with the run's. A Thaw that fails is called again, up to three times within
+	// Timeout, unless its error is [ErrNotHeld].
 	Thaw func(ctx context.Context) error
 	// PostSnapshot is called with the exposed copies before they are recovered: with an
 	// AUTO_RECOVERY context the application may still change them.
 	PostSnapshot func(ctx context.Context, set *Set) error
-	// Abort is called with the cause where a run fails, after a Prepare that was called. Its
-	// context does not end with the run's.
+	// Abort is called with the cause if a run fails after Prepare was called. Its context does not
+	// end with the run's.
 	Abort func(ctx context.Context, cause error) error
 	// Timeout bounds each hook. Zero means 60 s.
 	Timeout time.Duration
 }
 
-// ErrNotHeld is what a Thaw returns when the application goes on already: it was thawed by its own
-// limit, or lost its connection, so nobody knows that it held still while the copies were taken.
-// The run fails.
+// ErrNotHeld is the error of a Thaw if the application was no longer frozen: its own limit has
+// thawed it, or its connection broke, so it may have written while the copies were taken. The run
+// fails.
 var ErrNotHeld = errors.New("the application went on before the copies were taken")
 
-// ErrStillFrozen is in the error of a run in which a Thaw failed for good.
+// ErrStillFrozen means that a Thaw of the run failed for good.
 var ErrStillFrozen = errors.New("THE APPLICATION MAY STILL BE FROZEN, thaw it by hand")
 
 const (
-	// A Thaw that failed is called again after these waits.
+	// The waits before a failed Thaw is called again.
 	thawWait, lastThawWait = 50 * time.Millisecond, 800 * time.Millisecond
-	// thawPatience is how long the groups that froze earlier wait for those that froze later.
-	// A writer that hangs must not keep others frozen.
+	// thawPatience is the time that groups that froze earlier wait for groups that froze later. A
+	// writer that hangs must not keep others frozen.
 	thawPatience = 5 * time.Second
 )
 
@@ -78,11 +79,10 @@ func (w *Writer) call(ctx context.Context, hook func(context.Context) error) err
 	}
 }
 
-// atOnce is all or allPatient.
+// An atOnce is all or allPatient.
 type atOnce func(context.Context, []*Writer, func(context.Context, *Writer) error) error
 
-// eachWriter calls one hook of all writers at once, by all or allPatient; hook returns nil for a
-// writer that has none.
+// eachWriter calls one hook of all writers concurrently; hook returns nil for a writer without it.
 func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writers []*Writer,
 	hook func(*Writer) func(context.Context) error) error {
 	return atOnce(ctx, writers, func(ctx context.Context, w *Writer) error {
@@ -103,7 +103,7 @@ func (r *run) eachWriter(ctx context.Context, atOnce atOnce, phase Phase, writer
 	})
 }
 
-// prepareWriters remembers which writers have to hear of an abort.
+// prepareWriters prepares the writers, and remembers which ones must be told of an abort.
 func (r *run) prepareWriters(ctx context.Context) error {
 	r.prepared = r.writers
 	return r.eachWriter(ctx, all, PhasePrepare, r.writers, func(w *Writer) func(context.Context) error {
@@ -114,7 +114,7 @@ func (r *run) prepareWriters(ctx context.Context) error {
 	})
 }
 
-// freeze freezes one group after another, and remembers which it called.
+// freeze freezes one group after another, and remembers the groups that it called.
 func (r *run) freeze(ctx context.Context) error {
 	byGroup := make(map[int][]*Writer)
 	for _, w := range r.writers {
@@ -135,8 +135,8 @@ func (r *run) freeze(ctx context.Context) error {
 	return nil
 }
 
-// thaw does not end with the run's context, and no writer's failure ends that of another: whatever
-// happened, all go on.
+// thaw thaws all writers. Neither the end of the run's context nor another writer's failure stops
+// it.
 func (r *run) thaw(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	errs := make([]error, len(r.frozen))
@@ -156,7 +156,7 @@ func (r *run) thaw(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// thaw is Thaw, as often as it takes.
+// thaw returns the hook Thaw with its repetitions.
 func (w *Writer) thaw() func(context.Context) error {
 	if w.Thaw == nil {
 		return nil

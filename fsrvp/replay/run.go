@@ -258,7 +258,7 @@ func (r *run) dial(ctx context.Context, c transcript.Connection) (fsrvp.Service,
 	}
 	s, err := r.Dial(ctx, c)
 	if err == nil && s == nil {
-		err = errors.New("Dial returned no Service")
+		err = errors.New("no Service came from Dial")
 	}
 	if err != nil {
 		return nil, nil, err

@@ -209,7 +209,7 @@ func TestRunDial(t *testing.T) {
 	require.Zero(t, open.Load())
 
 	_, err = Run(t.Context(), recording, &Config{Dial: func(context.Context, transcript.Connection) (fsrvp.Service, error) { return nil, nil }})
-	require.ErrorContains(t, err, "Dial returned no Service")
+	require.ErrorContains(t, err, "no Service came from Dial")
 }
 
 type closer func() error

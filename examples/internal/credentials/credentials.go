@@ -1,8 +1,8 @@
-// Package credentials has the flags by which the examples are told who they are, and makes of them
-// what fsrvp.Config, smbpipe.Dialer and sharefs need.
+// Package credentials has the flags for the credentials of the examples, and makes from them what
+// fsrvp.Config, smbpipe.Dialer and sharefs need.
 //
-// On Windows, where no flag names credentials, it is the log-on of the process: by dcerpc/sspi, and
-// the SMB client of Windows for pipes and shares.
+// On Windows, if no flag names credentials, it uses the log-on of the process: dcerpc/sspi, and
+// Windows' SMB client for pipes and shares.
 package credentials
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// Usage is the flags in short, for a usage line.
+// Usage is a short form of the flags, for a usage line.
 const Usage = `-user U@REALM (-keytab F | -ccache C | -password-file F) [-krb5-conf F] [-mechanism krb5|spnego|ntlm] [-level privacy|integrity] [-no-header-signing] [-transport smb|tcp:PORT]`
 
 // Flags are the values of the flags.
@@ -36,7 +36,7 @@ type Flags struct {
 	Encrypt, NoHeaderSigning                     bool
 
 	windows bool            // the system is
-	cache   *krb5.Initiator // with the tickets of a cache; nil: none
+	cache   *krb5.Initiator // with the tickets of a cache, or nil
 }
 
 // Register declares the flags.
@@ -55,16 +55,16 @@ func Register(flags *flag.FlagSet) *Flags {
 	return f
 }
 
-// Given reports whether the flags name somebody.
+// Given reports whether the flags name credentials.
 func (f *Flags) Given() bool {
 	return f.User != "" || f.Keytab != "" || f.CCache != "" || f.PasswordFile != ""
 }
 
-// An Access is how servers are reached. Its owner closes it.
+// An Access says how to reach servers. Its owner must close it.
 type Access struct {
 	Client *fsrvp.Config
-	// OpenShare opens a share for reading. It is nil where nothing is known of SMB: with another
-	// transport and credentials for it.
+	// OpenShare opens a share for reading. It is nil if SMB cannot be used: with another transport
+	// and credentials for it.
 	OpenShare func(ctx context.Context, unc string) (*sharefs.FS, error)
 
 	dialer *smbpipe.Dialer // or nil
@@ -98,14 +98,14 @@ func (f *Flags) Access() (*Access, error) {
 	case "integrity":
 		a.Client.Level = dcerpc.LevelIntegrity
 	default:
-		return nil, fmt.Errorf("-level is %q; it has to be privacy or integrity", f.Level)
+		return nil, fmt.Errorf("-level is %q; it must be privacy or integrity", f.Level)
 	}
 	port, tcp := strings.CutPrefix(f.Transport, "tcp:")
 	switch {
 	case tcp:
 		a.Client.Transport = &dcerpc.TCPDialer{Port: port}
 	case f.Transport != "smb":
-		return nil, fmt.Errorf("-transport is %q; it has to be smb or tcp:PORT", f.Transport)
+		return nil, fmt.Errorf("-transport is %q; it must be smb or tcp:PORT", f.Transport)
 	case system && f.Encrypt:
 		return nil, errors.New("-smb-encrypt needs credentials; what the SMB client of Windows encrypts is set with it (Set-SmbClientConfiguration)")
 	case system:
@@ -132,7 +132,7 @@ func (f *Flags) Access() (*Access, error) {
 	return a, nil
 }
 
-// system makes the mechanism of the log-on of Windows.
+// system makes the mechanism for the Windows log-on.
 func (f *Flags) system() (dcerpc.Initiator, error) {
 	if f.User != "" {
 		return nil, errors.New("-user needs -keytab, -ccache or -password-file; without all of them it is the log-on of this process")
@@ -145,11 +145,11 @@ func (f *Flags) system() (dcerpc.Initiator, error) {
 }
 
 func (f *Flags) badMechanism() error {
-	return fmt.Errorf("-mechanism is %q; it has to be krb5, spnego or ntlm", f.Mechanism)
+	return fmt.Errorf("-mechanism is %q; it must be krb5, spnego or ntlm", f.Mechanism)
 }
 
-// initiator makes the mechanism that the flags describe, and reports whether it is that of the
-// log-on of Windows.
+// initiator makes the mechanism that the flags describe, and reports whether it uses the Windows
+// log-on.
 func (f *Flags) initiator() (_ dcerpc.Initiator, system bool, _ error) {
 	sources := 0
 	for _, s := range []string{f.Keytab, f.CCache, f.PasswordFile} {
@@ -172,7 +172,7 @@ func (f *Flags) own(sources int) (dcerpc.Initiator, error) {
 		ccache, sources = name, 1
 	}
 	if sources != 1 {
-		return nil, errors.New("one of -keytab, -ccache and -password-file has to say how to log in; so does KRB5CCNAME in the environment")
+		return nil, errors.New("say how to log in: -keytab, -ccache, -password-file, or KRB5CCNAME in the environment")
 	}
 	if f.User == "" && ccache == "" {
 		return nil, errors.New(`-user is missing: USER@REALM, or DOMAIN\USER with -mechanism ntlm`)
@@ -214,8 +214,8 @@ func (f *Flags) krb5(ccache string) (*krb5.Initiator, error) {
 	return krb5.NewInitiatorWithPassword(f.User, password, cfg)
 }
 
-// krb5Conf is -krb5-conf, or the files of KRB5_CONFIG that exist: as with MIT's programs others of
-// that list are left out.
+// krb5Conf returns -krb5-conf, or the existing files of KRB5_CONFIG: like MIT's programs it ignores
+// missing files in that list.
 func (f *Flags) krb5Conf() string {
 	env := os.Getenv("KRB5_CONFIG")
 	if f.Krb5Conf != "" || env == "" {
@@ -228,7 +228,7 @@ func (f *Flags) krb5Conf() string {
 		}
 	}
 	if len(files) == 0 {
-		return os.DevNull // which has nothing to say, and keeps /etc/krb5.conf out
+		return os.DevNull // which is empty, and keeps /etc/krb5.conf from being read
 	}
 	return strings.Join(files, string(filepath.ListSeparator))
 }
@@ -248,7 +248,7 @@ func (f *Flags) ntlm() (*ntlm.Initiator, error) {
 	return ntlm.NewInitiator(cred)
 }
 
-// password is the first line of the password file.
+// password returns the first line of the password file.
 func (f *Flags) password() (string, error) {
 	b, err := os.ReadFile(f.PasswordFile)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// hints say what to do about errors of servers.
+// hints say what users can do about errors of servers.
 var hints = []struct {
 	err  error
 	hint string
@@ -21,7 +21,7 @@ var hints = []struct {
 }
 
 // Explain adds to an error of a server what its user can do about it. It returns other errors, and
-// nil, as they are.
+// nil, unchanged.
 func Explain(err error) error {
 	for _, h := range hints {
 		if errors.Is(err, h.err) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// summaries say in one line what the commands do, for their manual pages.
+// summaries describe the commands in one line, for their manual pages.
 var summaries = map[string]string{
 	"fsrvp-agent":       "File Server VSS Agent: takes, exposes and deletes shadow copies of shares",
 	"fsrvp-backup":      "consistent backups of directories and SMB shares through shadow copies",
@@ -19,8 +19,8 @@ var summaries = map[string]string{
 	"fsrvp-replay":      "plays recorded FSRVP calls again, against a server or as one",
 }
 
-// generate prints what packages have besides the command itself: "man", its manual page, or "bash",
-// the completion of its flags. Both are made of the flags and of what -h says.
+// generate prints the files that packages have besides the command itself: "man", its manual page,
+// or "bash", the completion of its flags. It makes both from the flags and the output of -h.
 func generate(fs *flag.FlagSet, what string, stdout io.Writer) error {
 	switch what {
 	case "man":
@@ -30,10 +30,10 @@ func generate(fs *flag.FlagSet, what string, stdout io.Writer) error {
 		_, err := io.WriteString(stdout, Completion(fs, nil, nil))
 		return err
 	}
-	return Usage(fmt.Errorf("-generate %s: it has to be man or bash", what))
+	return Usage(fmt.Errorf("-generate %s: it must be man or bash", what))
 }
 
-// manual is the manual page of a command.
+// manual returns the manual page of a command.
 func manual(fs *flag.FlagSet) string {
 	var help, flags bytes.Buffer
 	fs.SetOutput(&help)
@@ -80,7 +80,7 @@ func (p *Page) Section(title string) { fmt.Fprintf(&p.b, ".SH \"%s\"\n", roff(ti
 // Subsection begins a part of a section.
 func (p *Page) Subsection(title string) { fmt.Fprintf(&p.b, ".SS \"%s\"\n", roff(title)) }
 
-// Text adds paragraphs, which empty lines divide.
+// Text adds paragraphs, separated by empty lines.
 func (p *Page) Text(text string) {
 	for _, par := range strings.Split(strings.TrimSpace(text), "\n\n") {
 		p.b.WriteString(".PP\n")
@@ -88,14 +88,14 @@ func (p *Page) Text(text string) {
 	}
 }
 
-// Verbatim adds lines as they are.
+// Verbatim adds lines unchanged.
 func (p *Page) Verbatim(text string) {
 	p.b.WriteString(".PP\n.nf\n")
 	p.lines(text)
 	p.b.WriteString(".fi\n")
 }
 
-// Item adds a term, with its value's name where it has one, and what it means.
+// Item adds a term, with the name of its value if it has one, and its meaning.
 func (p *Page) Item(term, value, text string) {
 	fmt.Fprintf(&p.b, ".TP\n\\fB%s\\fR", roff(term))
 	if value != "" {

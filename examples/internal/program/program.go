@@ -1,8 +1,8 @@
-// Package program has what the commands of this module do alike: flags, -version, signals and exit
+// Package program has the common parts of this module's commands: flags, -version, signals and exit
 // statuses.
 //
-// A command exits with 0 when it has done its work, and for -h and -version; with 1 when it failed;
-// with 2 when it was called wrongly. [Exit] gives another status.
+// A command exits with 0 if it has done its work, and for -h and -version; with 1 if it failed;
+// with 2 if it was called wrongly. An [Exit] gives another status.
 package program
 
 import (
@@ -19,10 +19,10 @@ import (
 	"syscall"
 )
 
-// An Exit is an error that ends a command with a status of its own.
+// An Exit is an error that ends a command with a given status.
 type Exit struct {
 	Status int
-	Err    error // nil: the command has said everything already
+	Err    error // nil if the command has already printed everything
 }
 
 // Error returns the text of Err.
@@ -36,7 +36,8 @@ func (e *Exit) Error() string {
 // Unwrap returns Err.
 func (e *Exit) Unwrap() error { return e.Err }
 
-// Usage returns err as that of a wrong call, which ends the command with 2, and nil for nil.
+// Usage marks err as the error of a wrong call, which ends the command with 2. It returns nil for
+// nil.
 func Usage(err error) error {
 	if err == nil {
 		return nil
@@ -45,11 +46,11 @@ func Usage(err error) error {
 }
 
 // Parse parses the arguments of a command whose flags are fs, and adds the flag -version. It
-// returns [flag.ErrHelp] when it has printed what -h or -version ask for on stdout: the command
-// then ends with 0. Other errors are those of a wrong call. fs.Usage has to write to fs.Output.
+// returns [flag.ErrHelp] if it has printed the output of -h or -version on stdout: the command then
+// ends with 0. Other errors are those of a wrong call. fs.Usage must write to fs.Output.
 //
-// The first argument -generate, which is for makers of packages and not in -h, prints the manual
-// page (man) or bash's completion (bash).
+// The first argument -generate, which is for makers of packages and not listed by -h, prints the
+// manual page (man) or bash's completion (bash).
 func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 	if len(args) == 2 && args[0] == "-generate" {
 		if err := generate(fs, args[1], stdout); err != nil {
@@ -73,11 +74,12 @@ func Parse(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 	return nil
 }
 
-// packaged is the version of the package that has the command; its maker sets it, by the linker's -X.
+// packaged is the version of the package that has the command; the maker sets it with the linker's
+// -X.
 var packaged string
 
-// ModuleVersion returns the version of the command's module, or of its package: "v1.2.3" of what go
-// install has installed at a version, "(devel)" where a build knows none.
+// ModuleVersion returns the version of the command's module, or of its package: "v1.2.3" for a
+// version that go install has installed, "(devel)" for a build without one.
 func ModuleVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return cmp.Or(packaged, info.Main.Version)
@@ -86,7 +88,7 @@ func ModuleVersion() string {
 }
 
 // Version returns what -version prints: the name of the command, the version of its module, the
-// revision that it was built from where the build knows it, and Go's version.
+// revision that it was built from if the build knows it, and Go's version.
 func Version(name string) string {
 	version, revision, modified := ModuleVersion(), "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -106,7 +108,7 @@ func Version(name string) string {
 }
 
 // Main runs a command and exits. The context ends with the first SIGINT or SIGTERM; the second ends
-// the process at once, with 128 and the number of the signal. Errors are printed behind the
+// the process at once, with 128 and the number of the signal. Errors are printed after the
 // command's name.
 func Main(name string, run func(ctx context.Context, args []string) error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -116,9 +118,9 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 	os.Exit(status(name, run(ctx, os.Args[1:]), os.Stderr))
 }
 
-// interrupt cancels at the first signal and exits at the second. The process stays the one to
-// decide: a shell that is no interactive one starts what runs in its background with SIGINT
-// ignored, so the system's own action would be none.
+// interrupt cancels at the first signal and exits at the second. It does not restore the system's
+// action for the second, since a non-interactive shell starts background processes with SIGINT
+// ignored.
 func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer,
 	exit func(int)) {
 	first := <-signals
@@ -133,7 +135,7 @@ func interrupt(name string, signals <-chan os.Signal, cancel context.CancelCause
 	exit(code)
 }
 
-// status prints err and returns the exit status that it stands for.
+// status prints err and returns its exit status.
 func status(name string, err error, stderr io.Writer) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -149,8 +151,9 @@ func status(name string, err error, stderr io.Writer) int {
 	return code
 }
 
-// Verdict returns how a command that compares or checks ends: with 1 when what it checked failed,
-// which it has said already, and with 2 when it could not check, as diff and grep do.
+// Verdict returns the error with which a command that compares or checks ends: status 1 if the
+// check failed, which the command has already reported, and status 2 if it could not check, like
+// diff and grep.
 func Verdict(failed bool, err error) error {
 	switch exit := new(Exit); {
 	case err == nil && failed:

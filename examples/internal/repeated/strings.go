@@ -1,4 +1,4 @@
-// Package repeated has the value of a flag that may be given several times.
+// Package repeated has a flag value for flags that may be given several times.
 package repeated
 
 import "strings"

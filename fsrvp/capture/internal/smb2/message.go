@@ -1,11 +1,11 @@
-// Package smb2 reads what a decoder of captures needs of SMB 2 and 3 by the codec of
-// [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2]: from bytes that may be damaged or cut, so that its functions return false
-// rather than say what is wrong. Slices that they return alias the message.
+// Package smb2 reads the parts of SMB 2 and 3 that a decoder of captures needs, with the codec of
+// [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2]. The bytes may be damaged or truncated, so its
+// functions return false rather than a reason. Slices that they return alias the message.
 package smb2
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 
-// What the codec has.
+// Names from the codec.
 type (
 	Header  = smb2.Header
 	Command = smb2.Command
@@ -19,7 +19,7 @@ type (
 	Transform = smb2.Transform
 )
 
-// What the codec has.
+// Names from the codec.
 const (
 	HeaderSize      = smb2.HeaderSize
 	TransformSize   = smb2.TransformSize
@@ -64,7 +64,7 @@ const (
 	Dialect311 = 0x0311
 )
 
-// ErrCipher says that no key can be derived.
+// ErrCipher means that no key can be derived.
 var ErrCipher = smb2.ErrCipher
 
 // DeriveKeys derives the keys of a session.
@@ -93,27 +93,27 @@ func ParseTransform(b []byte) (Transform, bool) {
 	return t, err == nil
 }
 
-// Part is a range of a message of which the end may be missing.
+// Part is a range of a message whose end may be missing.
 type Part struct {
 	Bytes   []byte
-	Missing int // how many bytes should follow
+	Missing int // the number of missing bytes
 }
 
 // NegotiateResponse is the choice of a server.
 type NegotiateResponse struct {
 	Dialect    smb2.Dialect
 	ServerGUID [16]byte
-	Cipher     Cipher // zero where there is no encryption
+	Cipher     Cipher // zero if there is no encryption
 	Signing    smb2.SigningAlgorithm
 }
 
-// ParseNegotiateResponse reads one.
+// ParseNegotiateResponse reads a NegotiateResponse.
 func ParseNegotiateResponse(msg []byte) (NegotiateResponse, bool) {
 	r, err := smb2.ParseNegotiateResponse(msg)
 	if err != nil && r.Dialect == 0 {
 		return NegotiateResponse{}, false
 	}
-	// What a capture has cut may have the cipher still; and a server of dialect 3.0 that does not
+	// A truncated message may still have the cipher, and a server of dialect 3.0 that does not
 	// encrypt needs no key.
 	out := NegotiateResponse{Dialect: r.Dialect, ServerGUID: r.ServerGUID}
 	out.Cipher, _ = r.Cipher()
@@ -149,31 +149,31 @@ func CreateRequest(msg []byte) (string, bool) {
 	return r.Name, err == nil
 }
 
-// CreateResponse returns the id of what was opened.
+// CreateResponse returns the id of the opened file.
 func CreateResponse(msg []byte) (FileID, bool) {
 	r, err := smb2.ParseCreateResponse(msg)
 	return r.ID, err == nil
 }
 
-// CloseRequest returns the id of what is closed.
+// CloseRequest returns the id of the file to close.
 func CloseRequest(msg []byte) (FileID, bool) {
 	r, err := smb2.ParseCloseRequest(msg)
 	return r.ID, err == nil
 }
 
-// ReadRequest returns the id of what is read.
+// ReadRequest returns the id of the file to read.
 func ReadRequest(msg []byte) (FileID, bool) {
 	r, err := smb2.ParseReadRequest(msg)
 	return r.ID, err == nil
 }
 
-// ReadResponse returns what was read.
+// ReadResponse returns the data that was read.
 func ReadResponse(msg []byte) (Part, bool) {
 	r, err := smb2.ParseReadResponse(msg)
 	return Part{r.Data, r.Missing}, err == nil
 }
 
-// WriteRequest returns what is written, and where to.
+// WriteRequest returns the file and the data to write.
 func WriteRequest(msg []byte) (FileID, Part, bool) {
 	r, err := smb2.ParseWriteRequest(msg)
 	return r.ID, Part{r.Data, r.Missing}, err == nil
