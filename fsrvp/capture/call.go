@@ -46,12 +46,12 @@ type Call struct {
 	// RequestStub and ResponseStub are the whole stubs, in clear, without auth padding and
 	// verification trailer; nil if they could not be read.
 	RequestStub, ResponseStub []byte
-	// Request is nil if RequestErr is not. The error matches ErrLost, ErrCut, ErrSealed,
-	// ErrSignature, ErrKey, ErrStub, ErrLimit or ErrProtocol.
+	// Request is nil if RequestErr is not. The error matches [ErrLost], [ErrCut], [ErrSealed],
+	// [ErrSignature], [ErrKey], [ErrStub], [ErrLimit] or [ErrProtocol].
 	Request    fsrvp.Message
 	RequestErr error
 	// Response is nil if ResponseErr or Fault is not. The error matches those of RequestErr, or
-	// ErrUnanswered; it also matches ErrLost if no answer was seen but the capture lacks bytes that
+	// [ErrUnanswered]; it also matches [ErrLost] if no answer was seen but the capture lacks bytes that
 	// may have held it.
 	Response    fsrvp.Response
 	ResponseErr error

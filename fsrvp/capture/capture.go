@@ -17,7 +17,7 @@ import (
 // the end of their connection or the file.
 //
 // Calls come with a nil error, whatever their own errors. An error comes last, with a nil Call:
-// ErrNotCapture, an error of the reader, or what is wrong with the file. The calls before it are
+// [ErrNotCapture], an error of the reader, or what is wrong with the file. The calls before it are
 // valid.
 //
 // Reading stops when the loop does. The sequence can be used only once.

@@ -30,7 +30,7 @@ type Config struct {
 	MaxConnections int
 	// MaxBuffered is the number of bytes of unfinished messages and calls that are kept at a time;
 	// the same number again is for TCP segments that wait for others. Zero means 64 MiB. Calls that
-	// do not fit fail with ErrLimit.
+	// do not fit fail with [ErrLimit].
 	MaxBuffered int
 	// MaxMessage is the number of bytes of an SMB message that are decoded. Zero means 256 KiB.
 	MaxMessage int

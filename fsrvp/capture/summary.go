@@ -23,7 +23,7 @@ type Summary struct {
 	Tampered     uint64 // calls with a message whose signature does not verify
 	Signatures   uint64 // signatures of SMB messages that were checked, because the key was known
 	// Problems are the different problems in the order in which they were first met, at most 100; a
-	// last one with ErrLimit counts the rest.
+	// last one with [ErrLimit] counts the rest.
 	Problems []Problem
 	// Others counts packets without TCP by kind ("UDP", "ARP", "IPsec (ESP)"), in the order in
 	// which the kinds were first met. There are at most 100 kinds; the last counts the rest.

@@ -32,8 +32,8 @@ var (
 
 // Check checks whether the cases can begin: whether the server can be reached, Client may use it,
 // it has Share, and it is free. It also learns what the cases need to know for their clean-up. The
-// error wraps one of ErrUnreachable, ErrNoService, ErrProtection, ErrNoRights, ErrNoShare,
-// ErrNotSupported, ErrBusy and ErrAnswers, and its cause.
+// error wraps one of [ErrUnreachable], [ErrNoService], [ErrProtection], [ErrNoRights], [ErrNoShare],
+// [ErrNotSupported], [ErrBusy] and [ErrAnswers], and its cause.
 //
 // It makes and deletes a set without shares.
 func (t *Target) Check(ctx context.Context) error {

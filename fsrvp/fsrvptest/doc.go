@@ -3,10 +3,10 @@
 // # Conformance
 //
 // [Cases] returns a case for every MUST and SHOULD of MS-FSRVP 16.0, section 3.1, that can be seen
-// from outside, and the cases of two other suites: the FSRVP part of Microsoft's FileServer suite,
+// from outside, and the cases of two other suites: the FSRVP part of Microsoft's [FileServer] suite,
 // and smbtorture's rpc.fsrvp. A [Target] is a server to test: each [fsrvp.Service] that reaches it,
 // and what it has, such as shares of several kinds, further clients, and access to its files. A
-// case that needs something that the target lacks is NotApplicable, with the reason; it never
+// case that needs something that the target lacks is [NotApplicable], with the reason; it never
 // counts as passed.
 //
 // [Run] runs each case as a subtest. A program without package testing, such as the command

@@ -10,7 +10,7 @@ import (
 )
 
 // A Target is a server to test. Client and Share are required; cases that need other fields are
-// NotApplicable if those are not set.
+// [NotApplicable] if those are not set.
 type Target struct {
 	// Profile says which answers to expect where servers differ.
 	Profile agent.Profile
@@ -20,7 +20,7 @@ type Target struct {
 	// Lines connect again if their connections break.
 	Client, SameHost, Other fsrvp.Service
 	// Nodes are connections of Client, from the same address, to other nodes of the server's
-	// cluster, for ClusterCases.
+	// cluster, for [ClusterCases].
 	Nodes []fsrvp.Service
 	// Unprivileged is a caller with proper RPC security who may not use the protocol.
 	Unprivileged fsrvp.Service
@@ -93,7 +93,7 @@ type Target struct {
 	// part of the reason that the case gives: a case that fails for another reason is not a known
 	// failure. [Run] reports them as skipped, and fails if one of them passes. See [ParseKnown].
 	Known map[string]string
-	// Inapplicable are the cases that must be NotApplicable, by their names. [Run] fails if another
+	// Inapplicable are the cases that must be [NotApplicable], by their names. [Run] fails if another
 	// case is NotApplicable, or one of these is not. Nil means that any case may be.
 	Inapplicable map[string]string
 
