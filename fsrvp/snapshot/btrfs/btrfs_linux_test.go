@@ -3,6 +3,7 @@ package btrfs
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -355,4 +356,30 @@ func BenchmarkCreate(b *testing.B) {
 		require.NoError(b, s.Delete(b.Context(), spec))
 		b.StartTimer()
 	}
+}
+
+// TestLives kills processes that take and delete snapshots, at any moment.
+func TestLives(t *testing.T) {
+	if snaptest.Living() {
+		snaptest.Live(t, newSnapshots(t, nil))
+	}
+	top := snaptest.Mount(t, "btrfs", 300)
+	inner := mkdir(t, filepath.Join(top, "private")) // only root may pass through it: there are gates
+	require.NoError(t, os.Chmod(inner, 0o700))
+	share := subvolume(t, filepath.Join(inner, "share"))
+	snaptest.Build(t, share)
+	snaptest.Lives(t, snaptest.Life{
+		Backend: func(t *testing.T) snaptest.Backend { return newSnapshots(t, nil) }, Share: share,
+		Left: func(t *testing.T) []string {
+			left := snaptest.Entries(t, filepath.Join(top, ".fsrvp"))
+			out, err := exec.Command("btrfs", "subvolume", "list", "-o", top).Output()
+			require.NoError(t, err)
+			for line := range strings.Lines(string(out)) {
+				if strings.Contains(line, ".fsrvp") {
+					left = append(left, line)
+				}
+			}
+			return left
+		},
+	})
 }

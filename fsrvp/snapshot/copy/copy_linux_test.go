@@ -205,3 +205,53 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTree copies a tree of many small files and a few large ones, one in a hundred of which
+// changes between Prepare and Create.
+func BenchmarkTree(b *testing.B) {
+	for _, fsType := range []string{"ext4", "xfs"} {
+		b.Run(fsType, func(b *testing.B) {
+			snaptest.BenchmarkTree(b, fsType, func(string) snaptest.Backend { return newSnapshots(b, nil) }, "--reflink=never")
+		})
+	}
+}
+
+// TestLives kills processes that take and delete snapshots, at any moment.
+func TestLives(t *testing.T) {
+	if snaptest.Living() {
+		snaptest.Live(t, newSnapshots(t, nil))
+	}
+	for name, mount := range map[string]func(t *testing.T) string{
+		"ext4":  func(t *testing.T) string { return snaptest.Mount(t, "ext4", 100) },
+		"tmpfs": tmpfs,
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := mount(t)
+			snaptest.Lives(t, snaptest.Life{
+				Backend: func(t *testing.T) snaptest.Backend { return newSnapshots(t, nil) }, Share: full(t, top),
+				Left: func(t *testing.T) []string { return snaptest.Entries(t, filepath.Join(top, ".fsrvp")) },
+			})
+		})
+	}
+}
+
+// full makes a share below a directory that only root may pass through.
+func full(t *testing.T, top string) string {
+	t.Helper()
+	inner := mkdir(t, filepath.Join(top, "private"))
+	require.NoError(t, os.Chmod(inner, 0o700))
+	share := mkdir(t, filepath.Join(inner, "share"))
+	snaptest.Build(t, share)
+	snaptest.Many(t, share, 200)
+	return share
+}
+
+func tmpfs(t *testing.T) string {
+	t.Helper()
+	point := mkdir(t, filepath.Join(snaptest.Dir(t), "tmpfs"))
+	if err := unix.Mount("none", point, "tmpfs", 0, "mode=755"); err != nil {
+		snaptest.Missing(t, "mounting tmpfs: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(point, 0)) })
+	return point
+}

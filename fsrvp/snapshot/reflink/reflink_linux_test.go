@@ -363,3 +363,35 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTree clones a tree of many small files and a few large ones, one in a hundred of which
+// changes between Prepare and Create.
+func BenchmarkTree(b *testing.B) {
+	for _, fsType := range []string{"xfs", "btrfs"} {
+		b.Run(fsType, func(b *testing.B) {
+			snaptest.BenchmarkTree(b, fsType, func(string) snaptest.Backend { return newSnapshots(b, nil) }, "--reflink=always")
+		})
+	}
+}
+
+// TestLives kills processes that take and delete snapshots, at any moment.
+func TestLives(t *testing.T) {
+	if snaptest.Living() {
+		snaptest.Live(t, newSnapshots(t, nil))
+	}
+	for _, fsType := range []string{"xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			top := snaptest.Mount(t, fsType, 300)
+			// Only root may pass through what is above the share.
+			inner := mkdir(t, filepath.Join(top, "private"))
+			require.NoError(t, os.Chmod(inner, 0o700))
+			share := mkdir(t, filepath.Join(inner, "share"))
+			snaptest.Build(t, share)
+			snaptest.Many(t, share, 200)
+			snaptest.Lives(t, snaptest.Life{
+				Backend: func(t *testing.T) snaptest.Backend { return newSnapshots(t, nil) }, Share: share,
+				Left: func(t *testing.T) []string { return snaptest.Entries(t, filepath.Join(top, ".fsrvp")) },
+			})
+		})
+	}
+}

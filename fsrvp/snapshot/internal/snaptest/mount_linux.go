@@ -18,10 +18,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 )
 
-const (
-	inNamespace = "FSRVP_SNAPTEST_NAMESPACE" // marks the process that runs the tests
-	imageDir    = "/mnt"
-)
+const inNamespace = "FSRVP_SNAPTEST_NAMESPACE" // marks the process that runs the tests
+
+// imageDir is where images of file systems are. BenchmarkTree has another place for large ones.
+var imageDir = "/mnt"
 
 // Main is a TestMain. For root it runs the tests in a child process with a mount namespace of its
 // own: whatever a test mounts is gone with the process, also when that is killed. The snapshots
