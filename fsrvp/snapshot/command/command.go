@@ -34,6 +34,10 @@
 //   - prepare: do what makes a create of these snapshots short, such as to flush. Nothing that it
 //     makes needs to be deleted.
 //
+// A program is killed, too, when the agent is, on Linux; what it has started is not. The agent that
+// is started next runs list and delete, which have to wait until all of the former agent's programs
+// have ended: let each lock something that what it starts inherits, as the examples do.
+//
 // The id of a snapshot is all that names it. A storage that has names of its own keeps the id in
 // them, or in a property, since nothing else records what exists. The mark, at most 57 letters,
 // digits, dots and hyphens, names the agent that a snapshot is of; list gives it back. An agent

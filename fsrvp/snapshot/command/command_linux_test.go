@@ -296,3 +296,31 @@ func TestArrayExample(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, own)
 }
+
+// TestLives kills processes that take and delete snapshots, at any moment, also while a program
+// works, of which parts go on.
+func TestLives(t *testing.T) {
+	const dirEnv = "FSRVP_TEST_COPYCTL"
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	again := func(t *testing.T) snaptest.Backend {
+		argv := []string{filepath.Join(wd, "testdata/copyctl"), os.Getenv(dirEnv)}
+		b, err := New(&Config{Create: argv, Delete: argv, List: argv, Seal: argv, Prepare: argv,
+			Volumes: []string{filepath.Join(filepath.Dir(os.Getenv(dirEnv)), "share")}})
+		require.NoError(t, err)
+		return b.(snaptest.Backend)
+	}
+	if snaptest.Living() {
+		snaptest.Live(t, again(t))
+	}
+	base := snaptest.Dir(t)
+	dir := filepath.Join(base, "snapshots")
+	require.NoError(t, os.Mkdir(dir, 0o711))
+	t.Setenv(dirEnv, dir)
+	share := mkdir(t, filepath.Join(base, "share"))
+	snaptest.Many(t, share, 50)
+	snaptest.Lives(t, snaptest.Life{
+		Backend: again, Share: share,
+		Left: func(t *testing.T) []string { return snaptest.Entries(t, dir) },
+	})
+}

@@ -130,6 +130,24 @@ func (d *daemon) call(ctx context.Context, method string, into any, args ...any)
 	return fmt.Errorf("snapper's %s: %w", method, status(err))
 }
 
+// ask is call for a method that changes nothing. It asks again where the daemon is gone before it
+// has answered: snapper 0.10 dies when a client does that has asked it, and the bus starts it anew.
+func (d *daemon) ask(ctx context.Context, method string, into any, args ...any) error {
+	for try := 1; ; try++ {
+		if err := d.call(ctx, method, into, args...); !errors.Is(err, errLost) || try == attempts {
+			return err
+		}
+	}
+}
+
+// attempts is how often something is asked of a daemon that is gone.
+const attempts = 3
+
+const noReply = "org.freedesktop.DBus.Error.NoReply"
+
+// errLost says that the daemon was gone before it answered.
+var errLost = errors.New("snapper's daemon has ended")
+
 // status gives what snapper fails with a status of the protocol.
 func status(err error) error {
 	var e dbus.Error
@@ -154,6 +172,8 @@ func status(err error) error {
 		wrapped = syscall.ENOSPC
 	case "error.illegal_snapshot":
 		wrapped = fsrvp.ErrObjectNotFound
+	case noReply:
+		wrapped = errLost
 	default:
 		return errors.New(text)
 	}
@@ -168,7 +188,7 @@ type config struct {
 }
 
 func (d *daemon) configs(ctx context.Context) (list []config, err error) {
-	err = d.call(ctx, "ListConfigs", &list)
+	err = d.ask(ctx, "ListConfigs", &list)
 	return list, err
 }
 
@@ -185,7 +205,7 @@ type record struct {
 }
 
 func (d *daemon) list(ctx context.Context, config string) (list []record, err error) {
-	err = d.call(ctx, "ListSnapshots", &list, config)
+	err = d.ask(ctx, "ListSnapshots", &list, config)
 	return list, err
 }
 
@@ -451,15 +471,31 @@ func (d *daemon) delete(ctx context.Context, spec backend.SnapshotSpec) error {
 		if !made.Mark.Allows(spec.Mark.Owner) {
 			return fmt.Errorf("snapshot %v, agent %s: %w", spec.ID, made.Mark.Owner, backend.ErrForeign)
 		}
-		err := d.call(ctx, "DeleteSnapshots", nil, config, []uint32{r.Number})
-		if err != nil && !errors.Is(err, fsrvp.ErrObjectNotFound) { // another call has deleted it
-			if again, e := d.list(ctx, config); e != nil || slices.ContainsFunc(again,
-				func(a record) bool { return a.Number == r.Number }) {
-				return err
-			}
+		if err := d.deleteRecord(ctx, config, r); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// deleteRecord deletes one snapshot. Its number may be another one's as soon as it is gone.
+func (d *daemon) deleteRecord(ctx context.Context, config string, r record) error {
+	for try := 1; ; try++ {
+		err := d.call(ctx, "DeleteSnapshots", nil, config, []uint32{r.Number})
+		if err == nil || errors.Is(err, fsrvp.ErrObjectNotFound) { // another call has deleted it
+			return nil
+		}
+		again, e := d.list(ctx, config)
+		if e != nil {
+			return err
+		}
+		if !slices.ContainsFunc(again, func(a record) bool { return a.Number == r.Number && a.Userdata[keyID] == r.Userdata[keyID] }) {
+			return nil
+		}
+		if !errors.Is(err, errLost) || try == attempts {
+			return err
+		}
+	}
 }
 
 // Seal makes a writable snapshot read-only. What was written to it is on stable storage then.

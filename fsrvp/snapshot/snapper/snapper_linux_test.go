@@ -22,6 +22,8 @@ import (
 
 func TestMain(m *testing.M) { snaptest.Main(m) }
 
+const socket = "/run/dbus/system_bus_socket"
+
 // newSnapshots starts a bus and snapper's daemon, with configurations of their own, until the test
 // ends.
 func newSnapshots(t *testing.T) *Snapshots {
@@ -66,7 +68,6 @@ func newSnapshots(t *testing.T) *Snapshots {
 			}
 		})
 	}
-	const socket = "/run/dbus/system_bus_socket"
 	start("dbus-daemon", "--system", "--nofork", "--nopidfile", "--address=unix:path="+socket)
 	require.Eventually(t, func() bool {
 		c, err := net.Dial("unix", socket)
@@ -181,4 +182,25 @@ func TestNoBus(t *testing.T) {
 	require.ErrorContains(t, err, "no connection to D-Bus")
 	_, err = New(&Config{Timeout: -1})
 	require.Error(t, err)
+}
+
+// TestLives kills processes that take and delete snapshots, at any moment. Snapper's daemon lives
+// on.
+func TestLives(t *testing.T) {
+	again := func(t *testing.T) snaptest.Backend {
+		s, err := New(&Config{Address: "unix:path=" + socket})
+		require.NoError(t, err)
+		return s
+	}
+	if snaptest.Living() {
+		snaptest.Live(t, again(t))
+	}
+	newSnapshots(t)
+	top := snaptest.Mount(t, "btrfs", 300)
+	share := configure(t, "vms", filepath.Join(top, "vms"))
+	snaptest.Many(t, share, 100)
+	snaptest.Lives(t, snaptest.Life{
+		Backend: again, Share: share,
+		Left: func(t *testing.T) []string { return snaptest.Entries(t, filepath.Join(share, ".snapshots")) },
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 )
 
 // stateEnv makes the test's program a fake of zfs, mount or umount, whose pools are in the
@@ -94,7 +96,11 @@ func (st *state) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "state"), b, 0o600)
+	path := filepath.Join(dir, "state") // the fake may be killed at any moment
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // options takes the -o options and flags off arguments.
@@ -231,7 +237,7 @@ func (st *state) destroy(name string) string {
 		case len(clones) > 0:
 			return "cannot destroy '" + name + "': snapshot has dependent clones\nuse '-R' to destroy the following datasets:\n" +
 				strings.Join(clones, "\n")
-		case len(s.Holds) > 0, mountedFrom(name):
+		case len(s.Holds) > 0, st.mountedFrom(name):
 			return "cannot destroy snapshot " + name + ": dataset is busy"
 		}
 		delete(st.Snapshots, name)
@@ -239,7 +245,7 @@ func (st *state) destroy(name string) string {
 		return "could not find any snapshots to destroy; check snapshot names."
 	} else if st.Datasets[name] == nil {
 		return "cannot open '" + name + "': dataset does not exist"
-	} else if mountedFrom(name) {
+	} else if st.mountedFrom(name) {
 		return "cannot unmount '" + name + "': pool or dataset is busy"
 	} else {
 		delete(st.Datasets, name)
@@ -250,50 +256,55 @@ func (st *state) destroy(name string) string {
 	return ""
 }
 
-// mountedFrom reports whether something of the fake is mounted.
-func mountedFrom(name string) bool {
-	b, _ := os.ReadFile(filepath.Join(os.Getenv(stateEnv), "mounted"))
-	return slices.Contains(strings.Split(string(b), "\n"), name)
+// mountedFrom reports whether something of the fake is mounted: the mount has its content as root.
+func (st *state) mountedFrom(name string) bool {
+	all, err := mount.All()
+	if err != nil {
+		return true
+	}
+	content, err := os.Stat(st.content(name))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(all, func(m mount.Mount) bool {
+		if filepath.Base(m.Root) != filepath.Base(st.content(name)) {
+			return false
+		}
+		shown, err := os.Stat(m.Point)
+		return err == nil && os.SameFile(content, shown)
+	})
 }
 
 // mounts is mount and umount, by bind mounts.
 func (st *state) mounts(args []string) string {
-	note := filepath.Join(st.dir(), "mounted")
-	b, _ := os.ReadFile(note)
-	mounted := strings.Fields(string(b))
 	if args[0] == "umount" {
 		path := args[1]
 		if err := unix.Unmount(path, 0); err != nil {
 			return "umount: " + path + ": target is busy."
 		}
-		link, _ := os.ReadFile(filepath.Join(st.dir(), "at", filepath.Base(path)))
-		mounted = slices.DeleteFunc(mounted, func(m string) bool { return m == string(link) })
-	} else {
-		o, rest := options(args[1:])
-		_, readOnly := o["ro"]
-		_, again := o["remount,ro"]
-		if !again {
-			if err := unix.Mount(st.content(rest[0]), rest[1], "", unix.MS_BIND, ""); err != nil {
-				return "filesystem '" + rest[0] + "' cannot be mounted: " + err.Error()
-			}
-			mounted = append(mounted, rest[0])
-			os.MkdirAll(filepath.Join(st.dir(), "at"), 0o755)
-			os.WriteFile(filepath.Join(st.dir(), "at", filepath.Base(rest[1])), []byte(rest[0]), 0o644)
-		}
-		if readOnly || again {
-			if err := unix.Mount("", rest[1], "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-				return "mount: " + err.Error()
-			}
+		return ""
+	}
+	o, rest := options(args[1:])
+	_, readOnly := o["ro"]
+	_, again := o["remount,ro"]
+	if !again {
+		if err := unix.Mount(st.content(rest[0]), rest[1], "", unix.MS_BIND, ""); err != nil {
+			return "filesystem '" + rest[0] + "' cannot be mounted: " + err.Error()
 		}
 	}
-	if err := os.WriteFile(note, []byte(strings.Join(mounted, "\n")), 0o644); err != nil {
-		return err.Error()
+	if readOnly || again {
+		if err := unix.Mount("", rest[1], "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			return "mount: " + err.Error()
+		}
 	}
 	return ""
 }
 
 func copyTree(from, to string) string {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err.Error()
+	}
+	if err := os.RemoveAll(to); err != nil { // of a fake that was killed
 		return err.Error()
 	}
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {

@@ -27,6 +27,7 @@
 package zfs
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -100,10 +101,19 @@ func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.remount(ctx); err != nil {
-		return nil, wrap("mount again", err)
+	if err := s.start(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// start waits for programs that an agent before, which was killed, has left at work, so that
+// nothing appears that nobody expects, and mounts the snapshots again.
+func (s *Snapshots) start(ctx context.Context) error {
+	if err := program.Await(ctx, s.cfg.Dir, s.cfg.Timeout); err != nil {
+		return wrap("start", err)
+	}
+	return wrap("mount again", s.remount(ctx))
 }
 
 func newSnapshots(cfg *Config, fsType string) (*Snapshots, error) {
@@ -131,11 +141,31 @@ func newSnapshots(cfg *Config, fsType string) (*Snapshots, error) {
 	return &Snapshots{cfg: c, kind: fsType, dirs: snapdir.Dirs{Kind: kind, Paths: []string{c.Dir}, Anywhere: true}}, nil
 }
 
+// run runs a program. An agent that starts after this one was killed waits for it.
+func (s *Snapshots) run(ctx context.Context, argv []string, keep func(line []byte) bool) ([]byte, error) {
+	hold, err := program.Hold(s.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if hold != nil {
+		defer hold.Close()
+	}
+	out, err := program.Run(ctx, program.Call{
+		Argv: argv, Env: []string{"LC_ALL=C"}, Timeout: s.cfg.Timeout, Keep: keep, Hold: hold, // failures are in English
+	})
+	return out, status(err)
+}
+
 // zfs runs the program zfs, and returns the lines that it writes, apart by their tabs.
 func (s *Snapshots) zfs(ctx context.Context, args ...string) ([][]string, error) {
-	out, err := program.Run(ctx, program.Call{Argv: slices.Concat(s.cfg.Zfs, args), Timeout: s.cfg.Timeout})
+	return s.lines(ctx, nil, args...)
+}
+
+// lines is zfs for the lines to keep.
+func (s *Snapshots) lines(ctx context.Context, keep func(line []byte) bool, args ...string) ([][]string, error) {
+	out, err := s.run(ctx, slices.Concat(s.cfg.Zfs, args), keep)
 	if err != nil {
-		return nil, status(err)
+		return nil, err
 	}
 	var lines [][]string
 	for line := range strings.Lines(string(out)) {
@@ -431,10 +461,8 @@ func (s *Snapshots) show(ctx context.Context, j *job) error {
 }
 
 func (s *Snapshots) mount(ctx context.Context, options, dataset, path string) error {
-	_, err := program.Run(ctx, program.Call{
-		Argv: slices.Concat(s.cfg.Mount, []string{"-t", "zfs", "-o", options, dataset, path}), Timeout: s.cfg.Timeout,
-	})
-	return status(err)
+	_, err := s.run(ctx, slices.Concat(s.cfg.Mount, []string{"-t", "zfs", "-o", options, dataset, path}), nil)
+	return err
 }
 
 // A found is a snapshot of this backend's.
@@ -445,9 +473,10 @@ type found struct {
 	clones []string
 }
 
-// all lists the snapshots of this backend's in all pools.
+// all lists the snapshots of this backend's in all pools, of which there may be very many others.
 func (s *Snapshots) all(ctx context.Context) ([]found, error) {
-	lines, err := s.zfs(ctx, "list", "-Hp", "-t", "snapshot", "-o", "name,"+property+",clones")
+	lines, err := s.lines(ctx, func(line []byte) bool { return bytes.Contains(line, []byte("@"+name)) },
+		"list", "-Hp", "-t", "snapshot", "-o", "name,"+property+",clones")
 	if err != nil {
 		return nil, err
 	}
@@ -538,9 +567,8 @@ func (s *Snapshots) unmount(ctx context.Context, spec backend.SnapshotSpec) erro
 			return err
 		}
 		if mounted {
-			argv := slices.Concat(s.cfg.Umount, []string{e.Path})
-			if _, err := program.Run(ctx, program.Call{Argv: argv, Timeout: s.cfg.Timeout}); err != nil {
-				return status(err)
+			if _, err := s.run(ctx, slices.Concat(s.cfg.Umount, []string{e.Path}), nil); err != nil {
+				return err
 			}
 		}
 		if err := os.Remove(e.Path); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	snaptest.Main(m)
 }
 
+// baseEnv has the directory of a rig for the processes of TestLives.
+const baseEnv = "FSRVP_FAKE_ZFS_BASE"
+
 // A rig is a backend on a fake.
 type rig struct {
 	*Snapshots
@@ -40,6 +43,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	snaptest.Image(t, "btrfs", 114) // there is a namespace to mount in
 	r := &rig{t: t, base: snaptest.Dir(t)}
+	t.Setenv(baseEnv, r.base)
 	r.st = filepath.Join(r.base, "fake")
 	require.NoError(t, os.Mkdir(r.st, 0o755))
 	require.NoError(t, (&state{Datasets: map[string]*dataset{}, Snapshots: map[string]*snapshot{}}).save(r.st))
@@ -155,7 +159,6 @@ func TestOneCommand(t *testing.T) {
 	for _, m := range made { // the machine restarts
 		require.NoError(t, unix.Unmount(m.Path, 0))
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(r.st, "mounted"), nil, 0o644))
 	s := r.again()
 	require.NoError(t, s.remount(t.Context()))
 	for _, m := range made {
@@ -249,4 +252,43 @@ func TestConfig(t *testing.T) {
 		_, err := New(t.Context(), cfg)
 		require.Error(t, err)
 	}
+}
+
+// TestLives kills processes that take and delete snapshots, at any moment, also while one of the
+// programs works.
+func TestLives(t *testing.T) {
+	again := func(t *testing.T) snaptest.Backend {
+		s := (&rig{t: t, base: os.Getenv(baseEnv)}).again()
+		require.NoError(t, s.start(t.Context()))
+		return s
+	}
+	if snaptest.Living() {
+		snaptest.Live(t, again(t))
+	}
+	r := newRig(t)
+	private := r.at("private")
+	require.NoError(t, os.Mkdir(private, 0o700))
+	share := filepath.Join(private, "vms")
+	r.dataset("tank/vms", share)
+	snaptest.Many(t, share, 20)
+	snaptest.Lives(t, snaptest.Life{
+		Backend: again, Share: share,
+		Left: func(t *testing.T) []string {
+			left := snaptest.Entries(t, r.at("snapshots"))
+			all, err := mount.All()
+			require.NoError(t, err)
+			for _, m := range all {
+				if strings.HasPrefix(m.Point, r.at("snapshots")) {
+					left = append(left, m.Point)
+				}
+			}
+			r.change(func(st *state) {
+				for name := range st.Snapshots {
+					left = append(left, name)
+				}
+				require.Len(t, st.Datasets, 1, "no clone is left")
+			})
+			return left
+		},
+	})
 }

@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 
 func TestTooMuch(t *testing.T) {
 	_, err := Run(t.Context(), Call{Argv: sh("cat /dev/zero")})
-	require.ErrorContains(t, err, "wrote more than")
+	require.ErrorContains(t, err, "it wrote output of more than 8388608 bytes")
 }
 
 // TestKilled has a program with a child that goes on.
@@ -79,4 +79,60 @@ func TestKilled(t *testing.T) {
 	gone()
 	_, err = Run(ctx, Call{Argv: sh("true")})
 	require.ErrorIs(t, err, cause)
+}
+
+// TestKeep has a program write much more than the limit, in lines of which few are kept.
+func TestKeep(t *testing.T) {
+	keep := func(line []byte) bool { return strings.HasPrefix(string(line), "mine") }
+	out, err := Run(t.Context(), Call{Keep: keep,
+		Argv: sh("yes 'somebody else' | head -c 20000000; echo; echo mine one; echo; printf 'mine two'")})
+	require.NoError(t, err)
+	require.Equal(t, "mine one\nmine two", string(out))
+
+	_, err = Run(t.Context(), Call{Keep: keep, Argv: sh("cat /dev/zero")})
+	require.ErrorContains(t, err, "it wrote a line of more than 65536 bytes")
+	_, err = Run(t.Context(), Call{Keep: keep, Argv: sh("yes mine")})
+	require.ErrorContains(t, err, "it wrote output of more than 8388608 bytes")
+	_, err = Run(t.Context(), Call{Keep: keep, Argv: sh("yes mine | head -c 8388607")})
+	require.NoError(t, err, "the last line has no newline")
+	_, err = Run(t.Context(), Call{Keep: keep, Argv: sh("yes mine | head -c 8388605; printf miner")})
+	require.ErrorContains(t, err, "it wrote output of more than 8388608 bytes", "nor has this one")
+
+	out, err = Run(t.Context(), Call{Argv: sh(`echo "$LC_ALL"`), Env: []string{"LC_ALL=C"}})
+	require.NoError(t, err)
+	require.Equal(t, "C\n", string(out))
+}
+
+// TestDaemon has programs that leave something at work, and that do other odd things.
+func TestDaemon(t *testing.T) {
+	dir := t.TempDir()
+	pid := func(name string) int {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		require.NoError(t, err)
+		return n
+	}
+	out, err := Run(t.Context(), Call{Argv: sh("sleep 1000 >/dev/null 2>&1 <&- & echo $! >" + dir + "/quiet; echo done")})
+	require.NoError(t, err, "a daemon that holds nothing is none of ours")
+	require.Equal(t, "done\n", string(out))
+	require.NoError(t, syscall.Kill(pid("quiet"), 0))
+	require.NoError(t, syscall.Kill(pid("quiet"), syscall.SIGKILL))
+
+	_, err = Run(t.Context(), Call{Argv: sh("sleep 1000 & echo $! >" + dir + "/holds; echo done")})
+	require.ErrorContains(t, err, "something that it has started holds its standard output")
+	require.NoError(t, syscall.Kill(pid("holds"), syscall.SIGKILL))
+
+	_, err = Run(t.Context(), Call{Argv: sh("trap '' TERM INT HUP; while :; do sleep 1000; done"), Timeout: 200 * time.Millisecond})
+	require.ErrorContains(t, err, "ran for more than")
+
+	out, err = Run(t.Context(), Call{Argv: sh("exec <&- ; echo early; exec >&-; exit 0"), Input: make([]byte, 4<<20)})
+	require.NoError(t, err, "it does not read, and closes its output early")
+	require.Equal(t, "early\n", string(out))
+
+	_, err = Run(t.Context(), Call{Argv: sh("kill -SEGV $$")})
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, -1, e.Exit)
+	require.ErrorContains(t, err, "segmentation fault")
 }
