@@ -28,7 +28,8 @@
 //     written to until it is sealed. After a failure the program for delete is run for all of them.
 //   - delete: delete the snapshots; one that does not exist is no failure. No answer is needed.
 //   - list: answer with every snapshot that was made and still exists, half-made ones too, as the
-//     request for its create described it. The request has no snapshots.
+//     request for its create described it; {"snapshots": []} says that there is none. The request
+//     has no snapshots.
 //   - seal: make the snapshots, which have a path here, read-only for good. Doing it twice is no
 //     failure.
 //   - prepare: do what makes a create of these snapshots short, such as to flush. Nothing that it
@@ -54,10 +55,12 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -229,10 +232,52 @@ func (s *Snapshots) run(ctx context.Context, action string, argv []string, list 
 	if into == nil {
 		return nil
 	}
-	if err := json.Unmarshal(out, into); err != nil {
+	if err := parse(out, into); err != nil {
 		return fmt.Errorf("%s: its answer is no JSON object that the protocol has: %w", strings.Join(argv, " "), err)
 	}
 	return nil
+}
+
+// parse reads an answer. Nothing in it may be said twice, and it must have snapshots: a program that
+// answers with something else than what it was asked for is not taken for one that has none.
+func parse(out []byte, into *answer) error {
+	if err := json.Unmarshal(out, into); err != nil {
+		return err
+	}
+	if into.Snapshots == nil {
+		return errors.New(`it has no member "snapshots"`)
+	}
+	var open []map[string]bool // the members of each object and, nil, array that has not ended
+	name := false              // whether the next token is the name of a member
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, map[string]bool{})
+		case json.Delim('['):
+			open = append(open, nil)
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		default:
+			if name {
+				key := strings.ToLower(strings.ToUpper(token.(string))) // as Unmarshal takes them for the same
+				if members := open[len(open)-1]; members[key] {
+					return fmt.Errorf("it has the member %q twice in one object", token)
+				} else {
+					members[key] = true
+				}
+				name = false
+				continue
+			}
+		}
+		name = len(open) > 0 && open[len(open)-1] != nil
+	}
 }
 
 // status gives the failure of a program the status that its exit status asks for.
@@ -323,9 +368,20 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 	if err := s.run(ctx, "create", s.cfg.Create, list, &a); err != nil {
 		return nil, err
 	}
-	byID := make(map[fsrvp.CopyID]snapshot, len(a.Snapshots))
+	byID := make(map[fsrvp.CopyID]snapshot, len(specs))
+	at := make(map[string]fsrvp.CopyID, len(specs))
 	for _, d := range a.Snapshots {
-		byID[fsrvp.CopyID(d.ID)] = d
+		id := fsrvp.CopyID(d.ID)
+		if !slices.ContainsFunc(specs, func(spec backend.SnapshotSpec) bool { return spec.ID == id }) {
+			return nil, fmt.Errorf("the program for create has taken snapshot %v, which nobody has asked for", id)
+		}
+		if _, twice := byID[id]; twice {
+			return nil, fmt.Errorf("the program for create names snapshot %v twice", id)
+		}
+		if other, twice := at[d.Path]; twice {
+			return nil, fmt.Errorf("the program for create has snapshots %v and %v at the same path, %s", other, id, d.Path)
+		}
+		byID[id], at[d.Path] = d, id
 	}
 	made := make([]backend.Snapshot, len(specs))
 	for i, spec := range specs {
@@ -335,6 +391,12 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 		}
 		if err := checkMade(spec, d.Path); err != nil {
 			return nil, err
+		}
+		if d.Created != nil {
+			if t, err := fsrvp.FiletimeOf(*d.Created); err != nil || t < 0 { // before 1601
+				return nil, fmt.Errorf("the program for create has taken snapshot %v at %v, which no client understands",
+					spec.ID, d.Created)
+			}
 		}
 		made[i] = backend.Snapshot{SnapshotSpec: spec, Path: d.Path, Created: begun}
 		if d.Created != nil {
@@ -357,10 +419,18 @@ func checkMade(spec backend.SnapshotSpec, path string) error {
 	if err != nil {
 		return fmt.Errorf("the program for create has taken no snapshot %v: %w", spec.ID, err)
 	}
-	if fi, err := os.Stat(resolved); err != nil {
+	fi, err := os.Stat(resolved)
+	if err != nil {
 		return err
-	} else if !fi.IsDir() {
+	}
+	if !fi.IsDir() {
 		return fmt.Errorf("the program for create has snapshot %v at %s, which is no directory", spec.ID, path)
+	}
+	if volume, err := os.Stat(spec.Volume.Path); err != nil {
+		return err
+	} else if os.SameFile(fi, volume) || mount.Within(spec.Volume.Path, resolved) {
+		return fmt.Errorf("the program for create has snapshot %v at %s, which is the volume itself, or above it", spec.ID,
+			path)
 	}
 	return snapdir.CheckNoMoreOpen(resolved, spec.Volume.Path)
 }

@@ -2,10 +2,12 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -128,17 +130,38 @@ func TestAnswers(t *testing.T) {
 		"nothing":         {"", "no JSON object"},
 		"no object":       {"[1]", "no JSON object"},
 		"no id":           {`{"snapshots": [{"id": "x"}]}`, "no JSON object"},
-		"another":         {`{"snapshots": [{"id": "` + fsrvp.NewCopyID().String() + `", "path": "/"}]}`, "says nothing of snapshot"},
+		"another":         {`{"snapshots": [{"id": "` + fsrvp.NewCopyID().String() + `", "path": "/"}]}`, "which nobody has asked for"},
 		"no path":         {`{"snapshots": [{"id": "` + id.String() + `"}]}`, "no absolute, clean path"},
 		"relative path":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "x"}]}`, "no absolute, clean path"},
 		"nothing is made": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/nothing/here"}]}`, "has taken no snapshot"},
-		"a file":          {`{"snapshots": [{"id": "` + id.String() + `", "path": "/proc/self/stat"}]}`, "no directory"},
+		"twice":           {`{"snapshots": []}{"snapshots": []}`, "after top-level value"},
+		"bytes after":     {`{"snapshots": []} done`, "after top-level value"},
+		"null":            {"null", `no member "snapshots"`},
+		"no snapshots":    {`{"error": "the pool is offline"}`, `no member "snapshots"`},
+		"null snapshots":  {`{"snapshots": null}`, `no member "snapshots"`},
+		"a member twice":  {`{"snapshots": [{"id": "` + id.String() + `", "path": "/"}], "snapshots": []}`, `the member "snapshots" twice`},
+		"a name folded":   {`{"snapshots": [], "\u017fnapshots": []}`, "twice in one object"},
+		"a path twice":    {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "Path": "/"}]}`, `the member "Path" twice`},
+		"an id twice": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr"}, {"id": "` + id.String() + `", "path": "/"}]}`,
+			"names snapshot " + id.String() + " twice"},
+		"one more": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr"}, {"id": "00000000-0000-0000-0000-000000000000", "path": "/"}]}`,
+			"which nobody has asked for"},
+		"a huge number": {`{"snapshots": [{"id": 1e999999999, "path": "/usr"}]}`, "no JSON object"},
+		"a deep answer": {`{"x": ` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `, "snapshots": []}`, "no JSON object"},
+		"nothing asked": {`{"snapshots": []}`, "says nothing of snapshot"},
+		"above it":      {`{"snapshots": [{"id": "` + id.String() + `", "path": "` + base + `"}]}`, "the volume itself, or above it"},
+		"before 1601":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "1500-01-01T00:00:00Z"}]}`, "which no client understands"},
+		"year 1":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "0001-01-01T00:00:00Z"}]}`, "which no client understands"},
+		"no time":       {`{"snapshots": [{"id": "` + id.String() + `", "path": "/", "created": 1e400}]}`, "no JSON object"},
+		"the volume":    {`{"snapshots": [{"id": "` + id.String() + `", "path": "` + share + `"}]}`, "which is the volume itself"},
+		"a NUL":         {`{"snapshots": [{"id": "` + id.String() + `", "path": "/a\u0000b"}]}`, "has taken no snapshot"},
+		"a file":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/proc/self/stat"}]}`, "no directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			deleted := filepath.Join(t.TempDir(), "deleted")
 			b, err := New(&Config{
 				Create: []string{"printf", "%s", c.answer}, Delete: []string{"sh", "-c", `cat >"$0"`, deleted},
-				List: []string{"echo", "{}"}, Volumes: []string{share},
+				List: []string{"echo", `{"snapshots": []}`}, Volumes: []string{share},
 			})
 			require.NoError(t, err)
 			v, err := b.Volume(t.Context(), share)
@@ -182,7 +205,7 @@ func TestSwapped(t *testing.T) {
 	share := mkdir(t, filepath.Join(base, "mid/share"))
 	swap := "mv " + base + "/mid " + base + "/was && mkdir -p " + share
 	argv := []string{"sh", "-c", swap + ` && printf '{"snapshots": []}'`}
-	b, err := New(&Config{Create: argv, Delete: []string{"true"}, List: []string{"echo", "{}"},
+	b, err := New(&Config{Create: argv, Delete: []string{"true"}, List: []string{"echo", `{"snapshots": []}`},
 		Volumes: []string{share}})
 	require.NoError(t, err)
 	v, err := b.Volume(t.Context(), share)
@@ -322,5 +345,28 @@ func TestLives(t *testing.T) {
 	snaptest.Lives(t, snaptest.Life{
 		Backend: again, Share: share,
 		Left: func(t *testing.T) []string { return snaptest.Entries(t, dir) },
+	})
+}
+
+// FuzzParse reads answers. What it takes says nothing twice.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"snapshots": []}`))
+	f.Add([]byte(`{"snapshots": [{"id": "f0f1f2f3-0000-4000-8000-000000000001", "path": "/s", "created": "2026-11-27T06:40:13Z"}], "more": {"a": [1, {}]}}`))
+	f.Add([]byte(`{"snapshots": [], "SnapShots": [null]}`))
+	f.Add([]byte(`{"snapshots": []} {}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var a answer
+		if err := parse(b, &a); err != nil {
+			return
+		}
+		var members map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(b, &members))
+		named := 0
+		for name := range members {
+			if strings.EqualFold(name, "snapshots") {
+				named++
+			}
+		}
+		require.Equal(t, 1, named, "%q", b)
 	})
 }
