@@ -81,6 +81,9 @@ type topDir struct {
 	dev     uint64
 	openat2 bool // the kernel has it, since 5.6
 	root    bool // the process is root
+	// untraced: files of this file system that are mapped into memory change without a trace in
+	// their times.
+	untraced bool
 }
 
 // openRoot opens path, relative to a directory, as the root of a tree. Errors name it as called.
@@ -96,6 +99,15 @@ func openRoot(dirfd int, path, called string) (*linuxDir, error) {
 		return nil, &os.PathError{Op: "stat", Path: called, Err: err}
 	}
 	d.top.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	var kind unix.Statfs_t
+	if err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &kind) }); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "statfs", Path: called, Err: err}
+	}
+	switch uint32(kind.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.HUGETLBFS_MAGIC: // nothing is written back from memory
+		d.top.untraced = true
+	}
 	self, err := openBeneath(d.fd, ".")
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // an old kernel, a container's filter
 		d.top.openat2 = false
@@ -236,10 +248,11 @@ func (d *linuxDir) stat(path string) (info, error) {
 
 func (d *linuxDir) lookFD(fd int) (info, error) { return d.look(statx(fd, "", unix.AT_EMPTY_PATH)) }
 
+// statx asks a network file system's server, too, rather than believe what was so a while ago.
 func statx(fd int, name string, flags int) (*unix.Statx_t, error) {
 	st := new(unix.Statx_t)
 	err := ignoreEINTR(func() error {
-		return unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st)
+		return unix.Statx(fd, name, flags|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st)
 	})
 	return st, err
 }
@@ -258,7 +271,7 @@ func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
 	}
 	switch in.mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		in.kind = regular
+		in.kind, in.untraced = regular, d.top.untraced
 	case unix.S_IFDIR:
 		in.kind = directory
 	case unix.S_IFLNK:
@@ -284,6 +297,8 @@ func (d *linuxDir) unlock(name string) error {
 	}
 	return unix.Fchmodat(d.fd, name, 0o700, 0)
 }
+
+func (d *linuxDir) loosen() error { return removeACL(d.fd, "system.posix_acl_default") }
 
 func (d *linuxDir) remove(ctx context.Context, name string) error { return removeAt(ctx, d.fd, name) }
 

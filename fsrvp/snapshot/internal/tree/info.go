@@ -10,6 +10,8 @@ var (
 	errReplaced = errors.New("replaced while it was copied")
 	// errLeftOut says that the system cannot make such a file.
 	errLeftOut = errors.New("left out")
+	// errTooMany says that the system does not list all that a file has.
+	errTooMany = errors.New("it has more than the system lists")
 )
 
 // A kind is what the walk tells files apart by.
@@ -35,6 +37,8 @@ type info struct {
 	id    fileID
 	links uint64
 	size  int64
+	// untraced files may change without a trace in their metadata.
+	untraced bool
 
 	mode         uint32
 	uid, gid     uint32

@@ -91,3 +91,17 @@ func (k *known) addDir(name string, d *known) {
 }
 
 func (k *known) sort() { slices.SortFunc(k.sums, sum.compare) }
+
+// distrust has nothing known again but which directories there are.
+func (k *known) distrust() {
+	if k == nil {
+		return
+	}
+	for todo := []*known{k}; len(todo) > 0; {
+		k, todo = todo[len(todo)-1], todo[:len(todo)-1]
+		k.sums, k.trusted = nil, false
+		for _, d := range k.dirs {
+			todo = append(todo, d)
+		}
+	}
+}

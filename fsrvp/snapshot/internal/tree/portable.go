@@ -107,6 +107,7 @@ func (d *portableDir) self() (info, error)                { return d.look(d.root
 func (d *portableDir) stat(name string) (info, error)     { return d.look(d.root.Lstat(name)) }
 func (d *portableDir) mkdir(name string) error            { return d.root.Mkdir(name, 0o700) }
 func (d *portableDir) unlock(name string) error           { return d.root.Chmod(name, 0o700) }
+func (d *portableDir) loosen() error                      { return nil }
 func (d *portableDir) sync() error                        { return nil } // files and directories were, each
 func (d *portableDir) name(name string) string            { return filepath.Join(d.path, name) }
 func (d *portableDir) unmake(name string)                 { d.root.Remove(name) }

@@ -32,6 +32,8 @@ type dir[D any] interface {
 	// unlock gives a directory that was finished back to the owner of the process alone, where that
 	// cannot write to it.
 	unlock(name string) error
+	// loosen has a directory that was finished hand nothing down to what is made in it.
+	loosen() error
 	// remove removes what has the name, a whole tree too. There being nothing is no error.
 	remove(ctx context.Context, name string) error
 	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced
@@ -71,6 +73,7 @@ type copier[D dir[D]] struct {
 	known    *known    // of the last pass; nil before the first
 	flushed  time.Time // before the source was brought to stable storage last
 	root     info      // of the source, as of the last pass
+	clock    wallClock
 }
 
 func newCopier[D dir[D]](src, dst D, skip map[string]bool, cfg *Config) *copier[D] {
@@ -108,6 +111,9 @@ func (c *copier[D]) complete() error {
 }
 
 func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
+	if c.clock.turnedBack() {
+		c.distrust()
+	}
 	w := &walk[D]{copier: c, began: time.Now(), tasks: newQueue[task]()}
 	if flush {
 		if err := c.src.sync(); err != nil {
@@ -118,7 +124,17 @@ func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
 	if err := w.copy(ctx); err != nil {
 		return nil, err
 	}
+	if c.clock.turnedBack() { // what changed may look as if it had not
+		c.distrust()
+		w.moved.add(".", time.Now())
+	}
 	return &w.moved, nil
+}
+
+// distrust has the next pass copy all files again.
+func (c *copier[D]) distrust() {
+	c.known.distrust()
+	c.flushed = time.Time{}
 }
 
 // A walk is one pass. Its tasks are directories, or parts of one.
@@ -139,6 +155,10 @@ type node struct {
 	next   *known
 	made   bool
 	dirty  atomic.Bool // its metadata has to be set
+	filled struct {    // before the first thing is made in it
+		sync.Once
+		err error
+	}
 	// pending counts what keeps it from being finished: parts of itself, directories in it.
 	pending atomic.Int64
 }
@@ -257,7 +277,7 @@ func inSource(op string, err error) error {
 // unread notes what the source does not let one read below the root, if the walk is to go on
 // without it. Otherwise it returns the error.
 func (w *walk[D]) unread(n *node, op, path string, err error) error {
-	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO)
+	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, errTooMany)
 	if !w.cfg.SkipUnreadable || !lost || n.parent == nil && path == "." {
 		return within(path, inSource(op, err))
 	}
@@ -351,8 +371,7 @@ func (w *walk[D]) provide(n *node) error {
 	defer parent.Close()
 	if n.old != nil {
 		err = parent.unlock(n.name)
-	} else {
-		n.parent.dirty.Store(true)
+	} else if err = w.fill(n.parent, parent); err == nil {
 		err = parent.mkdir(n.name)
 	}
 	if err != nil {
@@ -469,7 +488,9 @@ func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (
 				return sum{}, err
 			}
 		}
-		n.dirty.Store(true)
+		if err := w.fill(n, dst); err != nil {
+			return sum{}, err
+		}
 		did, err := w.make(ctx, n, src, dst, name, &in)
 		switch {
 		case err == nil:
@@ -484,6 +505,16 @@ func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (
 			return sum{}, nil
 		}
 	}
+}
+
+// fill makes a directory of the copy ready for something to be made in it.
+func (w *walk[D]) fill(n *node, dst D) error {
+	n.dirty.Store(true)
+	if n.old == nil { // it is as mkdir has made it
+		return nil
+	}
+	n.filled.Do(func() { n.filled.err = dst.loosen() })
+	return n.filled.err
 }
 
 // clear makes room for a name in a directory that the pass before has made.
@@ -501,8 +532,10 @@ func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 	when := did.info.changedAt()
 	// What is mapped into memory changes without a trace until the system has written it back: a
 	// file that changed since the source was brought to stable storage is not known again.
-	known := quiet(when, w.flushed)
-	if did.info.kind == regular && !w.cfg.Clone && (did.torn || !quiet(when, w.began)) {
+	known := quiet(when, w.flushed) && !did.info.untraced
+	// A clone shows one moment, but that of the file by another name may be another.
+	parts := !w.cfg.Clone || did.info.links > 1
+	if did.info.kind == regular && parts && (did.torn || !quiet(when, w.began)) {
 		w.moved.add(filepath.Join(n.path(), name), when)
 		known = false
 	}

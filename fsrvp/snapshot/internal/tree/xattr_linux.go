@@ -64,10 +64,12 @@ const maxXattr = 64 << 10
 // readXattrs returns the attributes that belong to a copy.
 func readXattrs(f xattrFile) ([]xattr, error) {
 	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
 		return nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, unix.E2BIG):
+		return nil, fmt.Errorf("extended attributes: %w: %w: remove some", errTooMany, err)
+	case err != nil:
 		return nil, fmt.Errorf("extended attributes: %w", err)
 	}
 	var attrs []xattr
@@ -116,7 +118,7 @@ func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 			strings.HasPrefix(a.name, "security.")):
 		case errors.Is(err, unix.EOPNOTSUPP) && a.name == "security.selinux":
 		default:
-			return fmt.Errorf("extended attribute %s: %w", a.name, err)
+			return fmt.Errorf("extended attribute %s of %d bytes: %w", a.name, len(a.value), err)
 		}
 	}
 	return nil
@@ -147,11 +149,13 @@ func dropXattrs(f xattrFile, attrs []xattr, root bool) error {
 
 // clearACLs removes the access control lists that a new directory has inherited.
 func clearACLs(fd int) error {
-	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
-		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) &&
-			!errors.Is(err, unix.EOPNOTSUPP) {
-			return fmt.Errorf("inherited access control list: %w", err)
-		}
+	return errors.Join(removeACL(fd, "system.posix_acl_access"), removeACL(fd, "system.posix_acl_default"))
+}
+
+func removeACL(fd int, name string) error {
+	err := unix.Fremovexattr(fd, name)
+	if err == nil || errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("inherited access control list: %w", err)
 }
