@@ -62,6 +62,7 @@ type Config struct {
 type Snapshots struct {
 	dirs         snapdir.Dirs
 	ignoreNested []string
+	hidden       snapdir.Hidden
 }
 
 var _ interface {

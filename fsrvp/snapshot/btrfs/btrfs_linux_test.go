@@ -135,6 +135,28 @@ func TestNested(t *testing.T) {
 	require.Equal(t, dir, v.Path)
 }
 
+// TestNestedLater has a subvolume made in the share after that was added: no share is exposed
+// without what is in it.
+func TestNestedLater(t *testing.T) {
+	mount := snaptest.Mount(t, "btrfs", 300)
+	dir := subvolume(t, filepath.Join(mount, "vms"))
+	mkdir(t, filepath.Join(dir, "a"))
+	mkdir(t, filepath.Join(dir, "b"))
+	s := newSnapshots(t, nil)
+	v, err := s.Volume(t.Context(), filepath.Join(dir, "a"))
+	require.NoError(t, err)
+	later := subvolume(t, filepath.Join(dir, "a/later"))
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	made, err := s.Create(t.Context(), []backend.SnapshotSpec{spec})
+	require.NoError(t, err)
+	require.NoError(t, s.CheckPath(t.Context(), made[0], filepath.Join(made[0].Path, "b")))
+	err = s.CheckPath(t.Context(), made[0], filepath.Join(made[0].Path, "a"))
+	require.ErrorIs(t, err, fsrvp.ErrNotSupported)
+	require.ErrorContains(t, err, later)
+	require.NoError(t, newSnapshots(t, nil).CheckPath(t.Context(), made[0], filepath.Join(made[0].Path, "a")),
+		"an agent that is started anew exposes again what was exposed")
+}
+
 // TestBindMount shares parts of subvolumes that are mounted elsewhere: a snapshot has nothing at
 // that path.
 func TestBindMount(t *testing.T) {

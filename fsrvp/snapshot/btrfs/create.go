@@ -13,6 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/mount"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
@@ -66,6 +67,11 @@ func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	}
 	if err := run(ctx, jobs); err != nil {
 		return nil, wrap("create", errors.Join(err, s.undo(jobs)))
+	}
+	for _, j := range jobs {
+		if err := s.note(j); err != nil {
+			return nil, wrap("create", errors.Join(err, s.undo(jobs)))
+		}
 	}
 	snapshots := make([]backend.Snapshot, len(jobs))
 	for i, j := range jobs {
@@ -160,9 +166,25 @@ func (j *job) take() error {
 	return btrfsctl.Sync(j.dir)
 }
 
+// note remembers what a snapshot is without.
+func (s *Snapshots) note(j *job) error {
+	nested, err := s.nested(j.source.File)
+	if err != nil {
+		return err
+	}
+	var without []string
+	for _, path := range nested {
+		if path = filepath.Join(j.spec.Volume.Path, path); !mount.Within(path, j.holder) { // they are not shared
+			without = append(without, path)
+		}
+	}
+	return s.hidden.Note(j.spec, without...)
+}
+
 func (s *Snapshots) undo(jobs []*job) error {
 	var errs []error
 	for _, j := range jobs {
+		s.hidden.Forget(j.spec.ID)
 		if j.made {
 			errs = append(errs, btrfsctl.Destroy(j.dir, j.name))
 		}

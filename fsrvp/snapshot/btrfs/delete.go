@@ -31,6 +31,7 @@ func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error
 	if err != nil {
 		return err
 	}
+	s.hidden.Forget(spec.ID)
 	found := false
 	for _, e := range entries {
 		if ctx.Err() != nil {

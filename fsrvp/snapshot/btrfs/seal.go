@@ -6,7 +6,6 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
-	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
 // Seal makes a writable snapshot read-only. What was written to it is on stable storage then. A
@@ -33,7 +32,8 @@ func seal(path string) error {
 	return btrfsctl.Sync(f)
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
+// mounted below the shared one when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
-	return wrap("check", safepath.CheckBeneath(snapshot.Path, path))
+	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }

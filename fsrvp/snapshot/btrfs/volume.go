@@ -78,16 +78,22 @@ func (s *Snapshots) checkBelow(dir string, f *os.File) error {
 	if len(below) > 0 {
 		return fmt.Errorf("%s is mounted below %s: %w", below[0], dir, fsrvp.ErrNotSupported)
 	}
-	nested, err := btrfsctl.Nested(f)
+	nested, err := s.nested(f)
 	if err != nil {
 		return err
 	}
-	for _, path := range nested {
-		if !slices.Contains(s.ignoreNested, filepath.Base(path)) {
-			return fmt.Errorf("%s has another subvolume in it, %s: %w", dir, path, fsrvp.ErrNotSupported)
-		}
+	if len(nested) > 0 {
+		return fmt.Errorf("%s has another subvolume in it, %s: %w", dir, nested[0], fsrvp.ErrNotSupported)
 	}
 	return nil
+}
+
+// nested returns the paths, from an open directory, of subvolumes below it that it may not have.
+func (s *Snapshots) nested(f *os.File) ([]string, error) {
+	nested, err := btrfsctl.Nested(f)
+	return slices.DeleteFunc(nested, func(path string) bool {
+		return slices.Contains(s.ignoreNested, filepath.Base(path))
+	}), err
 }
 
 // rootOf opens the root of the subvolume that holds dir.

@@ -99,7 +99,10 @@ const prefix = "command:"
 // Snapshots is the backend. It implements backend.Snapshots, SnapshotLister and PathChecker, and
 // what New returns also Sealer and Preparer, as far as there are programs for them. All methods may
 // be called by several goroutines at once, and run programs at once.
-type Snapshots struct{ cfg Config }
+type Snapshots struct {
+	cfg    Config
+	hidden snapdir.Hidden
+}
 
 type (
 	sealing            struct{ *Snapshots }
@@ -140,7 +143,7 @@ func New(cfg *Config) (backend.Snapshots, error) {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
 	}
-	s := &Snapshots{c}
+	s := &Snapshots{cfg: c}
 	switch {
 	case c.Seal != nil && c.Prepare != nil:
 		return sealingAndPrepared{sealing{s}, preparing{s}}, nil
@@ -392,6 +395,9 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 		if err := checkMade(spec, d.Path); err != nil {
 			return nil, err
 		}
+		if err := s.hidden.Note(spec); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return nil, err
+		}
 		if d.Created != nil {
 			if t, err := fsrvp.FiletimeOf(*d.Created); err != nil || t < 0 { // before 1601
 				return nil, fmt.Errorf("the program for create has taken snapshot %v at %v, which no client understands",
@@ -449,6 +455,7 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 			return wrap("delete", fmt.Errorf("snapshot %v, agent %s: %w", spec.ID, made.Mark.Owner, backend.ErrForeign))
 		}
 	}
+	s.hidden.Forget(spec.ID)
 	return wrap("delete", s.run(ctx, "delete", s.cfg.Delete, []snapshot{describe(spec)}, nil))
 }
 
@@ -490,9 +497,10 @@ func (s *Snapshots) list(ctx context.Context) ([]backend.SnapshotSpec, error) {
 	return specs, nil
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
+// mounted below the shared one when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
-	return wrap("check", safepath.CheckBeneath(snapshot.Path, path))
+	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }
 
 // Seal has the program make a snapshot read-only.

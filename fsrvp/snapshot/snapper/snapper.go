@@ -57,7 +57,10 @@ type Config struct {
 // Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister,
 // PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
 // Each connects anew.
-type Snapshots struct{ cfg Config }
+type Snapshots struct {
+	cfg    Config
+	hidden snapdir.Hidden
+}
 
 var _ interface {
 	backend.Snapshots
@@ -86,7 +89,7 @@ func New(cfg *Config) (*Snapshots, error) {
 	if cfg.Timeout < 0 {
 		return nil, errors.New("snapper: the timeout is negative")
 	}
-	return &Snapshots{Config{Address: cfg.Address, Timeout: cmp.Or(cfg.Timeout, time.Minute)}}, nil
+	return &Snapshots{cfg: Config{Address: cfg.Address, Timeout: cmp.Or(cfg.Timeout, time.Minute)}}, nil
 }
 
 // A daemon is a connection to snapper for one call of the backend.
@@ -248,16 +251,13 @@ func (s *Snapshots) volume(ctx context.Context, dir string) (backend.Volume, err
 	} else if len(below) > 0 {
 		return backend.Volume{}, fmt.Errorf("%s is mounted below %s: %w", below[0], dir, fsrvp.ErrNotSupported)
 	}
-	nested, err := btrfsctl.Nested(d.File)
+	nested, err := nested(d.File)
 	if err != nil {
 		return backend.Volume{}, err
 	}
-	for _, path := range nested {
-		// Snapper's own directory, and what is in it, which a snapshot has not.
-		if filepath.Base(path) != ".snapshots" {
-			return backend.Volume{}, fmt.Errorf("%s has another subvolume in it, %s: %w", dir, path,
-				fsrvp.ErrNotSupported)
-		}
+	if len(nested) > 0 {
+		return backend.Volume{}, fmt.Errorf("%s has another subvolume in it, %s: %w", dir, nested[0],
+			fsrvp.ErrNotSupported)
 	}
 	bus, err := s.connect()
 	if err != nil {
@@ -287,6 +287,13 @@ func (s *Snapshots) volume(ctx context.Context, dir string) (backend.Volume, err
 	}
 	pin, err := root.Pin()
 	return backend.Volume{ID: prefix + found.Name, Path: found.Subvolume, Pin: pin}, err
+}
+
+// nested returns the paths, from an open directory, of other subvolumes below it than snapper's own,
+// and what is in them, which a snapshot has not.
+func nested(dir *os.File) ([]string, error) {
+	all, err := btrfsctl.Nested(dir)
+	return slices.DeleteFunc(all, func(path string) bool { return filepath.Base(path) == ".snapshots" }), err
 }
 
 // sameSubvolume fails where dir is not in the subvolume whose root is open.
@@ -361,6 +368,9 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	for i, spec := range specs {
 		made[i], err = bus.take(ctx, spec)
 		if err == nil {
+			err = s.note(spec)
+		}
+		if err == nil {
 			continue
 		}
 		errs := []error{err}
@@ -370,6 +380,23 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 		return nil, errors.Join(errs...)
 	}
 	return made, nil
+}
+
+// note remembers what a snapshot is without.
+func (s *Snapshots) note(spec backend.SnapshotSpec) error {
+	d, err := safepath.OpenPinned(spec.Volume.Path, spec.Volume.Pin)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	paths, err := nested(d.File)
+	if err != nil {
+		return err
+	}
+	for i, path := range paths {
+		paths[i] = filepath.Join(spec.Volume.Path, path)
+	}
+	return s.hidden.Note(spec, paths...)
 }
 
 // checkFree fails where there is a snapshot with one of the ids, whoever it belongs to.
@@ -451,6 +478,7 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 		return wrap("delete", err)
 	}
 	defer bus.close()
+	s.hidden.Forget(spec.ID)
 	return wrap("delete", bus.delete(ctx, spec))
 }
 
@@ -521,9 +549,10 @@ func seal(path string) error {
 	return btrfsctl.Sync(d.File)
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
+// mounted below the shared one when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
-	return wrap("check", safepath.CheckBeneath(snapshot.Path, path))
+	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }
 
 // List returns the snapshots of all of snapper's configurations that a backend like this has made,

@@ -73,6 +73,7 @@ type Snapshots struct {
 	dirs snapdir.Dirs
 	kind string // of file system that datasets are mounted as; another one only in tests
 
+	hidden   snapdir.Hidden
 	deleting sync.Mutex // one at a time: what destroys a snapshot must not be surprised
 }
 
@@ -335,7 +336,9 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	}
 	err := s.take(ctx, jobs)
 	for i := 0; i < len(jobs) && err == nil; i++ {
-		err = s.show(ctx, jobs[i])
+		if err = s.hidden.Note(jobs[i].spec); err == nil {
+			err = s.show(ctx, jobs[i])
+		}
 	}
 	if err != nil {
 		errs := []error{err}
@@ -542,6 +545,7 @@ func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error
 			return fmt.Errorf("snapshot %s, agent %s: %w", f.name, f.mark.Owner, backend.ErrForeign)
 		}
 	}
+	s.hidden.Forget(spec.ID)
 	if err := s.unmount(ctx, spec); err != nil {
 		return err
 	}
@@ -635,9 +639,10 @@ func (s *Snapshots) seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return fmt.Errorf("snapshot %v: %w", snapshot.ID, fsrvp.ErrObjectNotFound)
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link.
+// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
+// mounted below the shared one when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
-	return wrap("check", safepath.CheckBeneath(snapshot.Path, path))
+	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }
 
 // remount mounts the snapshots whose places are there and empty.

@@ -32,6 +32,8 @@ func Secure(t *testing.T, b Backend, base string, volume func(path string)) {
 	}
 	t.Run("swapped", func(t *testing.T) { swapped(t, b, filepath.Join(base, "swapped"), volume) })
 	t.Run("gates", func(t *testing.T) { gates(t, b, filepath.Join(base, "gates"), volume) })
+	t.Run("closed later", func(t *testing.T) { closed(t, b, filepath.Join(base, "closed"), volume) })
+	t.Run("mounted later", func(t *testing.T) { mounted(t, b, filepath.Join(base, "mounted"), volume) })
 	t.Run("exposed", func(t *testing.T) { exposed(t, b, filepath.Join(base, "exposed"), volume) })
 }
 
@@ -57,6 +59,8 @@ func swapped(t *testing.T, b Backend, base string, volume func(string)) {
 		"link of old":   "mv mid was && ln -s was mid",
 		"directory":     "mv mid was && mkdir -p mid/pub && touch mid/pub/key",
 		"last step":     "mv mid/pub mid/was && ln -s ../../secret/pub mid/pub",
+		"renamed":       "mv mid/pub mid/was",
+		"above renamed": "mv mid was",
 	} {
 		t.Run(name, func(t *testing.T) {
 			top := filepath.Join(base, name)
@@ -83,12 +87,9 @@ func swapped(t *testing.T, b Backend, base string, volume func(string)) {
 			require.NoError(t, err, out)
 
 			if prepares {
-				made, err := b.Create(t.Context(), []backend.SnapshotSpec{ahead})
-				if err == nil { // then of the directory that was added, which was open
-					require.FileExists(t, filepath.Join(made[0].Path, "hers"))
-					require.NoFileExists(t, filepath.Join(made[0].Path, "key"))
-				}
-				require.NoError(t, b.Delete(t.Context(), ahead))
+				_, err := b.Create(t.Context(), []backend.SnapshotSpec{ahead})
+				require.Error(t, err, "the directory that was added is not the share any more")
+				ids(t, b)
 			}
 			_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
 			require.Error(t, err)
@@ -175,6 +176,59 @@ func gates(t *testing.T, b Backend, base string, volume func(string)) {
 			}
 		})
 	}
+}
+
+// closed takes the right to pass through a directory above the share away when the bulk of the
+// snapshot is made.
+func closed(t *testing.T, b Backend, base string, volume func(string)) {
+	preparer, ok := b.(backend.SnapshotPreparer)
+	if !ok {
+		return
+	}
+	above := filepath.Join(base, "above")
+	mkdirs(t, 0o755, 0, above)
+	share := filepath.Join(above, "data")
+	volume(share)
+	require.NoError(t, os.WriteFile(filepath.Join(share, "f"), []byte("for some"), 0o644))
+	v, err := b.Volume(t.Context(), share)
+	require.NoError(t, err)
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	require.NoError(t, preparer.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{spec}))
+	require.NoError(t, os.Chmod(above, 0o700))
+	made, err := b.Create(t.Context(), []backend.SnapshotSpec{spec})
+	require.NoError(t, err)
+	_, err = as(alice, alice, "cat", filepath.Join(made[0].Path, "f"))
+	require.Error(t, err, "alice reads")
+	require.NoError(t, b.Delete(t.Context(), spec))
+	ids(t, b)
+}
+
+// mounted mounts something in the share after it was added: the snapshot, which is without it, is
+// refused when it is taken, or when it is to be exposed.
+func mounted(t *testing.T, b Backend, base string, volume func(string)) {
+	mkdirs(t, 0o755, 0, base)
+	share := filepath.Join(base, "share")
+	volume(share)
+	point := filepath.Join(share, "a/b")
+	require.NoError(t, os.MkdirAll(point, 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(share, "beside"), 0o755))
+	v, err := b.Volume(t.Context(), share)
+	require.NoError(t, err)
+	rel, err := filepath.Rel(v.Path, share)
+	require.NoError(t, err)
+	require.NoError(t, unix.Mount("none", point, "tmpfs", 0, ""))
+	defer func() { require.NoError(t, unix.Unmount(point, unix.MNT_DETACH)) }()
+	spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+	made, err := b.Create(t.Context(), []backend.SnapshotSpec{spec})
+	if err == nil {
+		checker := b.(backend.PathChecker)
+		require.NoError(t, checker.CheckPath(t.Context(), made[0], filepath.Join(made[0].Path, rel, "beside")))
+		err = checker.CheckPath(t.Context(), made[0], filepath.Join(made[0].Path, rel))
+	}
+	require.ErrorIs(t, err, fsrvp.ErrNotSupported)
+	require.ErrorContains(t, err, "b")
+	require.NoError(t, b.Delete(t.Context(), spec))
+	ids(t, b)
 }
 
 // holder returns the directory of snapshots that a snapshot, maybe behind gates, is in: the last

@@ -115,7 +115,7 @@ type job struct {
 	spec    backend.SnapshotSpec
 	dir     string // of Dirs
 	temp    string
-	above   []safepath.Ancestor
+	above   []safepath.Ancestor // when it is complete
 	copier  *tree.Copier
 	made    string // what exists
 	gated   bool   // so do gates
@@ -231,7 +231,6 @@ func (s *Set) begin(j *job) error {
 		return err
 	}
 	defer src.Close()
-	j.above = src.Above
 	cfg := &tree.Config{
 		Clone: s.Clone, Workers: s.Workers, SkipUnreadable: s.SkipUnreadable, NoSync: s.NoSync, Skip: append([]string{dir}, s.Dirs.Paths...),
 		Logger: s.Logger.With("copy", j.spec.ID.String(), "volume", root),
@@ -295,8 +294,18 @@ func (s *Set) run(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
-// place gives a copy that is complete its name, behind gates where they are needed.
+// place gives a copy that is complete its name, behind gates where they are needed: the directories
+// above the volume may have got other rights since it was opened. Nobody may have put another
+// directory in its place.
 func (s *Set) place(j *job) error {
+	src, err := safepath.OpenPinned(j.spec.Volume.Path, j.spec.Volume.Pin)
+	if err != nil {
+		return err
+	}
+	j.above = src.Above
+	if err := src.Close(); err != nil {
+		return err
+	}
 	inner, err := s.Dirs.Gate(j.dir, j.spec.ID, j.spec.Mark, j.above)
 	if err != nil {
 		return err
