@@ -34,7 +34,7 @@ func TestSets(t *testing.T) {
 	require.Contains(t, out, "#1 2026-11-22 20:21:53.543 9d1fc6ce-")
 	out, summary = decodeFile(t, "-sets", "-client", "10.1.1.1", torture)
 	require.Empty(t, out)
-	require.Contains(t, summary, "there are no shadow copy sets in it that were asked for")
+	require.Contains(t, summary, "it has no shadow copy sets that match the flags")
 }
 
 func TestExplain(t *testing.T) {
