@@ -78,7 +78,7 @@ func TestContextsAreReleased(t *testing.T) {
 			_, err = cc.Alter(t.Context(), echoInterface(), cfg)
 			require.Error(t, err)
 		}
-		require.Eventually(t, func() bool { return m.opened.Load() == m.closed.Load() }, 10*time.Second, time.Millisecond,
+		require.Eventually(t, func() bool { return m.opened.Load() == m.closed.Load() }, time.Minute, time.Millisecond,
 			"refused at leg %d: %d opened, %d closed", refuse, m.opened.Load(), m.closed.Load())
 		require.GreaterOrEqual(t, m.opened.Load(), int64(2))
 		require.False(t, m.twice.Load(), "closed twice")

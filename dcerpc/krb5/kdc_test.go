@@ -304,10 +304,14 @@ func TestMITKDC(t *testing.T) {
 
 		// The next KDC is asked when one does not answer in time.
 		c.Realms[0].KDC = []string{closed.Addr().String(), dead.Addr().String(), k.address}
-		i, err = krb5.NewInitiatorWithPassword("backup@EXAMPLE.TEST", password,
-			&krb5.InitiatorConfig{Config: c, KDCTimeout: 50 * time.Millisecond})
-		require.NoError(t, err)
-		_, err = step(t, i, testService)
+		for limit := 50 * time.Millisecond; ; limit *= 10 { // on a busy machine the one that works is late, too
+			i, err = krb5.NewInitiatorWithPassword("backup@EXAMPLE.TEST", password,
+				&krb5.InitiatorConfig{Config: c, KDCTimeout: limit})
+			require.NoError(t, err)
+			if _, err = step(t, i, testService); err == nil || limit > time.Second {
+				break
+			}
+		}
 		require.NoError(t, err)
 	})
 

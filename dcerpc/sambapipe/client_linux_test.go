@@ -239,7 +239,7 @@ func TestClientGone(t *testing.T) {
 			leave(t, leaving)
 			_, err = c.Read(b)
 			require.ErrorIs(t, err, io.EOF)
-			require.Less(t, time.Since(begun), 5*time.Second)
+			require.Less(t, time.Since(begun), time.Minute)
 			_, err = c.Write([]byte("late")) // smbd still takes what is written
 			require.NoError(t, err)
 			answer := make([]byte, 6)
@@ -277,7 +277,7 @@ func TestClientGoneEndsCalls(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, context.Canceled)
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the call has not ended")
 	}
 	<-called

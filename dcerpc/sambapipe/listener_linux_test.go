@@ -57,7 +57,7 @@ func (l *logBuffer) wait(t *testing.T, what string) {
 		case <-l.wrote:
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("not in the log: %s\n%s", what, l)
 		}
 	}

@@ -89,7 +89,7 @@ func TestSmallFile(t *testing.T) {
 	require.Equal(t, "small", string(got))
 	require.Equal(t, 1, s.seen(CommandCreate))
 	require.Equal(t, 1, s.seen(CommandRead))
-	require.Eventually(t, func() bool { return s.seen(CommandClose) == 1 }, 10*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return s.seen(CommandClose) == 1 }, time.Minute, time.Millisecond,
 		"nobody waits for it")
 	_, err = tree.ReadFile(t.Context(), "big", nil, 1<<20)
 	require.ErrorContains(t, err, "more than 1048576 bytes")
@@ -328,7 +328,7 @@ func TestCancel(t *testing.T) {
 		require.Equal(t, held.MessageID, h.MessageID)
 		_, err := tree.ReadFile(t.Context(), "small", nil, -1)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return s.seen(CommandClose) == 2 }, 10*time.Second, time.Millisecond,
+		require.Eventually(t, func() bool { return s.seen(CommandClose) == 2 }, time.Minute, time.Millisecond,
 			"the orphan is closed")
 	}
 }
@@ -777,7 +777,7 @@ func FuzzServer(f *testing.F) {
 		}
 		cfg := s.config()
 		cfg.AnswerTimeout, cfg.LoginTimeout, cfg.NegotiateTimeout = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := everything(ctx, cfg)
 		require.NoError(t, ctx.Err(), "%v", err)

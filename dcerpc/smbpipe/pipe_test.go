@@ -304,7 +304,7 @@ func TestDialCancelled(t *testing.T) {
 	require.ErrorIs(t, <-done, context.Canceled)
 	s.intercept(nil)
 	close(hold)
-	require.Eventually(t, func() bool { return s.count(cmdClose) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.count(cmdClose) == 1 }, time.Minute, time.Millisecond)
 }
 
 // TestSessionExpired logs a session in again that has expired, on its connection.

@@ -118,7 +118,7 @@ func TestConcurrentCallers(t *testing.T) {
 	callers.Wait()
 	require.Eventually(t, func() bool { // removals that failed are tried again
 		return !slices.ContainsFunc(r.Table(), func(s agent.Set) bool { return s.Removing })
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	r.settle(t, h)
 	r.requireInvariant(t)
 
@@ -234,14 +234,14 @@ func (r *rig) settle(t *testing.T, h *history) {
 						return h.record(fsrvp.OpDeleteShareMapping, set.ID, added{c.ID, m.UNC}, func() error {
 							return r.DeleteShareMapping(client1, set.ID, c.ID, m.UNC)
 						}) == nil || !r.hasMapping(set.ID, m.UNC)
-					}, 10*time.Second, time.Millisecond)
+					}, time.Minute, time.Millisecond)
 				}
 			}
 		}
 	}
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(r.Table(), func(s agent.Set) bool { return s.Removing || s.Status != agent.Recovered })
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 func (r *rig) hasMapping(id fsrvp.SetID, share string) bool {

@@ -79,7 +79,7 @@ func startFileServer(t testing.TB, name string, shares int, change ...func(*file
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(fs.listener) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown of %s: %v", name, err)

@@ -53,7 +53,7 @@ func TestRunAgainstSamba(t *testing.T) {
 	// requireClean fails where Samba's agent still has a share or a snapshot.
 	requireClean := func(t *testing.T) {
 		require.NotContains(t, server.Output(t, "net", "conf", "listshares"), "@{")
-		require.Eventually(t, func() bool { return len(snapshots(t)) == 0 }, 5*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return len(snapshots(t)) == 0 }, time.Minute, 50*time.Millisecond)
 	}
 	read := func(t *testing.T, name string) []*transcript.Exchange {
 		f, err := os.Open(filepath.Join("testdata", name))
@@ -196,7 +196,7 @@ func TestServiceToSmbtorture(t *testing.T) {
 		for _, test := range tests {
 			args = append(args, "rpc.fsrvp.fsrvp."+test)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		out, err := n.Host("cl").Command(ctx, "smbtorture", args...).CombinedOutput()
 		require.NoError(t, err, string(out))

@@ -234,6 +234,7 @@ func TestQEMUGuestAgent(t *testing.T) {
 			testGuard())
 		require.NoError(t, k.prepare(t.Context()))
 		require.NoError(t, k.freeze(t.Context()))
+		l, _ := k.current()
 		require.NoError(t, a.cmd.Process.Signal(syscall.SIGSTOP))
 		ctx, cancel := timeoutContext(t, 500*time.Millisecond)
 		defer cancel()
@@ -244,6 +245,7 @@ func TestQEMUGuestAgent(t *testing.T) {
 		t.Log("thawed by the guard after", px.writable(t))
 		p4.writable(t)
 		po.writable(t)
+		<-l.gone // before the agent goes, without which the guard would try for ever
 	})
 }
 
