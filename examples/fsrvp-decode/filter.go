@@ -109,7 +109,7 @@ func (f *filter) matches(e *transcript.Exchange, op fsrvp.Opnum) bool {
 		return false
 	case f.user != "" && !sameUser(e.User, f.user):
 		return false
-	case f.share != "" && !sameShare(shareOf(e.Request), f.share):
+	case f.share != "" && !sameShare(transcript.ShareOf(e.Request), f.share):
 		return false
 	case f.set != "" && !namesSet(e, f.set):
 		return false
@@ -155,23 +155,6 @@ func sameShare(share, want string) bool {
 		return n.Equal(w)
 	}
 	return strings.EqualFold(n.Share, want)
-}
-
-// shareOf returns the share that a request names, or "".
-func shareOf(m fsrvp.Message) string {
-	switch m := m.(type) {
-	case *fsrvp.IsPathSupportedRequest:
-		return string(m.ShareName)
-	case *fsrvp.IsPathShadowCopiedRequest:
-		return string(m.ShareName)
-	case *fsrvp.AddToShadowCopySetRequest:
-		return string(m.ShareName)
-	case *fsrvp.GetShareMappingRequest:
-		return string(m.ShareName)
-	case *fsrvp.DeleteShareMappingRequest:
-		return string(m.ShareName)
-	}
-	return ""
 }
 
 // namesSet reports whether a call names a set, by its id or the client's.

@@ -181,7 +181,7 @@ func TestRunLyingServer(t *testing.T) {
 				}
 				if abort {
 					end := recording[len(recording)-1]
-					req := &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: setOf(end.Request)}
+					req := &fsrvp.AbortShadowCopySetRequest{ShadowCopySetID: transcript.SetOf(end.Request)}
 					recording = append(recording, &transcript.Exchange{Time: end.End(), Connection: end.Connection,
 						Request: req, Response: &fsrvp.AbortShadowCopySetResponse{}})
 				}

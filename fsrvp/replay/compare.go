@@ -31,7 +31,7 @@ type Difference struct {
 }
 
 // Share returns the share that the recorded call names; empty for methods without a share.
-func (d *Difference) Share() string { return shareOf(d.Exchange.Request) }
+func (d *Difference) Share() string { return transcript.ShareOf(d.Exchange.Request) }
 
 // String returns one line, `call 14 IsPathShadowCopied \\fs\data: Return: recorded 0x8004230C
 // FSRVP_E_NOT_SUPPORTED, now 0x00000000 ZERO`. Calls are counted from 1.
@@ -106,23 +106,6 @@ func number(v any) any {
 	return v
 }
 
-// shareOf returns the share that a request names, or "".
-func shareOf(m fsrvp.Message) string {
-	switch m := m.(type) {
-	case *fsrvp.AddToShadowCopySetRequest:
-		return string(m.ShareName)
-	case *fsrvp.IsPathSupportedRequest:
-		return string(m.ShareName)
-	case *fsrvp.IsPathShadowCopiedRequest:
-		return string(m.ShareName)
-	case *fsrvp.GetShareMappingRequest:
-		return string(m.ShareName)
-	case *fsrvp.DeleteShareMappingRequest:
-		return string(m.ShareName)
-	}
-	return ""
-}
-
 // A comparison collects the differences of one call.
 type comparison struct {
 	*translation
@@ -174,7 +157,7 @@ func (c *comparison) compare(resp fsrvp.Response, fault *dcerpc.Fault) {
 		c.learned("pShadowCopySetId", c.learnSet(was.ShadowCopySetID, now.ShadowCopySetID), now.ShadowCopySetID)
 	case *fsrvp.AddToShadowCopySetResponse:
 		was := c.recorded.Response.(*fsrvp.AddToShadowCopySetResponse)
-		want := c.learnCopy(was.ShadowCopyID, now.ShadowCopyID, shareOf(c.recorded.Request))
+		want := c.learnCopy(was.ShadowCopyID, now.ShadowCopyID, transcript.ShareOf(c.recorded.Request))
 		c.learned("pShadowCopyId", want, now.ShadowCopyID)
 	case *fsrvp.IsPathSupportedResponse:
 		was := was.(*fsrvp.IsPathSupportedResponse)

@@ -88,26 +88,3 @@ func (s *Service) response(st *step, req fsrvp.Message) fsrvp.Response {
 	}
 	return s.names.response(st.Request, st.Response)
 }
-
-// setOf returns the set that a request names.
-func setOf(m fsrvp.Message) fsrvp.SetID {
-	switch m := m.(type) {
-	case *fsrvp.AddToShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.CommitShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.ExposeShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.RecoveryCompleteShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.AbortShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.GetShareMappingRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.DeleteShareMappingRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.PrepareShadowCopySetRequest:
-		return m.ShadowCopySetID
-	}
-	return fsrvp.SetID{}
-}

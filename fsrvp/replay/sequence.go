@@ -36,7 +36,7 @@ func keyOf(m fsrvp.Message) stepKey {
 	case *fsrvp.GetShareMappingRequest:
 		k.number = m.Level
 	}
-	if share := shareOf(m); share != "" {
+	if share := transcript.ShareOf(m); share != "" {
 		k.share = foldShare(share)
 	}
 	return k

@@ -44,7 +44,7 @@ func (p *plain) find(req fsrvp.Message) (found, expected *step, err error) {
 	case fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet:
 		found, expected, err = p.next(p.sequence[&p.creation], req)
 	default:
-		found, expected, err = p.next(p.sequence[p.life(setOf(req))], req)
+		found, expected, err = p.next(p.sequence[p.life(transcript.SetOf(req))], req)
 	}
 	return found, expected, err
 }

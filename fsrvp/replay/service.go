@@ -124,7 +124,7 @@ func (s *Service) add(e *transcript.Exchange) {
 	case fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet:
 		s.creation.add(st)
 	default:
-		if life, ok := s.lives[setOf(st.Request)]; ok {
+		if life, ok := s.lives[transcript.SetOf(st.Request)]; ok {
 			life.add(st)
 		} else {
 			s.foreign.add(st)
@@ -219,7 +219,7 @@ func (s *Service) match(req fsrvp.Message) (*transcript.Exchange, fsrvp.Response
 	case fsrvp.OpSetContext, fsrvp.OpStartShadowCopySet:
 		st, expected, err = s.creation.next(req, matches)
 	default:
-		st, expected, err = s.life(setOf(req)).next(req, matches)
+		st, expected, err = s.life(transcript.SetOf(req)).next(req, matches)
 	}
 	if err == nil && !st.Answered() {
 		err = errors.New("the recording has no answer to it")

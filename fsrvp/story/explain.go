@@ -72,15 +72,15 @@ func (s *server) status(ev *Event, set *Set, client string) {
 	case fsrvp.ErrObjectNotFound:
 		ev.Text = "the server knows no such set, copy or share"
 		if op == fsrvp.OpAddToShadowCopySet {
-			ev.Text = fmt.Sprintf("%s is not a share of this server", shareOf(e.Request))
+			ev.Text = fmt.Sprintf("%s is not a share of this server", transcript.ShareOf(e.Request))
 		}
 	case fsrvp.ErrNotSupported:
-		ev.Text = fmt.Sprintf("the server can make no shadow copies of the volume that %s is on", shareOf(e.Request))
+		ev.Text = fmt.Sprintf("the server can make no shadow copies of the volume that %s is on", transcript.ShareOf(e.Request))
 		if op == fsrvp.OpIsPathShadowCopied {
 			ev.Text += ", or cannot say (Samba answers so always)"
 		}
 	case fsrvp.ErrObjectAlreadyExists:
-		ev.Text = fmt.Sprintf("%s, or another share of its volume, is in the set already", shareOf(e.Request))
+		ev.Text = fmt.Sprintf("%s, or another share of its volume, is in the set already", transcript.ShareOf(e.Request))
 	case fsrvp.ErrNotExposed:
 		ev.Text = "the set is not exposed yet: ExposeShadowCopySet comes before GetShareMapping"
 	case fsrvp.ErrShadowCopySetInProgress:
@@ -172,7 +172,7 @@ func since(e *transcript.Exchange, t time.Time) time.Duration { return round(e.T
 
 // invalidArg explains E_INVALIDARG, the answer to many things.
 func (s *server) invalidArg(e *transcript.Exchange, set *Set) string {
-	share := shareOf(e.Request)
+	share := transcript.ShareOf(e.Request)
 	copyID := copyOf(e.Request)
 	switch {
 	case nullID(e.Request):
@@ -279,46 +279,6 @@ func (t *timer) text(set *Set) string {
 	return s
 }
 
-// setOf returns the set that a request names.
-func setOf(m fsrvp.Message) fsrvp.SetID {
-	switch m := m.(type) {
-	case *fsrvp.AddToShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.PrepareShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.CommitShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.ExposeShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.RecoveryCompleteShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.AbortShadowCopySetRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.GetShareMappingRequest:
-		return m.ShadowCopySetID
-	case *fsrvp.DeleteShareMappingRequest:
-		return m.ShadowCopySetID
-	}
-	return fsrvp.SetID{}
-}
-
-// shareOf returns the share that a request names, or "".
-func shareOf(m fsrvp.Message) string {
-	switch m := m.(type) {
-	case *fsrvp.IsPathSupportedRequest:
-		return string(m.ShareName)
-	case *fsrvp.IsPathShadowCopiedRequest:
-		return string(m.ShareName)
-	case *fsrvp.AddToShadowCopySetRequest:
-		return string(m.ShareName)
-	case *fsrvp.GetShareMappingRequest:
-		return string(m.ShareName)
-	case *fsrvp.DeleteShareMappingRequest:
-		return string(m.ShareName)
-	}
-	return ""
-}
-
 // copyOf returns the shadow copy that a request names, as the server calls it.
 func copyOf(m fsrvp.Message) fsrvp.CopyID {
 	switch m := m.(type) {
@@ -345,7 +305,7 @@ func nullID(m fsrvp.Message) bool {
 		*fsrvp.GetSupportedVersionRequest:
 		return false
 	}
-	return setOf(m) == fsrvp.SetID{}
+	return transcript.SetOf(m) == fsrvp.SetID{}
 }
 
 // waitOf returns the time-out that a request has.

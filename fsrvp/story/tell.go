@@ -214,7 +214,7 @@ func (s *server) add(set *Set, ev Event) {
 
 // aboutSet takes a call that names a set.
 func (s *server) aboutSet(ev Event, client string) {
-	id := setOf(ev.Call.Request)
+	id := transcript.SetOf(ev.Call.Request)
 	set := s.sets[id]
 	if set == nil {
 		set = s.newSet(id, client)
@@ -407,7 +407,7 @@ func (s *Set) repeated(i int) bool {
 	}
 	return slices.ContainsFunc(others, func(other Event) bool {
 		return other.Call != nil && other.Call.Opnum() == e.Opnum() && other.Call.Succeeded() &&
-			sameShare(shareOf(other.Call.Request), shareOf(e.Request))
+			sameShare(transcript.ShareOf(other.Call.Request), transcript.ShareOf(e.Request))
 	})
 }
 

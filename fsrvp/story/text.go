@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/transcript"
 )
 
 // timeForm is the layout of times, in UTC.
@@ -166,7 +167,7 @@ func (e *Event) What() string {
 	case *fsrvp.PrepareShadowCopySetRequest, *fsrvp.CommitShadowCopySetRequest, *fsrvp.ExposeShadowCopySetRequest:
 		return fmt.Sprintf("%s, waits %v", op, waitOf(m))
 	}
-	if share := shareOf(e.Call.Request); share != "" {
+	if share := transcript.ShareOf(e.Call.Request); share != "" {
 		return op + " " + share
 	}
 	return op
