@@ -11,7 +11,7 @@ import (
 
 // patience is the time that a server may take to delete a set after its Message Sequence Timer has
 // run out, since no client waits for that.
-const patience = 2 * time.Second
+const patience = 15 * time.Second
 
 // elapse waits until the Message Sequence Timer has run out, and then, if the target can tell,
 // until nothing is left of the set, for at most patience.

@@ -107,7 +107,10 @@ func TestAccess(t *testing.T) {
 	}
 	insiders := append(callersOf(t, n, backup),
 		caller{"backup by NTLM in a session of nobody1", kerberos(t, n, nobody), ntlmAuth(t, backup), dcerpc.LevelPrivacy})
-	for _, insider := range insiders {
+	for i, insider := range insiders {
+		if testing.Short() && i%3 != 0 {
+			continue // each life takes seconds, since all others are refused in it
+		}
 		t.Run(insider.name, func(t *testing.T) {
 			client := insider.dial(t, n, nas)
 			called := map[fsrvp.Opnum]bool{}

@@ -89,16 +89,16 @@ func sum(tb testing.TB, fsys fs.FS, name string) [sha256.Size]byte {
 // mechanism.
 func TestSMBMatrix(t *testing.T) {
 	n := networkOnce(t)
-	nas, u := n.Host("nas"), n.User("backup")
-	nas.Claim(t)
-	want := randomFile(t, nas.Path("/srv/btrfs/data/matrix"), 3<<20+17)
+	fileServer, u := n.Host("fs"), n.User("backup")
+	fileServer.Claim(t)
+	want := randomFile(t, fileServer.Path("/srv/btrfs/data/matrix"), 3<<20+17)
 	krb, ntl := kerberos(t, n, u), ntlmAuth(t, u)
 	negotiate, err := spnego.NewInitiator(krb.(spnego.InitiatorMechanism), ntl.(spnego.InitiatorMechanism))
 	require.NoError(t, err)
 	all := []dcerpc.Initiator{krb, negotiate, ntl}
 	read := func(t *testing.T, cfg *smb2.Config) *smb2.Session {
 		t.Helper()
-		s := smbSession(t, nas, cfg)
+		s := smbSession(t, fileServer, cfg)
 		f := smbShare(t, s, "data")
 		require.Equal(t, want, sum(t, f, "matrix"))
 		b, err := f.ReadFile("matrix")
@@ -116,7 +116,7 @@ func TestSMBMatrix(t *testing.T) {
 						cfg.Dialects = []smb2.Dialect{dialect}
 					}
 					if encrypt && dialect == smb2.SMB210 {
-						_, err := smb2.Dial(t.Context(), nas.FQDN, cfg)
+						_, err := smb2.Dial(t.Context(), fileServer.FQDN, cfg)
 						require.ErrorIs(t, err, smb2.ErrNotEncrypted)
 						return
 					}
@@ -133,12 +133,12 @@ func TestSMBMatrix(t *testing.T) {
 		}
 	}
 	t.Run("downgrade is checked", func(t *testing.T) { // by VALIDATE_NEGOTIATE_INFO: the server's best is below ours
-		setGlobal(t, nas, "server max protocol=SMB3_02")
+		setGlobal(t, fileServer, "server max protocol=SMB3_02")
 		require.Equal(t, smb2.SMB302, read(t, smbConfig(n, krb)).Dialect())
 	})
 	for _, a := range []smb2.SigningAlgorithm{smb2.HMACSHA256, smb2.AESCMAC, smb2.AESGMAC} {
 		t.Run("the server signs by "+a.String()+" alone", func(t *testing.T) {
-			setGlobal(t, nas, "server smb3 signing algorithms="+a.String(), "server signing=mandatory")
+			setGlobal(t, fileServer, "server smb3 signing algorithms="+a.String(), "server signing=mandatory")
 			require.Equal(t, a, read(t, smbConfig(n, ntl)).Signing())
 		})
 		t.Run("the client signs by "+a.String()+" alone", func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestSMBMatrix(t *testing.T) {
 	for _, c := range []smb2.Cipher{smb2.AES128CCM, smb2.AES128GCM, smb2.AES256CCM, smb2.AES256GCM} {
 		for _, auth := range all {
 			t.Run(fmt.Sprintf("the server encrypts by %v alone, %T", c, auth), func(t *testing.T) {
-				setGlobal(t, nas, "server smb3 encryption algorithms="+c.String(), "server smb encrypt=required")
+				setGlobal(t, fileServer, "server smb3 encryption algorithms="+c.String(), "server smb encrypt=required")
 				s := read(t, smbConfig(n, auth))
 				require.Equal(t, c, s.Cipher())
 				require.True(t, s.Encrypted())
@@ -163,18 +163,18 @@ func TestSMBMatrix(t *testing.T) {
 		})
 	}
 	t.Run("no cipher in common", func(t *testing.T) {
-		setGlobal(t, nas, "server smb3 encryption algorithms=AES-256-GCM")
+		setGlobal(t, fileServer, "server smb3 encryption algorithms=AES-256-GCM")
 		cfg := smbConfig(n, krb)
 		cfg.Ciphers = []smb2.Cipher{smb2.AES128GCM}
 		s := read(t, cfg) // signing does
 		require.Zero(t, s.Cipher())
 		cfg.Encrypt = true
-		_, err := smb2.Dial(t.Context(), nas.FQDN, cfg)
+		_, err := smb2.Dial(t.Context(), fileServer.FQDN, cfg)
 		require.ErrorIs(t, err, smb2.ErrNotEncrypted)
 	})
 	t.Run("a share that demands encryption", func(t *testing.T) {
-		addShare(t, nas, "sealed", "/srv/btrfs/data", "server smb encrypt=required")
-		s := smbSession(t, nas, smbConfig(n, krb))
+		addShare(t, fileServer, "sealed", "/srv/btrfs/data", "server smb encrypt=required")
+		s := smbSession(t, fileServer, smbConfig(n, krb))
 		require.False(t, s.Encrypted())
 		f, plain := smbShare(t, s, "sealed"), smbShare(t, s, "data")
 		require.True(t, f.Tree().Encrypted())
@@ -186,11 +186,11 @@ func TestSMBMatrix(t *testing.T) {
 // TestSMBFiles reads what a backup reads besides contents.
 func TestSMBFiles(t *testing.T) {
 	n := networkOnce(t)
-	nas := n.Host("nas")
-	nas.Claim(t)
-	root := nas.Path("/srv/btrfs/data")
-	addShare(t, nas, "streams", "/srv/btrfs/data", "vfs objects=streams_xattr acl_xattr")
-	s := smbSession(t, nas, smbConfig(n, kerberos(t, n, n.User("backup"))))
+	fileServer := n.Host("fs")
+	fileServer.Claim(t)
+	root := fileServer.Path("/srv/btrfs/data")
+	addShare(t, fileServer, "streams", "/srv/btrfs/data", "vfs objects=streams_xattr acl_xattr")
+	s := smbSession(t, fileServer, smbConfig(n, kerberos(t, n, n.User("backup"))))
 	f := smbShare(t, s, "data")
 	open := func(t *testing.T, fsys *sharefs.FS, name string) *sharefs.File {
 		t.Helper()
@@ -233,7 +233,7 @@ func TestSMBFiles(t *testing.T) {
 		dir := root + "/dfs"
 		require.NoError(t, os.MkdirAll(dir+"/plain", 0o755))
 		require.NoError(t, os.Symlink(`msdfs:elsewhere.fsrvp.test\share`, dir+"/link"))
-		addShare(t, nas, "dfs", "/srv/btrfs/data/dfs", "msdfs root=yes")
+		addShare(t, fileServer, "dfs", "/srv/btrfs/data/dfs", "msdfs root=yes")
 		f := smbShare(t, s, "dfs")
 		require.True(t, f.Tree().DFS())
 		list, err := f.ReadDir(".")

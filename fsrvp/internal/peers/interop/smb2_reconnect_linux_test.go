@@ -30,10 +30,10 @@ func (c *cutConn) Read(b []byte) (int, error) {
 // TestSMBReconnect reads a share of Samba's whose connection breaks three times on the way.
 func TestSMBReconnect(t *testing.T) {
 	n := networkOnce(t)
-	nas := n.Host("nas")
-	nas.Claim(t)
-	want := randomFile(t, nas.Path("/srv/btrfs/data/big"), 40<<20)
-	small := randomFile(t, nas.Path("/srv/btrfs/data/small"), 100)
+	fileServer := n.Host("fs")
+	fileServer.Claim(t)
+	want := randomFile(t, fileServer.Path("/srv/btrfs/data/big"), 40<<20)
+	small := randomFile(t, fileServer.Path("/srv/btrfs/data/small"), 100)
 	var dials atomic.Int64
 	d := &smbpipe.Dialer{Auth: kerberos(t, n, n.User("backup")),
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -46,7 +46,7 @@ func TestSMBReconnect(t *testing.T) {
 			return cut, nil
 		}}
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
-	f, err := sharefs.Open(t.Context(), d, `\\`+nas.FQDN+`\data`, nil)
+	f, err := sharefs.Open(t.Context(), d, `\\`+fileServer.FQDN+`\data`, nil)
 	require.NoError(t, err)
 	require.Equal(t, want, sum(t, f, "big"))
 	require.EqualValues(t, 4, dials.Load())
