@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -67,27 +68,34 @@ const attempts = 4
 type copier[D dir[D]] struct {
 	cfg      *Config
 	src, dst D
-	skip     map[string]bool // by path
+	skip     map[string]bool // by path, with at most skipDepth names
 	data     *dataCopier
 	seeds    seeds
-	known    *known    // of the last pass; nil before the first
-	flushed  time.Time // before the source was brought to stable storage last
-	root     info      // of the source, as of the last pass
-	clock    wallClock
+
+	skipDepth int
+
+	known   *known    // of the last pass; nil before the first
+	flushed time.Time // before the source was brought to stable storage last
+	root    info      // of the source, as of the last pass
+	clock   wallClock
 }
 
 func newCopier[D dir[D]](src, dst D, skip map[string]bool, cfg *Config) *copier[D] {
-	return &copier[D]{
+	c := &copier[D]{
 		cfg: cfg, src: src, dst: dst, skip: skip, seeds: newSeeds(),
 		data: &dataCopier{clone: cfg.Clone, progress: cfg.Progress},
 	}
+	for path := range skip {
+		c.skipDepth = max(c.skipDepth, strings.Count(path, string(filepath.Separator))+1)
+	}
+	return c
 }
 
 // skipped returns the paths from the source of what is to be left out.
 func skipped(src string, paths []string) map[string]bool {
 	skip := make(map[string]bool)
 	for _, path := range paths {
-		if rel, err := filepath.Rel(src, path); err == nil {
+		if rel, err := filepath.Rel(src, path); err == nil && filepath.IsLocal(rel) {
 			skip[rel] = true
 		}
 	}
@@ -114,14 +122,17 @@ func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
 	if c.clock.turnedBack() {
 		c.distrust()
 	}
-	w := &walk[D]{copier: c, began: time.Now(), tasks: newQueue[task]()}
+	w := &walk[D]{
+		copier: c, began: time.Now(), tasks: newQueue[task](), from: shelf[D]{root: c.src}, to: shelf[D]{root: c.dst},
+	}
 	if flush {
 		if err := c.src.sync(); err != nil {
 			return nil, err
 		}
 		c.flushed = w.began
 	}
-	if err := w.copy(ctx); err != nil {
+	err := w.copy(ctx)
+	if err := errors.Join(err, w.from.close(), w.to.close()); err != nil {
 		return nil, err
 	}
 	if c.clock.turnedBack() { // what changed may look as if it had not
@@ -142,6 +153,8 @@ type walk[D dir[D]] struct {
 	*copier[D]
 	began time.Time
 	tasks *queue[task]
+	from  shelf[D] // of the source
+	to    shelf[D] // of the copy
 	links links
 	moved moved
 }
@@ -149,6 +162,7 @@ type walk[D dir[D]] struct {
 // A node is a directory of the copy that is not finished.
 type node struct {
 	parent *node
+	depth  int
 	name   string // in its parent; "." of the root
 	info   info
 	old    *known // what the pass before has copied; nil: the directory is new in the copy
@@ -216,26 +230,56 @@ func (w *walk[D]) copy(ctx context.Context) error {
 
 // verify notes the directories that are not what they were when their names were read.
 func (w *walk[D]) verify(ctx context.Context, root *known) error {
-	type visit struct {
+	// A base is a directory that others are looked up from.
+	type base struct {
+		dir  D
 		path string
-		dir  *known
+		uses int // visits that are left
 	}
-	for todo := []visit{{".", root}}; len(todo) > 0; {
+	type visit struct {
+		from  *base
+		names []string // from there
+		dir   *known
+	}
+	done := func(b *base) {
+		if b.uses--; b.uses == 0 && b.path != "." {
+			b.dir.Close()
+		}
+	}
+	todo := []visit{{&base{dir: w.src, path: ".", uses: 1}, nil, root}}
+	defer func() {
+		for _, v := range todo {
+			done(v.from)
+		}
+	}()
+	for len(todo) > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		v := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		now, err := w.src.stat(v.path)
-		if v.path == "." {
-			now, err = w.src.self()
+		path := filepath.Join(append([]string{"."}, v.names...)...)
+		var now info
+		var err error
+		if path == "." {
+			now, err = v.from.dir.self()
+		} else {
+			now, err = v.from.dir.stat(path)
 		}
 		if err != nil || now.stamp() != v.dir.self || !quiet(now.changedAt(), w.began) {
-			w.moved.add(v.path, now.changedAt())
+			w.moved.add(filepath.Join(v.from.path, path), now.changedAt())
+		}
+		from, names := v.from, v.names
+		if len(names) >= reach && len(v.dir.dirs) > 0 {
+			if d, err := from.dir.open(path); err == nil { // or else what is below is found to be missing
+				from, names = &base{dir: d, path: filepath.Join(from.path, path)}, nil
+			}
 		}
 		for name, d := range v.dir.dirs {
-			todo = append(todo, visit{filepath.Join(v.path, name), d})
+			from.uses++
+			todo = append(todo, visit{from, append(slices.Clip(names), name), d})
 		}
+		done(v.from)
 	}
 	return nil
 }
@@ -274,9 +318,10 @@ func inSource(op string, err error) error {
 	return &sourceError{op, err}
 }
 
-// unread notes what the source does not let one read below the root, if the walk is to go on
-// without it. Otherwise it returns the error.
-func (w *walk[D]) unread(n *node, op, path string, err error) error {
+// unread notes what the source does not let one read below the root, a directory or, by its name, a
+// file in it, if the walk is to go on without it. Otherwise it returns the error.
+func (w *walk[D]) unread(n *node, op, name string, err error) error {
+	path := filepath.Join(n.path(), name)
 	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, errTooMany)
 	if !w.cfg.SkipUnreadable || !lost || n.parent == nil && path == "." {
 		return within(path, inSource(op, err))
@@ -291,18 +336,17 @@ func (w *walk[D]) gone(n *node) { w.moved.add(n.path(), time.Time{}) }
 // directory makes a directory, or takes the one that the pass before has made, and copies what is
 // in it, or leaves part of that to others.
 func (w *walk[D]) directory(ctx context.Context, n *node) error {
-	path := n.path()
-	src, err := w.src.open(path)
+	src, err := w.from.open(n)
 	if isGone(err) && n.parent != nil {
 		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return w.unread(n, "open", path, err)
+		return w.unread(n, "open", "", err)
 	}
 	defer src.Close()
 	if n.info, err = src.self(); err != nil {
-		return w.unread(n, "stat", path, err)
+		return w.unread(n, "stat", "", err)
 	}
 	n.next.self = n.info.stamp()
 	n.next.trusted = quiet(n.info.changedAt(), w.flushed)
@@ -311,19 +355,19 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 			w.gone(n)
 			return nil
 		} else if err != nil {
-			return within(path, err)
+			return within(n.path(), err)
 		}
 	}
 	if !n.old.same(n.next.self) {
 		n.dirty.Store(true)
 	}
-	dst, err := w.dst.open(path)
+	dst, err := w.to.open(n)
 	if isTaken(err) {
 		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return within(path, err)
+		return within(n.path(), err)
 	}
 	defer dst.Close()
 	var met map[string]bool // nil: nothing in the copy can be of the past
@@ -337,7 +381,7 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 			return nil
 		}
 		if err != nil { // what the pass before has copied of it stays
-			return w.unread(n, "read", path, err)
+			return w.unread(n, "read", "", err)
 		}
 		if len(names) == 0 {
 			break
@@ -359,12 +403,15 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 	if met == nil {
 		return nil
 	}
-	return within(path, w.prune(ctx, n, dst, met))
+	if err := w.prune(ctx, n, dst, met); err != nil {
+		return within(n.path(), err)
+	}
+	return nil
 }
 
 // provide makes the directory in the copy, where the pass before has not.
 func (w *walk[D]) provide(n *node) error {
-	parent, err := w.dst.open(n.parent.path())
+	parent, err := w.to.open(n.parent)
 	if err != nil {
 		return err
 	}
@@ -410,29 +457,28 @@ func (w *walk[D]) prune(ctx context.Context, n *node, dst D, met map[string]bool
 
 // part copies some names of a directory that another task has made.
 func (w *walk[D]) part(ctx context.Context, n *node, names []string) error {
-	path := n.path()
-	src, err := w.src.open(path)
+	src, err := w.from.open(n)
 	if isGone(err) {
 		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return w.unread(n, "open", path, err)
+		return w.unread(n, "open", "", err)
 	}
 	defer src.Close()
 	if now, err := src.self(); err != nil {
-		return w.unread(n, "stat", path, err)
+		return w.unread(n, "stat", "", err)
 	} else if now.id != n.info.id { // another directory has its name now
 		w.gone(n)
 		return nil
 	}
-	dst, err := w.dst.open(path)
+	dst, err := w.to.open(n)
 	if isTaken(err) {
 		w.gone(n)
 		return nil
 	}
 	if err != nil {
-		return within(path, err)
+		return within(n.path(), err)
 	}
 	defer dst.Close()
 	return w.entries(ctx, n, src, dst, names)
@@ -447,7 +493,7 @@ func (w *walk[D]) entries(ctx context.Context, n *node, src, dst D, names []stri
 		s, err := w.entry(ctx, n, src, dst, name)
 		var lost *sourceError
 		if errors.As(err, &lost) {
-			err = w.unread(n, lost.op, filepath.Join(n.path(), name), lost.err)
+			err = w.unread(n, lost.op, name, lost.err)
 			if err != nil {
 				return err
 			}
@@ -547,8 +593,8 @@ func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 
 // descend leaves a directory to whoever has time.
 func (w *walk[D]) descend(ctx context.Context, n *node, dst D, name string) error {
-	child := &node{parent: n, name: name, old: n.old.dir(name), next: new(known)}
-	if len(w.skip) > 0 && w.skip[child.path()] {
+	child := &node{parent: n, depth: n.depth + 1, name: name, old: n.old.dir(name), next: new(known)}
+	if child.depth <= w.skipDepth && w.skip[child.path()] {
 		return nil
 	}
 	if child.old == nil {
@@ -576,7 +622,7 @@ func (w *walk[D]) make(ctx context.Context, n *node, src, dst D, name string, in
 		w.links.settle(in, err == nil, did)
 		return did, err
 	}
-	old, err := w.dst.open(first.dir.path())
+	old, err := w.to.open(first.dir)
 	if err != nil {
 		return copied{}, err
 	}
@@ -612,19 +658,18 @@ func (w *walk[D]) release(n *node) error {
 		if !n.made || n.parent == nil || !n.dirty.Load() {
 			continue
 		}
-		path := n.path()
-		dst, err := w.dst.open(path)
+		dst, err := w.to.open(n)
 		if isTaken(err) {
 			w.gone(n)
 			continue
 		}
 		if err != nil {
-			return within(path, err)
+			return within(n.path(), err)
 		}
 		err = dst.finish(&n.info)
 		dst.Close()
 		if err != nil {
-			return within(path, err)
+			return within(n.path(), err)
 		}
 	}
 	return nil
