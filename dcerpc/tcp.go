@@ -3,6 +3,8 @@ package dcerpc
 import (
 	"context"
 	"net"
+
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 )
 
 // TCPDialer is the Dialer of ncacn_ip_tcp (MS-RPCE 2.1.1.1). The zero value is ready to use.
@@ -24,5 +26,5 @@ func (d *TCPDialer) DialRPC(ctx context.Context, server, endpoint string) (net.C
 	if d.Port != "" {
 		port = d.Port
 	}
-	return d.Dialer.DialContext(ctx, "tcp", net.JoinHostPort(server, port))
+	return d.Dialer.DialContext(ctx, "tcp", netaddr.Join(server, port))
 }

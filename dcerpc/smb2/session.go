@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
+	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/netaddr"
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/spnego"
 )
 
@@ -74,7 +75,7 @@ func Dial(ctx context.Context, server string, cfg *Config) (*Session, error) {
 		dial = new(net.Dialer).DialContext
 	}
 	connecting, cancel := withTimeout(ctx, cfg.ConnectTimeout, 30*time.Second)
-	nc, err := dial(connecting, "tcp", net.JoinHostPort(server, cmp.Or(cfg.Port, "445")))
+	nc, err := dial(connecting, "tcp", netaddr.Join(server, cmp.Or(cfg.Port, "445")))
 	cancel()
 	if err != nil {
 		return nil, &Error{Op: OpConnect, Path: path, Err: err}

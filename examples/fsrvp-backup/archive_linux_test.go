@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,10 @@ func makeTree(t testing.TB) string {
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	require.NoError(t, os.Chtimes(name("small"), time.Unix(3, 0), time.Unix(1_000_000_000, 123456789)))
+	// A time that nanoseconds since 1970 cannot express, where the file system can.
+	if far, err := unix.TimeToTimespec(time.Unix(10_000_000_000, 5)); err == nil {
+		require.NoError(t, unix.UtimesNanoAt(unix.AT_FDCWD, name("link"), []unix.Timespec{far, far}, unix.AT_SYMLINK_NOFOLLOW))
+	}
 	require.NoError(t, os.Chmod(name("d/sub/empty"), 0o500))
 	if err := unix.Setxattr(name("a"), "user.a=b%", []byte("v=1%\x00\n"), 0); !errors.Is(err, unix.ENOTSUP) {
 		require.NoError(t, err)
@@ -345,6 +350,9 @@ func TestRestoreStaysInside(t *testing.T) {
 		"directory that is a link":   {[]node{link("l", "../outside", typeSymlink), {member: member{name: "l", kind: typeDir, mode: 0o777}}}, []string{"l"}, 1},
 		"the directory itself":       {[]node{file("."), file("..")}, nil, 2},
 		"a member of another kind":   {[]node{{member: member{name: "x", kind: '7'}}, file("ok")}, []string{"ok"}, 1},
+		"a directory twice":          {[]node{{member: member{name: "d", kind: typeDir, mode: 0o500}}, {member: member{name: "d", kind: typeDir, mode: 0o700}}}, []string{"d"}, 0},
+		"no name":                    {[]node{file(""), file("/"), {member: member{name: "", kind: typeDir, mode: 0o700}}}, nil, 2},
+		"names with NUL":             {[]node{file("a\x00b"), file("ok")}, nil, -1},
 		"the same name twice":        {[]node{file("f"), file("f")}, []string{"f"}, 1},
 		"a directory that is a file": {[]node{file("f"), file("f/g")}, []string{"f"}, 1},
 	} {
@@ -354,6 +362,10 @@ func TestRestoreStaysInside(t *testing.T) {
 			require.NoError(t, os.WriteFile(archive, seal(t, c.members...), 0o600))
 			to := filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
 			_, stderr, err := backUp(t, "-restore", archive, "-to", to)
+			if c.problems < 0 {
+				require.Error(t, err)
+				return
+			}
 			if c.problems == 0 {
 				require.NoError(t, err, stderr)
 			} else {
@@ -375,6 +387,34 @@ func TestRestoreStaysInside(t *testing.T) {
 			require.Equal(t, fs.FileMode(0o755), info.Mode().Perm())
 		})
 	}
+}
+
+// TestRestoreTellsOfWindows restores what a share had, and says what of it stays in the archive.
+func TestRestoreTellsOfWindows(t *testing.T) {
+	sd := base64.StdEncoding.EncodeToString([]byte{1, 0, 0x14, 0x80})
+	of := func(name string, kind byte, records ...paxRecord) node {
+		return node{member: member{name: name, kind: kind, mode: 0o600, records: records, link: map[bool]string{true: "x"}[kind == typeSymlink]}}
+	}
+	archive := filepath.Join(t.TempDir(), "a.tar")
+	require.NoError(t, os.WriteFile(archive, seal(t,
+		of("fs1/s", typeDir, paxRecord{keyAttributes, "16"}, paxRecord{keyDescriptor, "AQAEgA=="}, paxRecord{keyCreated, "1"}),
+		of("fs1/s/f", typeFile, paxRecord{keyAttributes, "34"}, paxRecord{keyDescriptor, sd}),
+		of("fs1/s/f:stream", typeFile), of("fs1/s/f:two", typeFile),
+		of("fs1/s/j", typeSymlink, paxRecord{keyAttributes, "1040"}, paxRecord{keyMountPoint, "1"}),
+	), 0o600))
+	_, stderr, err := backUp(t, "-restore", archive, "-to", filepath.Join(t.TempDir(), "to"))
+	require.NoError(t, err, stderr)
+	for _, text := range []string{
+		"the security descriptors of 2 files stay", "those of 1 file have", "attributes such as hidden, system or compressed of 1 file stay",
+		"the creation times of 1 file stay", "alternate streams were restored as 2 files of their own", "junctions became symbolic links: 1 file",
+	} {
+		require.Contains(t, stderr, text)
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(archive, seal(t, of("a", typeFile), of("a:b", typeFile)), 0o600))
+	_, stderr, err = backUp(t, "-restore", archive, "-to", dir)
+	require.NoError(t, err, stderr)
+	require.NotContains(t, stderr, "stream")
 }
 
 // TestOutput writes to what is no regular file, and through links.
@@ -443,6 +483,14 @@ func TestOutput(t *testing.T) {
 			require.Equal(t, "real/out.tar", target)
 			require.Equal(t, []string{"f"}, slices.Sorted(mapKeys(archived(t, name("real/out.tar")))))
 		}
+	})
+	t.Run("long name", func(t *testing.T) {
+		long := strings.Repeat("ü", 125) + ".tar" // 254 bytes
+		_, stderr, err := backUp(t, "-local", src, "-out", name(long))
+		require.NoError(t, err, stderr)
+		require.Equal(t, []string{"f"}, slices.Sorted(mapKeys(archived(t, name(long)))))
+		require.NotEqual(t, outputPattern(name(long)), outputPattern(name("x"+long[2:])))
+		leftNothing(t)
 	})
 	t.Run("failure keeps what is there", func(t *testing.T) {
 		require.NoError(t, os.WriteFile(name("old.tar"), []byte("old"), 0o644))

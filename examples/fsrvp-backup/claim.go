@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A claim is a temporary file or directory that a process is using. It is locked, so that another
@@ -128,8 +129,8 @@ func (c *claim) remove() error {
 
 // sweepFiles removes what runs have left that were to write target and did not end by themselves.
 func sweepFiles(target string) {
-	found, err := filepath.Glob(filepath.Join(globQuote(filepath.Dir(target)),
-		globQuote("."+filepath.Base(target))+".fsrvp-backup-*"))
+	own := strings.TrimSuffix(outputPattern(target), "*")
+	found, err := filepath.Glob(filepath.Join(globQuote(filepath.Dir(target)), globQuote(own)+"*"))
 	if err != nil {
 		return
 	}

@@ -36,6 +36,13 @@ func ownedByMe(info fs.FileInfo) bool {
 	return ok && int(st.Uid) == os.Geteuid()
 }
 
+// mayReplace reports whether this user may replace a file of a directory: where that has the sticky
+// bit, as /tmp has, only the owner of either may.
+func mayReplace(dir string, file fs.FileInfo) bool {
+	info, err := os.Stat(dir)
+	return file == nil || err != nil || info.Mode()&fs.ModeSticky == 0 || os.Geteuid() == 0 || ownedByMe(file) || ownedByMe(info)
+}
+
 // syncDir brings the names of a directory to stable storage.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

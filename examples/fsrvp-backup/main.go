@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/go-fsrvp/go-fsrvp/examples/internal/credentials"
@@ -97,7 +98,35 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := program.Parse(flags, args, stdout); err != nil {
 		return nil, err
 	}
+	for i, s := range o.shares {
+		o.shares[i] = shareOf(s)
+	}
 	return &o, program.Usage(o.check(flags))
+}
+
+// shareOf returns the UNC path that a -share means, where other programs take other forms for it:
+// slashes, and the prefix by which Windows takes long paths.
+func shareOf(s string) string {
+	if strings.HasPrefix(s, "//") {
+		s = strings.ReplaceAll(s, "/", `\`)
+	}
+	const long = `\\?\UNC\`
+	if len(s) > len(long) && strings.EqualFold(s[:len(long)], long) {
+		s = `\\` + s[len(long):]
+	}
+	return s
+}
+
+// misspelt says what to do about a -share that a shell has changed, or that is a URL; "" where it is
+// none.
+func misspelt(s string) string {
+	switch {
+	case strings.HasPrefix(strings.ToLower(s), "smb:") || strings.HasPrefix(strings.ToLower(s), "cifs:"):
+		return `it is a URL; write \\host\share`
+	case strings.HasPrefix(s, `\`) && !strings.HasPrefix(s, `\\`):
+		return `it begins with one backslash; put it in single quotes, so that the shell keeps both: '\\host\share'`
+	}
+	return ""
 }
 
 func (o *options) check(flags *flag.FlagSet) error {
@@ -126,6 +155,11 @@ func (o *options) check(flags *flag.FlagSet) error {
 		return errors.New(`either -local DIR or -share '\\host\share' has to say what to back up; -h shows how`)
 	case o.local != "" && o.cred.Given():
 		return errors.New("-local makes its own credentials; -user, -keytab, -ccache and -password-file go with -share")
+	}
+	for _, s := range o.shares {
+		if how := misspelt(s); how != "" {
+			return fmt.Errorf("-share %s: %s", s, how)
+		}
 	}
 	return nil
 }

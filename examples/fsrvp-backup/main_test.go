@@ -198,6 +198,9 @@ func TestRefuses(t *testing.T) {
 		{"missing connection file", "-local " + src + " -out " + out + " -writer postgres:@" + dir + "/no.conn", "no.conn"},
 		{"freeze of what is copied", "-local " + src + " -out " + out + " -writer fsfreeze:" + dir, "is written to the same file system"},
 		{"out is a directory", "-local " + src + " -out " + dir, "is a directory; name a file in it"},
+		{"out is to be a directory", "-local " + src + " -out " + dir + "/new/", "is the name of a directory; name a file in it"},
+		{"share of a shell", `-share \a\b -user u -keytab k -out ` + out, "put it in single quotes"},
+		{"share of a URL", `-share smb://a/b -user u -keytab k -out ` + out, `it is a URL; write \\host\share`},
 		{"out in the source", "-local " + src + " -out " + src + "/x.tar", "the archive would be part of itself"},
 		{"out below the source", "-local " + dir + " -out " + src + "/x.tar", "the archive would be part of itself"},
 		{"restore without to", "-restore " + out, "-restore FILE.tar and -to DIR go together"},
@@ -217,6 +220,15 @@ func TestRefuses(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, left)
 		})
+	}
+}
+
+func TestShareOf(t *testing.T) {
+	for given, want := range map[string]string{
+		`\\fs1\vms`: `\\fs1\vms`, "//fs1/vms/a b": `\\fs1\vms\a b`, `\\?\unc\fs1\vms\x`: `\\fs1\vms\x`, "//?/UNC/fs1/vms": `\\fs1\vms`,
+		`\\?\C:\x`: `\\?\C:\x`, "/a/b": "/a/b", "": "", `\\fs1\a/b`: `\\fs1\a/b`, `//fs1\vms`: `\\fs1\vms`,
+	} {
+		require.Equal(t, want, shareOf(given), given)
 	}
 }
 

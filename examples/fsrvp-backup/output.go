@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +47,9 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 		o.Writer = o.counted(stdout)
 		return o, nil
 	}
+	if strings.HasSuffix(filepath.ToSlash(name), "/") {
+		return fail(fmt.Errorf("%s is the name of a directory; name a file in it", name))
+	}
 	target, err := resolve(name)
 	if err != nil {
 		return fail(err)
@@ -65,11 +70,16 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 		}
 		o.through, o.Writer = true, o.counted(o.file)
 		return o, nil
+	case !mayReplace(filepath.Dir(target), info):
+		return fail(fmt.Errorf("%s is a file of another user, which only that user or root can replace in this directory", name))
+	}
+	if err := replaceable(target); err != nil {
+		return fail(fmt.Errorf("%s: %w", name, err))
 	}
 	if source != "" {
 		if inside, err := within(filepath.Dir(target), source); err != nil {
 			return fail(err)
-		} else if inside {
+		} else if inside || withinPlace(filepath.Dir(target), source) {
 			return fail(fmt.Errorf("%s is in %s, which is to be backed up: the archive would be part of itself", name,
 				source))
 		}
@@ -84,8 +94,16 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 	return o, nil
 }
 
-// outputPattern is that of the names under which a file is written.
-func outputPattern(target string) string { return "." + filepath.Base(target) + ".fsrvp-backup-*" }
+// outputPattern is that of the names under which a file is written: that of the file, or as much of
+// it as there is room for, and so no name of another one.
+func outputPattern(target string) string {
+	base := filepath.Base(target)
+	if most := 255 - len("..fsrvp-backup-0123456789"); len(base) > most {
+		sum := sha256.Sum256([]byte(base))
+		base = strings.ToValidUTF8(base[:most-17], "") + "-" + hex.EncodeToString(sum[:8])
+	}
+	return "." + base + ".fsrvp-backup-*"
+}
 
 // resolve follows the symbolic links of a name whose last part need not exist. It returns a name of
 // an open file, such as /dev/stdout or /proc/self/fd/3, as it is.

@@ -121,7 +121,7 @@ func appendHeader(dst []byte, m *member) ([]byte, error) {
 		key   string
 		value int64
 		most  int64
-	}{{"size", size, 1<<33 - 1}, {"uid", int64(h.uid), 1<<21 - 1}, {"gid", int64(h.gid), 1<<21 - 1}} {
+	}{{"size", size, 1<<33 - 1}, {"uid", int64(uint32(h.uid)), 1<<21 - 1}, {"gid", int64(uint32(h.gid)), 1<<21 - 1}} {
 		if n.value < 0 || n.value > n.most {
 			add(n.key, strconv.FormatInt(n.value, 10))
 		}
@@ -215,8 +215,8 @@ func appendBlock(dst []byte, m *member, size int64) []byte {
 	}
 	text(b[0:100], m.name)
 	number(b[100:108], m.mode&0o7777)
-	number(b[108:116], int64(m.uid))
-	number(b[116:124], int64(m.gid))
+	number(b[108:116], int64(uint32(m.uid)))
+	number(b[116:124], int64(uint32(m.gid)))
 	number(b[124:136], size)
 	number(b[136:148], m.modified.Unix())
 	b[156] = m.kind

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -143,7 +145,7 @@ func restoreArchive(ctx context.Context, name, dir string, asJSON bool, stdout, 
 	defer root.Close()
 	r := newReading(name, stderr)
 	r.To = dir
-	x := &restorer{root: root, reading: r, buf: make([]byte, 1<<20), isRoot: os.Geteuid() == 0}
+	x := &restorer{root: root, reading: r, buf: make([]byte, 1<<20), isRoot: os.Geteuid() == 0, dirAt: map[string]int{}}
 	x.scanner = newScanner(contextReader{ctx, in}, r.settle)
 	for err == nil {
 		var m *scanned
@@ -155,6 +157,7 @@ func restoreArchive(ctx context.Context, name, dir string, asJSON bool, stdout, 
 		err = nil
 	}
 	x.finishDirectories()
+	x.windows.tell(r)
 	return r.end("restored", err, asJSON, stdout)
 }
 
@@ -167,6 +170,8 @@ type restorer struct {
 	buf     []byte
 	isRoot  bool
 	dirs    []*scanned // to be finished when nothing is made in them any more
+	dirAt   map[string]int
+	windows windowsMetadata
 }
 
 // member restores a member. Its error ends the restoring; what concerns one file is a problem.
@@ -185,9 +190,7 @@ func (x *restorer) member(m *scanned) error {
 			"its name leads out of the directory, or is no name here; it was not restored")
 		return nil
 	}
-	if m.records[keyDescriptor] != "" {
-		x.reading.note("security descriptors and attributes of Windows stay in the archive: they are not restored here")
-	}
+	x.windows.count(m)
 	err = x.make(m, local)
 	if errors.Is(err, fs.ErrNotExist) { // tar makes directories that are not in the archive
 		if dir := filepath.Dir(local); dir != "." {
@@ -227,7 +230,7 @@ func (x *restorer) make(m *scanned, name string) error {
 		return x.file(m, name)
 	case typeDir:
 		err := x.root.Mkdir(name, 0o700)
-		if errors.Is(err, fs.ErrExist) { // it was made for what is in it
+		if errors.Is(err, fs.ErrExist) { // it was made for what is in it, or comes twice
 			var info fs.FileInfo
 			if info, err = x.root.Lstat(name); err == nil && !info.IsDir() {
 				err = fs.ErrExist
@@ -235,6 +238,11 @@ func (x *restorer) make(m *scanned, name string) error {
 		}
 		if err == nil {
 			m.name = name
+			if i, twice := x.dirAt[name]; twice { // the last one holds
+				x.dirs[i] = m
+				return nil
+			}
+			x.dirAt[name] = len(x.dirs)
 			x.dirs = append(x.dirs, m)
 		}
 		return err
@@ -345,11 +353,58 @@ func (x *restorer) finishDirectories() {
 	}
 }
 
-// setTimes is Chtimes of a name that is no link.
-func (x *restorer) setTimes(m *scanned, name string) error {
-	accessed := m.accessed
-	if accessed.IsZero() {
-		accessed = m.modified
+// windowsMetadata counts what is known of files of a share that is not restored.
+type windowsMetadata struct {
+	descriptors, audits, attributes, created, streams, mountPoints int
+
+	file string // the last file of a share that is no stream
+}
+
+// restoredAttributes are those that a restored file has by what it is: read-only, directory,
+// archive, normal, sparse, reparse point (MS-FSCC 2.6).
+const restoredAttributes = 0x1 | 0x10 | 0x20 | 0x80 | 0x200 | 0x400
+
+func (w *windowsMetadata) count(m *scanned) {
+	if text := m.records[keyDescriptor]; text != "" {
+		w.descriptors++
+		const saclPresent = 0x10 // in the control field (MS-DTYP 2.4.6)
+		if sd, err := base64.StdEncoding.DecodeString(text); err == nil && len(sd) > 2 && sd[2]&saclPresent != 0 {
+			w.audits++
+		}
 	}
-	return x.root.Chtimes(name, accessed, m.modified)
+	attributes, ofShare := m.records[keyAttributes]
+	if n, err := strconv.ParseUint(attributes, 10, 32); err == nil && n&^restoredAttributes != 0 {
+		w.attributes++
+	}
+	if m.records[keyCreated] != "" {
+		w.created++
+	}
+	if m.records[keyMountPoint] != "" {
+		w.mountPoints++
+	}
+	switch {
+	case ofShare:
+		w.file = m.name
+	case w.file != "" && strings.HasPrefix(m.name, w.file+":"): // a stream is behind its file
+		w.streams++
+	}
+}
+
+// tell says what was not restored.
+func (w *windowsMetadata) tell(r *reading) {
+	for _, c := range []struct {
+		n    int
+		text string
+	}{
+		{w.descriptors, "the security descriptors of %s stay in the archive (MSWINDOWS.rawsd): who may read what was restored is its owner alone"},
+		{w.audits, "of these, those of %s have a list of what is audited"},
+		{w.attributes, "attributes such as hidden, system or compressed of %s stay in the archive (MSWINDOWS.fileattr)"},
+		{w.created, "the creation times of %s stay in the archive (LIBARCHIVE.creationtime)"},
+		{w.streams, "alternate streams were restored as %s of their own, named NAME:STREAM"},
+		{w.mountPoints, "junctions became symbolic links: %s"},
+	} {
+		if c.n > 0 {
+			r.note(fmt.Sprintf(c.text, plural(c.n, "file", "files")))
+		}
+	}
 }

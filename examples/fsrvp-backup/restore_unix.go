@@ -4,8 +4,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,13 +27,13 @@ func (x *restorer) times(m *scanned, name string) error {
 	if accessed.IsZero() {
 		accessed = m.modified
 	}
-	if name == "." {
-		return x.setTimes(m, name)
-	}
 	return x.inParent(name, func(dir int, base string) error {
 		ts := make([]unix.Timespec, 2)
-		for i, t := range []int64{accessed.UnixNano(), m.modified.UnixNano()} {
-			ts[i] = unix.NsecToTimespec(t)
+		for i, t := range []time.Time{accessed, m.modified} {
+			var err error
+			if ts[i], err = unix.TimeToTimespec(t); err != nil {
+				return fmt.Errorf("the time %v: %w", t, err)
+			}
 		}
 		if err := unix.UtimesNanoAt(dir, base, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return &os.PathError{Op: "set times", Path: name, Err: err}

@@ -7,7 +7,11 @@ func (x *restorer) times(m *scanned, name string) error {
 	if m.kind == typeSymlink {
 		return nil
 	}
-	return x.setTimes(m, name)
+	accessed := m.accessed
+	if accessed.IsZero() {
+		accessed = m.modified
+	}
+	return x.root.Chtimes(name, accessed, m.modified)
 }
 
 func (x *restorer) special(*scanned, string) error { return errors.ErrUnsupported }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"unicode/utf16"
 
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
@@ -28,7 +29,13 @@ const (
 type shareTree struct {
 	fsys *sharefs.FS
 	base string
+	// noAudit reports that the server lets this account see no SACLs.
+	noAudit atomic.Bool
 }
+
+// What a file is opened for: all that is archived of it, which is what sharefs asks for, and with it
+// the SACL, which takes SeSecurityPrivilege.
+const accessFile = smb2.AccessReadData | smb2.AccessReadEA | smb2.AccessReadAttributes | smb2.AccessReadControl | smb2.AccessSynchronize
 
 func openShareTree(ctx context.Context, open func(context.Context, string) (*sharefs.FS, error), unc,
 	base string) (*shareTree, error) {
@@ -120,21 +127,34 @@ func (t *shareTree) open(ctx context.Context, n *node) (content, error) {
 		}
 		return &streamFile{shareFile{File: s}, f}, nil
 	}
-	var o *smb2.OpenOptions
+	o := &smb2.OpenOptions{Access: accessFile | smb2.AccessSystemSecurity}
 	if n.kind == typeSymlink {
-		o = &smb2.OpenOptions{Options: smb2.OptionReparsePoint}
+		o.Options = smb2.OptionReparsePoint
+	}
+	audit := !t.noAudit.Load()
+	if !audit {
+		o.Access = accessFile
 	}
 	f, err := t.fsys.WithContext(ctx).OpenFile(path.Join(t.base, n.path), o)
+	if audit && (errors.Is(err, smb2.StatusPrivilegeNotHeld) || errors.Is(err, smb2.StatusAccessDenied)) {
+		audit = false
+		f, err = t.fsys.WithContext(ctx).OpenFile(path.Join(t.base, n.path),
+			&smb2.OpenOptions{Access: accessFile, Options: o.Options})
+		if err == nil {
+			t.noAudit.Store(true)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &shareFile{File: f, link: n.kind == typeSymlink}, nil
+	return &shareFile{File: f, link: n.kind == typeSymlink, audit: audit}, nil
 }
 
 // A shareFile is a file of a share.
 type shareFile struct {
 	*sharefs.File
-	link bool
+	link  bool
+	audit bool // its SACL may be read
 }
 
 // describe adds the security descriptor and the target of a link.
@@ -148,7 +168,11 @@ func (f *shareFile) describe(m *member) error {
 			return err
 		}
 	}
-	sd, err := f.Descriptor(smb2.SecurityOwner | smb2.SecurityGroup | smb2.SecurityDACL)
+	parts := uint32(smb2.SecurityOwner | smb2.SecurityGroup | smb2.SecurityDACL)
+	if f.audit {
+		parts |= smb2.SecuritySACL
+	}
+	sd, err := f.Descriptor(parts)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Host returns the part of an address that tells hosts apart, without port and zone. It is empty
@@ -50,4 +51,23 @@ func Endpoint(addr net.Addr) string {
 		return strconv.Itoa(a.Port)
 	}
 	return addr.String()
+}
+
+// ipv6Literal is the domain of IPv6 addresses as UNC paths have them: colons as dashes, the % of a
+// zone as s.
+const ipv6Literal = ".ipv6-literal.net"
+
+// Join returns what to dial for a host as a UNC path spells it, and a port. An IPv6 address may be
+// in brackets, or a name below ipv6-literal.net, which no resolver but that of Windows knows.
+func Join(host, port string) string {
+	at := host
+	if in, ok := strings.CutPrefix(at, "["); ok {
+		at = strings.TrimSuffix(in, "]")
+	} else if i := len(at) - len(ipv6Literal); i > 0 && strings.EqualFold(at[i:], ipv6Literal) {
+		at = strings.Replace(strings.ReplaceAll(strings.ToLower(at[:i]), "-", ":"), "s", "%", 1)
+	}
+	if addr, err := netip.ParseAddr(at); err == nil && addr.Is6() {
+		host = at
+	}
+	return net.JoinHostPort(host, port)
 }

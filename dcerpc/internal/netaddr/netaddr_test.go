@@ -42,3 +42,22 @@ func TestBlock(t *testing.T) {
 		require.Equal(t, test.want, netaddr.Block(test.host), test.host)
 	}
 }
+
+func TestJoin(t *testing.T) {
+	for _, test := range []struct{ host, want string }{
+		{"fs1.example.test", "fs1.example.test:445"},
+		{"10.0.0.1", "10.0.0.1:445"},
+		{"::1", "[::1]:445"},
+		{"[2001:db8::1]", "[2001:db8::1]:445"},
+		{"[fe80::1%eth0]", "[fe80::1%eth0]:445"},
+		{"2001-DB8--1.ipv6-literal.net", "[2001:db8::1]:445"},
+		{"--1.IPV6-LITERAL.NET", "[::1]:445"},
+		{"fe80--1s4.ipv6-literal.net", "[fe80::1%4]:445"},
+		{"1.ipv6-literal.net", "1.ipv6-literal.net:445"},
+		{".ipv6-literal.net", ".ipv6-literal.net:445"},
+		{"[10.0.0.1]", "[10.0.0.1]:445"},
+		{"", ":445"},
+	} {
+		require.Equal(t, test.want, netaddr.Join(test.host, "445"), test.host)
+	}
+}
