@@ -180,7 +180,7 @@ func TestRefuses(t *testing.T) {
 		{"missing directory", "-local " + dir + "/missing -out " + out, "missing"},
 		{"a file", "-local " + empty + " -out " + out, "is not a directory"},
 		{"credentials with local", "-local " + src + " -out " + out + " -user u", "go with -share"},
-		{"no credentials", `-share \\a\b -out ` + out, "one of -keytab, -ccache and -password-file"},
+		{"no credentials", `-share \\a\b -out ` + out, "say how to log in: -keytab, -ccache, -password-file"},
 		{"no user", `-share \\a\b -keytab k -out ` + out, "-user is missing"},
 		{"missing keytab", `-share \\a\b -user u@R -keytab ` + dir + "/no.keytab -out " + out, "no.keytab"},
 		{"empty password", `-share \\a\b -user u@R -password-file ` + empty + " -out " + out, "first line of " + empty + " is empty"},

@@ -23,7 +23,7 @@ func newRemoteSource(o *options, cfg *provider.Config) (*remoteSource, error) {
 		return nil, err
 	}
 	if access.OpenShare == nil {
-		return nil, errors.New("-transport has to be smb: the copies are read over SMB")
+		return nil, errors.New("-transport must be smb: the copies are read over SMB")
 	}
 	cfg.Client = access.Client
 	return &remoteSource{names: o.shares, access: access}, nil

@@ -459,10 +459,10 @@ func TestRefuses(t *testing.T) {
 		{`-server h -share \\h\s -known ` + bad, bad + ": fsrvptest: line 1"},
 		{`-server h -share \\h\s -compare ` + bad, bad + ": object 1 is not a line of -json"},
 		{`-server h -share \\h\s -compare ` + empty, empty + ": there is nothing in it"},
-		{`-server h -share \\h\s`, "one of -keytab, -ccache and -password-file"},
+		{`-server h -share \\h\s`, "say how to log in: -keytab, -ccache, -password-file"},
 		{server + " -transport tcp:1 -files smb", "-files smb needs -transport smb"},
 		{server + " -other-address here", `-other-address is "here"`},
-		{server + " -unprivileged-user n", "the unprivileged account: one of -keytab"},
+		{server + " -unprivileged-user n", "the unprivileged account: say how to log in"},
 		{"-server h stray", `"stray" is not a flag`},
 		{"-demo -server h", "-demo has a server of its own"},
 	} {

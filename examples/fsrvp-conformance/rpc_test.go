@@ -115,7 +115,7 @@ func TestRPCUsage(t *testing.T) {
 		"-interface: ":                {"-server", "h", "-interface", "x"},
 		"-other: ":                    {"-server", "h", "-other", fsrvp.Interface().UUID.String() + "/x.0"},
 		"needs -call or -echo":        {"-server", "h", "-interface", fsrvp.Interface().UUID.String() + "/7.0"},
-		"one of -keytab":              {"-server", "h"},
+		"say how to log in":           {"-server", "h"},
 		"cannot connect to 127.0.0.1": {"-server", "127.0.0.1", "-transport", "tcp:1"},
 	} {
 		_, err := run(t.Context(), append([]string{"-rpc"}, args...), new(bytes.Buffer), new(bytes.Buffer))
