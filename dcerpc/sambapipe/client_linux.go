@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// clientTime is how often it is looked whether the clients of open handles are there. One that is
-// not has to be missing twice.
+// clientTime is the interval at which the clients of open handles are checked. A client must be
+// missing twice.
 const clientTime = time.Second
 
-// clients ends the handles of clients that are gone. Samba 4.17 closes a handle when its client's
-// connection ends; 4.22 does so only when the server behind the handle has answered, so that the
-// end of a client would not cancel its call.
+// clients ends the handles of clients that have gone. Samba 4.17 closes a handle when its client's
+// connection ends; 4.22 does so only when the server behind the handle has answered, so the end of
+// a client would not cancel its call.
 type clients struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	open   map[*conn]*client
-	spaces map[string]*diag // by what /proc/PID/ns/net links to
-	stop   chan struct{}    // closed when there are none any more
+	spaces map[string]*diag // by the target of /proc/PID/ns/net
+	stop   chan struct{}    // closed when there are no clients any more
 	warned bool
 }
 
@@ -35,11 +35,11 @@ type client struct {
 	smbd    int32 // the process that serves it
 	diag    *diag
 	socket  tcpSocket // one of its connections
-	missing bool      // when it was looked for last
+	missing bool      // at the last check
 }
 
-// watch begins to watch the client of a handle, as long as the handle is open. A client whose
-// connection the kernel does not know from the start is not watched: who knows what connects it.
+// watch watches the client of a handle while the handle is open. It does not watch a client whose
+// connection the kernel does not know from the start, since it is connected in an unknown way.
 func (w *clients) watch(c *conn, smbd int32) {
 	if c.channel == (channel{}) {
 		return
@@ -80,7 +80,7 @@ func (w *clients) watch(c *conn, smbd int32) {
 	c.closed = func() { w.forget(c) }
 }
 
-// unwatchedLocked says once why a client cannot be watched.
+// unwatchedLocked logs once why a client cannot be watched.
 func (w *clients) unwatchedLocked(c *conn, err error) {
 	level := slog.LevelDebug
 	if !w.warned && !errors.Is(err, errNoSocket) && !errors.Is(err, os.ErrNotExist) {
@@ -90,7 +90,7 @@ func (w *clients) unwatchedLocked(c *conn, err error) {
 		slog.String("client", c.client.String()), slog.Any("err", err))
 }
 
-// forget ends the watch of a handle.
+// forget stops watching the client of a handle.
 func (w *clients) forget(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,7 +107,7 @@ func (w *clients) forget(c *conn) {
 	}
 }
 
-// run looks for the clients until there are none.
+// run checks the clients until there are none.
 func (w *clients) run(stop <-chan struct{}) {
 	tick := time.NewTicker(clientTime)
 	defer tick.Stop()
@@ -134,7 +134,8 @@ func (w *clients) run(stop <-chan struct{}) {
 	}
 }
 
-// gone reports whether the client has no connection any more. Where that cannot be seen it has one.
+// gone reports whether the client has no connection any more. If that cannot be determined, it
+// returns false.
 func (cl *client) gone() bool {
 	s, err := cl.diag.find(cl.socket.channel, cl.socket.cookie)
 	switch {
@@ -150,12 +151,12 @@ func (cl *client) gone() bool {
 	}
 	missing := err == nil && !ok
 	gone := missing && cl.missing
-	cl.missing = missing // one that is being handed to the process may be on its way
+	cl.missing = missing // a connection may be on its way to the process
 	return gone
 }
 
-// another returns a connection of the client that is open: with SMB's multichannel all connections
-// of a client end up in one process of smbd's, which serves that client alone.
+// another returns another open connection of the client: with SMB multichannel all connections of a
+// client go to one smbd process, which serves only that client.
 func (cl *client) another() (s tcpSocket, ok bool, err error) {
 	own, err := sockets(cl.smbd)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
-// A Config says which pipe is served, and where. A nil Config is the zero Config, for FssagentRpc
-// on Debian's paths.
+// A Config says which pipe to serve, and where. A nil Config is the zero Config, for FssagentRpc
+// with Debian's paths.
 type Config struct {
 	// Dir is Samba's "ncalrpc dir" ("testparm -s --parameter-name='ncalrpc dir'"), in whose
 	// subdirectory np smbd looks for pipes' sockets. Empty means /run/samba/ncalrpc.
@@ -19,11 +19,11 @@ type Config struct {
 	// Pipe is the name of the pipe, without \pipe\. Empty means FssagentRpc, MS-FSRVP's (MS-FSRVP
 	// 2.1).
 	Pipe string
-	// LibexecDirs are where rpcd_fsrvp is looked for, to warn of it. Nil means the places where
-	// distributions and Samba itself install it; an empty slice, nowhere.
+	// LibexecDirs are the directories in which to look for rpcd_fsrvp, to warn of it. Nil means
+	// those in which distributions and Samba install it; an empty slice means none.
 	LibexecDirs []string
-	// Logger gets warnings: of a rival for the pipe, of a socket that had to be taken back, of
-	// connections that were refused. Nil means none.
+	// Logger gets warnings of a rival for the pipe, of a socket that had to be taken back, and of
+	// refused connections. Nil means none.
 	Logger *slog.Logger
 }
 
@@ -40,7 +40,7 @@ var defaultLibexecDirs = []string{
 	"/usr/local/samba/libexec/samba",
 }
 
-// filled returns a copy of c with defaults in place of zeros.
+// filled returns a copy of c with its defaults set.
 func (c *Config) filled() Config {
 	var f Config
 	if c != nil {
@@ -59,12 +59,12 @@ func (c *Config) filled() Config {
 	return f
 }
 
-// rivals returns the executables with which samba-dcerpcd would serve FssagentRpc: it runs whatever
-// is called rpcd_*.
+// rivals returns the executables with which samba-dcerpcd would serve FssagentRpc: it runs all
+// programs named rpcd_*.
 func rivals(dirs []string) []string {
 	var found []string
 	for _, dir := range dirs {
-		names, _ := filepath.Glob(filepath.Join(dir, "rpcd_*")) // fails for a bad pattern alone
+		names, _ := filepath.Glob(filepath.Join(dir, "rpcd_*")) // fails only for a bad pattern
 		for _, name := range names {
 			if !strings.Contains(filepath.Base(name), "fsrvp") {
 				continue
@@ -73,7 +73,7 @@ func rivals(dirs []string) []string {
 				continue
 			}
 			if real, err := filepath.EvalSymlinks(name); err == nil {
-				name = real // two of the directories may be one
+				name = real // two directories may be the same
 			}
 			found = append(found, name)
 		}

@@ -9,14 +9,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// maxMessage is the longest message that the length field can tell.
+// maxMessage is the longest message that the length field can express.
 const maxMessage = 0xffff
 
 // A conn is one handle that an SMB client has opened on the pipe. Both directions carry messages:
 //
 //	| length 1 to 65535, uint16 little-endian | as many bytes |
 //
-// As with any stream, Read knows no messages; each Write is one.
+// Read returns a stream of bytes; each Write is one message.
 type conn struct {
 	net.Conn // the Unix socket
 	session  dcerpc.Session
@@ -25,7 +25,7 @@ type conn struct {
 	closed   func() // called by Close; may be nil
 
 	r    *bufio.Reader
-	rest int // of the message that is read
+	rest int // of the current message
 
 	wmu sync.Mutex
 	out []byte
@@ -33,10 +33,10 @@ type conn struct {
 
 var _ dcerpc.SessionConn = (*conn)(nil)
 
-// Session tells who has opened the pipe.
+// Session describes the client that has opened the pipe.
 func (c *conn) Session() dcerpc.Session { return c.session }
 
-// RemoteAddr is the address of the SMB client.
+// RemoteAddr returns the address of the SMB client.
 func (c *conn) RemoteAddr() net.Addr { return c.client }
 
 // Read reads from the client's writes, for one goroutine at a time.
@@ -57,7 +57,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, unexpected(err, c.rest)
 }
 
-// Write sends b as one message; what does not fit into one, as several.
+// Write sends b as one message, or as several if it does not fit into one.
 func (c *conn) Write(b []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -75,7 +75,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 }
 
-// Close ends the connection and whatever uses it.
+// Close ends the connection and calls that use it.
 func (c *conn) Close() error {
 	if c.closed != nil {
 		c.closed()
@@ -83,8 +83,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// end has the client's side of the connection end here, as if smbd had closed it. What is written
-// still goes to smbd.
+// end ends the client's side of the connection, as if smbd had closed it. Writes still go to smbd.
 func (c *conn) end() {
 	if half, ok := c.Conn.(interface{ CloseRead() error }); ok && half.CloseRead() == nil {
 		return
@@ -92,7 +91,7 @@ func (c *conn) end() {
 	c.Conn.Close()
 }
 
-// CloseWrite tells the client that nothing more will come, and leaves what it sends to be read.
+// CloseWrite tells the client that nothing more will come. Reading is still possible.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tcpSocket is what the kernel says of a socket of TCP.
+// A tcpSocket is the kernel's description of a TCP socket.
 type tcpSocket struct {
 	channel
 	state  uint8
-	cookie [8]byte // of this socket, and of no later one between the same addresses
+	cookie [8]byte // unique, even among later sockets with the same addresses
 	inode  uint32
 }
 
 // anyCookie stands for any socket (INET_DIAG_NOCOOKIE).
 var anyCookie = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
 
-// stateEstablished is TCP_ESTABLISHED. In every other state one of the ends has said, or has been
-// found, to be gone; smbd ends a connection whose client sends no more.
+// stateEstablished is TCP_ESTABLISHED. In every other state one of the ends has gone, or the
+// connection is ending; smbd ends a connection whose client has stopped sending.
 const stateEstablished = 1
 
-// Of linux/sock_diag.h and linux/inet_diag.h.
+// From linux/sock_diag.h and linux/inet_diag.h.
 const (
 	sockDiagByFamily = 20
 	diagRequestSize  = 56
@@ -36,18 +36,18 @@ const (
 
 var errNoSocket = errors.New("no such socket")
 
-// A diag asks the kernel for the TCP sockets of a network namespace (sock_diag(7)). A look-up of
-// one socket by its addresses and cookie is exact, which /proc/net/tcp is not: lines of it can be
-// missed while other sockets come and go. A diag may be used by several goroutines at once.
+// A diag asks the kernel for the TCP sockets of a network namespace (sock_diag(7)). Looking up one
+// socket by its addresses and cookie is exact, unlike /proc/net/tcp, in which lines can be missed
+// while other sockets come and go. A diag is safe for concurrent use.
 type diag struct {
 	mu  sync.Mutex
-	fd  int // -1: closed
+	fd  int // -1 if closed
 	seq uint32
 	buf []byte
 }
 
-// openDiag opens a diag in the network namespace of a process, or, if that is another one than this
-// process's, fails where this process may not enter it.
+// openDiag opens a diag in a network namespace. It fails if this process may not enter that
+// namespace.
 func openDiag(namespace string) (*diag, error) {
 	there, err := os.Stat(namespace)
 	if err != nil {
@@ -73,7 +73,7 @@ func openNetlink() (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	// The kernel answers while it takes the request; a time-out is for what cannot happen.
+	// The kernel answers during the request; the time-out is only a safeguard.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("setsockopt", err)
@@ -81,12 +81,13 @@ func openNetlink() (int, error) {
 	return fd, nil
 }
 
-// within calls f in another network namespace, which is that of a socket made by f for good.
+// within calls f in another network namespace; a socket made by f stays in that namespace.
 func within(namespace string, f func() (int, error)) (fd int, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// Unlocked only once the thread is back where it was; otherwise it ends with the goroutine.
+		// Unlock the thread only when it is back in its namespace; otherwise it must end with the
+		// goroutine.
 		runtime.LockOSThread()
 		back, errBack := os.Open("/proc/thread-self/ns/net")
 		there, errThere := os.Open(namespace)
@@ -114,18 +115,18 @@ func (d *diag) close() {
 	}
 }
 
-// find returns the socket of a channel, which may be in any state. If the cookie is not that of the
-// socket, or there is none, the error is errNoSocket.
+// find returns the socket of a channel, in any state. If there is none, or it has another cookie,
+// the error is errNoSocket.
 func (d *diag) find(c channel, cookie [8]byte) (tcpSocket, error) {
 	var found tcpSocket
 	err := d.ask(appendRequest(nil, c, cookie, 0), false, func(s tcpSocket) { found = s })
 	if err == nil && found.channel != c {
-		err = errNoSocket // where there is no connection, the kernel returns what listens
+		err = errNoSocket // without a connection, the kernel returns the listening socket
 	}
 	return found, err
 }
 
-// established returns the sockets with a local port that are connected.
+// established returns the connected sockets with a local port.
 func (d *diag) established(port uint16) ([]tcpSocket, error) {
 	var all []tcpSocket
 	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
@@ -185,7 +186,7 @@ func parseAnswer(b []byte) (tcpSocket, error) {
 	}, nil
 }
 
-// ask sends a request and takes its answers, of which there is one unless it is a dump.
+// ask sends a request and takes its answers; only a dump has several.
 func (d *diag) ask(request []byte, dump bool, take func(tcpSocket)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -233,7 +234,7 @@ func (d *diag) takeAll(b []byte, dump bool, take func(tcpSocket)) (done bool, er
 		typ, seq, body := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:]), b[unix.SizeofNlMsghdr:size]
 		b = b[min(len(b), (size+3)&^3):]
 		if seq != d.seq {
-			continue // of a request that was given up
+			continue // an answer to an abandoned request
 		}
 		switch typ {
 		case sockDiagByFamily:

@@ -12,15 +12,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// maxRequest is the longest hand-over that is read: a token of 30,000 groups. Samba itself allows
-// 16 MiB.
+// maxRequest is the longest accepted hand-over, enough for a token of 30,000 groups. Samba itself
+// allows 16 MiB.
 const maxRequest = 1 << 20
 
-// errProbe is a connection that was closed before anything was said.
+// errProbe means that a connection was closed before any data came.
 var errProbe = errors.New("sambapipe: closed without a hand-over")
 
-// unexpected turns an end of the stream that comes in the middle of something into
-// io.ErrUnexpectedEOF.
+// unexpected replaces io.EOF by io.ErrUnexpectedEOF if bytes are missing.
 func unexpected(err error, missing int) error {
 	if errors.Is(err, io.EOF) && missing > 0 {
 		return io.ErrUnexpectedEOF
@@ -28,9 +27,9 @@ func unexpected(err error, missing int) error {
 	return err
 }
 
-// handshake reads the hand-over and answers it. Whatever the hand-over says, smbd is told that the
-// pipe is open, for a failure would make it start samba-dcerpcd; what could not be accepted is in
-// the session's Refuse. An error means that there is nobody to talk to.
+// handshake reads the hand-over and answers it. Whatever the hand-over says, it answers smbd that
+// the pipe is open, since a failure would make smbd start samba-dcerpcd; the session's Refuse says
+// what could not be accepted. An error means that the connection is unusable.
 func handshake(c net.Conn, endpoint string) (*conn, error) {
 	r := bufio.NewReaderSize(c, 4096+2*headSize)
 	b, err := readRequest(r)
@@ -72,7 +71,7 @@ func readRequest(r *bufio.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("sambapipe: reading a hand-over: %w", unexpected(err, 1))
 	}
 	if string(head[4:8]) != magic {
-		return bytes.Clone(head), errors.New("sambapipe: not a hand-over: no NPAM") // its length means nothing either
+		return bytes.Clone(head), errors.New("sambapipe: not a hand-over: no NPAM") // so its length has no meaning either
 	}
 	if n > maxRequest {
 		start := bytes.Clone(head)
@@ -81,7 +80,7 @@ func readRequest(r *bufio.Reader) ([]byte, error) {
 		}
 		return start, fmt.Errorf("sambapipe: hand-over of %d bytes is longer than %d", n, maxRequest)
 	}
-	var b bytes.Buffer // grows with what arrives, not with what is announced
+	var b bytes.Buffer // grows with the bytes that arrive, not with the announced length
 	if _, err := io.CopyN(&b, r, n); err != nil {
 		return nil, fmt.Errorf("sambapipe: reading a hand-over: %w", unexpected(err, 1))
 	}

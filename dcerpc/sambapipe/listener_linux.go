@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// handshakeTime is how long smbd may take for its hand-over, which it has ready before it connects.
+// handshakeTime is the time for smbd's hand-over, which smbd has ready before it connects.
 const handshakeTime = 10 * time.Second
 
-// A Listener is a net.Listener of the handles that SMB clients open on a pipe. What it accepts are
-// dcerpc.SessionConns, with the hand-over behind them. Its methods may be called by several
-// goroutines at once.
+// A Listener is a net.Listener of the handles that SMB clients open on a pipe. It returns
+// connections that implement [dcerpc.SessionConn], after their hand-over. It is safe for concurrent
+// use.
 type Listener struct {
 	cfg   Config
 	sock  *socket
-	uid   uint32 // whom smbd runs as
+	uid   uint32 // smbd's user
 	conns chan *conn
 	wg    sync.WaitGroup
 
-	clients clients // of all connections, also of those that were accepted
+	clients clients // of all connections, accepted ones included
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -32,14 +32,14 @@ type Listener struct {
 	closeErr error
 }
 
-// Listen makes the pipe's socket and serves hand-overs until Close. Directories that are missing
-// are made with the modes that smbd demands: Config.Dir 0755, np in it 0700, owned by this
-// process's user, who must be root if smbd is.
+// Listen makes the pipe's socket and serves hand-overs until Close. It makes missing directories
+// with the modes that smbd requires: Config.Dir 0755, np in it 0700, owned by this process's user,
+// who must be root if smbd is.
 //
 // Errors: another Listener has the pipe, in this or another process (os.ErrExist); a directory
-// cannot be made, or has another mode or owner than smbd demands; the socket cannot be made.
+// cannot be made, or has another mode or owner than smbd requires; the socket cannot be made.
 //
-// An smbd that was started with a pipe of the same name of its own is displaced.
+// Samba's own server for a pipe of the same name is displaced.
 func Listen(cfg *Config) (*Listener, error) { return listen(cfg, 0) }
 
 func listen(cfg *Config, uid uint32) (*Listener, error) {
@@ -68,7 +68,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr is the socket's address.
+// Addr returns the socket's address.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.sock.path, Net: "unix"} }
 
 // Close removes the socket, unless another server has taken it over, and ends Accept and unfinished
@@ -82,8 +82,8 @@ func (l *Listener) Close() error {
 	return l.closeErr
 }
 
-// serve takes one connection through its hand-over, at once: the client's whole SMB connection
-// waits for it.
+// serve makes the hand-over of one connection, without delay, since the client's whole SMB
+// connection waits for it.
 func (l *Listener) serve(c *net.UnixConn) {
 	defer context.AfterFunc(l.ctx, func() { c.Close() })()
 	out, err := l.open(c)

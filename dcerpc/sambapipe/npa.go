@@ -97,7 +97,7 @@ func parseRequest(b []byte) (*request, error) {
 	case 4:
 		return parseLayout(b, level, false)
 	case 5:
-		// Two layouts have the same number; the end of a request, and its counts, tell which one it
+		// Two layouts have the same number; the end of a request, and its counts, show which one it
 		// is.
 		r, err := parseLayout(b, level, true)
 		if err == nil {
@@ -201,9 +201,10 @@ func (t *securityToken) decode(d *ndr.Decoder, level uint32) {
 	}
 	none := zeros(d, 3) // the numbers of local, user and device claims
 	n = d.Uint32()
-	if !zeros(d, 3) || !none { // the same again, in front of the empty arrays
-		// Their values stand between the token and what follows it, where only who understands all
-		// of them finds the end. Domain controllers' tokens have claims; a file server's have none.
+	if !zeros(d, 3) || !none { // the same again, before the empty arrays
+		// Their values are between the token and the next field, so finding the end requires
+		// understanding all of them. Tokens of domain controllers have claims; those of a file
+		// server have none.
 		d.Fail("claims", "are not supported")
 	}
 	t.deviceSIDs = decodeSIDs(d, n)
@@ -220,7 +221,7 @@ func zeros(d *ndr.Decoder, n int) bool {
 }
 
 func (t *unixToken) decode(d *ndr.Decoder) {
-	conformance := d.Uint32() // of groups, which end the structure: it stands before it
+	conformance := d.Uint32() // of groups, which end the structure, so it comes first
 	t.uid = d.Uint64()
 	t.gid = d.Uint64()
 	n := d.Uint32()
@@ -253,8 +254,8 @@ func (u *userInfo) decode(d *ndr.Decoder, level uint32) {
 	u.logonCount = d.Uint16()
 	u.badPasswords = d.Uint16()
 	u.accountFlags = d.Uint32()
-	// One octet up to Samba 4.18, four from 4.19 on, which has level 7 too; what follows is aligned
-	// to 4 in both.
+	// One octet up to Samba 4.18, four from 4.19 on, which has level 7 too; the next field is
+	// aligned to 4 in both.
 	if level < 8 {
 		u.flags = uint32(d.Uint8())
 	} else {
@@ -272,7 +273,7 @@ func (u *unixUserInfo) decode(d *ndr.Decoder) {
 	decodeString(d, &u.sanitizedUsername)
 }
 
-// decodeString reads what a string's pointer, unless it was NULL, points to.
+// decodeString reads the referent of a string's pointer, unless that was NULL.
 func decodeString(d *ndr.Decoder, s *ndr.NullString) {
 	if s.Valid {
 		s.String = d.CString()
@@ -311,8 +312,8 @@ func decodeSIDs(d *ndr.Decoder, n uint32) []dcerpc.SID {
 	return sids
 }
 
-// reply is named_pipe_auth_rep, which smbd takes for a pipe that is open, in message mode. Of its
-// fields smbd looks at the level, which must be that of the request, and at the type of the file.
+// reply returns a named_pipe_auth_rep for an open pipe in message mode. smbd looks only at the
+// level, which must be the request's, and at the type of the file.
 //
 //	| 32, uint32 big-endian | "NPAM" | level | level | file type 2, message mode | device state | pad 4 | allocation size, 8 | status 0 |
 func reply(level uint32) []byte {

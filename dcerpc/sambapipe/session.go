@@ -10,10 +10,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// maxFragment is the limit of a fragment on a named pipe, as Windows has it.
+// maxFragment is the largest fragment on a named pipe, as on Windows.
 const maxFragment = 4280
 
-// SIDs that smbd puts into a token to tell something else than a group (Samba's
+// SIDs in a token that smbd uses for other information than groups (Samba's
 // libcli/security/dom_sid.h).
 const (
 	// prefixEncrypted is followed by the dialect, by how the SMB session is encrypted (2: all of
@@ -23,13 +23,13 @@ const (
 	prefixFlags = "S-1-22-2041152804-"
 )
 
-// SIDs of callers that nobody has authenticated.
+// SIDs of callers that are not authenticated.
 const (
 	sidBuiltinGuests = dcerpc.SID("S-1-5-32-546")
 	ridGuest         = "-501" // of a domain's account Guest
 )
 
-// sessionOf is what a dcerpc.Server is told of the caller.
+// sessionOf returns the description of the caller for a dcerpc.Server.
 func (r *request) sessionOf() dcerpc.Session {
 	t := r.session.token
 	id := dcerpc.Identity{Mechanism: "smb", Privileges: dcerpc.Privileges(t.privileges)}
@@ -69,7 +69,7 @@ func sessionEncrypted(s string) bool {
 	return err == nil && dialect >= 0x300 && f[1] == "2" && f[2] != "0"
 }
 
-// clientAddr is the address of the SMB client.
+// addrOfClient returns the address of the SMB client.
 func (r *request) addrOfClient() net.Addr {
 	a, err := netip.ParseAddr(r.clientAddr.String)
 	if err != nil {
@@ -83,7 +83,7 @@ type channel struct {
 	local, remote netip.AddrPort
 }
 
-// channel returns the client's connection by which the pipe was opened, or the zero channel.
+// channel returns the client's connection on which the pipe was opened, or the zero channel.
 func (r *request) channel() channel {
 	local, err1 := netip.ParseAddr(r.serverAddr.String)
 	remote, err2 := netip.ParseAddr(r.clientAddr.String)

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// checkTime is how often the socket is looked after where inotify says nothing.
+	// checkTime is the interval at which the socket is checked even without an event from inotify.
 	checkTime = 2 * time.Second
-	// retakeTime is the least between two times of taking the socket back.
+	// retakeTime is the shortest time between two attempts to take the socket back.
 	retakeTime = 50 * time.Millisecond
-	// missingTime is how long the socket must be missing before there is a new one: samba-dcerpcd
-	// removes it and makes its own, and if it cannot do that, it may serve no pipe at all.
+	// missingTime is the time that the socket must be missing before a new one is made:
+	// samba-dcerpcd removes it and makes its own, and if it cannot do that, it may serve no pipe at
+	// all.
 	missingTime = 300 * time.Millisecond
-	// drainTime is how long a socket that was displaced goes on, for those that have connected
-	// before.
+	// drainTime is the time that a displaced socket goes on for clients that connected before.
 	drainTime = 100 * time.Millisecond
 )
 
@@ -40,12 +40,12 @@ type socket struct {
 	done  chan struct{} // closed by close
 	ended chan struct{} // closed by keep
 
-	l    *net.UnixListener // of keep, once it runs
-	mine os.FileInfo       // tells l's file from others'
+	l    *net.UnixListener // belongs to keep, once that runs
+	mine os.FileInfo       // identifies l's file
 }
 
-// openSocket makes the socket, hands connections over to serve, each in a goroutine that wg counts,
-// and keeps the socket in its place.
+// openSocket makes the socket, passes each connection to serve in a goroutine that wg counts, and
+// keeps the socket in its place.
 func openSocket(cfg *Config, serve func(*net.UnixConn), wg *sync.WaitGroup) (_ *socket, err error) {
 	name := strings.ToLower(cfg.Pipe) // as smbd does
 	if name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
@@ -76,7 +76,7 @@ func openSocket(cfg *Config, serve func(*net.UnixConn), wg *sync.WaitGroup) (_ *
 	return s, nil
 }
 
-// close ends all but the connections, and removes the socket if it is ours still.
+// close ends everything but the connections, and removes the socket if it is still ours.
 func (s *socket) close() error {
 	close(s.done)
 	<-s.ended
@@ -101,8 +101,8 @@ func (s *socket) release() error {
 	return errors.Join(errs...)
 }
 
-// makeDirs makes the directories, and looks whether smbd will have them: with another mode or owner
-// of np it does not start, and one that runs loses all pipes.
+// makeDirs makes the directories, and checks whether smbd will accept them: with another mode or
+// owner of np, smbd does not start, and a running one loses all pipes.
 func (s *socket) makeDirs() error {
 	np := filepath.Dir(s.path)
 	if err := os.MkdirAll(filepath.Dir(np), 0o755); err != nil {
@@ -121,13 +121,13 @@ func (s *socket) makeDirs() error {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !fi.IsDir() || fi.Mode().Perm() != 0o700 || !ok || int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s has to be a directory of user %d with mode 0700 for smbd, and is %v of user %d", np,
+		return fmt.Errorf("%s must be a directory of user %d with mode 0700 for smbd, but is %v of user %d", np,
 			os.Geteuid(), fi.Mode(), st.Uid)
 	}
 	return nil
 }
 
-// lockPipe keeps two servers of this kind from taking the socket from each other for ever.
+// lockPipe prevents two Listeners from taking the socket from each other for ever.
 func lockPipe(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -143,7 +143,7 @@ func lockPipe(path string) (*os.File, error) {
 	return f, nil
 }
 
-// bind puts a socket of ours in the path's place, at once: smbd finds the old one or the new one.
+// bind puts our socket at the path atomically: smbd finds the old one or the new one.
 func (s *socket) bind() error {
 	tmp := filepath.Join(filepath.Dir(s.path), ".go-fsrvp."+strconv.Itoa(os.Getpid()))
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -170,8 +170,7 @@ func (s *socket) bind() error {
 	return nil
 }
 
-// drain ends a socket that nobody can connect to any more, but not before those are served that had
-// connected to it.
+// drain closes a displaced socket after serving the clients that had already connected to it.
 func drain(l *net.UnixListener) {
 	if l.SetDeadline(time.Now().Add(drainTime)) != nil {
 		l.Close()
@@ -189,7 +188,7 @@ func (s *socket) accept(l *net.UnixListener) {
 		case errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		default:
-			s.log.Warn("cannot accept a connection", slog.Any("err", err)) // of file descriptors, as a rule
+			s.log.Warn("cannot accept a connection", slog.Any("err", err)) // usually for lack of file descriptors
 			select {
 			case <-s.done:
 				return
@@ -199,13 +198,13 @@ func (s *socket) accept(l *net.UnixListener) {
 	}
 }
 
-// whose reports whether the path leads to our socket, and whether to any at all.
+// whose reports whether the path is our socket, and whether it is missing.
 func (s *socket) whose() (mine, missing bool) {
 	fi, err := os.Lstat(s.path)
 	return err == nil && os.SameFile(fi, s.mine), errors.Is(err, os.ErrNotExist)
 }
 
-// keep takes the socket back whenever it is not ours any more.
+// keep takes the socket back whenever it is no longer ours.
 func (s *socket) keep() {
 	defer close(s.ended)
 	tick := time.NewTicker(checkTime)
@@ -238,7 +237,7 @@ func (s *socket) keep() {
 		case err == nil:
 			s.log.Warn("another server had taken the pipe's socket, or it was removed; taken back",
 				slog.String("path", s.path))
-		case !failed: // once, not every time that it is tried again
+		case !failed: // log it once, not at every attempt
 			s.log.Error("the pipe's socket is lost and cannot be taken back yet", slog.String("path", s.path),
 				slog.Any("err", err))
 		}
@@ -256,13 +255,13 @@ func (s *socket) retake() error {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
-	if err := s.watch.add(filepath.Dir(s.path)); err != nil { // another directory, perhaps
+	if err := s.watch.add(filepath.Dir(s.path)); err != nil { // perhaps another directory
 		return err
 	}
 	return s.bind()
 }
 
-// peerOf returns the process at the other end. Its ID is 0 where this process cannot see it.
+// peerOf returns the process at the other end. Its ID is 0 if this process cannot see it.
 func peerOf(c *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A watch tells that something has happened in a directory, by inotify(7).
+// A watch reports events in a directory, with inotify(7).
 type watch struct {
-	changed chan struct{} // has one element where it was not looked at since
+	changed chan struct{} // has one element if there was an event since the last look
 	f       *os.File
 	ended   chan struct{}
 }
@@ -21,7 +21,7 @@ func newWatch(dir string) (*watch, error) {
 	}
 	w := &watch{
 		changed: make(chan struct{}, 1),
-		f:       os.NewFile(uintptr(fd), "inotify"), // not blocking, so that Close ends a Read
+		f:       os.NewFile(uintptr(fd), "inotify"), // non-blocking, so that Close ends a Read
 		ended:   make(chan struct{}),
 	}
 	go w.read()
@@ -32,7 +32,7 @@ func newWatch(dir string) (*watch, error) {
 	return w, nil
 }
 
-// add watches a directory, which it may have been doing before.
+// add watches a directory; watching it twice is not an error.
 func (w *watch) add(dir string) error {
 	raw, err := w.f.SyscallConn()
 	if err != nil {
@@ -51,7 +51,7 @@ func (w *watch) add(dir string) error {
 	return nil
 }
 
-// read takes events without looking at them: what has happened is seen in the directory.
+// read consumes events without looking at them: the directory itself shows what has happened.
 func (w *watch) read() {
 	defer close(w.ended)
 	b := make([]byte, 4096)

@@ -12,13 +12,13 @@ import (
 )
 
 // A Memory is a table in memory that several agents of one process share, for tests and demos of
-// clusters. It is gone with the process.
+// clusters. It is lost when the process ends.
 type Memory struct {
 	id ID
 
 	mu      sync.Mutex
 	records map[string][]byte
-	log     []Change // all that has been written; the sequence is its length
+	log     []Change // all changes written; the sequence is its length
 	members map[string]*memoryMember
 	life    map[string]Life
 	changed chan struct{} // closed and replaced by each Write
@@ -35,11 +35,12 @@ func NewMemory(id ID) *Memory {
 }
 
 // Open opens the table for a member, which is Present from then on, and Gone after its Close. It
-// fails with an error that matches [ErrInUse] when the name is taken by a member that has not
-// closed the table and is not Gone.
+// fails with an error that matches [ErrInUse] if a member of that name has not closed the table and
+// is not Gone.
 //
 // Fault, if not nil, is called without a lock before and after each Refresh and Write of this
-// member. It may wait. An error makes the method fail with it, before its effect or after it.
+// member. It may wait. If it returns an error, the method fails with it, before or after its
+// effect.
 func (m *Memory) Open(member string, fault func(ctx context.Context, p Point) error) (Shared, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,8 +58,8 @@ type Point struct {
 	Done   bool   // the effect is there
 }
 
-// SetLife says what Life reports of a member from now on. A member that is Gone has the table open
-// no more: what it calls fails.
+// SetLife sets what Life reports about a member from now on. A member that is Gone no longer has
+// the table open: its calls fail.
 func (m *Memory) SetLife(member string, l Life) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,7 +69,7 @@ func (m *Memory) SetLife(member string, l Life) {
 	}
 }
 
-// Records returns the whole table. The values are not the caller's.
+// Records returns the whole table. The caller must not change the values.
 func (m *Memory) Records() map[string][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +90,7 @@ func (s *memoryMember) at(ctx context.Context, method string, done bool) error {
 	return s.fault(ctx, Point{method, done})
 }
 
-// usable fails when the member has no place any more. Memory.mu is held.
+// usable fails if the member no longer has the table open. Memory.mu must be held.
 func (s *memoryMember) usable(ctx context.Context) error {
 	if s.members[s.name] != s {
 		return fmt.Errorf("state: member %q: %w", s.name, net.ErrClosed)
@@ -205,8 +206,8 @@ func (s *memoryMember) Close() error {
 	return nil
 }
 
-// Joined returns one change that does what these do one after the other. It shares the values with
-// them, and nothing else.
+// Joined returns one change that does what these do one after the other. It shares only the values
+// with them.
 func Joined(changes ...Change) Change {
 	all := Change{Put: map[string][]byte{}}
 	drop := map[string]bool{}

@@ -1,6 +1,6 @@
-// Package boltfile reads files of bbolt, in which agents and providers kept their tables, to take
-// them over. It checks every page that the current meta page leads to, and the free list: where
-// bbolt panics, faults or recurses without end on a damaged file, it returns an error.
+// Package boltfile reads bbolt files, in which older agents and providers kept their tables. It
+// checks every page that the current meta page leads to, and the free list. Where bbolt panics,
+// faults or recurses without end on a damaged file, it returns an error.
 package boltfile
 
 import (
@@ -35,7 +35,7 @@ const (
 
 var native = binary.NativeEndian
 
-// boltFile is a file that is being checked.
+// boltFile is a file during the check.
 type boltFile struct {
 	data     []byte
 	pageSize uint64
@@ -44,7 +44,7 @@ type boltFile struct {
 	found    map[string]map[string][]byte
 }
 
-// Read returns what the buckets of a file hold. Buckets within buckets are refused.
+// Read returns the contents of the buckets of a file. It refuses nested buckets.
 func Read(data []byte) (map[string]map[string][]byte, error) {
 	f := &boltFile{data: data, seen: map[uint64]bool{}, found: map[string]map[string][]byte{}}
 	meta, err := f.meta()
@@ -86,7 +86,8 @@ func (f *boltFile) meta() ([]byte, error) {
 	return current, nil
 }
 
-// findPageSize takes it from the first meta page, or from the second at any place where it may be.
+// findPageSize takes the page size from the first meta page, or from the second at any of its
+// possible places.
 func (f *boltFile) findPageSize() (uint64, error) {
 	at := []uint64{0}
 	for shift := range 15 {
@@ -103,10 +104,10 @@ func (f *boltFile) findPageSize() (uint64, error) {
 		}
 		return size, nil
 	}
-	return 0, errors.New("it is no bbolt file")
+	return 0, errors.New("it is not a bbolt file")
 }
 
-// metaAt returns the meta page at an offset, nil where there is none.
+// metaAt returns the meta page at an offset, nil if there is none.
 func (f *boltFile) metaAt(offset uint64) []byte {
 	if uint64(len(f.data)) < offset+boltHeader+boltMeta {
 		return nil
@@ -140,8 +141,7 @@ func (f *boltFile) page(id uint64) ([]byte, error) {
 	return p[:n*f.pageSize], nil
 }
 
-// bucket reads a bucket, given its header and what follows; into is nil for the bucket of all
-// buckets.
+// bucket reads a bucket, given its header and the bytes after it; into is nil for the root bucket.
 func (f *boltFile) bucket(b []byte, depth int, into map[string][]byte) error {
 	if len(b) < boltBucket {
 		return errors.New("a bucket is too short")
@@ -242,7 +242,7 @@ func (f *boltFile) leaf(p []byte, depth int, into map[string][]byte) error {
 		})
 }
 
-// freelist checks that the free pages are pages that nothing uses.
+// freelist checks that the free pages are unused.
 func (f *boltFile) freelist(id uint64) error {
 	p, err := f.page(id)
 	if err != nil {

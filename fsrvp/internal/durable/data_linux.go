@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Data puts what was written to a file, and its size, on stable storage.
+// Data brings the data and the size of a file to stable storage.
 func Data(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {

@@ -4,5 +4,5 @@ package durable
 
 import "os"
 
-// Data puts what was written to a file, and its size, on stable storage.
+// Data brings the data and the size of a file to stable storage.
 func Data(f *os.File) error { return f.Sync() }

@@ -1,4 +1,4 @@
-// Package durable puts files and directories on stable storage.
+// Package durable brings files and directories to stable storage.
 package durable
 
 import (
@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// Dir puts the names in a directory on stable storage. It does nothing where the system or the file
+// Dir brings the names in a directory to stable storage. It does nothing if the system or the file
 // system cannot do that.
 func Dir(path string) error {
 	if !canSyncDir {

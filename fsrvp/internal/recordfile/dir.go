@@ -11,8 +11,8 @@ import (
 
 func dirOf(path string) string { return filepath.Dir(filepath.Clean(path)) }
 
-// lock opens a file, which it makes where there is none, and locks it. It is open as long as the
-// lock is held.
+// lock opens a file, which it makes if there is none, and locks it. Closing the file releases the
+// lock.
 func lock(path string, wait time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
 	if err != nil {

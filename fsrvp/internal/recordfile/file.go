@@ -30,7 +30,7 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxSize))
 }
 
-// openFile opens a file that nobody else may read or write, and that is no symbolic link.
+// openFile opens a file that no other user may read or write, and that is not a symbolic link.
 func openFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
 	if err != nil {
@@ -42,7 +42,7 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// writeFile makes a file, on stable storage but for its name.
+// writeFile makes a file on stable storage; its name is not yet there.
 func writeFile(path string, data []byte) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {
@@ -59,7 +59,7 @@ func writeFile(path string, data []byte) (*os.File, error) {
 }
 
 // readID reads the file PATH.id: a line with the kind and the id, and a line with its sum. An empty
-// one is one that was just made. A damaged one is known, with an id of zeros.
+// file was just made. For a damaged one, known is true and the id is zero.
 func (f *File) readID() (id uuid.UUID, known bool, err error) {
 	b, err := io.ReadAll(io.LimitReader(f.lock, 4096))
 	if err != nil || len(b) == 0 {
@@ -68,7 +68,7 @@ func (f *File) readID() (id uuid.UUID, known bool, err error) {
 	line, _, _ := strings.Cut(string(b), "\n")
 	text, ok := strings.CutPrefix(line, f.o.Kind+" ")
 	if id, err = uuid.Parse(text); !ok || err != nil || string(b) != idText(f.o.Kind, id) {
-		// The file itself, if it is there and whole, says the same.
+		// If the main file is intact, it has the same id.
 		if data, err := readFile(f.path); err == nil {
 			if c, err := parse(data, f.o.Kind); err == nil {
 				return c.id, false, nil
@@ -106,12 +106,12 @@ type Report struct {
 	Log      int64             // of those, what is in use
 	CutShort bool              // a crash has left a part of a change that was not answered
 	Foreign  bool              // it is a file of another format
-	Records  map[string][]byte // with an error, what could be read
+	Records  map[string][]byte // with an error, those that could be read
 }
 
 // Check reads a file and changes nothing. It may be open elsewhere; a change that is just being
-// written then looks like one that was cut short. When the file is damaged it returns a
-// [DamageError], and what could be read.
+// written then looks like an interrupted one. When the file is damaged it returns a [DamageError],
+// and what could be read.
 func Check(path, kind string) (*Report, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -137,8 +137,8 @@ func Parse(data []byte, kind string) (*Report, error) {
 	return r, nil
 }
 
-// Replace puts a file with this table in the place of the one at path, of an agent or a program
-// that is not running. The old one, if any, stays at the name that it returns.
+// Replace replaces the file at path, whose owner must not be running, by one with this table. The
+// old file, if any, is kept under the name that it returns.
 func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (aside string, err error) {
 	if err := trusted.Path(dirOf(path)); err != nil {
 		return "", err

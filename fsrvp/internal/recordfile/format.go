@@ -22,14 +22,14 @@ import (
 //	payload         operations: length of key 4 | key | length of value 4 | value; 0xffffffff: the key is dropped
 //
 // The sum of a record is SHA-256 of the sum before it (the header's, for the first), its length,
-// its sequence and its payload: so a record is valid at one place of one file alone.
+// its sequence and its payload: so a record is valid at only one place of only one file.
 //
-// A change is one record, written to the end of the log and to its slot, and then one fdatasync. A
-// record that is too long for a slot has its head alone there, which is written when the log is on
-// stable storage. So after every change that was answered, the log and the slot both prove it, and
-// neither can be cut off or turned back without the other's saying so; and what a crash leaves of a
-// change that was not answered is a record that is valid in neither, or whole in one. The first
-// record has the whole table of the file before, which it replaced by a rename.
+// A change is one record, written to the end of the log and to its slot, and then one fdatasync. If
+// a record is too long for a slot, the slot has only its head, which is written when the log is on
+// stable storage. So after every acknowledged change both the log and the slot prove it, and
+// neither can be truncated or rolled back without the other showing it. After a crash, a change
+// that was not acknowledged is valid in neither, or complete in one. The first record has the whole
+// table of the previous file, which it replaced by a rename.
 const (
 	magic = "fsrvp records 1\n"
 
@@ -40,9 +40,9 @@ const (
 	sumSize    = sha256.Size
 	headSize   = 4 + 8 + sumSize        // of a record
 	slotRoom   = slotSize - sumSize - 4 // for a record
-	chunk      = 64 << 10               // the file grows by that
+	chunk      = 64 << 10               // the file grows in these steps
 
-	noValue = 0xffffffff // the length of no value
+	noValue = 0xffffffff // the length that means no value
 
 	// MaxSize is the size of the largest file that is opened, in bytes.
 	MaxSize = 1 << 30
@@ -50,10 +50,10 @@ const (
 
 type sum = [sumSize]byte
 
-// A table is what a file holds.
+// A table is the contents of a file.
 type table map[string][]byte
 
-// A Change is what one Write does: all of it or nothing.
+// A Change is the effect of one Write, all of it or nothing.
 type Change struct {
 	Put  map[string][]byte
 	Drop []string
@@ -62,7 +62,7 @@ type Change struct {
 // Empty reports whether the change does nothing.
 func (c *Change) Empty() bool { return len(c.Put) == 0 && len(c.Drop) == 0 }
 
-// Apply does the change to a table, which then shares its values.
+// Apply applies the change to a table, which then shares its values.
 func (c *Change) Apply(records map[string][]byte) {
 	for _, k := range c.Drop {
 		delete(records, k)
@@ -95,8 +95,8 @@ func appendString[S string | []byte](b []byte, s S) []byte {
 	return append(b, s...)
 }
 
-// do does a payload's operations, and calls dropped, if it is not nil, for each key that is
-// dropped. It fails where the payload is none.
+// do applies a payload's operations, and calls dropped, if it is not nil, for each dropped key. It
+// fails for an invalid payload.
 func (t table) do(payload []byte, dropped func(key string)) error {
 	errCut := errors.New("an operation is cut off")
 	next := func() (uint32, bool) {
@@ -134,7 +134,7 @@ func (t table) do(payload []byte, dropped func(key string)) error {
 	return nil
 }
 
-// size is that of a record with all of the table.
+// size returns the size of a record with the whole table.
 func (t table) size() int {
 	n := headSize
 	for k, v := range t {
@@ -154,7 +154,7 @@ func header(kind string, id uuid.UUID, base uint64) []byte {
 	return b
 }
 
-// record makes a record, and returns its sum, too.
+// record makes a record, and also returns its sum.
 func record(prev sum, seq uint64, payload []byte) ([]byte, sum) {
 	b := make([]byte, 0, headSize+len(payload))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
@@ -173,7 +173,7 @@ func chain(prev sum, head, payload []byte) (s sum) {
 	return s
 }
 
-// slot makes the used part of a slot for a record, with its payload where it has room.
+// slot makes the used part of a slot for a record, with its payload if there is room.
 func slot(file sum, rec []byte) []byte {
 	if len(rec) > slotRoom {
 		rec = rec[:headSize]
@@ -185,19 +185,19 @@ func slot(file sum, rec []byte) []byte {
 	return b
 }
 
-// slotAt is where the slot of a sequence is.
+// slotAt returns the offset of the slot of a sequence.
 func slotAt(seq uint64) int64 { return headerSize + int64(seq%2)*slotSize }
 
-// A parsed is a record as it was found.
+// A parsed is a record as read from a file.
 type parsed struct {
 	seq     uint64
 	sum     sum
 	length  uint64
-	payload []byte // nil: not here
+	payload []byte // nil if it is not here
 	head    []byte
 }
 
-// parseRecord reads a record at the beginning of b, as far as it is there.
+// parseRecord reads a record at the beginning of b, which may be incomplete.
 func parseRecord(b []byte) (r parsed, ok bool) {
 	if len(b) < headSize {
 		return r, false
@@ -230,7 +230,7 @@ func parseSlot(file sum, b []byte) (r parsed, ok bool) {
 	return parseRecord(used[4:])
 }
 
-// contents is what a file says.
+// contents is the parsed contents of a file.
 type contents struct {
 	id     uuid.UUID
 	base   uint64
@@ -238,16 +238,16 @@ type contents struct {
 	seq    uint64 // of the newest record
 	last   sum    // its sum
 	end    int    // of the log
-	clean  bool   // nothing but zeros is after the log
+	clean  bool   // only zeros follow the log
 	table  table
 	broken bool // not even the header could be read
 }
 
 // errForeign is what parse returns for a file of another format.
-var errForeign = errors.New("it is no file of this format")
+var errForeign = errors.New("it is not a file of this format")
 
-// parse reads a file. With an error it returns what is known all the same: the table as far as the
-// log could be read.
+// parse reads a file. Even with an error it returns what is known: the table as far as the log
+// could be read.
 func parse(data []byte, kind string) (c contents, err error) {
 	if c, err = parseStart(data, kind); err != nil {
 		return c, err
@@ -283,7 +283,7 @@ func parseStart(data []byte, kind string) (c contents, err error) {
 	return c, nil
 }
 
-// readLog does the records of the log up to the first that does not follow.
+// readLog applies the records of the log up to the first that does not follow.
 func (c *contents) readLog(data []byte) error {
 	c.seq, c.last, c.end = c.base-1, c.file, logAt
 	for {
@@ -303,7 +303,7 @@ func (c *contents) readLog(data []byte) error {
 	return nil
 }
 
-// readSlots proves the end of the log by the slots, or does what they have more.
+// readSlots proves the end of the log with the slots, or applies a record that only they have.
 func (c *contents) readSlots(data []byte) error {
 	var slots []parsed
 	for i := range 2 {

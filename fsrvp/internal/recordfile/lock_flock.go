@@ -18,7 +18,7 @@ func tryLock(f *os.File) error {
 	return err
 }
 
-// lockOld returns ErrInUse where a program of an older version, which locks the file itself, has it
+// lockOld returns ErrInUse if a program of an older version, which locks the file itself, has it
 // open.
 func lockOld(path string) error {
 	f, err := openFile(path)

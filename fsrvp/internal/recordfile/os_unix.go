@@ -11,7 +11,7 @@ import (
 
 const noFollow = unix.O_NOFOLLOW | unix.O_CLOEXEC
 
-// explain says what ELOOP means here.
+// explain adds the meaning of ELOOP.
 func explain(path string, err error) error {
 	if errors.Is(err, unix.ELOOP) {
 		return fmt.Errorf("%s is a symbolic link; name the file itself: %w", path, err)

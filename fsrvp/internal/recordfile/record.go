@@ -7,18 +7,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Sum is what a record proves all records before it by.
+// A Sum is the checksum of a record, over itself and all records before.
 type Sum = [sumSize]byte
 
-// AppendHeader and the functions below are for tables whose records are in files of their own. A
-// header names the kind and the identity of a table, and the sequence of the first record after it;
-// its sum is what that record follows.
+// AppendHeader and the functions below are for tables whose records are in separate files. A header
+// names the kind and the identity of a table, and the sequence of the first record after it, which
+// follows the header's sum.
 func AppendHeader(b []byte, kind string, id uuid.UUID, base uint64) ([]byte, Sum) {
 	h := header(kind, id, base)
 	return append(b, h...), sum(h[headerSize-sumSize:])
 }
 
-// ParseHeader reads the header at the beginning of b, and returns what follows it.
+// ParseHeader reads the header at the beginning of b, and returns the rest.
 func ParseHeader(b []byte, kind string) (id uuid.UUID, base uint64, s Sum, rest []byte, err error) {
 	c, err := parseStart(b, kind)
 	if err != nil {

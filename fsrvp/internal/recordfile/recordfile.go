@@ -1,10 +1,10 @@
-// Package recordfile keeps a small table, values by their keys, in a file that tells damage: the
-// table of an agent, the journal of a provider.
+// Package recordfile keeps a small table of values by key in a file that reveals damage: the table
+// of an agent, the journal of a provider.
 //
-// A change is on stable storage, whole, when [File.Write] returns nil, and costs one fdatasync. Any
-// byte of the file that was changed, lost, repeated or cut off is found when the file is opened,
-// and then it is not opened, or what was lost is known from elsewhere in the file. What a crash
-// leaves of a change is that change or nothing. It is no defence against somebody that may write
+// When [File.Write] returns nil, the change is completely on stable storage; it costs one
+// fdatasync. Opening the file finds any byte that was changed, lost, repeated or cut off, and then
+// fails, unless the loss can be repaired from elsewhere in the file. After a crash, an unfinished
+// change is there completely or not at all. This does not protect against somebody who may write to
 // the file.
 package recordfile
 
@@ -27,20 +27,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// ErrInUse is what Open fails with when somebody else has the file open.
+// ErrInUse means that another process has the file open.
 var ErrInUse = errors.New("it is in use by another process")
 
-// A DamageError is what Open fails with when a file is damaged or missing. Nothing has been changed
-// then.
+// A DamageError means that a file is damaged or missing. Open has then changed nothing.
 type DamageError struct {
 	Path    string
-	Missing bool // it is not there, or empty
+	Missing bool // it is missing, or empty
 	Problem string
-	Known   string // what is known all the same; may be empty
+	Known   string // what is known in spite of that; may be empty
 	Advice  string // what to do
 }
 
-// Error says all of it.
+// Error returns all of it.
 func (e *DamageError) Error() string {
 	s := e.Path + " is damaged: " + e.Problem
 	if e.Known != "" {
@@ -57,36 +56,35 @@ type Options struct {
 	// Kind is what the file holds, "agent table": at most 16 bytes. A file of another kind is
 	// refused.
 	Kind string
-	// Wait is how long to wait for somebody else that has the file open. Zero: no wait.
+	// Wait is the time to wait for another process that has the file open. Zero means no wait.
 	Wait time.Duration
-	// ID is the id of a new file. Zero: a random one.
+	// ID is the id of a new file. Zero means a random one.
 	ID uuid.UUID
-	// New makes an empty file, with an id of its own, also where one is missing, or empty, that has
-	// been there.
+	// New makes an empty file, with a new id, even if the file is missing or empty although it
+	// existed.
 	New bool
-	// Convert reads a file of an older format, to take it over; errors say that it is not one. The
-	// old file is kept beside the new one, with ".old" at its name's end. Nil: nothing else is
-	// read.
+	// Convert reads a file of an older format, or returns an error if it is not one. The old file
+	// is kept, with ".old" at the end of its name. Nil means that no other format is read.
 	Convert func(data []byte) (map[string][]byte, error)
-	// Advice is what a DamageError says to do.
+	// Advice is the advice in a DamageError.
 	Advice string
 }
 
-// A File is an open file. Its methods may be called by several goroutines at once.
+// A File is an open file. It is safe for concurrent use.
 type File struct {
 	path string
 	o    Options
 	id   uuid.UUID
 	lock *os.File
 
-	state  sync.Mutex // guards what follows
+	state  sync.Mutex // guards the following
 	closed bool
-	busy   bool // a write goes on, which then closes the files
+	busy   bool // a write is in progress, and will close the files
 	syncs  uint64
 
-	write   sync.Mutex // held over a write; guards what follows
+	write   sync.Mutex // held over a write; guards the following
 	file    *os.File
-	seen    atomic.Uint64 // seq, for who does not wait
+	seen    atomic.Uint64 // seq, for readers that do not wait
 	header  sum
 	seq     uint64
 	last    sum
@@ -94,12 +92,12 @@ type File struct {
 	size    int64 // of the file
 	table   table
 	live    int   // the size of the table in one record
-	compact int64 // the end at which the file is written anew
-	dirty   bool  // a write has failed: what the file has is not known
+	compact int64 // the end of the log at which the file is rewritten
+	dirty   bool  // a write has failed: the contents of the file are unknown
 }
 
-// Open opens a file, and makes it where there is none. One process at a time has it open, and
-// beside it a file PATH.id, which says that there is one, and whose.
+// Open opens a file, or makes one if there is none. Only one process at a time has it open,
+// together with the file PATH.id, which says that the file exists, and its id.
 func Open(path string, o *Options) (*File, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -164,7 +162,7 @@ func (f *File) open() error {
 	return f.use(c, int64(len(data)))
 }
 
-// known says what could be read of a damaged file.
+// known describes what could be read of a damaged file.
 func (c *contents) known() string {
 	if c.broken || c.seq+1 == c.base {
 		return "nothing of it can be read"
@@ -181,26 +179,25 @@ func (f *File) use(c contents, size int64) (err error) {
 		return err
 	}
 	f.measure()
-	if !c.clean { // a crash has cut a change short
+	if !c.clean { // a crash has interrupted a change
 		return f.rebuild(f.table)
 	}
 	return nil
 }
 
-// measure sets when the file is to be written anew.
+// measure decides when to rewrite the file.
 func (f *File) measure() {
 	f.live = f.table.size()
 	f.compact = logAt + max(4*chunk, 4*int64(f.live))
 }
 
-// takeOver makes a file of what an older version has written. Where both fail to read it, it is
-// damaged.
+// takeOver converts a file of an older version. If no format fits, the file is damaged.
 func (f *File) takeOver(id uuid.UUID, data []byte) error {
 	old, err := f.o.Convert(data)
 	if err != nil {
 		return f.damage(err.Error(), "")
 	}
-	if err := lockOld(f.path); err != nil { // by the agent or provider of the older version
+	if err := lockOld(f.path); err != nil { // in use by an agent or provider of the older version
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	aside := f.path + ".old"
@@ -238,7 +235,7 @@ func (f *File) ID() uuid.UUID { return f.id }
 // Path returns the file's path, absolute.
 func (f *File) Path() string { return f.path }
 
-// Load returns the table. The map is the caller's, the values are not to be changed.
+// Load returns the table. The caller owns the map, but must not change the values.
 func (f *File) Load() map[string][]byte {
 	f.write.Lock()
 	defer f.write.Unlock()
@@ -255,8 +252,8 @@ func (f *File) Syncs() uint64 {
 	return f.syncs
 }
 
-// Write does a change. When it returns nil the change is on stable storage; otherwise it has no
-// effect, but after a crash it may. After [File.Close] errors match [os.ErrClosed].
+// Write makes a change. When it returns nil, the change is on stable storage; otherwise it has no
+// effect, but may appear after a crash. After [File.Close] errors match [os.ErrClosed].
 func (f *File) Write(c Change) error {
 	f.write.Lock()
 	defer f.write.Unlock()
@@ -284,7 +281,7 @@ func (f *File) Write(c Change) error {
 		return err
 	}
 	if f.end > f.compact {
-		if err := f.rebuild(f.table); err != nil && !f.dirty { // the change is stored; there is time
+		if err := f.rebuild(f.table); err != nil && !f.dirty { // the change is stored; rewriting can wait
 			f.compact = 2 * f.end
 		}
 	}
@@ -323,8 +320,8 @@ func (f *File) append(payload []byte) error {
 
 func roundUp(n int64) int64 { return (n + chunk - 1) / chunk * chunk }
 
-// undo makes what a failed write may have left invalid, as well as it can. The file is not written
-// to again: the next Write makes another.
+// undo tries to invalidate what a failed write may have left. The file is not written again: the
+// next Write makes a new one.
 func (f *File) undo() {
 	_, _ = f.file.WriteAt(make([]byte, sumSize+4), slotAt(f.seq+1))
 	_, _ = f.file.WriteAt(make([]byte, headSize), f.end)
@@ -337,7 +334,7 @@ func (f *File) sync() error {
 	return durable.Data(f.file)
 }
 
-// rebuild writes another file with this table and puts it in the old one's place.
+// rebuild writes a new file with this table and replaces the old one.
 func (f *File) rebuild(t table) (err error) {
 	defer func() {
 		if err != nil {
@@ -365,7 +362,7 @@ func (f *File) rebuild(t table) (err error) {
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS == "windows" { // it renames no open file
+	if runtime.GOOS == "windows" { // which cannot rename open files
 		next.Close()
 		if f.file != nil {
 			f.file.Close()
@@ -418,8 +415,8 @@ func (f *File) finish() {
 	}
 }
 
-// Close closes the file. It waits for nobody: a Write that goes on, on a file system that stalls,
-// closes the file when it ends, and until then nobody else opens it.
+// Close closes the file. It does not wait: if a Write is in progress, for example on a stalled file
+// system, that Write closes the file when it ends, and until then nobody else can open it.
 func (f *File) Close() error {
 	f.state.Lock()
 	defer f.state.Unlock()

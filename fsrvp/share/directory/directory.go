@@ -1,12 +1,11 @@
-// Package directory exposes shadow copies as directories: a symbolic link in one directory for each
-// exposed share. It is for programs that embed an agent and read the copies themselves, for file
-// servers that serve that directory in a way of their own, and for demos. It needs no rights but to
-// write to the directory; on Windows, the right to make symbolic links.
+// Package directory exposes shadow copies as directories: it makes a symbolic link in one directory
+// for each exposed share. It is for programs that embed an agent and read the copies themselves,
+// for file servers that serve that directory in their own way, and for demos. It only needs the
+// right to write to the directory, and on Windows the right to make symbolic links.
 //
-// A link grants nothing and takes nothing away: whoever can read the snapshot can read the exposed
-// copy, and what keeps a copy from being written to is the snapshot itself. When an exposed share
-// is removed, nobody finds it any more, but files that are open stay so until the snapshot is
-// deleted.
+// A link does not change access: everybody who can read the snapshot can read the exposed copy, and
+// only the snapshot itself prevents writes to a copy. When an exposed share is removed, its name is
+// gone, but open files stay open until the snapshot is deleted.
 package directory
 
 import (
@@ -26,8 +25,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. All
-// methods may be called by several goroutines at once.
+// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. It
+// is safe for concurrent use.
 type Shares struct {
 	dir    string
 	shares map[string]backend.Share // by their lower-case names
@@ -40,13 +39,13 @@ var _ interface {
 	backend.ShareLister
 } = (*Shares)(nil)
 
-// New returns a backend that exposes copies in dir, which it makes, with mode 0755, where there is
-// none. Shares are the directories that can be copied, by the names of their shares; names differ
-// in more than case. Dir must not be a symbolic link, has to belong to root or the user of the
-// process, and nobody else may be able to write to it or to replace it.
+// New returns a backend that exposes copies in dir, which it makes, with mode 0755, if there is
+// none. The map shares has the directories that can be copied, by the names of their shares, which
+// must differ in more than case. The directory dir must not be a symbolic link, must belong to root
+// or the user of the process, and nobody else may be able to write to it or to replace it.
 //
-// Several agents may use one dir. Whose an exposed share is says a symbolic link beside it,
-// ".owner-" and the share's name, whose target is the mark.
+// Several agents may use one dir. The mark of an exposed share is the target of another symbolic
+// link, ".owner-" and the share's name.
 func New(dir string, shares map[string]string) (*Shares, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -93,7 +92,7 @@ func (s *Shares) add(name, path string) error {
 	return nil
 }
 
-// Path returns where an exposed share is, whether there is one of that name or not.
+// Path returns the path of an exposed share, even if there is none of that name.
 func (s *Shares) Path(name string) string { return filepath.Join(s.dir, name) }
 
 // Lookup finds a share by its name.
@@ -105,8 +104,8 @@ func (s *Shares) Lookup(_ context.Context, name string) (backend.Share, error) {
 	return share, nil
 }
 
-// CheckName reports whether an exposed share can have that name: it must be a file's, with room for
-// what is put before it, of at most 248 bytes, and to look like an exposed share's.
+// CheckName fails if an exposed share cannot have that name. It must be a valid file name of at
+// most 248 bytes, which leaves room for a prefix, and have the form of an exposed share's name.
 func (s *Shares) CheckName(name string) error {
 	if !exposed(name) || strings.ContainsAny(name, `/\`+"\x00") || len(name) > 255-len(ownerPrefix) ||
 		strings.HasPrefix(name, ownerPrefix) || strings.HasPrefix(name, newPrefix) {
@@ -115,20 +114,20 @@ func (s *Shares) CheckName(name string) error {
 	return nil
 }
 
-// exposed reports whether a name is one that exposed shares have: name@{id}, or name$@{id}$.
+// exposed reports whether a name has the form of exposed shares: name@{id}, or name$@{id}$.
 func exposed(name string) bool {
 	_, _, ok := fsrvp.ParseExposedName(name)
 	return ok
 }
 
-// What is beside the link of an exposed share: whose it is, and the link itself before it is
-// complete.
+// The prefixes of the other links of an exposed share: the one with its mark, and the link itself
+// before it is complete.
 const (
 	ownerPrefix = ".owner-"
 	newPrefix   = ".new-"
 )
 
-// markOf returns the mark of an exposed share; the zero Mark where it has none.
+// markOf returns the mark of an exposed share; the zero Mark if it has none.
 func (s *Shares) markOf(name string) (backend.Mark, error) {
 	text, err := os.Readlink(s.Path(ownerPrefix + name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,8 +139,8 @@ func (s *Shares) markOf(name string) (backend.Mark, error) {
 	return backend.ParseMark(text)
 }
 
-// check fails where an exposed share is not one that the owner may replace or remove, and returns
-// its mark. The link need not be there.
+// check fails if the owner may not replace or remove an exposed share, and returns its mark. The
+// link need not exist.
 func (s *Shares) check(name string, owner backend.Owner) (backend.Mark, error) {
 	info, err := os.Lstat(s.Path(name))
 	if err == nil && info.Mode().Type() != fs.ModeSymlink {
@@ -157,7 +156,7 @@ func (s *Shares) check(name string, owner backend.Owner) (backend.Mark, error) {
 	return mark, err
 }
 
-// Expose makes the link, in place of one of the same name.
+// Expose makes the link, and replaces one of the same name.
 func (s *Shares) Expose(_ context.Context, e backend.Exposure) error {
 	if err := s.CheckName(e.Name); err != nil {
 		return err
@@ -178,7 +177,7 @@ func (s *Shares) expose(e backend.Exposure) error {
 	if err != nil {
 		return err
 	}
-	// The mark first: what a crash leaves has an owner.
+	// Write the mark first, so that after a crash there is an owner.
 	if old.Owner != e.Mark.Owner {
 		if err := os.Symlink(e.Mark.String(), s.Path(ownerPrefix+e.Name)); err != nil {
 			return err
@@ -190,8 +189,8 @@ func (s *Shares) expose(e backend.Exposure) error {
 	return nil
 }
 
-// link makes the link beside the others and then puts it over an old one: there is no moment at
-// which neither is there.
+// link makes the link under a temporary name and then renames it over an old one, so there is
+// always one of them.
 func (s *Shares) link(e backend.Exposure) error {
 	temp := s.Path(newPrefix + e.Name)
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -206,7 +205,7 @@ func (s *Shares) link(e backend.Exposure) error {
 	return s.sync()
 }
 
-// unlink removes all that belongs to an exposed share: its mark last.
+// unlink removes everything of an exposed share, its mark last.
 func (s *Shares) unlink(name string) error {
 	for _, path := range []string{name, newPrefix + name, ownerPrefix + name} {
 		if err := os.Remove(s.Path(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -216,7 +215,7 @@ func (s *Shares) unlink(name string) error {
 	return s.sync()
 }
 
-// SealShare has nothing to do: it is the snapshot that can or cannot be written to.
+// SealShare does nothing: the snapshot itself allows or prevents writes.
 func (s *Shares) SealShare(context.Context, backend.Exposure) error { return nil }
 
 // Unexpose removes the link.
@@ -235,13 +234,13 @@ func (s *Shares) Unexpose(_ context.Context, owner backend.Owner, name string) e
 }
 
 // List returns the exposed shares. One whose link was not completed, or not removed with its mark,
-// is Partial. It passes over links with a mark that it cannot read.
+// is Partial. It skips links whose mark cannot be read.
 func (s *Shares) List(_ context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("directory: %w", err)
 	}
-	whole := make(map[string]bool, len(entries)) // by name: whether the link itself is there
+	whole := make(map[string]bool, len(entries)) // by name: whether the link itself exists
 	for _, e := range entries {
 		if e.Type() != fs.ModeSymlink {
 			continue

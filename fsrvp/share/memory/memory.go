@@ -1,5 +1,5 @@
-// Package memory has shares in memory: a backend for an agent in tests, demos and tools that need
-// no file server, with hooks for failures and delays.
+// Package memory keeps shares in memory: it is a backend for agents in tests, demos and tools
+// without a file server, with hooks for failures and delays.
 package memory
 
 import (
@@ -15,21 +15,20 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Files is what the shares show: the volumes of package fsrvp/snapshot/memory, or something else
-// with files by their absolute paths.
+// Files has the contents of the shares: the volumes of package fsrvp/snapshot/memory, or anything
+// else with files by absolute path.
 type Files interface {
 	ReadFile(name string) ([]byte, error)
 	WriteFile(name string, data []byte) error
 }
 
-// Shares is shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and
-// ShareLister. Its methods may be called by several goroutines at once; the exported fields must be
-// set before.
+// Shares has shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and
+// ShareLister. Its methods are safe for concurrent use; set the exported fields before.
 type Shares struct {
 	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx
-	// meanwhile. An error makes the method fail with it.
+	// meanwhile. If it returns an error, the method fails with it.
 	Fault func(ctx context.Context, p Point) error
-	// MaxName limits the names of exposed shares, in bytes. Zero: 255.
+	// MaxName limits the names of exposed shares, in bytes. Zero means 255.
 	MaxName int
 
 	files   Files
@@ -45,12 +44,12 @@ var (
 	_ backend.ShareLister = (*Shares)(nil)
 )
 
-// A Point is a moment in a method: before the effect that it has, or after it.
+// A Point is a moment in a method, before or after its effect.
 type Point struct {
 	Method string // "Lookup", "Expose", "Unexpose", "SealShare", "List"
 	Share  string // the bare name; empty for List
-	// Done tells that the effect is there. An error before it prevents it, one after it does
-	// not, but Expose takes back what it has made.
+	// Done reports that the effect has happened. An error before prevents the effect, and one after
+	// does not, but Expose then undoes it.
 	Done bool
 }
 
@@ -61,11 +60,11 @@ type base struct {
 
 // An Exposed is an exposed share.
 type Exposed struct {
-	backend.Exposure        // Writable: now
-	Rights           string // those of the base share when it was exposed
+	backend.Exposure        // Writable is the current state
+	Rights           string // the rights of the base share when it was exposed
 }
 
-// New returns the given shares. Files is what ReadFile and WriteFile go to; nil: they fail.
+// New returns the given shares. ReadFile and WriteFile use files; if it is nil, they fail.
 func New(files Files, shares ...backend.Share) *Shares {
 	s := &Shares{files: files, bases: map[string]base{}, exposed: map[string]Exposed{}}
 	for _, share := range shares {
@@ -74,7 +73,8 @@ func New(files Files, shares ...backend.Share) *Shares {
 	return s
 }
 
-// SetRights says who may use a share, in any form: exposed shares get it when they are exposed.
+// SetRights sets the rights of a share, in any form: exposed shares inherit them when they are
+// exposed.
 func (s *Shares) SetRights(name, rights string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,7 @@ func (s *Shares) SetRights(name, rights string) {
 	}
 }
 
-// Remove ends a share; those that expose copies of it stay.
+// Remove removes a share; shares that expose copies of it stay.
 func (s *Shares) Remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +100,7 @@ func (s *Shares) Exposed(name string) (Exposed, bool) {
 	return e, ok
 }
 
-// Clone returns a copy of the shares as they are now, without Fault, over other files: what a crash
-// at this moment would leave.
+// Clone returns a copy of the current shares, without Fault, over other files, as after a crash.
 func (s *Shares) Clone(files Files) *Shares {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +130,7 @@ func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error)
 	return b.Share, nil
 }
 
-// Expose implements backend.Shares. It fails where the base share is gone.
+// Expose implements backend.Shares. It fails if the base share is gone.
 func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	p := Point{Method: "Expose", Share: e.Name}
 	if err := s.fault(ctx, p); err != nil {
@@ -251,8 +250,8 @@ func (s *Shares) ReadFile(share, name string) ([]byte, error) {
 	return s.files.ReadFile(path.Join(dir, path.Join("/", name)))
 }
 
-// WriteFile writes a file of a share, or of an exposed share that is writable; else it fails with
-// fs.ErrPermission.
+// WriteFile writes a file of a share, or of an exposed share that is writable; otherwise it fails
+// with [fs.ErrPermission].
 func (s *Shares) WriteFile(share, name string, data []byte) error {
 	dir, writable, err := s.open(share)
 	if err == nil && !writable {

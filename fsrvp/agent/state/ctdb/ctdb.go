@@ -21,26 +21,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// Config says how to open a table. Dir is required.
+// Config configures [Open]. Dir is required.
 type Config struct {
-	// Dir is a directory on the cluster's file system, for this alone, at the same path on all
-	// nodes. It has to exist, belong to root or to the user of this process, and be closed to
+	// Dir is a directory on the cluster's file system, only for the table, at the same path on all
+	// nodes. It must exist, belong to root or to the user of this process, and not be writable by
 	// others.
 	Dir string
-	// Member is the name of this node in the table. Empty: "node" and the number that CTDB has for
-	// it.
+	// Member is the name of this node in the table. Empty means "node" and CTDB's number of the
+	// node.
 	Member string
-	// Life reports what the cluster knows of another node, by the name in the table, when that
-	// node's agent still holds its lock. Nil: CTDB is asked.
+	// Life reports what the cluster knows about another node, by its name in the table, while that
+	// node's agent still holds its lock. Nil means to ask CTDB.
 	Life func(ctx context.Context, member string) (state.Life, error)
-	// Program is the path of CTDB's program. Empty: "ctdb", in the path.
+	// Program is the path of CTDB's program. Empty means "ctdb" in PATH.
 	Program string
-	// Poll is how often Wait looks for changes of other nodes. Zero: 100 ms.
+	// Poll is the interval at which Wait looks for changes of other nodes. Zero means 100 ms.
 	Poll time.Duration
 }
 
-// A Store is a member of a table in a directory. It implements [state.Shared]. Its methods may be
-// called by several goroutines at once.
+// A Store is a member of a table in a directory. It implements [state.Shared]. It is safe for
+// concurrent use.
 type Store struct {
 	cfg  Config
 	lock *os.File // held while the store is open
@@ -58,13 +58,13 @@ type Store struct {
 
 var _ state.Shared = (*Store)(nil)
 
-// memberName is what may be the name of a file.
+// memberName matches names that can be names of files.
 var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Open opens the table in a directory for this node, and makes an empty one where there is none. It
-// fails with an error that matches [state.ErrInUse] when another process has it open under this
-// node's name, with a [state.DamageError] when any part of it was changed or lost, and when CTDB
-// does not answer.
+// Open opens the table in a directory for this node, and makes an empty one if there is none. It
+// fails with an error that matches [state.ErrInUse] if another process has it open under this
+// node's name, with a [state.DamageError] if any part of it was changed or lost, and if CTDB does
+// not answer.
 func Open(ctx context.Context, cfg *Config) (*Store, error) {
 	s := &Store{cfg: *cfg}
 	c := &s.cfg
@@ -106,7 +106,7 @@ func (c *Config) lockPath(member string) string {
 	return filepath.Join(c.Dir, "members", member+".lock")
 }
 
-// takeLock locks the file of this member. The lock goes with the process, whatever ends it.
+// takeLock locks the file of this member. The lock ends with the process, however that ends.
 func (s *Store) takeLock() error {
 	path := s.cfg.lockPath(s.cfg.Member)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err == nil {
@@ -132,8 +132,8 @@ func (s *Store) takeLock() error {
 	return err
 }
 
-// lockCall does an operation on a lock of the open file, or of the process where the file system
-// knows no other.
+// lockCall makes an operation on a lock of the open file, or of the process if the file system
+// supports only those.
 func lockCall(f *os.File, cmd, ofProcess int, lk *unix.Flock_t) error {
 	for {
 		err := unix.FcntlFlock(f.Fd(), cmd, lk)
@@ -156,7 +156,7 @@ func (s *Store) Member() string { return s.cfg.Member }
 // Sequence implements [state.Store].
 func (s *Store) Sequence() uint64 { return s.log.sequence.Load() }
 
-// do calls f under the lock.
+// do calls f with the lock held.
 func (s *Store) do(ctx context.Context, f func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,7 +222,7 @@ func (s *Store) Life(ctx context.Context, member string) (state.Life, error) {
 	if !memberName.MatchString(member) {
 		return state.Present, fmt.Errorf("ctdb: there is no member %q", member)
 	}
-	if member == s.cfg.Member { // to close its file would give up a lock of the process
+	if member == s.cfg.Member { // closing its file would release a lock of the process
 		return state.Present, nil
 	}
 	free, err := s.isFree(member)
@@ -238,8 +238,8 @@ func (s *Store) Life(ctx context.Context, member string) (state.Life, error) {
 	return s.life(ctx, member)
 }
 
-// isFree reports whether nobody holds a member's lock. A file that is not there proves nothing:
-// whoever has removed it has not ended the process that holds it.
+// isFree reports whether nobody holds a member's lock. A missing file proves nothing, since
+// removing it does not end the process that holds the lock.
 func (s *Store) isFree(member string) (bool, error) {
 	f, err := os.OpenFile(s.cfg.lockPath(member), os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {

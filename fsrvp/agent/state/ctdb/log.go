@@ -36,9 +36,9 @@ const (
 	// endKey is put by the last change of a generation. No record of an agent has such a key.
 	endKey = "\x00end"
 
-	// maxChanges is how many changes a generation has before its end.
+	// maxChanges is the number of changes in a generation.
 	maxChanges = 512
-	// maxFile bounds what is read of one file.
+	// maxFile bounds the size of a file.
 	maxFile = 256 << 20
 )
 
@@ -49,10 +49,10 @@ type log struct {
 	id       uuid.UUID
 	sequence atomic.Uint64 // view.seq, for readers without the lock
 	view
-	news []state.Change // what the view has, and refresh has not returned
+	news []state.Change // changes that the view has, but refresh has not returned
 }
 
-// A view is a place in the log, and the table there.
+// A view is a position in the log, and the table at that position.
 type view struct {
 	gen     uint64
 	base    uint64 // the sequence of the generation's first record
@@ -69,7 +69,7 @@ func (l *log) entry(seq uint64) string {
 	return filepath.Join(l.genDir(l.gen), fmt.Sprintf("%016d", seq))
 }
 
-// damage is the error for a table that is not what it was.
+// damage returns the error for a damaged table.
 func (l *log) damage(path string, problem error, missing bool) error {
 	return &state.DamageError{Path: path, Problem: problem.Error(), Known: "", Missing: missing,
 		Advice: "nothing was deleted. Put a backup of the whole directory in its place, with no agent running on any node"}
@@ -122,7 +122,7 @@ func (l *log) readID() (uuid.UUID, error) {
 	return id, nil
 }
 
-// writeID writes it, unless another node has.
+// writeID writes the identity, unless another node has.
 func (l *log) writeID() error {
 	tmp, err := l.writeTmp(l.dir, []byte(l.id.String()+"\n"))
 	if err != nil {
@@ -135,7 +135,7 @@ func (l *log) writeID() error {
 	return errors.Join(err, os.Remove(tmp), durable.Dir(l.dir))
 }
 
-// generations returns the numbers of those that there are, in order.
+// generations returns the numbers of the existing generations, in order.
 func (l *log) generations() ([]uint64, error) {
 	list, err := os.ReadDir(l.dir) // sorted by name
 	if err != nil {
@@ -154,7 +154,8 @@ func (l *log) generations() ([]uint64, error) {
 	return gens, nil
 }
 
-// writeTmp writes a new file, on stable storage but for its name, which it returns.
+// writeTmp writes a new file to stable storage, and returns its name, which is not yet on stable
+// storage.
 func (l *log) writeTmp(dir string, data []byte) (string, error) {
 	path := filepath.Join(dir, tmpPrefix+l.member+"-"+rand.Text())
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -171,7 +172,7 @@ func (l *log) writeTmp(dir string, data []byte) (string, error) {
 	return path, nil
 }
 
-// makeGeneration makes a generation that begins with a whole table. It is no error when another
+// makeGeneration makes a generation that begins with a whole table. It is not an error if another
 // node has made it.
 func (l *log) makeGeneration(gen uint64, id uuid.UUID, seq uint64, records map[string][]byte) error {
 	tmp := filepath.Join(l.dir, tmpPrefix+l.member+"-"+rand.Text())
@@ -188,7 +189,7 @@ func (l *log) makeGeneration(gen uint64, id uuid.UUID, seq uint64, records map[s
 		err = durable.Dir(tmp)
 	}
 	if err == nil {
-		// A directory takes the place of an empty one alone, and none of these is.
+		// A directory can replace only an empty one, and these are not empty.
 		err = os.Rename(tmp, l.genDir(gen))
 	}
 	if err != nil {
@@ -236,7 +237,7 @@ func (l *log) load() error {
 		}
 		if errors.Is(err, os.ErrNotExist) {
 			if _, gone := os.Lstat(l.genDir(gens[len(gens)-1])); gone != nil {
-				continue // another node has begun the one after the next meanwhile
+				continue // another node has meanwhile begun the generation after the next
 			}
 			return l.damage(l.genDir(gens[len(gens)-1]), err, true)
 		}
@@ -276,7 +277,7 @@ func (l *log) loadGeneration(gen uint64) error {
 	return err
 }
 
-// checkEnd fails where changes come after the end that was read: one of those between is lost.
+// checkEnd fails if there are changes after the end that was read: then one in between is lost.
 func (l *log) checkEnd() error {
 	list, err := os.ReadDir(l.genDir(l.gen))
 	if err != nil {
@@ -288,7 +289,7 @@ func (l *log) checkEnd() error {
 			continue
 		}
 		if _, err := os.Lstat(l.entry(l.seq + 1)); err == nil {
-			continue // it has come meanwhile
+			continue // it has appeared meanwhile
 		}
 		return l.damage(l.entry(l.seq+1), fmt.Errorf("change %d is missing, and change %d is there", l.seq+1, seq),
 			true)
@@ -296,7 +297,7 @@ func (l *log) checkEnd() error {
 	return nil
 }
 
-// follow does all changes that have come, up to the first that cannot be read.
+// follow applies the new changes, up to the first that cannot be read.
 func (l *log) follow() error {
 	for {
 		path := l.entry(l.seq + 1)
@@ -324,8 +325,8 @@ func (l *log) follow() error {
 	}
 }
 
-// nextGeneration goes on to the generation after the one whose end is the next change, and makes it
-// where no other node has.
+// nextGeneration moves on to the next generation when the next change ends this one, and makes it
+// if no other node has.
 func (l *log) nextGeneration() error {
 	end := l.seq + 1
 	next := filepath.Join(l.genDir(l.gen+1), baseFile)
@@ -353,7 +354,7 @@ func (l *log) nextGeneration() error {
 	return nil
 }
 
-// refresh takes in what has come.
+// refresh reads new changes.
 func (l *log) refresh() (state.Change, error) {
 	gone, err := l.isSuperseded()
 	if err != nil {
@@ -375,7 +376,7 @@ func (l *log) refresh() (state.Change, error) {
 	return c, nil
 }
 
-// isSuperseded reports whether the generation is there no more, since this member has not looked
+// isSuperseded reports whether the generation no longer exists because this member has not looked
 // for so long.
 func (l *log) isSuperseded() (bool, error) {
 	_, err := os.Lstat(filepath.Join(l.genDir(l.gen), baseFile))
@@ -385,7 +386,7 @@ func (l *log) isSuperseded() (bool, error) {
 	return false, err
 }
 
-// hasNews reports whether refresh has something to do.
+// hasNews reports whether there are new changes.
 func (l *log) hasNews() (bool, error) {
 	_, err := os.Lstat(l.entry(l.seq + 1))
 	if !errors.Is(err, os.ErrNotExist) {
@@ -409,7 +410,7 @@ func difference(old, now map[string][]byte) state.Change {
 	return c
 }
 
-// write does a change, if it is the next one.
+// write makes a change, if it is the next one.
 func (l *log) write(c state.Change) error {
 	if len(l.news) > 0 {
 		return l.conflict()
@@ -427,7 +428,7 @@ func (l *log) write(c state.Change) error {
 	return nil
 }
 
-// append puts a change after the newest that this member has seen.
+// append adds a change after the newest one that this member has seen.
 func (l *log) append(c state.Change) (recordfile.Sum, error) {
 	data, s := recordfile.AppendRecord(nil, l.sum, l.seq+1, &c)
 	return s, l.appendRecord(data)
@@ -463,18 +464,17 @@ func (l *log) appendRecord(data []byte) error {
 
 func (l *log) conflict() error { return fmt.Errorf("change %d: %w", l.seq+1, state.ErrConflict) }
 
-// link gives a file the name of the next change, which only one node can.
+// link gives a file the name of the next change. Only one node succeeds.
 //
-// A generation that is removed is renamed before, so that a node which was stopped in the midst of
-// this, for however long, does not find its change at its path, even where the link was made.
+// A generation is renamed before it is removed, so a node that was stopped in the middle of this
+// for any length of time does not find its change at its path, even if the link was made.
 func (l *log) link(tmp string) error {
 	path := l.entry(l.seq + 1)
 	mine, err := os.Lstat(tmp)
 	if err == nil {
 		err = os.Link(tmp, path)
 	}
-	// Over some network file systems an operation that was done twice fails the second time: what
-	// is there counts.
+	// On some network file systems a repeated operation fails the second time, so check the result.
 	is, statErr := os.Lstat(path)
 	switch {
 	case statErr == nil && mine != nil && os.SameFile(mine, is):
@@ -485,7 +485,7 @@ func (l *log) link(tmp string) error {
 	return err
 }
 
-// end ends the generation, and removes the one before it. What fails is done by whoever comes next.
+// end ends the generation, and removes the one before it. If it fails, the next node tries again.
 func (l *log) end() {
 	if _, err := l.append(state.Change{Put: map[string][]byte{endKey: {}}}); err != nil {
 		return // another node has written meanwhile

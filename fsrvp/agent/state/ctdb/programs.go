@@ -15,10 +15,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// memberPrefix is before the number of a node in its name.
+// memberPrefix precedes the number of a node in its name.
 const memberPrefix = "node"
 
-// programTimeout bounds CTDB's program, which waits for a daemon that hangs.
+// programTimeout bounds CTDB's program, which would wait for ever for a daemon that hangs.
 const programTimeout = 10 * time.Second
 
 func (c *Config) run(ctx context.Context, args ...string) (string, error) {
@@ -36,7 +36,7 @@ func (c *Config) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// pnn returns the number that CTDB has for this node.
+// pnn returns CTDB's number of this node.
 func (c *Config) pnn(ctx context.Context) (int, error) {
 	out, err := c.run(ctx, "pnn")
 	if err != nil {
@@ -45,12 +45,12 @@ func (c *Config) pnn(ctx context.Context) (int, error) {
 	return strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(out), "PNN:"))
 }
 
-// life is what CTDB knows of a node.
+// life returns what CTDB knows about a node.
 func (s *Store) life(ctx context.Context, member string) (state.Life, error) {
 	digits, ok := strings.CutPrefix(member, memberPrefix)
 	pnn, err := strconv.Atoi(digits)
 	if !ok || err != nil {
-		return state.Present, nil // nobody that CTDB knows
+		return state.Present, nil // not a name from CTDB
 	}
 	nodes, err := s.nodes(ctx)
 	if err != nil {
@@ -59,10 +59,10 @@ func (s *Store) life(ctx context.Context, member string) (state.Life, error) {
 	return judge(nodes, pnn), nil
 }
 
-// statusAge is how old an answer of CTDB's may be.
+// statusAge is the largest age of an answer of CTDB.
 const statusAge = 900 * time.Millisecond
 
-// nodes returns what CTDB says of the nodes. One answer serves for all of them.
+// nodes returns CTDB's status of all nodes.
 func (s *Store) nodes(ctx context.Context) ([]node, error) {
 	s.status.Lock()
 	defer s.status.Unlock()
@@ -87,8 +87,8 @@ type node struct {
 	this bool // it is the node that was asked
 }
 
-// judge says what a node's view of the cluster tells of another. A node that is out of the cluster
-// itself tells nothing.
+// judge returns the Life of a node in the view of the asked node. If that one is itself out of the
+// cluster, its view does not count.
 func judge(nodes []node, pnn int) state.Life {
 	life, inside := state.Present, false
 	for _, n := range nodes {
@@ -136,7 +136,7 @@ func parseStatus(out string) ([]node, error) {
 		nodes = append(nodes, n)
 	}
 	if len(nodes) == 0 {
-		return nil, errors.New("ctdb: it has printed no status")
+		return nil, errors.New("ctdb: the program printed no status")
 	}
 	return nodes, nil
 }

@@ -1,5 +1,5 @@
-// Package statetest checks that a store which agents of a cluster share keeps what [state.Shared]
-// promises.
+// Package statetest checks that a store for the agents of a cluster satisfies the contract of
+// [state.Shared].
 package statetest
 
 import (
@@ -19,7 +19,7 @@ import (
 )
 
 // Run runs the checks on new tables. Each call of newTable returns a function that opens one table
-// for the member of a name; it fails the test where it cannot. Run closes what it opens.
+// for a named member, and fails the test if it cannot. Run closes the tables that it opens.
 func Run(t *testing.T, newTable func(t *testing.T) (open func(member string) (state.Shared, error))) {
 	type opener = func(member string) state.Shared
 	run := func(name string, f func(t *testing.T, open opener)) {
