@@ -13,7 +13,7 @@ import (
 // handshakeTime is the time for smbd's hand-over, which smbd has ready before it connects.
 const handshakeTime = 10 * time.Second
 
-// A Listener is a net.Listener of the handles that SMB clients open on a pipe. It returns
+// A Listener is a [net.Listener] of the handles that SMB clients open on a pipe. It returns
 // connections that implement [dcerpc.SessionConn], after their hand-over. It is safe for concurrent
 // use.
 type Listener struct {
@@ -58,7 +58,7 @@ func listen(cfg *Config, uid uint32) (*Listener, error) {
 }
 
 // Accept waits for the next handle that a client opens on the pipe. After Close it returns an error
-// that matches net.ErrClosed.
+// that matches [net.ErrClosed].
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:

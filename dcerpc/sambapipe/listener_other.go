@@ -9,7 +9,7 @@ import (
 	"runtime"
 )
 
-// A Listener is a net.Listener of the handles that SMB clients open on a pipe. It exists only on
+// A Listener is a [net.Listener] of the handles that SMB clients open on a pipe. It exists only on
 // Linux.
 type Listener struct{ net.Listener }
 

@@ -25,7 +25,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer and ShareLister. It
+// Shares is the backend. It implements [backend.Shares], ShareNamer, ShareSealer and ShareLister. It
 // is safe for concurrent use.
 type Shares struct {
 	dir    string

@@ -22,7 +22,7 @@ type Files interface {
 	WriteFile(name string, data []byte) error
 }
 
-// Shares has shares and exposed shares. It implements backend.Shares, ShareNamer, ShareSealer and
+// Shares has shares and exposed shares. It implements [backend.Shares], ShareNamer, ShareSealer and
 // ShareLister. Its methods are safe for concurrent use; set the exported fields before.
 type Shares struct {
 	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx
@@ -116,7 +116,7 @@ func (s *Shares) fault(ctx context.Context, p Point) error {
 	return ctx.Err()
 }
 
-// Lookup implements backend.Shares. Exposed shares are not found.
+// Lookup implements [backend.Shares]. Exposed shares are not found.
 func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	if err := s.fault(ctx, Point{Method: "Lookup", Share: name}); err != nil {
 		return backend.Share{}, err
@@ -130,7 +130,7 @@ func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error)
 	return b.Share, nil
 }
 
-// Expose implements backend.Shares. It fails if the base share is gone.
+// Expose implements [backend.Shares]. It fails if the base share is gone.
 func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	p := Point{Method: "Expose", Share: e.Name}
 	if err := s.fault(ctx, p); err != nil {
@@ -161,7 +161,7 @@ func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	return nil
 }
 
-// Unexpose implements backend.Shares.
+// Unexpose implements [backend.Shares].
 func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	p := Point{Method: "Unexpose", Share: name}
 	if err := s.fault(ctx, p); err != nil {
@@ -182,7 +182,7 @@ func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string)
 	return s.fault(ctx, p)
 }
 
-// SealShare implements backend.ShareSealer.
+// SealShare implements [backend.ShareSealer].
 func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	p := Point{Method: "SealShare", Share: e.Name}
 	if err := s.fault(ctx, p); err != nil {
@@ -203,7 +203,7 @@ func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	return s.fault(ctx, p)
 }
 
-// CheckName implements backend.ShareNamer.
+// CheckName implements [backend.ShareNamer].
 func (s *Shares) CheckName(name string) error {
 	limit := s.MaxName
 	if limit == 0 {
@@ -215,7 +215,7 @@ func (s *Shares) CheckName(name string) error {
 	return nil
 }
 
-// List implements backend.ShareLister.
+// List implements [backend.ShareLister].
 func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
 		return nil, nil, err
