@@ -64,7 +64,7 @@ func TestFSFreezeOfMany(t *testing.T) {
 	// One that fails: the other is thawed, and what something else has frozen is left alone.
 	freezeByHand(t, b)
 	require.NoError(t, w.Prepare(context.Background(), nil))
-	require.ErrorContains(t, w.Freeze(t.Context()), b+": it is frozen already")
+	require.ErrorContains(t, w.Freeze(t.Context()), b+": another program has already frozen it")
 	pa.writable(t)
 	pb.blocked(t)
 	require.NoError(t, w.Thaw(t.Context()))
