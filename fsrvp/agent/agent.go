@@ -35,9 +35,10 @@ type Agent struct {
 	cluster *cluster // nil: an agent alone
 
 	// The optional sides of the backends; nil where they have not got them.
-	preparer    Preparer
-	sealer      Sealer
-	shareSealer ShareSealer
+	preparer     Preparer
+	sealer       Sealer
+	shareSealer  ShareSealer
+	deleteSyncer DeleteSyncer
 
 	ctx     context.Context // of all works; ends with Close
 	cancel  context.CancelFunc
@@ -50,6 +51,8 @@ type Agent struct {
 	// creation changed, and the work of an entry read or changed.
 	turns chan struct{}
 
+	settles chan struct{} // holds one value while deferred changes are being stored
+
 	// mu guards what follows, for moments: never over a write of the store or a backend. Whoever
 	// has the turn reads sets and creation without it. Functions that want it held are called
 	// ...Locked.
@@ -58,6 +61,10 @@ type Agent struct {
 	sets     map[fsrvp.SetID]*entry // GlobalShadowCopySetTable, and sets that are being removed
 	creation creation
 	retry    *time.Timer // of removals that failed; nil: none is waiting
+
+	deferring   int  // how many changes are deferred
+	deferFailed bool // the last attempt to store them has failed: nothing more is deferred
+	settling    bool // settleAll runs
 
 	sequence sequence // has a lock of its own
 }
@@ -76,7 +83,7 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), sets: map[fsrvp.SetID]*entry{}}
+	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), settles: make(chan struct{}, 1), sets: map[fsrvp.SetID]*entry{}}
 	if err = a.SetAccess(c.Allow, c.CaseSensitiveRealms); err != nil {
 		return nil, err
 	}
@@ -92,6 +99,7 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	a.log.Info("the names of this server", "machine", a.Machine(), "names", a.Names())
 	a.preparer, _ = c.Snapshots.(Preparer)
 	a.sealer, _ = c.Snapshots.(Sealer)
+	a.deleteSyncer, _ = c.Snapshots.(DeleteSyncer)
 	a.shareSealer, _ = c.Shares.(ShareSealer)
 	a.sequence.elapsed = a.sequenceElapsed
 	if a.store, err = openStore(&c); err != nil {
@@ -173,6 +181,9 @@ func (a *Agent) end() bool {
 func (a *Agent) release(ctx context.Context) error {
 	if !a.alone() { // the other nodes of the cluster have them
 		return a.leave(ctx)
+	}
+	if err := a.settleDeferred(ctx); err != nil {
+		return err // copies that the store has are not to outlive their sets in it
 	}
 	var errs []error
 	for _, set := range a.Table() {

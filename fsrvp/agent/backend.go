@@ -13,6 +13,7 @@ type (
 	SnapshotSpec          = backend.SnapshotSpec
 	Snapshot              = backend.Snapshot
 	Snapshots             = backend.Snapshots
+	DeleteSyncer          = backend.DeleteSyncer
 	Sealer                = backend.Sealer
 	Preparer              = backend.Preparer
 	SnapshotPreparer      = backend.SnapshotPreparer

@@ -110,7 +110,8 @@ func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Ma
 
 // DeleteShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.12). The base share need not exist
 // any more. When a backend fails, the mapping is found by DeleteShareMapping alone, until one
-// succeeds.
+// succeeds. With a backend that is a [DeleteSyncer] it does not wait until the deletion of the
+// snapshot is on stable storage: what a crash of the machine brings back is deleted by New.
 func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
 	return a.call(ctx, fsrvp.OpDeleteShareMapping, func(c *call) error {
 		c.set(set)
@@ -185,15 +186,22 @@ func (s *Set) unmappings() []unmapping {
 // beginUnmapping begins to delete a mapping that is Removing, and with a copy's last one the
 // snapshot; then the others, one after the other. What fails is tried again later.
 func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
+	var unsynced bool
 	return a.begin(e, StepUnexpose,
-		func(ctx context.Context, w *work) error { return a.unmap(ctx, w.set, u.copy, u.share) },
+		func(ctx context.Context, w *work) (err error) {
+			unsynced, err = a.unmap(ctx, w.set, u.copy, u.share, a.mayDefer())
+			if err == nil && !unsynced { // no copy is to outlive its set in the store
+				err = a.settleDeferred(ctx)
+			}
+			return err
+		},
 		func(a turn, err error) error {
 			if e.set.Removing { // with it goes the mapping
 				return err
 			}
 			last := e.work == nil && len(others) == 0
 			if err == nil {
-				err = a.unmapped(e, u.copy, u.share, last)
+				err = a.unmapped(e, u.copy, u.share, last, unsynced)
 			} else if last {
 				err = errors.Join(err, a.unclaim("deleting a share mapping failed", e))
 			}
@@ -210,31 +218,40 @@ func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 		})
 }
 
-func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share string) error {
+// unmap removes a mapping's share, and with a copy's last one the snapshot: where it may, unsynced,
+// which it reports.
+func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share string, may bool) (unsynced bool,
+	err error) {
 	c := set.copy(id)
 	if err := a.unexpose(ctx, set, c, c.mapping(share)); err != nil || len(c.Shares) > 1 {
-		return err
+		return false, err
 	}
-	return a.deleteSnapshot(ctx, set, c)
+	return may, a.deleteSnapshot(ctx, set, c, may)
 }
 
 // unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its
-// last copy. Last says that nothing else is to be done for the set.
-func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string, last bool) error {
+// last copy. Last says that nothing else is to be done for the set, and unsynced that the store is
+// to forget the copy later.
+func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string, last, unsynced bool) error {
 	const why = "share mapping deleted"
+	apply := a.apply
+	if unsynced {
+		volume := e.set.copy(id).Volume
+		apply = func(why string, c change) error { return a.applyLater(why, c, volume) }
+	}
 	next := e.set.without(id, share)
 	if last {
 		next.idle()
 	}
 	if len(next.Copies) > 0 {
-		return a.apply(why, change{put: []*Set{next}})
+		return apply(why, change{put: []*Set{next}})
 	}
 	ch := change{drop: []fsrvp.SetID{e.set.ID}}
 	ends := a.inCreation(e.set) && a.cfg.Profile == Windows
 	if ends {
 		ch.creation = &creation{}
 	}
-	if err := a.apply(why, ch); err != nil {
+	if err := apply(why, ch); err != nil {
 		return err
 	}
 	if ends {

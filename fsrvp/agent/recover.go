@@ -250,7 +250,7 @@ func (a turn) settleExposed(ctx context.Context, set *Set, h held) error {
 		for j := range c.Shares {
 			m := &c.Shares[j]
 			if m.Removing || gone {
-				if err := a.unmap(ctx, next, c.ID, m.Share.Name); err == nil {
+				if _, err := a.unmap(ctx, next, c.ID, m.Share.Name, false); err == nil {
 					next = next.without(c.ID, m.Share.Name)
 				} else {
 					a.retryLater()

@@ -57,7 +57,13 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 		e.work.cancel()
 	}
 	return a.begin(e, StepDelete,
-		func(ctx context.Context, w *work) error { return a.unmake(ctx, w.set) },
+		func(ctx context.Context, w *work) error {
+			err := a.unmake(ctx, w.set)
+			if err == nil { // of copies that the set had
+				err = a.settleDeferred(ctx)
+			}
+			return err
+		},
 		func(a turn, err error) error {
 			if err == nil {
 				err = a.apply(why, change{drop: []fsrvp.SetID{e.set.ID}})
@@ -76,8 +82,14 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 func (a *Agent) unmake(ctx context.Context, set *Set) error {
 	exposed := set.Status.hasShares() && !a.unexposeAtOnce(ctx, set)
 	var errs []error
+	var volumes []Volume // of what is to be synced
 	for i := range set.Copies {
-		errs = append(errs, a.unmakeCopy(ctx, set, &set.Copies[i], exposed))
+		c := &set.Copies[i]
+		errs = append(errs, a.unmakeCopy(ctx, set, c, exposed))
+		volumes = append(volumes, c.Volume)
+	}
+	if a.deleteSyncer != nil && len(volumes) > 0 {
+		errs = append(errs, a.syncDeletions(ctx, volumes))
 	}
 	return errors.Join(errs...)
 }
@@ -93,7 +105,7 @@ func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy, exposed bool)
 	if err := errors.Join(errs...); err != nil || !set.Status.hasSnapshots() && !a.prepares() {
 		return err
 	}
-	return a.deleteSnapshot(ctx, set, c)
+	return a.deleteSnapshot(ctx, set, c, a.deleteSyncer != nil)
 }
 
 // prepares reports whether the backend may make something of a snapshot before any Commit.
@@ -124,8 +136,13 @@ func (a *Agent) unexposeAtOnce(ctx context.Context, set *Set) bool {
 	return err == nil
 }
 
-func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy) error {
-	err := a.step(StepDelete, set, c, "", func() error { return a.cfg.Snapshots.Delete(ctx, set.spec(c, a.mark())) })
+// deleteSnapshot deletes a copy's snapshot: unsynced, when somebody else waits for stable storage.
+func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy, unsynced bool) error {
+	remove := a.cfg.Snapshots.Delete
+	if unsynced {
+		remove = a.deleteSyncer.DeleteUnsynced
+	}
+	err := a.step(StepDelete, set, c, "", func() error { return remove(ctx, set.spec(c, a.mark())) })
 	if err == nil && c.exists() {
 		a.log.Warn("a snapshot that was deleted is still there: it is outside of the directories that are configured now", "set", set.ID, "copy", c.ID, "path", c.Path)
 	}
@@ -147,7 +164,7 @@ func (a *Agent) retryRemovals() {
 		return
 	}
 	defer a.running.Done()
-	err := a.inTurn(a.ctx, turn.retryRemovals)
+	err := errors.Join(a.inTurn(a.ctx, turn.retryRemovals), a.settleDeferred(a.ctx))
 	if err != nil {
 		a.retryLater()
 	}

@@ -44,6 +44,8 @@ type store struct {
 	fresh bool          // no agent has completed New with it
 	base  atomic.Uint64 // is added to the Store's sequence, which begins anew with a new Store
 
+	deferred []deferred // what the table has and the Store has not yet, oldest first
+
 	shared  state.Shared      // the Store, where the nodes of a cluster share it; nil: an agent alone
 	records map[string][]byte // all of a shared one, as this node has seen it
 	bad     error             // why records of another node made no sense; nil: they did
@@ -445,15 +447,21 @@ func (s *store) write(ctx context.Context, sets map[fsrvp.SetID]*entry, c change
 		}
 		return err
 	}
-	for _, k := range d.change.Drop {
-		if _, again := d.change.Put[k]; !again {
-			delete(s.order, k)
-		}
-	}
+	d.forget()
+	s.supersede(d.change)
 	if s.shared != nil {
 		d.change.Apply(s.records)
 	}
 	return nil
+}
+
+// forget forgets the places of what a change drops.
+func (d *diff) forget() {
+	for _, k := range d.change.Drop {
+		if _, again := d.change.Put[k]; !again {
+			delete(d.store.order, k)
+		}
+	}
 }
 
 // diff returns what a change of a table changes of its records.

@@ -132,6 +132,12 @@ func (a turn) apply(why string, c change) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.doLocked(why, c)
+	return nil
+}
+
+// doLocked does a change to the table.
+func (a turn) doLocked(why string, c change) {
 	if c.creation != nil {
 		a.creation = *c.creation
 	}
@@ -142,7 +148,6 @@ func (a turn) apply(why string, c change) error {
 		a.dropLocked(why, id)
 	}
 	a.cluster.applyLocked(c)
-	return nil
 }
 
 // replaceLocked puts a set in the table.

@@ -77,6 +77,18 @@ type Snapshots interface {
 	Delete(ctx context.Context, s SnapshotSpec) error
 }
 
+// A DeleteSyncer is a Snapshots that can delete without a wait for stable storage, and wait once for
+// many deletions. With one, an agent answers the deletion of a share mapping before the wait, and
+// keeps in its store until after it that the copy is to be deleted.
+type DeleteSyncer interface {
+	// DeleteUnsynced does what Delete does, except that after a crash of the machine the snapshot
+	// may be there again.
+	DeleteUnsynced(ctx context.Context, s SnapshotSpec) error
+	// SyncDeletions returns when what DeleteUnsynced has deleted on these volumes is deleted on
+	// stable storage, too. After an error that is not known.
+	SyncDeletions(ctx context.Context, volumes []Volume) error
+}
+
 // A Sealer is a Snapshots that can take writable copies. Without one, the agent answers
 // UNSUPPORTED_CONTEXT to AUTO_RECOVERY contexts.
 type Sealer interface {

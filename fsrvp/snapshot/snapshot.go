@@ -65,7 +65,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Auto picks the backend for each volume. It implements backend.Snapshots, Sealer,
+// Auto picks the backend for each volume. It implements backend.Snapshots, DeleteSyncer, Sealer,
 // SnapshotPreparer, SnapshotLister, PathChecker and CompatibilityReporter. All methods may be
 // called by several goroutines at once. The volumes of one set may be of several backends.
 type Auto struct {
@@ -89,6 +89,7 @@ type snapshots interface {
 
 var _ interface {
 	backend.Snapshots
+	backend.DeleteSyncer
 	backend.Sealer
 	backend.SnapshotPreparer
 	backend.SnapshotLister
@@ -234,6 +235,36 @@ func (a *Auto) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 		return err
 	}
 	return b.Delete(ctx, spec)
+}
+
+// DeleteUnsynced is Delete, without the wait for stable storage where the backend can leave it to
+// SyncDeletions.
+func (a *Auto) DeleteUnsynced(ctx context.Context, spec backend.SnapshotSpec) error {
+	b, err := a.of(spec.Volume)
+	if err != nil {
+		return err
+	}
+	if s, ok := b.snapshots.(backend.DeleteSyncer); ok {
+		return s.DeleteUnsynced(ctx, spec)
+	}
+	return b.Delete(ctx, spec)
+}
+
+// SyncDeletions waits for the stable storage of those backends that DeleteUnsynced does not wait
+// for.
+func (a *Auto) SyncDeletions(ctx context.Context, volumes []backend.Volume) error {
+	parts, err := a.split(len(volumes), func(i int) backend.Volume { return volumes[i] })
+	errs := []error{err}
+	for b, part := range parts {
+		if s, ok := b.snapshots.(backend.DeleteSyncer); ok {
+			var mine []backend.Volume
+			for _, i := range part {
+				mine = append(mine, volumes[i])
+			}
+			errs = append(errs, s.SyncDeletions(ctx, mine))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Seal makes a snapshot read-only, as far as its backend can.

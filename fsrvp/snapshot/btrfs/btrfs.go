@@ -57,8 +57,8 @@ type Config struct {
 	IgnoreNested []string
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister,
-// PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
+// Snapshots is the backend. It implements backend.Snapshots, DeleteSyncer, Sealer, Preparer,
+// SnapshotLister, PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
 type Snapshots struct {
 	dirs         snapdir.Dirs
 	ignoreNested []string
@@ -67,6 +67,7 @@ type Snapshots struct {
 
 var _ interface {
 	backend.Snapshots
+	backend.DeleteSyncer
 	backend.Sealer
 	backend.Preparer
 	backend.SnapshotLister

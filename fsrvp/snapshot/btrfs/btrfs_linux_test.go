@@ -405,3 +405,33 @@ func TestLives(t *testing.T) {
 		},
 	})
 }
+
+// TestDeleteUnsynced deletes snapshots and waits once for all of them.
+func TestDeleteUnsynced(t *testing.T) {
+	image, point := snaptest.Image(t, "btrfs", 300), mkdir(t, filepath.Join(snaptest.Dir(t), "mnt"))
+	s := newSnapshots(t, nil)
+	var volumes []backend.Volume
+	t.Run("mounted", func(t *testing.T) {
+		snaptest.MountImage(t, image, point)
+		var specs []backend.SnapshotSpec
+		for _, name := range []string{"one", "two"} {
+			v, err := s.Volume(t.Context(), subvolume(t, filepath.Join(point, name)))
+			require.NoError(t, err)
+			volumes = append(volumes, v)
+			specs = append(specs, backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v})
+		}
+		_, err := s.Create(t.Context(), specs)
+		require.NoError(t, err)
+		for _, spec := range specs {
+			require.NoError(t, s.DeleteUnsynced(t.Context(), spec))
+			require.NoError(t, s.DeleteUnsynced(t.Context(), spec), "there is none")
+		}
+		list, _, err := s.List(t.Context(), backend.Owner{})
+		require.NoError(t, err)
+		require.Empty(t, list)
+		require.NoError(t, os.RemoveAll(filepath.Join(point, "one")), "that it was of is gone")
+		require.NoError(t, s.SyncDeletions(t.Context(), volumes))
+	})
+	require.ErrorContains(t, s.SyncDeletions(t.Context(), volumes), "is not mounted")
+	require.ErrorIs(t, s.SyncDeletions(t.Context(), []backend.Volume{{ID: "zfs:1"}}), fsrvp.ErrInvalidArg)
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -19,10 +20,40 @@ import (
 // Delete deletes a snapshot. Files that are open in it stay readable until they are closed. It
 // fails where the volume's file system is not mounted, since the snapshot may then still exist.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
-	return wrap("delete", s.delete(ctx, spec))
+	return wrap("delete", s.delete(ctx, spec, btrfsctl.Sync))
 }
 
-func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error {
+// DeleteUnsynced is Delete that leaves it to the file system when it writes that down, which it
+// does within half a minute.
+func (s *Snapshots) DeleteUnsynced(ctx context.Context, spec backend.SnapshotSpec) error {
+	return wrap("delete", s.delete(ctx, spec, func(*os.File) error { return nil }))
+}
+
+// SyncDeletions waits for one commit of each file system that the volumes are on. It fails where
+// one is not mounted.
+func (s *Snapshots) SyncDeletions(ctx context.Context, volumes []backend.Volume) error {
+	var done []btrfsctl.UUID
+	for _, v := range volumes {
+		fsID, err := fileSystemOf(v)
+		if err != nil {
+			return wrap("delete", err)
+		}
+		if slices.Contains(done, fsID) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return wrap("delete", context.Cause(ctx))
+		}
+		if err := onMounted(fsID, btrfsctl.Sync); err != nil {
+			return wrap("delete", err)
+		}
+		done = append(done, fsID)
+	}
+	return nil
+}
+
+// delete deletes a snapshot and calls sync with a directory of its file system.
+func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec, sync func(*os.File) error) error {
 	fsID, err := fileSystemOf(spec.Volume)
 	if err != nil {
 		return err
@@ -37,7 +68,7 @@ func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		deleted, err := s.destroy(e, fsID)
+		deleted, err := s.destroy(e, fsID, sync)
 		if err != nil {
 			return err
 		}
@@ -46,11 +77,11 @@ func (s *Snapshots) delete(ctx context.Context, spec backend.SnapshotSpec) error
 	if found {
 		return nil
 	}
-	return s.checkMounted(fsID)
+	return onMounted(fsID, func(*os.File) error { return nil })
 }
 
-// destroy deletes a snapshot and its gates if it is on that file system.
-func (s *Snapshots) destroy(e snapdir.Entry, fsID btrfsctl.UUID) (bool, error) {
+// destroy deletes a snapshot and its gates if it is on that file system, and then calls sync.
+func (s *Snapshots) destroy(e snapdir.Entry, fsID btrfsctl.UUID, sync func(*os.File) error) (bool, error) {
 	dir, err := os.Open(e.Dir)
 	if err != nil {
 		return false, err
@@ -73,11 +104,11 @@ func (s *Snapshots) destroy(e snapdir.Entry, fsID btrfsctl.UUID) (bool, error) {
 	if err := s.dirs.Ungate(e.Dir, e.ID, e.Mark); err != nil {
 		return false, err
 	}
-	return true, btrfsctl.Sync(dir)
+	return true, sync(dir)
 }
 
-// checkMounted fails where the file system is not mounted.
-func (s *Snapshots) checkMounted(fsID btrfsctl.UUID) error {
+// onMounted calls f with a directory of a file system. It fails where that is not mounted.
+func onMounted(fsID btrfsctl.UUID, f func(*os.File) error) error {
 	mounts, err := mount.All()
 	if err != nil {
 		return err
@@ -86,15 +117,18 @@ func (s *Snapshots) checkMounted(fsID btrfsctl.UUID) error {
 		if m.Type != kind {
 			continue
 		}
-		f, err := os.Open(m.Point)
+		dir, err := os.Open(m.Point)
 		if err != nil {
 			continue // hidden below another mount
 		}
-		id, err := btrfsctl.FileSystem(f)
-		f.Close()
-		if err == nil && id == fsID {
-			return nil
+		id, err := btrfsctl.FileSystem(dir)
+		if err != nil || id != fsID {
+			dir.Close()
+			continue
 		}
+		err = f(dir)
+		dir.Close()
+		return err
 	}
 	return fmt.Errorf("the file system %v is not mounted", uuid.UUID(fsID))
 }
