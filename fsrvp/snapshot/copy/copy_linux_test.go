@@ -157,6 +157,50 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestFullLater has no room left, or no quota, for what changes between Prepare and Create, and then
+// for what changes under a Prepare.
+func TestFullLater(t *testing.T) {
+	for name, c := range map[string]struct {
+		fsType string
+		mib    int64
+		fill   func(t *testing.T, mount, dir string)
+		want   error
+	}{
+		"space": {"ext4", 100, func(t *testing.T, mount, _ string) { snaptest.Fill(t, mount, 4) }, unix.ENOSPC},
+		"quota": {"btrfs", 400, func(t *testing.T, mount, dir string) {
+			snaptest.Run(t, "btrfs", "quota", "enable", mount)
+			snaptest.Run(t, "btrfs", "quota", "rescan", "-w", mount)
+			snaptest.Run(t, "btrfs", "qgroup", "limit", "24m", dir)
+		}, unix.EDQUOT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mount := snaptest.Mount(t, c.fsType, c.mib)
+			dir := filepath.Join(mount, "snapshots")
+			if c.fsType == "btrfs" {
+				snaptest.Run(t, "btrfs", "-q", "subvolume", "create", dir)
+			}
+			data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+			share := mkdir(t, filepath.Join(snaptest.Dir(t), "share")) // of the same file system nothing might be copied
+			require.NoError(t, os.WriteFile(filepath.Join(share, "disk"), data, 0o644))
+			s := newSnapshots(t, &Config{Dirs: []string{dir}})
+			v, err := s.Volume(t.Context(), share)
+			require.NoError(t, err)
+			spec := backend.SnapshotSpec{ID: fsrvp.NewCopyID(), Volume: v}
+			require.NoError(t, s.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{spec}))
+			require.NoError(t, os.WriteFile(filepath.Join(share, "more"), data, 0o644))
+			c.fill(t, mount, dir)
+			_, err = s.Create(t.Context(), []backend.SnapshotSpec{spec})
+			require.ErrorIs(t, err, c.want)
+			require.Empty(t, snaptest.Entries(t, dir))
+			require.ErrorIs(t, s.PrepareSnapshots(t.Context(), []backend.SnapshotSpec{spec}), c.want)
+			require.Empty(t, snaptest.Entries(t, dir))
+			list, _, err := s.List(t.Context(), backend.Owner{})
+			require.NoError(t, err)
+			require.Empty(t, list)
+		})
+	}
+}
+
 func TestConfig(t *testing.T) {
 	for _, cfg := range []*Config{{Dirs: []string{"relative"}}, {Volumes: []string{"/a/../b"}}} {
 		_, err := New(cfg)
