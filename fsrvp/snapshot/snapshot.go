@@ -1,14 +1,14 @@
-// Package snapshot takes snapshots of whatever a share is on: an Auto picks, for every volume, the
-// best of the backends below it that the file system allows.
+// Package snapshot takes snapshots on any file system: an [Auto] picks, for every volume, the best
+// of the backends below that the file system supports.
 //
 //	package zfs       datasets of OpenZFS: atomic, at once, truly read-only; needs root
 //	package btrfs     subvolumes of btrfs: atomic, at once, truly read-only; needs root
 //	package reflink   file by file, sharing the data: XFS, btrfs; not atomic over a tree
 //	package copy      file by file, all data: any file system, any operating system; not atomic
 //
-// Each of them can be used alone, and says in its documentation what its snapshots are. They
-// implement the interfaces Snapshots, Sealer, SnapshotLister and PathChecker of package backend.
-// Package memory has one for tests.
+// Each of them can be used alone, and its documentation describes its snapshots. They implement the
+// interfaces Snapshots, Sealer, SnapshotLister and PathChecker of package backend. Package memory
+// has a backend for tests.
 package snapshot
 
 import (
@@ -29,58 +29,58 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/zfs"
 )
 
-// A Config is that of all backends. Nil means the zero values.
+// A Config configures all backends. Nil means the zero values.
 type Config struct {
-	// Dirs are the directories that snapshots are in, one for each file system; see the backends. A
-	// volume on whose file system there is none is copied to the first one. Nil: the directory
-	// .fsrvp at the root of the mount that holds the volume, which only Linux tells: elsewhere one
-	// must be given.
+	// Dirs are the directories for snapshots, one for each file system; see the backends. A volume
+	// on a file system without one is copied to the first one. Nil means the directory .fsrvp at
+	// the root of the mount that holds the volume, which is known only on Linux: elsewhere Dirs is
+	// required.
 	Dirs []string
-	// Volumes are directories that are volumes with all that is below them, where the backend is
-	// reflink or copy. Nil: every shared directory is a volume.
+	// Volumes are directories that are volumes with everything below them, for the backends reflink
+	// and copy. Nil means that every shared directory is a volume.
 	Volumes []string
 	// IgnoreNested are the names of btrfs subvolumes that may be below a shared directory; see
 	// package btrfs.
 	IgnoreNested []string
-	// ZFSDir is the directory that snapshots of datasets of ZFS are mounted in; see package zfs.
-	// Empty: that package's.
+	// ZFSDir is the directory in which snapshots of ZFS datasets are mounted; see package zfs.
+	// Empty means that package's default.
 	ZFSDir string
-	// NoCopy refuses, with fsrvp.ErrNotSupported, what only package copy could take.
+	// NoCopy refuses, with fsrvp.ErrNotSupported, volumes that only package copy supports.
 	NoCopy bool
-	// Workers is how many files of a volume reflink and copy work on at once. Zero:
-	// runtime.GOMAXPROCS.
+	// Workers is the number of files of a volume that reflink and copy work on concurrently. Zero
+	// means runtime.GOMAXPROCS.
 	Workers int
-	// SkipUnreadable has reflink and copy take a shadow copy without what cannot be read, for want
-	// of rights or by an input or output error, and names that in Snapshot.Unread. Otherwise such a
+	// SkipUnreadable makes reflink and copy leave out files that cannot be read, for lack of rights
+	// or because of an input or output error, and list them in Snapshot.Unread. Otherwise such a
 	// file fails the shadow copy.
 	SkipUnreadable bool
-	// NoSync says that snapshots of reflink and copy are not brought to stable storage: they are
-	// lost, or in part, when the machine crashes. It is for snapshots that do not outlive the
+	// NoSync makes reflink and copy not bring snapshots to stable storage: they may be lost,
+	// completely or in part, when the machine crashes. It is for snapshots that do not outlive the
 	// process.
 	NoSync bool
 	// Progress is called with the number of files and of bytes that reflink or copy have copied for
-	// a shadow copy. It must not block. Nil: nobody is told.
+	// a shadow copy. It must not block. Nil means none.
 	Progress func(id fsrvp.CopyID, files, bytes int64)
-	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
+	// Logger gets a Warn record for every file that could not be copied properly. Nil means none.
 	Logger *slog.Logger
 }
 
 // Auto picks the backend for each volume. It implements backend.Snapshots, DeleteSyncer, Sealer,
-// SnapshotPreparer, SnapshotLister, PathChecker and CompatibilityReporter. All methods may be
-// called by several goroutines at once. The volumes of one set may be of several backends.
+// SnapshotPreparer, SnapshotLister, PathChecker and CompatibilityReporter. It is safe for
+// concurrent use. The volumes of one set may belong to several backends.
 type Auto struct {
 	backends []engine // best first
 }
 
-// An engine is a backend that this machine has. The IDs of its volumes begin with its name and a
-// colon.
+// An engine is a backend that this machine supports. The IDs of its volumes begin with its name and
+// a colon.
 type engine struct {
 	name string
 	snapshots
 }
 
-// snapshots is what all backends are. Some are a backend.Preparer or a backend.SnapshotPreparer,
-// and a backend.CompatibilityReporter too.
+// snapshots is implemented by all backends. Some also implement backend.Preparer or
+// backend.SnapshotPreparer, and backend.CompatibilityReporter.
 type snapshots interface {
 	backend.Snapshots
 	backend.Sealer
@@ -97,9 +97,9 @@ var _ interface {
 	backend.CompatibilityReporter
 } = (*Auto)(nil)
 
-// New returns an Auto. It fails for a Config that is wrong.
+// New returns an Auto. It fails if the Config is invalid.
 //
-// Backends that the operating system does not have are left out, and so are zfs and btrfs where the
+// It leaves out backends that the operating system does not support, and zfs and btrfs if the
 // process is not root.
 func New(cfg *Config) (*Auto, error) {
 	if cfg == nil {
@@ -123,7 +123,7 @@ func New(cfg *Config) (*Auto, error) {
 	}
 	if os.Geteuid() == 0 {
 		s, err := zfs.New(context.Background(), &zfs.Config{Dir: cfg.ZFSDir})
-		if errors.Is(err, fsrvp.ErrNotSupported) { // the program is there, the module is not
+		if errors.Is(err, fsrvp.ErrNotSupported) { // there is the program but not the kernel module
 			err = errors.ErrUnsupported
 		}
 		if err := add("zfs", s, err); err != nil {
@@ -148,7 +148,7 @@ func New(cfg *Config) (*Auto, error) {
 }
 
 // Volume asks the backends, best first, and returns the answer of the first one that supports dir.
-// Where none does, it fails with what the best had against it.
+// If none does, it fails with the error of the best one.
 func (a *Auto) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	first := error(fmt.Errorf("snapshot: no backend on this system: %w", fsrvp.ErrNotSupported))
 	for i, b := range a.backends {
@@ -163,7 +163,7 @@ func (a *Auto) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	return backend.Volume{}, first
 }
 
-// of returns the backend that a volume is of.
+// of returns the backend of a volume.
 func (a *Auto) of(v backend.Volume) (engine, error) {
 	name, _, _ := strings.Cut(v.ID, ":")
 	for _, b := range a.backends {
@@ -187,7 +187,7 @@ func (a *Auto) split(n int, volume func(i int) backend.Volume) (map[engine][]int
 	return parts, nil
 }
 
-// Create takes all the snapshots, with all backends at once, or leaves none.
+// Create takes all snapshots, with all backends concurrently, or leaves none.
 func (a *Auto) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	parts, err := a.split(len(specs), func(i int) backend.Volume { return specs[i].Volume })
 	if err != nil {
@@ -217,7 +217,7 @@ func (a *Auto) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]back
 	return snapshots, nil
 }
 
-// undo deletes what one backend made of a set when another has failed.
+// undo deletes the snapshots of one backend after another has failed.
 func (a *Auto) undo(ctx context.Context, snapshots []backend.Snapshot) error {
 	var errs []error
 	for _, s := range snapshots {
@@ -228,7 +228,7 @@ func (a *Auto) undo(ctx context.Context, snapshots []backend.Snapshot) error {
 	return errors.Join(errs...)
 }
 
-// Delete removes a snapshot by the backend that its volume is of.
+// Delete removes a snapshot with the backend of its volume.
 func (a *Auto) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	b, err := a.of(spec.Volume)
 	if err != nil {
@@ -276,7 +276,7 @@ func (a *Auto) Seal(ctx context.Context, s backend.Snapshot) error {
 	return b.Seal(ctx, s)
 }
 
-// PrepareSnapshots lets the backends do ahead what they can.
+// PrepareSnapshots lets the backends do work ahead.
 func (a *Auto) PrepareSnapshots(ctx context.Context, specs []backend.SnapshotSpec) error {
 	parts, err := a.split(len(specs), func(i int) backend.Volume { return specs[i].Volume })
 	if err != nil {
@@ -312,7 +312,7 @@ func (a *Auto) PrepareSnapshots(ctx context.Context, specs []backend.SnapshotSpe
 	return nil
 }
 
-// CheckPath lets the snapshot's backend check a directory of it, where it can.
+// CheckPath lets the snapshot's backend check a directory of the snapshot, if it can.
 func (a *Auto) CheckPath(ctx context.Context, s backend.Snapshot, path string) error {
 	b, err := a.of(s.Volume)
 	if err != nil {
@@ -337,7 +337,7 @@ func (a *Auto) List(ctx context.Context, owner backend.Owner) (own, foreign []ba
 	return own, foreign, nil
 }
 
-// Compatibility says what the volume's backend says.
+// Compatibility returns the flags of the volume's backend.
 func (a *Auto) Compatibility(ctx context.Context, v backend.Volume) (fsrvp.Compatibility, error) {
 	b, err := a.of(v)
 	if err != nil {

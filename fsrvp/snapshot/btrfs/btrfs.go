@@ -1,33 +1,32 @@
-// Package btrfs takes snapshots of btrfs subvolumes, by ioctl: it needs Linux 4.18 and root, but no
-// program.
+// Package btrfs takes snapshots of btrfs subvolumes with ioctls. It needs Linux 4.18 and root, but
+// no programs.
 //
 // # What a snapshot is
 //
-// A snapshot shows a subvolume as it was at one moment. It takes no time and no space to make,
-// whatever the subvolume holds. Snapshots of several subvolumes are taken at once, but not at one
-// moment. One that is not writable is a read-only subvolume, to which not even root can write; Seal
-// makes a writable one so.
+// A snapshot shows a subvolume at a single moment. Making one takes almost no time and space,
+// whatever the subvolume contains. Snapshots of several subvolumes are taken concurrently, but not
+// at the same moment. A snapshot that is not writable is a read-only subvolume, to which not even
+// root can write; Seal makes a writable one read-only.
 //
-// A snapshot is no more open than its volume: where users had to pass through a directory above the
-// volume that does not let everybody pass, they have to pass through one with the same rights above
-// the snapshot.
+// A snapshot is not more accessible than its volume: for each directory above the volume through
+// which not everybody may pass, there is a directory with the same rights above the snapshot.
 //
 // # Volumes
 //
-// The volume of a shared directory is the subvolume that holds it. Snapshots do not descend into
-// other subvolumes: a directory with one below it, or with anything mounted below it, is not
-// supported, unless Config.IgnoreNested says so. IDs are "btrfs:" and the UUIDs of the file system
-// and of the subvolume.
+// The volume of a shared directory is the subvolume that holds it. Snapshots do not include nested
+// subvolumes: a directory with one below it, or with anything mounted below it, is not supported,
+// unless IgnoreNested in [Config] allows it. IDs are "btrfs:" and the UUIDs of the file system and
+// of the subvolume.
 //
 // # Where snapshots are
 //
 // A snapshot is a subvolume btrfs-<copy id>@<mark>, where the mark names the agent, in a directory
 // of its own file system: one of Config.Dirs, or the directory .fsrvp at the root of the mount that
-// holds the volume; that of a volume below a directory that not everybody may pass through is
-// within .gated-btrfs-<copy id>@<mark>. Users can pass through that directory to a snapshot that is
-// shared, as a file server needs, but cannot list it. It must not lie in a shared directory. So a
-// file system whose root is shared needs another place: share a directory below the root, or mount
-// the file system's top level somewhere else and name a directory there.
+// holds the volume; if not everybody may pass through the directories above the volume, it is
+// within .gated-btrfs-<copy id>@<mark>. Users can pass through that directory to a shared snapshot,
+// as a file server needs, but cannot list it. It must not be in a shared directory. So if the root
+// of a file system is shared, there are two ways: share a directory below the root, or mount the
+// file system's top level somewhere else and name a directory there.
 package btrfs
 
 import (
@@ -43,22 +42,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// A Config says where snapshots are. Nil means the zero values.
+// A Config configures the backend. Nil means the zero values.
 type Config struct {
-	// Dirs are the directories that snapshots are in, absolute and clean; a snapshot is in the
-	// first one on the file system of its volume. One that is missing is made, with mode 0711, in a
-	// parent that has to exist. They must belong to root, and nobody else may be able to write to
-	// them or to replace them. A volume on whose file system there is none is not supported. Nil:
-	// the directory .fsrvp at the root of the mount that holds the volume.
+	// Dirs are the directories for snapshots, absolute and clean; a snapshot is in the first one on
+	// the file system of its volume. A missing one is made, with mode 0711, in a parent that must
+	// exist. They must belong to root, and nobody else may be able to write to them or to replace
+	// them. A volume on a file system without one is not supported. Nil means the directory .fsrvp
+	// at the root of the mount that holds the volume.
 	Dirs []string
 	// IgnoreNested are the names of subvolumes that may be below a shared directory, such as
-	// ".snapshots" of snapper. Snapshots have an empty directory in their place. Nil: there may be
-	// none.
+	// ".snapshots" of snapper. Snapshots have empty directories in their place. Nil means that none
+	// are allowed.
 	IgnoreNested []string
 }
 
 // Snapshots is the backend. It implements backend.Snapshots, DeleteSyncer, Sealer, Preparer,
-// SnapshotLister, PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
+// SnapshotLister, PathChecker and CompatibilityReporter. It is safe for concurrent use.
 type Snapshots struct {
 	dirs         snapdir.Dirs
 	ignoreNested []string
@@ -75,9 +74,9 @@ var _ interface {
 	backend.CompatibilityReporter
 } = (*Snapshots)(nil)
 
-// New returns the backend. It fails for a Config that is wrong, and with errors.ErrUnsupported
-// where the system is not Linux on 386 (with a 64-bit kernel), amd64, arm, arm64, loong64, riscv64
-// or s390x: other machines number ioctls in another way.
+// New returns the backend. It fails if the Config is invalid, and with [errors.ErrUnsupported] if
+// the system is not Linux on 386 (with a 64-bit kernel), amd64, arm, arm64, loong64, riscv64 or
+// s390x: other machines number ioctls differently.
 func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
@@ -99,8 +98,8 @@ const (
 	prefix = kind + ":"
 )
 
-// Compatibility says that a volume is not to be defragmented: that would give up what it shares
-// with its snapshots, and fill the disk.
+// Compatibility says that a volume must not be defragmented, which would end the sharing with its
+// snapshots, and fill the disk.
 func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return fsrvp.DisableDefrag, nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Prepare writes dirty pages back, which a snapshot would have to wait for.
+// Prepare writes back dirty pages, for which a snapshot would have to wait.
 func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		if ctx.Err() != nil {
@@ -37,8 +37,8 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error
 	return nil
 }
 
-// A job is one snapshot to take. Its files are open so that taking them all is nothing but the
-// ioctls.
+// A job is one snapshot to take. Its files are already open, so that taking all snapshots needs
+// only the ioctls.
 type job struct {
 	spec    backend.SnapshotSpec
 	source  *safepath.Dir
@@ -49,8 +49,8 @@ type job struct {
 	created backend.Snapshot
 }
 
-// Create takes all the snapshots at once, or leaves none. Their data, too, is on stable storage. A
-// snapshot that the kernel is taking when ctx ends is finished, and then deleted.
+// Create takes all snapshots concurrently, or leaves none. Their data is on stable storage, too. If
+// ctx ends while the kernel is taking a snapshot, that one is finished, and then deleted.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	jobs := make([]*job, 0, len(specs))
 	defer func() {
@@ -80,7 +80,7 @@ func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	return snapshots, nil
 }
 
-// open opens the subvolume and the directory for its snapshot, behind gates where they are needed.
+// open opens the subvolume and the directory for its snapshot, behind gates if needed.
 func (s *Snapshots) open(j *job) error {
 	volume := j.spec.Volume
 	if _, err := fileSystemOf(volume); err != nil {
@@ -114,7 +114,7 @@ func (s *Snapshots) open(j *job) error {
 	return err
 }
 
-// gated reports whether the snapshot lies behind gates.
+// gated reports whether the snapshot is behind gates.
 func (j *job) gated() bool { return j.dir != nil && j.dir.Name() != j.holder }
 
 func (j *job) close() {
@@ -166,7 +166,7 @@ func (j *job) take() error {
 	return nil // it is on stable storage
 }
 
-// note remembers what a snapshot is without.
+// note remembers what a snapshot lacks.
 func (s *Snapshots) note(j *job) error {
 	nested, err := s.nested(j.source.File)
 	if err != nil {

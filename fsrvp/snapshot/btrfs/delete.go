@@ -17,8 +17,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Delete deletes a snapshot. Files that are open in it stay readable until they are closed. It
-// fails where the volume's file system is not mounted, since the snapshot may then still exist.
+// Delete deletes a snapshot. Open files in it stay readable until they are closed. It fails if the
+// volume's file system is not mounted, since the snapshot may then still exist.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return wrap("delete", s.delete(ctx, spec, btrfsctl.Sync))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// List returns the snapshots in Config.Dirs or, where it is nil, in the directories .fsrvp of
+// List returns the snapshots in Config.Dirs or, if that is nil, in the directories .fsrvp of
 // mounts, without the paths of their volumes.
 func (s *Snapshots) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.dirs.List()
@@ -35,14 +35,14 @@ func (s *Snapshots) List(_ context.Context, owner backend.Owner) (own, foreign [
 	return own, foreign, nil
 }
 
-// describe tells of a snapshot, unless it is none, or was deleted meanwhile.
+// describe returns the spec of an entry if it is a snapshot and was not deleted meanwhile.
 func describe(e snapdir.Entry) (spec backend.SnapshotSpec, ok bool, err error) {
 	f, err := os.Open(e.Path)
 	if err == nil {
 		defer f.Close()
 		spec, ok, err = describeOpen(f)
 	}
-	if errors.Is(err, fs.ErrNotExist) && e.Gated { // gates alone, which a crash has left
+	if errors.Is(err, fs.ErrNotExist) && e.Gated { // only gates, left by a crash
 		return describeGates(e)
 	}
 	if errors.Is(err, fs.ErrNotExist) { // the ioctls say so too, of an open subvolume
@@ -51,7 +51,8 @@ func describe(e snapdir.Entry) (spec backend.SnapshotSpec, ok bool, err error) {
 	return spec, ok, err
 }
 
-// describeGates tells of a snapshot that was to be made, or is deleted, behind gates.
+// describeGates returns the spec of a snapshot behind gates that was about to be made, or is being
+// deleted.
 func describeGates(e snapdir.Entry) (spec backend.SnapshotSpec, ok bool, err error) {
 	dir, err := os.Open(e.Dir)
 	if err != nil {

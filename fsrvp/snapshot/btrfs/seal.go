@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/btrfsctl"
 )
 
-// Seal makes a writable snapshot read-only. What was written to it is on stable storage then. A
-// file that is open for writing stays so until it is closed: seal the share first.
+// Seal makes a writable snapshot read-only. Everything written to it is then on stable storage. A
+// file that is open for writing stays writable until it is closed, so seal the share first.
 func (s *Snapshots) Seal(_ context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", seal(snapshot.Path))
 }
@@ -32,8 +32,8 @@ func seal(path string) error {
 	return btrfsctl.Sync(f)
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
-// mounted below the shared one when the snapshot was taken.
+// CheckPath fails if the path to a directory of a snapshot has a symbolic link, or if something was
+// mounted below the shared directory when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
 	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Volume finds the subvolume that holds dir. It fails with fsrvp.ErrNotSupported where dir is not
-// on btrfs, the root of its subvolume cannot be reached (only part of it is mounted), other
-// subvolumes or mounts are below dir, or snapshots would lie within dir, for the users of the share
-// to see.
+// Volume returns the subvolume that holds dir. It fails with fsrvp.ErrNotSupported if dir is not on
+// btrfs, if the root of its subvolume cannot be reached (only part of it is mounted), if other
+// subvolumes or mounts are below dir, or if snapshots would be within dir, where users of the share
+// would see them.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)
@@ -48,7 +48,7 @@ func (s *Snapshots) volume(dir string) (backend.Volume, error) {
 	path := root.Name()
 	if m, err := mount.Of(dir); err != nil {
 		return backend.Volume{}, err
-	} else if !mount.Within(path, m.Point) { // a bind mount: in a snapshot of root there is something else at its place
+	} else if !mount.Within(path, m.Point) { // a bind mount: a snapshot of root has something else at that path
 		return backend.Volume{}, fmt.Errorf("%s is part of a subvolume, mounted at %s: %w", dir, m.Point,
 			fsrvp.ErrNotSupported)
 	}
@@ -59,12 +59,12 @@ func (s *Snapshots) volume(dir string) (backend.Volume, error) {
 	if err := snapdir.CheckOutside(snapshots, dir); err != nil {
 		return backend.Volume{}, err
 	}
-	// The ID tells the subvolume from any other: there is no need of a pin.
+	// The ID identifies the subvolume, so a pin is not needed.
 	id, err := volumeID(root.File)
 	return backend.Volume{ID: id, Path: path}, err
 }
 
-// checkBelow refuses a directory, which is open as f, that a snapshot would not show whole.
+// checkBelow refuses a directory, open as f, that a snapshot would not show completely.
 func (s *Snapshots) checkBelow(dir string, f *os.File) error {
 	if is, err := btrfsctl.Is(f); err != nil {
 		return err
@@ -122,7 +122,7 @@ func rootOf(dir *safepath.Dir) (*safepath.Dir, error) {
 	}
 }
 
-// look returns the number of the subvolume that holds f, zero elsewhere than on btrfs, and whether
+// look returns the number of the subvolume that holds f, or zero if f is not on btrfs, and whether
 // f is its root.
 func look(f *os.File) (id uint64, root bool, err error) {
 	if is, err := btrfsctl.Is(f); err != nil || !is {

@@ -1,11 +1,12 @@
-// Package command takes snapshots by programs that the administrator names: for file servers whose
-// storage has snapshots of its own, and a command-line tool for them. Nobody has to write Go.
+// Package command takes snapshots with programs that the administrator configures. It is for file
+// servers whose storage has its own snapshots and a command-line tool for them. No Go code is
+// needed.
 //
 // # Programs
 //
-// Each program gets one JSON object, a request, on its standard input, and answers with one on its
-// standard output. It succeeds by exit status 0. When it fails, what it wrote to its standard error
-// is in the error that the agent logs, and its exit status says what the client sees:
+// Each program gets one JSON object, the request, on its standard input, and writes one as its
+// answer to its standard output. Exit status 0 means success. If it fails, the error that the agent
+// logs contains its standard error, and its exit status decides what the client sees:
 //
 //	10   the volume cannot be copied          (NOT_SUPPORTED)
 //	11   there is such a snapshot already     (OBJECT_ALREADY_EXISTS)
@@ -13,45 +14,47 @@
 //	any other: the call fails
 //
 // A program that runs longer than Config.Timeout is killed, with all processes of its group, and so
-// is one whose set is aborted. It may write 8 MiB. Members that it does not know it has to ignore;
+// is one whose set is aborted. It may write up to 8 MiB. It must ignore unknown members, since
 // later versions may add some. The request:
 //
 //	{"version": 1, "action": "create", "snapshots": [
 //	  {"id": "f0f1f2f3-...", "mark": "01234567-....42", "volume": {"id": "command:/srv/vms", "path": "/srv/vms"}, "writable": false}]}
 //
-// Action is one of:
+// The action is one of:
 //
-//   - create: take all the snapshots, as close to one moment as the storage can, and have them on
-//     stable storage; or take none, and fail. The answer has the directory that shows each,
-//     absolute, and when it was taken: {"snapshots": [{"id": "f0f1f2f3-...", "path":
-//     "/snapshots/f0f1f2f3-...", "created": "2026-11-27T06:40:13Z"}]}. A writable one may be
-//     written to until it is sealed. After a failure the program for delete is run for all of them.
-//   - delete: delete the snapshots; one that does not exist is no failure. No answer is needed.
-//   - list: answer with every snapshot that was made and still exists, half-made ones too, as the
-//     request for its create described it; {"snapshots": []} says that there is none. The request
-//     has no snapshots.
-//   - seal: make the snapshots, which have a path here, read-only for good. Doing it twice is no
-//     failure.
-//   - prepare: do what makes a create of these snapshots short, such as to flush. Nothing that it
-//     makes needs to be deleted.
+//   - create: take all snapshots, as close to one moment as the storage can, and bring them to
+//     stable storage, or take none, and fail. The answer has the absolute path of the directory
+//     that shows each snapshot, and the time when it was taken: {"snapshots": [{"id":
+//     "f0f1f2f3-...", "path": "/snapshots/f0f1f2f3-...", "created": "2026-11-27T06:40:13Z"}]}. A
+//     writable one may be written to until it is sealed. After a failure the agent runs the program
+//     for delete for all of them.
+//   - delete: delete the snapshots; a missing one is not a failure. No answer is needed.
+//   - list: answer with all existing snapshots, including unfinished ones, as the requests for
+//     their creation described them; {"snapshots": []} means that there are none. The request has
+//     no snapshots.
+//   - seal: make the snapshots, which have a path in this request, permanently read-only. Sealing
+//     twice is not a failure.
+//   - prepare: do work ahead that makes creating these snapshots short, such as flushing. It must
+//     not make anything that needs to be deleted.
 //
-// A program is killed, too, when the agent is, on Linux; what it has started is not. The agent that
-// is started next runs list and delete, which have to wait until all of the former agent's programs
-// have ended: let each lock something that what it starts inherits, as the examples do.
+// On Linux a program is also killed when the agent is killed, but its child processes are not. The
+// next agent runs list and delete, which must wait until all programs of the former agent have
+// ended: make each program take a lock that its children inherit, as the examples do.
 //
-// The id of a snapshot is all that names it. A storage that has names of its own keeps the id in
-// them, or in a property, since nothing else records what exists. The mark, at most 57 letters,
-// digits, dots and hyphens, names the agent that a snapshot is of; list gives it back. An agent
-// deletes only what has its own mark, or none. The testdata of the package has programs for LVM
-// (thin volumes) and for an array's command-line tool.
+// A snapshot is identified only by its id. A storage with its own names must keep the id in the
+// name, or in a property, since nothing else records what exists. The mark, at most 57 letters,
+// digits, dots and hyphens, names the agent that owns a snapshot; list must return it. An agent
+// deletes only snapshots with its own mark or without one. The testdata of the package has programs
+// for LVM (thin volumes) and for an array's command-line tool.
 //
 // # Volumes
 //
-// The volume of a shared directory is the outermost of Config.Volumes that it is in. It is opened
-// step by step, without symbolic links, before and after the snapshot is taken, and must be the
-// directory that it was when the share was added. Snapshots must not be more open than it: where a
-// directory above the volume does not let everybody pass, one above its snapshot has to have the
-// same owner, group and rights, or to let only root pass; else Create fails.
+// The volume of a shared directory is the outermost of Config.Volumes that contains it. The package
+// opens it step by step, without symbolic links, before and after the snapshot is taken, and it
+// must be the same directory as when the share was added. Snapshots must not be more accessible
+// than the volume: if not everybody may pass through a directory above the volume, a directory
+// above its snapshot must have the same owner, group and rights, or admit only root; otherwise
+// Create fails.
 package command
 
 import (
@@ -79,26 +82,26 @@ import (
 )
 
 // A Config names the programs, each with its first arguments. Programs without a slash are looked
-// for in PATH. One program may do several actions: the request says which.
+// up in PATH. One program may handle several actions: the request says which.
 type Config struct {
 	Create, Delete, List []string // required
-	Seal                 []string // nil: there are no writable snapshots, and AUTO_RECOVERY contexts are not supported
-	Prepare              []string // nil: there is nothing to prepare
-	// Volumes are the directories that are volumes with all that is below them, absolute, clean,
+	Seal                 []string // nil means no writable snapshots and no AUTO_RECOVERY contexts
+	Prepare              []string // nil means nothing to prepare
+	// Volumes are the directories that are volumes with everything below them, absolute, clean,
 	// without symbolic links. Required.
 	Volumes []string
-	// Timeout is how long a program may run. Zero: five minutes.
+	// Timeout limits the time that a program may run. Zero means DefaultTimeout.
 	Timeout time.Duration
 }
 
-// DefaultTimeout is how long a program may run where the Config does not say.
+// DefaultTimeout is the time that a program may run by default.
 const DefaultTimeout = 5 * time.Minute
 
 const prefix = "command:"
 
 // Snapshots is the backend. It implements backend.Snapshots, SnapshotLister and PathChecker, and
-// what New returns also Sealer and Preparer, as far as there are programs for them. All methods may
-// be called by several goroutines at once, and run programs at once.
+// the result of New also Sealer and Preparer, if there are programs for them. It is safe for
+// concurrent use; concurrent calls run programs concurrently.
 type Snapshots struct {
 	cfg    Config
 	hidden snapdir.Hidden
@@ -127,7 +130,7 @@ var _ interface {
 	backend.PathChecker
 } = sealingAndPrepared{}
 
-// New returns the backend. It fails for a Config that is wrong. Programs are not run yet.
+// New returns the backend. It fails if the Config is invalid. It does not run programs.
 func New(cfg *Config) (backend.Snapshots, error) {
 	if cfg == nil || len(cfg.Create) == 0 || len(cfg.Delete) == 0 || len(cfg.List) == 0 || len(cfg.Volumes) == 0 {
 		return nil, errors.New("command: the Config needs Create, Delete, List and Volumes")
@@ -155,8 +158,8 @@ func New(cfg *Config) (backend.Snapshots, error) {
 	return s, nil
 }
 
-// Volume finds the volume that holds dir. It fails with fsrvp.ErrNotSupported where no volume does,
-// or something else is mounted below dir.
+// Volume returns the volume that holds dir. It fails with fsrvp.ErrNotSupported if no volume does,
+// or if something else is mounted below dir.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)
@@ -222,7 +225,7 @@ func (d *snapshot) spec() (backend.SnapshotSpec, error) {
 	return backend.SnapshotSpec{ID: fsrvp.CopyID(d.ID), Mark: mark, Volume: d.Volume, Writable: d.Writable}, err
 }
 
-// run runs a program, and reads its answer where one is wanted.
+// run runs a program, and reads its answer if one is expected.
 func (s *Snapshots) run(ctx context.Context, action string, argv []string, list []snapshot, into *answer) error {
 	input, err := json.Marshal(request{Version: 1, Action: action, Snapshots: list})
 	if err != nil {
@@ -236,13 +239,13 @@ func (s *Snapshots) run(ctx context.Context, action string, argv []string, list 
 		return nil
 	}
 	if err := parse(out, into); err != nil {
-		return fmt.Errorf("%s: its answer is no JSON object that the protocol has: %w", strings.Join(argv, " "), err)
+		return fmt.Errorf("%s: its answer is not a JSON object of the protocol: %w", strings.Join(argv, " "), err)
 	}
 	return nil
 }
 
-// parse reads an answer. Nothing in it may be said twice, and it must have snapshots: a program that
-// answers with something else than what it was asked for is not taken for one that has none.
+// parse reads an answer. No member may occur twice, and it must have the member snapshots, so that
+// a wrong answer is not taken for an empty list.
 func parse(out []byte, into *answer) error {
 	if err := json.Unmarshal(out, into); err != nil {
 		return err
@@ -269,7 +272,7 @@ func parse(out []byte, into *answer) error {
 			open = open[:len(open)-1]
 		default:
 			if name {
-				key := strings.ToLower(strings.ToUpper(token.(string))) // as Unmarshal takes them for the same
+				key := strings.ToLower(strings.ToUpper(token.(string))) // Unmarshal treats them as the same name
 				if members := open[len(open)-1]; members[key] {
 					return fmt.Errorf("it has the member %q twice in one object", token)
 				} else {
@@ -283,7 +286,7 @@ func parse(out []byte, into *answer) error {
 	}
 }
 
-// status gives the failure of a program the status that its exit status asks for.
+// status wraps the failure of a program with the status for its exit status.
 func status(err error) error {
 	if e := new(program.Error); errors.As(err, &e) {
 		switch e.Exit {
@@ -298,8 +301,8 @@ func status(err error) error {
 	return err
 }
 
-// Create has the program take all the snapshots. After a failure it has the other program delete
-// them.
+// Create runs the program that takes all snapshots. After a failure it runs the program that
+// deletes them.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	list := make([]snapshot, len(specs))
 	for i, spec := range specs {
@@ -315,7 +318,7 @@ func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([
 		return nil, wrap("create", err)
 	}
 	made, err := s.create(ctx, specs, list)
-	// What was there before is not for this call to delete.
+	// This call must not delete snapshots that existed before.
 	if err != nil && !errors.Is(err, fsrvp.ErrObjectAlreadyExists) {
 		err = errors.Join(err, s.run(context.WithoutCancel(ctx), "delete", s.cfg.Delete, list, nil))
 	}
@@ -325,7 +328,7 @@ func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	return made, nil
 }
 
-// checkFree fails where there is a snapshot with one of the ids, whoever it belongs to.
+// checkFree fails if there is a snapshot with one of the ids, whoever owns it.
 func (s *Snapshots) checkFree(ctx context.Context, specs []backend.SnapshotSpec) error {
 	all, err := s.list(ctx)
 	if err != nil {
@@ -376,7 +379,7 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 	for _, d := range a.Snapshots {
 		id := fsrvp.CopyID(d.ID)
 		if !slices.ContainsFunc(specs, func(spec backend.SnapshotSpec) bool { return spec.ID == id }) {
-			return nil, fmt.Errorf("the program for create has taken snapshot %v, which nobody has asked for", id)
+			return nil, fmt.Errorf("the program for create has taken snapshot %v, which was not requested", id)
 		}
 		if _, twice := byID[id]; twice {
 			return nil, fmt.Errorf("the program for create names snapshot %v twice", id)
@@ -390,7 +393,7 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 	for i, spec := range specs {
 		d, ok := byID[spec.ID]
 		if !ok {
-			return nil, fmt.Errorf("the program for create says nothing of snapshot %v", spec.ID)
+			return nil, fmt.Errorf("the program for create does not mention snapshot %v", spec.ID)
 		}
 		if err := checkMade(spec, d.Path); err != nil {
 			return nil, err
@@ -400,8 +403,8 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 		}
 		if d.Created != nil {
 			if t, err := fsrvp.FiletimeOf(*d.Created); err != nil || t < 0 { // before 1601
-				return nil, fmt.Errorf("the program for create has taken snapshot %v at %v, which no client understands",
-					spec.ID, d.Created)
+				return nil, fmt.Errorf("the program for create has taken snapshot %v at %v, "+
+					"a time that the protocol cannot express", spec.ID, d.Created)
 			}
 		}
 		made[i] = backend.Snapshot{SnapshotSpec: spec, Path: d.Path, Created: begun}
@@ -412,13 +415,13 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec, li
 	return made, nil
 }
 
-// checkMade checks the directory that a program says to show a snapshot.
+// checkMade checks the directory that a program names for a snapshot.
 func checkMade(spec backend.SnapshotSpec, path string) error {
-	if err := checkPin(spec.Volume); err != nil { // whatever the program opened by the path
+	if err := checkPin(spec.Volume); err != nil { // in case the path was another directory for the program
 		return err
 	}
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return fmt.Errorf("the program for create has snapshot %v at %q, which is no absolute, clean path", spec.ID,
+		return fmt.Errorf("the program for create has snapshot %v at %q, which is not an absolute, clean path", spec.ID,
 			path)
 	}
 	resolved, err := filepath.EvalSymlinks(path)
@@ -430,7 +433,7 @@ func checkMade(spec backend.SnapshotSpec, path string) error {
 		return err
 	}
 	if !fi.IsDir() {
-		return fmt.Errorf("the program for create has snapshot %v at %s, which is no directory", spec.ID, path)
+		return fmt.Errorf("the program for create has snapshot %v at %s, which is not a directory", spec.ID, path)
 	}
 	if volume, err := os.Stat(spec.Volume.Path); err != nil {
 		return err
@@ -441,7 +444,8 @@ func checkMade(spec backend.SnapshotSpec, path string) error {
 	return snapdir.CheckNoMoreOpen(resolved, spec.Volume.Path)
 }
 
-// Delete has the program delete a snapshot, unless list says that it has another agent's mark.
+// Delete runs the program that deletes a snapshot, unless list says that it has another agent's
+// mark.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := checkID(spec.Volume); err != nil {
 		return wrap("delete", err)
@@ -459,8 +463,8 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 	return wrap("delete", s.run(ctx, "delete", s.cfg.Delete, []snapshot{describe(spec)}, nil))
 }
 
-// List returns what the program lists. It fails where that is of volumes of other backends, or has
-// ids twice.
+// List returns the program's list. It fails if that has volumes of other backends, or the same id
+// twice.
 func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	specs, err := s.list(ctx)
 	if err != nil {
@@ -482,7 +486,7 @@ func (s *Snapshots) list(ctx context.Context) ([]backend.SnapshotSpec, error) {
 			return nil, fmt.Errorf("the program for list names snapshot %v twice", d.ID)
 		}
 		seen[d.ID] = true
-		if d.Volume.ID == "" { // it need not know
+		if d.Volume.ID == "" { // the program need not know it
 			d.Volume.ID = prefix
 		}
 		if err := checkID(d.Volume); err != nil {
@@ -497,20 +501,20 @@ func (s *Snapshots) list(ctx context.Context) ([]backend.SnapshotSpec, error) {
 	return specs, nil
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
-// mounted below the shared one when the snapshot was taken.
+// CheckPath fails if the path to a directory of a snapshot has a symbolic link, or if something was
+// mounted below the shared directory when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
 	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }
 
-// Seal has the program make a snapshot read-only.
+// Seal runs the program that makes a snapshot read-only.
 func (s sealing) Seal(ctx context.Context, made backend.Snapshot) error {
 	d := describe(made.SnapshotSpec)
 	d.Path, d.Created = made.Path, &made.Created
 	return wrap("seal", s.run(ctx, "seal", s.cfg.Seal, []snapshot{d}, nil))
 }
 
-// Prepare has the program prepare a Create.
+// Prepare runs the program that prepares a Create.
 func (s preparing) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	list := make([]snapshot, len(volumes))
 	for i, v := range volumes {
@@ -519,7 +523,7 @@ func (s preparing) Prepare(ctx context.Context, volumes []backend.Volume) error 
 	return wrap("prepare", s.run(ctx, "prepare", s.cfg.Prepare, list, nil))
 }
 
-// Prepare has the program prepare a Create.
+// Prepare runs the program that prepares a Create.
 func (s sealingAndPrepared) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	return s.prepare.Prepare(ctx, volumes)
 }

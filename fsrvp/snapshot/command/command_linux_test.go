@@ -127,12 +127,12 @@ func TestAnswers(t *testing.T) {
 	share := mkdir(t, filepath.Join(base, "share"))
 	id := fsrvp.NewCopyID()
 	for name, c := range map[string]struct{ answer, want string }{
-		"nothing":         {"", "no JSON object"},
-		"no object":       {"[1]", "no JSON object"},
-		"no id":           {`{"snapshots": [{"id": "x"}]}`, "no JSON object"},
-		"another":         {`{"snapshots": [{"id": "` + fsrvp.NewCopyID().String() + `", "path": "/"}]}`, "which nobody has asked for"},
-		"no path":         {`{"snapshots": [{"id": "` + id.String() + `"}]}`, "no absolute, clean path"},
-		"relative path":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "x"}]}`, "no absolute, clean path"},
+		"nothing":         {"", "not a JSON object"},
+		"no object":       {"[1]", "not a JSON object"},
+		"no id":           {`{"snapshots": [{"id": "x"}]}`, "not a JSON object"},
+		"another":         {`{"snapshots": [{"id": "` + fsrvp.NewCopyID().String() + `", "path": "/"}]}`, "which was not requested"},
+		"no path":         {`{"snapshots": [{"id": "` + id.String() + `"}]}`, "not an absolute, clean path"},
+		"relative path":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "x"}]}`, "not an absolute, clean path"},
 		"nothing is made": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/nothing/here"}]}`, "has taken no snapshot"},
 		"twice":           {`{"snapshots": []}{"snapshots": []}`, "after top-level value"},
 		"bytes after":     {`{"snapshots": []} done`, "after top-level value"},
@@ -145,17 +145,17 @@ func TestAnswers(t *testing.T) {
 		"an id twice": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr"}, {"id": "` + id.String() + `", "path": "/"}]}`,
 			"names snapshot " + id.String() + " twice"},
 		"one more": {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr"}, {"id": "00000000-0000-0000-0000-000000000000", "path": "/"}]}`,
-			"which nobody has asked for"},
-		"a huge number": {`{"snapshots": [{"id": 1e999999999, "path": "/usr"}]}`, "no JSON object"},
-		"a deep answer": {`{"x": ` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `, "snapshots": []}`, "no JSON object"},
-		"nothing asked": {`{"snapshots": []}`, "says nothing of snapshot"},
+			"which was not requested"},
+		"a huge number": {`{"snapshots": [{"id": 1e999999999, "path": "/usr"}]}`, "not a JSON object"},
+		"a deep answer": {`{"x": ` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `, "snapshots": []}`, "not a JSON object"},
+		"nothing asked": {`{"snapshots": []}`, "does not mention snapshot"},
 		"above it":      {`{"snapshots": [{"id": "` + id.String() + `", "path": "` + base + `"}]}`, "the volume itself, or above it"},
-		"before 1601":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "1500-01-01T00:00:00Z"}]}`, "which no client understands"},
-		"year 1":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "0001-01-01T00:00:00Z"}]}`, "which no client understands"},
-		"no time":       {`{"snapshots": [{"id": "` + id.String() + `", "path": "/", "created": 1e400}]}`, "no JSON object"},
+		"before 1601":   {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "1500-01-01T00:00:00Z"}]}`, "a time that the protocol cannot express"},
+		"year 1":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/usr", "created": "0001-01-01T00:00:00Z"}]}`, "a time that the protocol cannot express"},
+		"no time":       {`{"snapshots": [{"id": "` + id.String() + `", "path": "/", "created": 1e400}]}`, "not a JSON object"},
 		"the volume":    {`{"snapshots": [{"id": "` + id.String() + `", "path": "` + share + `"}]}`, "which is the volume itself"},
 		"a NUL":         {`{"snapshots": [{"id": "` + id.String() + `", "path": "/a\u0000b"}]}`, "has taken no snapshot"},
-		"a file":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/proc/self/stat"}]}`, "no directory"},
+		"a file":        {`{"snapshots": [{"id": "` + id.String() + `", "path": "/proc/self/stat"}]}`, "not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			deleted := filepath.Join(t.TempDir(), "deleted")
@@ -212,7 +212,7 @@ func TestSwapped(t *testing.T) {
 	require.NoError(t, err)
 	snaptest.Run(t, "sh", "-c", swap)
 	_, err = b.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
-	require.ErrorContains(t, err, "is another directory")
+	require.ErrorContains(t, err, "is not the same directory")
 }
 
 func TestConfig(t *testing.T) {

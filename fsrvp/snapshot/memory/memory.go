@@ -1,5 +1,5 @@
-// Package memory has volumes and snapshots in memory: a backend for an agent in tests, demos and
-// tools that need no file system, with hooks for failures and delays.
+// Package memory keeps volumes and snapshots in memory: it is a backend for agents in tests, demos
+// and tools without a file system, with hooks for failures and delays.
 //
 // A volume is a tree of files below a path that need not exist in the machine's own file system. A
 // snapshot is a copy of it at /.snapshots/ID.
@@ -22,12 +22,12 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Snapshots is volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer,
-// SnapshotLister and CompatibilityReporter. Its methods may be called by several goroutines at
-// once; the exported fields have to be set before.
+// Snapshots has volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer,
+// SnapshotLister and CompatibilityReporter. Its methods are safe for concurrent use; set the
+// exported fields before.
 type Snapshots struct {
 	// Fault, if not nil, is called at every Point, without a lock; it may wait, and watch ctx
-	// meanwhile. An error makes the method fail with it.
+	// meanwhile. If it returns an error, the method fails with it.
 	Fault func(ctx context.Context, p Point) error
 	// Flags are what Compatibility reports.
 	Flags fsrvp.Compatibility
@@ -45,14 +45,13 @@ var (
 	_ backend.CompatibilityReporter = (*Snapshots)(nil)
 )
 
-// A Point is a moment in a method: before the effect that it has on one volume or snapshot, or
-// after it.
+// A Point is a moment in a method, before or after its effect on one volume or snapshot.
 type Point struct {
 	Method string // "Volume", "Prepare", "Create", "Delete", "Seal", "List"
 	Volume string // root of the volume; empty for List
 	ID     fsrvp.CopyID
-	// Done tells that the effect is there. An error before it prevents it, one after it does not,
-	// but Create takes back what it has made.
+	// Done reports that the effect has happened. An error before prevents the effect, and one after
+	// does not, but Create then undoes it.
 	Done bool
 }
 
@@ -65,7 +64,7 @@ type tree struct {
 
 type snapshot struct {
 	backend.Snapshot
-	files    map[string][]byte // nil: half-made
+	files    map[string][]byte // nil if unfinished
 	writable bool
 }
 
@@ -78,14 +77,14 @@ func New(roots ...string) *Snapshots {
 	return s
 }
 
-// SetSupported makes a volume one that can or cannot be copied.
+// SetSupported sets whether a volume can be copied.
 func (s *Snapshots) SetSupported(root string, supported bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.volumes[root].supported = supported
 }
 
-// Mount makes something else be mounted at dir, below a volume's root.
+// Mount simulates a mount at dir, below a volume's root.
 func (s *Snapshots) Mount(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,8 +96,8 @@ func (s *Snapshots) Mount(dir string) error {
 	return nil
 }
 
-// Clone returns a copy of the volumes and snapshots as they are now, half-made ones too, without
-// Fault: what a crash at this moment would leave.
+// Clone returns a copy of the current volumes and snapshots, including unfinished ones, without
+// Fault, as after a crash.
 func (s *Snapshots) Clone() *Snapshots {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +173,7 @@ func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, err
 	return backend.Volume{ID: "memory:" + root, Path: root}, nil
 }
 
-// Prepare implements backend.Preparer. There is nothing to do but to call Fault.
+// Prepare implements backend.Preparer. It only calls Fault.
 func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		for _, done := range []bool{false, true} {
@@ -186,8 +185,8 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error
 	return nil
 }
 
-// Create implements backend.Snapshots. Each snapshot is half-made before it is whole; Fault is
-// called in between as well.
+// Create implements backend.Snapshots. Each snapshot exists unfinished before it is complete, and
+// Fault is also called in between.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	made := make([]backend.Snapshot, 0, len(specs))
 	for _, spec := range specs {
@@ -290,7 +289,7 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// All returns the snapshots of all owners, half-made ones too, without a call of Fault.
+// All returns the snapshots of all owners, including unfinished ones, without a call of Fault.
 func (s *Snapshots) All() []backend.SnapshotSpec {
 	s.mu.Lock()
 	defer s.mu.Unlock()

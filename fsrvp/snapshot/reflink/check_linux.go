@@ -23,7 +23,7 @@ func check(volume, dir string) error {
 }
 
 // tryClone clones an unnamed file in one directory to one in another. Both are on one file system.
-// Where the process may only read from, it tries with two files in the other.
+// If the process may only read from, it tries with two files in the other directory.
 func tryClone(from, to string) error {
 	src, err := unnamed(from)
 	if errors.Is(err, fs.ErrPermission) {

@@ -1,25 +1,25 @@
-// Package snapper takes snapshots by snapper's daemon, over D-Bus, of btrfs subvolumes that snapper
-// has a configuration for. They are snapshots of snapper like any other: its tools list them, with
-// the agent's description. It is for Linux, and needs root.
+// Package snapper takes snapshots of btrfs subvolumes with snapper's daemon, over D-Bus. Snapper
+// must have a configuration for the subvolume. They are ordinary snapper snapshots: its tools list
+// them, with the agent's description. It is for Linux, and needs root.
 //
 // # Snapshots
 //
-// A snapshot is read-only, or writable until Seal. Its number is snapper's; its id and the mark of
-// the agent are in its userdata, as fsrvp-id and fsrvp-mark. It has no cleanup algorithm: snapper
-// deletes none by itself. Those of several volumes are taken one after the other.
+// A snapshot is read-only, or writable until Seal. Snapper chooses its number; its id and the
+// agent's mark are in its userdata, as fsrvp-id and fsrvp-mark. It has no cleanup algorithm, so
+// snapper does not delete it by itself. Snapshots of several volumes are taken one after the other.
 //
 // # Volumes
 //
-// The volume of a shared directory is the subvolume of a configuration of snapper that holds it.
-// Other subvolumes, but for snapper's own .snapshots, and mounts must not be below the directory.
+// The volume of a shared directory is the subvolume of the snapper configuration that holds it.
+// Other subvolumes, except snapper's own .snapshots, and mounts must not be below the directory.
 // IDs are "snapper:" and the name of the configuration.
 //
 // # Who may read them
 //
-// Snapshots are in .snapshots of their subvolume, where users can pass as far as snapper's
-// configuration lets them (SYNC_ACL, ALLOW_USERS, ALLOW_GROUPS). A file server that reads as its
-// users needs that. Snapshots are refused that would be more open than the directories above their
-// volume.
+// Snapshots are in .snapshots of their subvolume, which users can access as far as snapper's
+// configuration allows (SYNC_ACL, ALLOW_USERS, ALLOW_GROUPS). A file server that reads as its users
+// needs that. Snapshots that would be more accessible than the directories above their volume are
+// refused.
 package snapper
 
 import (
@@ -48,15 +48,15 @@ import (
 
 // A Config says how to reach snapper. Nil means the zero values.
 type Config struct {
-	// Address is that of the bus, in D-Bus's form. Empty: the system's bus.
+	// Address is the address of the bus, in D-Bus's form. Empty means the system bus.
 	Address string
-	// Timeout is how long a call may take. Zero: one minute.
+	// Timeout limits each call. Zero means one minute.
 	Timeout time.Duration
 }
 
 // Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister,
-// PathChecker and CompatibilityReporter. All methods may be called by several goroutines at once.
-// Each connects anew.
+// PathChecker and CompatibilityReporter. It is safe for concurrent use. Each method makes a new
+// connection.
 type Snapshots struct {
 	cfg    Config
 	hidden snapdir.Hidden
@@ -77,8 +77,8 @@ const (
 	keyMark = "fsrvp-mark"
 )
 
-// New returns the backend. It fails with errors.ErrUnsupported where the system is not Linux, and
-// for a Config that is wrong.
+// New returns the backend. It fails with [errors.ErrUnsupported] if the system is not Linux, and if
+// the Config is invalid.
 func New(cfg *Config) (*Snapshots, error) {
 	if cfg == nil {
 		cfg = new(Config)
@@ -115,7 +115,7 @@ func (s *Snapshots) connect() (*daemon, error) {
 
 func (d *daemon) close() { d.conn.Close() }
 
-// call calls a method, and stores what it returns.
+// call calls a method, and stores its result.
 func (d *daemon) call(ctx context.Context, method string, into any, args ...any) error {
 	limited, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -133,8 +133,8 @@ func (d *daemon) call(ctx context.Context, method string, into any, args ...any)
 	return fmt.Errorf("snapper's %s: %w", method, status(err))
 }
 
-// ask is call for a method that changes nothing. It asks again where the daemon is gone before it
-// has answered: snapper 0.10 dies when a client does that has asked it, and the bus starts it anew.
+// ask is call for a method that changes nothing. It asks again if the daemon has ended without an
+// answer: snapper 0.10 dies if a client dies during a request, and the bus starts it again.
 func (d *daemon) ask(ctx context.Context, method string, into any, args ...any) error {
 	for try := 1; ; try++ {
 		if err := d.call(ctx, method, into, args...); !errors.Is(err, errLost) || try == attempts {
@@ -143,15 +143,15 @@ func (d *daemon) ask(ctx context.Context, method string, into any, args ...any) 
 	}
 }
 
-// attempts is how often something is asked of a daemon that is gone.
+// attempts is the number of tries if the daemon keeps ending.
 const attempts = 3
 
 const noReply = "org.freedesktop.DBus.Error.NoReply"
 
-// errLost says that the daemon was gone before it answered.
+// errLost means that the daemon ended before it answered.
 var errLost = errors.New("snapper's daemon has ended")
 
-// status gives what snapper fails with a status of the protocol.
+// status wraps snapper's error with a status of the protocol.
 func status(err error) error {
 	var e dbus.Error
 	if !errors.As(err, &e) {
@@ -183,7 +183,7 @@ func status(err error) error {
 	return fmt.Errorf("%s: %w", text, wrapped)
 }
 
-// A config is one of snapper's: (ssa{ss}).
+// A config is a configuration of snapper: (ssa{ss}).
 type config struct {
 	Name      string
 	Subvolume string
@@ -195,12 +195,12 @@ func (d *daemon) configs(ctx context.Context) (list []config, err error) {
 	return list, err
 }
 
-// A record is what snapper says of a snapshot: (uquxussa{ss}).
+// A record is snapper's description of a snapshot: (uquxussa{ss}).
 type record struct {
 	Number      uint32
 	Type        uint16
 	Pre         uint32
-	Date        int64 // -1: now; only of number 0
+	Date        int64 // -1 means now, only for number 0
 	User        uint32
 	Description string
 	Cleanup     string
@@ -212,7 +212,7 @@ func (d *daemon) list(ctx context.Context, config string) (list []record, err er
 	return list, err
 }
 
-// spec returns what a record of a snapshot of a backend like this says, if it is one.
+// spec returns the spec in a record, if the snapshot is from a backend like this one.
 func (r *record) spec(config string) (backend.SnapshotSpec, bool) {
 	id, err := uuid.Parse(r.Userdata[keyID])
 	if err != nil {
@@ -225,8 +225,8 @@ func (r *record) spec(config string) (backend.SnapshotSpec, bool) {
 	return backend.SnapshotSpec{ID: fsrvp.CopyID(id), Mark: mark, Volume: backend.Volume{ID: prefix + config}}, true
 }
 
-// Volume finds the subvolume of snapper's that holds dir. It fails with fsrvp.ErrNotSupported where
-// snapper has no configuration for it, or other subvolumes or mounts are below dir.
+// Volume returns the subvolume that holds dir. It fails with fsrvp.ErrNotSupported if snapper has
+// no configuration for it, or if other subvolumes or mounts are below dir.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(ctx, dir)
 	return v, wrap("volume", err)
@@ -289,14 +289,14 @@ func (s *Snapshots) volume(ctx context.Context, dir string) (backend.Volume, err
 	return backend.Volume{ID: prefix + found.Name, Path: found.Subvolume, Pin: pin}, err
 }
 
-// nested returns the paths, from an open directory, of other subvolumes below it than snapper's own,
-// and what is in them, which a snapshot has not.
+// nested returns the paths, from an open directory, of subvolumes below it other than snapper's own
+// and those in them, which a snapshot does not include.
 func nested(dir *os.File) ([]string, error) {
 	all, err := btrfsctl.Nested(dir)
 	return slices.DeleteFunc(all, func(path string) bool { return filepath.Base(path) == ".snapshots" }), err
 }
 
-// sameSubvolume fails where dir is not in the subvolume whose root is open.
+// sameSubvolume fails if dir is not in the subvolume whose root is open.
 func sameSubvolume(dir, root *os.File) error {
 	want, err := btrfsctl.Info(root)
 	if err != nil {
@@ -322,7 +322,7 @@ func configOf(v backend.Volume) (string, error) {
 	return name, nil
 }
 
-// Prepare writes dirty pages back, which a snapshot would have to wait for.
+// Prepare writes back dirty pages, for which a snapshot would have to wait.
 func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		if ctx.Err() != nil {
@@ -374,7 +374,7 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 			continue
 		}
 		errs := []error{err}
-		for _, done := range specs[:i+1] { // the last one, too: its call may have been given up
+		for _, done := range specs[:i+1] { // including the last one, whose call may have been abandoned
 			errs = append(errs, bus.delete(context.WithoutCancel(ctx), done))
 		}
 		return nil, errors.Join(errs...)
@@ -382,7 +382,7 @@ func (s *Snapshots) create(ctx context.Context, specs []backend.SnapshotSpec) ([
 	return made, nil
 }
 
-// note remembers what a snapshot is without.
+// note remembers what a snapshot lacks.
 func (s *Snapshots) note(spec backend.SnapshotSpec) error {
 	d, err := safepath.OpenPinned(spec.Volume.Path, spec.Volume.Pin)
 	if err != nil {
@@ -399,7 +399,7 @@ func (s *Snapshots) note(spec backend.SnapshotSpec) error {
 	return s.hidden.Note(spec, paths...)
 }
 
-// checkFree fails where there is a snapshot with one of the ids, whoever it belongs to.
+// checkFree fails if there is a snapshot with one of the ids, whoever owns it.
 func (d *daemon) checkFree(ctx context.Context, specs []backend.SnapshotSpec) error {
 	for _, spec := range specs {
 		config, err := configOf(spec.Volume)
@@ -453,7 +453,7 @@ func (d *daemon) take(ctx context.Context, spec backend.SnapshotSpec) (backend.S
 	if err != nil {
 		return backend.Snapshot{}, err
 	}
-	if is.Parent != of.UUID { // whatever the daemon has opened by the path
+	if is.Parent != of.UUID { // in case the path was another directory for the daemon
 		return backend.Snapshot{}, fmt.Errorf("snapper's snapshot %d is of another subvolume than %s", number,
 			spec.Volume.Path)
 	}
@@ -466,8 +466,8 @@ func (d *daemon) take(ctx context.Context, spec backend.SnapshotSpec) (backend.S
 	return backend.Snapshot{SnapshotSpec: spec, Path: path, Created: created}, btrfsctl.Sync(root.File)
 }
 
-// Delete has snapper delete a snapshot. It fails where snapper does not know the configuration any
-// more, since the snapshot may then still exist.
+// Delete makes snapper delete a snapshot. It fails if snapper no longer knows the configuration,
+// since the snapshot may then still exist.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if !strings.HasPrefix(spec.Volume.ID, prefix) {
 		_, err := configOf(spec.Volume)
@@ -506,7 +506,7 @@ func (d *daemon) delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return nil
 }
 
-// deleteRecord deletes one snapshot. Its number may be another one's as soon as it is gone.
+// deleteRecord deletes one snapshot. Snapper may reuse its number as soon as it is gone.
 func (d *daemon) deleteRecord(ctx context.Context, config string, r record) error {
 	for try := 1; ; try++ {
 		err := d.call(ctx, "DeleteSnapshots", nil, config, []uint32{r.Number})
@@ -526,7 +526,7 @@ func (d *daemon) deleteRecord(ctx context.Context, config string, r record) erro
 	}
 }
 
-// Seal makes a writable snapshot read-only. What was written to it is on stable storage then.
+// Seal makes a writable snapshot read-only. Everything written to it is then on stable storage.
 func (s *Snapshots) Seal(_ context.Context, snapshot backend.Snapshot) error {
 	return wrap("seal", seal(snapshot.Path))
 }
@@ -549,14 +549,14 @@ func seal(path string) error {
 	return btrfsctl.Sync(d.File)
 }
 
-// CheckPath fails where a directory of a snapshot is reached by a symbolic link, or something was
-// mounted below the shared one when the snapshot was taken.
+// CheckPath fails if the path to a directory of a snapshot has a symbolic link, or if something was
+// mounted below the shared directory when the snapshot was taken.
 func (s *Snapshots) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
 	return wrap("check", s.hidden.CheckExposed(snapshot, path))
 }
 
-// List returns the snapshots of all of snapper's configurations that a backend like this has made,
-// without the paths of their volumes, and without saying which are writable.
+// List returns the snapshots in all configurations of snapper that a backend like this one has
+// made, without the paths of their volumes, and without saying which are writable.
 func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	bus, err := s.connect()
 	if err != nil {
@@ -583,8 +583,8 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// Compatibility says that a volume is not to be defragmented: that would give up what it shares
-// with its snapshots.
+// Compatibility says that a volume must not be defragmented, which would end the sharing with its
+// snapshots.
 func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return fsrvp.DisableDefrag, nil
 }

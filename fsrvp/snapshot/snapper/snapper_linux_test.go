@@ -158,7 +158,7 @@ func TestSnapper(t *testing.T) {
 		require.NoError(t, os.Rename(filepath.Join(top, "vms"), filepath.Join(top, "was")))
 		snaptest.Run(t, "btrfs", "-q", "subvolume", "create", filepath.Join(top, "vms"))
 		_, err := s.Create(t.Context(), []backend.SnapshotSpec{{ID: fsrvp.NewCopyID(), Volume: v}})
-		require.ErrorContains(t, err, "is another directory")
+		require.ErrorContains(t, err, "is not the same directory")
 	})
 }
 

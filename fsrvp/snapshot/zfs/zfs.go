@@ -1,28 +1,27 @@
-// Package zfs takes snapshots of datasets of OpenZFS, by the programs zfs and mount. It is for
-// Linux, and needs root, or a user to whom "zfs allow" has delegated what it does and who may
-// mount.
+// Package zfs takes snapshots of OpenZFS datasets with the programs zfs and mount. It is for Linux,
+// and needs root, or a user who may mount and to whom "zfs allow" has delegated the operations.
 //
 // # What a snapshot is
 //
-// A snapshot shows a dataset as it was at one moment. Those of several datasets of one pool are of
-// the same moment: one command takes them all. A snapshot is read-only by itself. A writable one is
-// a clone, which Seal makes read-only.
+// A snapshot shows a dataset at a single moment. Snapshots of several datasets in one pool show the
+// same moment, since one command takes them all. A snapshot is read-only by itself. A writable one
+// is a clone, which Seal makes read-only.
 //
-// A snapshot is DATASET@fsrvp-<copy id>, a clone POOL/fsrvp-<copy id>. Both have the mark of the
-// agent in the user property org.go-fsrvp:mark. A hold of the tag go-fsrvp keeps a snapshot from
-// being destroyed by accident, and clean-up scripts off it.
+// A snapshot is DATASET@fsrvp-<copy id>, and a clone POOL/fsrvp-<copy id>. Both have the mark of
+// the agent in the user property org.go-fsrvp:mark. A hold with the tag go-fsrvp protects a
+// snapshot from accidents and clean-up scripts.
 //
 // # Volumes
 //
-// The volume of a shared directory is the dataset that is mounted there or above. Something else
-// must not be mounted below the directory, such as a child dataset. IDs are "zfs:" and the GUID of
-// the dataset, which stays the same when it is renamed or its pool imported elsewhere.
+// The volume of a shared directory is the dataset that is mounted there or above. Nothing else,
+// such as a child dataset, may be mounted below the directory. IDs are "zfs:" and the GUID of the
+// dataset, which stays the same when it is renamed or its pool imported elsewhere.
 //
 // # Where snapshots are
 //
 // A snapshot is mounted at zfs-<copy id>@<mark> in Config.Dir, a path that needs no automount and
-// does not depend on the property snapdir. That of a volume below a directory that not everybody
-// may pass through is within .gated-zfs-<copy id>@<mark>. After a restart of the machine New mounts
+// does not depend on the property snapdir. If not everybody may pass through the directories above
+// the volume, it is within .gated-zfs-<copy id>@<mark>. After a restart of the machine New mounts
 // them again.
 package zfs
 
@@ -52,22 +51,22 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/treeset"
 )
 
-// A Config says where snapshots are mounted, and by which programs. Nil means the zero values.
+// A Config configures the backend. Nil means the zero values.
 type Config struct {
-	// Dir is the directory that snapshots are mounted in, absolute and clean. It is made, with mode
-	// 0711, in a parent that has to exist; it must belong to the user of the process, and nobody
-	// else may be able to write to it or to replace it. It has to outlive a restart of the machine.
-	// Empty: /var/lib/fsrvp-zfs.
+	// Dir is the directory in which snapshots are mounted, absolute and clean. It is made, with
+	// mode 0711, in a parent that must exist; it must belong to the user of the process, and nobody
+	// else may be able to write to it or to replace it. It must survive a restart of the machine.
+	// Empty means /var/lib/fsrvp-zfs.
 	Dir string
-	// Zfs, Mount and Umount are the programs, with their first arguments. Nil: "zfs", "mount" and
-	// "umount", by PATH.
+	// Zfs, Mount and Umount are the programs, with their first arguments. Nil means "zfs", "mount"
+	// and "umount" in PATH.
 	Zfs, Mount, Umount []string
-	// Timeout is how long one of them may run. Zero: two minutes.
+	// Timeout limits the time that one of them may run. Zero means two minutes.
 	Timeout time.Duration
 }
 
 // Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and
-// PathChecker. All methods may be called by several goroutines at once.
+// PathChecker. It is safe for concurrent use.
 type Snapshots struct {
 	cfg  Config
 	dirs snapdir.Dirs
@@ -94,9 +93,9 @@ const (
 )
 
 // New returns the backend, and mounts the snapshots again that a restart of the machine has
-// unmounted. It fails for a Config that is wrong, with errors.ErrUnsupported where the system is
-// not Linux or has no program zfs, with fsrvp.ErrNotSupported where the kernel has no ZFS, and when
-// mounting fails.
+// unmounted. It fails if the Config is invalid, with [errors.ErrUnsupported] if the system is not
+// Linux or has no program zfs, with fsrvp.ErrNotSupported if the kernel has no ZFS, and if mounting
+// fails.
 func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	s, err := newSnapshots(cfg, kind)
 	if err != nil {
@@ -108,8 +107,8 @@ func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	return s, nil
 }
 
-// start waits for programs that an agent before, which was killed, has left at work, so that
-// nothing appears that nobody expects, and mounts the snapshots again.
+// start waits for programs that a killed agent has left running, so that nothing unexpected appears
+// later, and mounts the snapshots again.
 func (s *Snapshots) start(ctx context.Context) error {
 	if err := program.Await(ctx, s.cfg.Dir, s.cfg.Timeout); err != nil {
 		return wrap("start", err)
@@ -157,7 +156,7 @@ func (s *Snapshots) run(ctx context.Context, argv []string, keep func(line []byt
 	return out, status(err)
 }
 
-// zfs runs the program zfs, and returns the lines that it writes, apart by their tabs.
+// zfs runs the program zfs, and returns its lines of output, split at tabs.
 func (s *Snapshots) zfs(ctx context.Context, args ...string) ([][]string, error) {
 	return s.lines(ctx, nil, args...)
 }
@@ -177,7 +176,7 @@ func (s *Snapshots) lines(ctx context.Context, keep func(line []byte) bool, args
 	return lines, nil
 }
 
-// failures are what OpenZFS 2.3 says, and what that means. The first that fits counts.
+// failures are messages of OpenZFS 2.3 with their meanings. The first match counts.
 var failures = []struct {
 	text string
 	err  error
@@ -201,7 +200,7 @@ var failures = []struct {
 	{"pool I/O is currently suspended", syscall.EIO},
 }
 
-// status gives what a program fails with a status of the protocol, or an error of the system.
+// status wraps a program's failure with a status of the protocol, or an error of the system.
 func status(err error) error {
 	e := new(program.Error)
 	if !errors.As(err, &e) {
@@ -215,7 +214,7 @@ func status(err error) error {
 	return err
 }
 
-// isGone reports whether what was to be removed was not there.
+// isGone reports whether an error means that the thing to remove did not exist.
 func isGone(err error) bool { return errors.Is(err, fsrvp.ErrObjectNotFound) }
 
 // Volume finds the dataset that is mounted at dir or above. It fails with fsrvp.ErrNotSupported

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this is a system that the package is for.
+// Supported reports whether the package supports this system.
 const Supported = true
 
 // The arguments of the ioctls, as linux/btrfs.h lays them out.
@@ -124,7 +124,7 @@ func FileSystem(f *os.File) (UUID, error) {
 	return a.fsid, err
 }
 
-// Info tells of the subvolume that holds f.
+// Info describes the subvolume that holds f.
 func Info(f *os.File) (Subvolume, error) {
 	var a subvolInfoArgs
 	if err := on(f, "BTRFS_IOC_GET_SUBVOL_INFO", read, 60, &a); err != nil {
@@ -140,7 +140,7 @@ func Info(f *os.File) (Subvolume, error) {
 	}, nil
 }
 
-// Nested returns the paths, from the directory, of the subvolumes below it, but not of those in
+// Nested returns the paths, from the directory, of the subvolumes below it, but not those nested in
 // them.
 func Nested(dir *os.File) ([]string, error) {
 	var paths []string
@@ -165,7 +165,7 @@ func Nested(dir *os.File) ([]string, error) {
 		if !more {
 			return paths, nil
 		}
-		*refs = rootRefArgs{minTreeID: refs.minTreeID} // the kernel has set where to go on
+		*refs = rootRefArgs{minTreeID: refs.minTreeID} // the kernel has set where to continue
 	}
 }
 
@@ -221,8 +221,8 @@ func Flush(f *os.File) error {
 	return nil
 }
 
-// Sync waits until what was done to the file system that holds f is on stable storage. It does less
-// than Flush: data that has not been written back may not be.
+// Sync waits until operations on the file system that holds f are on stable storage. It does less
+// than Flush: it does not wait for data that has not been written back.
 func Sync(f *os.File) error {
 	var transid uint64
 	if err := on(f, "BTRFS_IOC_START_SYNC", read, 24, &transid); err != nil {

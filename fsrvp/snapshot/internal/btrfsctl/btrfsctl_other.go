@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// Supported reports whether this is a system that the package is for.
+// Supported reports whether the package supports this system.
 const Supported = false
 
-// Is finds no btrfs here.
+// Is returns false.
 func Is(*os.File) (bool, error) { return false, nil }
 
 // IsRoot fails with errors.ErrUnsupported.

@@ -1,4 +1,4 @@
-// Package mount tells what is mounted where, as far as the operating system says.
+// Package mount reads the table of mounts, as far as the operating system has one.
 package mount
 
 import (
@@ -10,12 +10,12 @@ import (
 type Mount struct {
 	Point string // where it is mounted, absolute
 	Type  string // of the file system: "btrfs", "xfs", "nfs4", "fuse.sshfs"
-	// Source is what is mounted, as the file system calls it: a device, a dataset of ZFS.
+	// Source is the mounted thing, as the file system calls it: a device, a ZFS dataset.
 	Source string
 	Root   string // the directory of the file system that is mounted; "/" is all of it
 }
 
-// Remote reports whether a look at the mount may wait for another machine or for a user's process.
+// Remote reports whether accessing the mount may wait for another machine or for a user's process.
 func (m Mount) Remote() bool {
 	switch m.Type {
 	case "nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "9p", "afs", "autofs", "ncpfs", "coda", "gfs2", "lustre":
@@ -25,7 +25,7 @@ func (m Mount) Remote() bool {
 }
 
 // Below returns the points of the table at which something is mounted below dir, which is absolute
-// and clean. The table holds hidden mounts too, so there may be more than a walk would meet, but
+// and clean. The table also has hidden mounts, so there may be more than a walk would meet, but
 // never fewer.
 func Below(dir string) ([]string, error) {
 	all, err := All()

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold opens a directory for Call.Hold: Await waits as long as a program has it open. The caller
-// closes it when Run has returned. It is nil where there is no directory.
+// Hold opens a directory for Call.Hold: Await waits while a program has it open. The caller must
+// close it when Run has returned. It is nil if there is no directory.
 func Hold(dir string) (*os.File, error) { return lock(dir, unix.LOCK_SH) }
 
-// lock opens and locks a directory. The lock is that of the open file: a program that has inherited
-// it keeps it.
+// lock opens and locks a directory. The lock belongs to the open file, so a program that has
+// inherited the file keeps the lock.
 func lock(dir string, how int) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -38,8 +38,8 @@ func lock(dir string, how int) (*os.File, error) {
 	}
 }
 
-// Await waits until no program holds the directory: an agent that was killed may have left some at
-// work. It fails when they take longer than the limit, and with context.Cause(ctx).
+// Await waits until no program holds the directory, since a killed agent may have left some
+// running. It fails if they take longer than the limit, and with context.Cause(ctx).
 func Await(ctx context.Context, dir string, limit time.Duration) error {
 	end := time.NewTimer(limit)
 	defer end.Stop()
@@ -56,7 +56,7 @@ func Await(ctx context.Context, dir string, limit time.Duration) error {
 		select {
 		case <-pause.C:
 		case <-end.C:
-			return fmt.Errorf("programs that an agent before has started are still at work after %v: fuser -v %s shows them",
+			return fmt.Errorf("programs of a former agent are still running after %v: fuser -v %s shows them",
 				limit, dir)
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -1,5 +1,5 @@
-// Package program runs the programs that some backends take snapshots by: for a limited time, with
-// limited output, and so that nothing of them stays behind.
+// Package program runs the programs with which some backends take snapshots, with limits for time
+// and output, and so that no process is left behind.
 package program
 
 import (
@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// MaxOutput is how many bytes a program may write to its standard output, of lines that are
-	// kept.
+	// MaxOutput is the largest standard output of a program, in bytes, not counting lines that are
+	// not kept.
 	MaxOutput = 8 << 20
-	// MaxLine is how long a line may be where a Call says which lines to keep.
+	// MaxLine is the longest line if a Call says which lines to keep.
 	MaxLine   = 64 << 10
 	maxStderr = 4 << 10
 )
@@ -26,7 +26,7 @@ const (
 // An Error says how a program failed.
 type Error struct {
 	Argv   []string
-	Exit   int    // its exit status; -1 where it was ended, or never ran
+	Exit   int    // its exit status; -1 if it was killed, or never ran
 	Stderr string // the end of what it wrote to its standard error
 	Err    error
 }
@@ -45,21 +45,21 @@ func (e *Error) Unwrap() error { return e.Err }
 type Call struct {
 	Argv  []string // the program and its arguments; a program without a slash is looked for in PATH
 	Input []byte   // its standard input
-	Env   []string // "KEY=value": more of its environment than this process has
-	// Timeout is how long it may run; zero: without limit. When it has run so long, or ctx ends, it
-	// is killed with all processes of its group (on Unix; elsewhere alone).
+	Env   []string // "KEY=value": additions to the environment of this process
+	// Timeout is the time that it may run; zero means no limit. After that, or when ctx ends, it is
+	// killed, on Unix with all processes of its group.
 	Timeout time.Duration
-	// Keep says which lines of the output, without their newline, Run returns; the others count for
-	// no limit. Nil: all.
+	// Keep says which lines of the output, without their newline, Run returns; the others do not
+	// count for the limit. Nil means all.
 	Keep func(line []byte) bool
-	// Hold is a file that the program has open as its descriptor 3, and so has what it starts, but
-	// for what closes it. Nil: none. Not on Windows.
+	// Hold is a file that the program, and its children unless they close it, have open as
+	// descriptor 3. Nil means none. It does not work on Windows.
 	Hold *os.File
 }
 
 // Run runs a program, and returns what it wrote to its standard output. It fails with an *[Error],
-// or with context.Cause(ctx) where that is why the program was killed. On Linux the program is
-// killed, too, when this process dies; what it has started is not.
+// or with context.Cause(ctx) if the program was killed because ctx ended. On Linux the program, but
+// not its children, is also killed when this process dies.
 func Run(ctx context.Context, c Call) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -105,8 +105,8 @@ func Run(ctx context.Context, c Call) ([]byte, error) {
 	if cause := context.Cause(limited); cause != nil {
 		e.Err = cause
 	} else if errors.Is(err, exec.ErrWaitDelay) {
-		e.Err = errors.New("it ended, but something that it has started holds its standard output or standard error; " +
-			"have it close them")
+		e.Err = errors.New("it ended, but a process that it started still has its standard output or error open; " +
+			"make that process close them")
 	} else if exit := new(exec.ExitError); errors.As(err, &exit) {
 		e.Exit = exit.ExitCode()
 	}
@@ -115,7 +115,7 @@ func Run(ctx context.Context, c Call) ([]byte, error) {
 
 // bounded keeps what is written, up to a limit.
 type bounded struct {
-	keep func(line []byte) bool // nil: all
+	keep func(line []byte) bool // nil means all
 	over func(what string, limit int)
 	buf  bytes.Buffer
 	line []byte // that has not ended, where there is a keep

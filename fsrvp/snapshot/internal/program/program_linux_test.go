@@ -41,7 +41,7 @@ func TestDies(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 
-	require.ErrorContains(t, Await(t.Context(), dir, 100*time.Millisecond), "still at work")
+	require.ErrorContains(t, Await(t.Context(), dir, 100*time.Millisecond), "still running")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the agent is stopped")
 	cancel(cause)

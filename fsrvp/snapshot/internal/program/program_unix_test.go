@@ -120,7 +120,7 @@ func TestDaemon(t *testing.T) {
 	require.NoError(t, syscall.Kill(pid("quiet"), syscall.SIGKILL))
 
 	_, err = Run(t.Context(), Call{Argv: sh("sleep 1000 & echo $! >" + dir + "/holds; echo done")})
-	require.ErrorContains(t, err, "something that it has started holds its standard output")
+	require.ErrorContains(t, err, "a process that it started still has its standard output")
 	require.NoError(t, syscall.Kill(pid("holds"), syscall.SIGKILL))
 
 	_, err = Run(t.Context(), Call{Argv: sh("trap '' TERM INT HUP; while :; do sleep 1000; done"), Timeout: 200 * time.Millisecond})

@@ -1,5 +1,5 @@
-// Package safepath opens directories by absolute paths that nobody can bend: no step of a path is a
-// symbolic link, and the directory at its end is the one that was there before.
+// Package safepath opens directories by absolute path, safely: no part of the path is a symbolic
+// link, and the directory is the same one as before.
 package safepath
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A Dir is an open directory. Its Name is the path that it was opened by.
+// A Dir is an open directory. Its Name is the path by which it was opened.
 type Dir struct {
 	*os.File
-	// Above are the directories above it, from the root to its parent. Nil where the system has no
+	// Above are the directories above it, from the root to its parent. Nil if the system has no
 	// modes.
 	Above []Ancestor
 }
@@ -26,12 +26,12 @@ type Ancestor struct {
 	Path     string
 	UID, GID uint32
 	Mode     uint32 // permission bits
-	ACL      []byte // its access control list as Linux keeps it in system.posix_acl_access; nil: none
+	ACL      []byte // its access control list as Linux keeps it in system.posix_acl_access; nil if there is none
 }
 
 // Open opens the directory at path, which is absolute and clean, step by step from the root. It
-// follows no symbolic link: it fails with fsrvp.ErrNotSupported where there is one, or path is no
-// directory.
+// follows no symbolic link: it fails with fsrvp.ErrNotSupported if there is one, or if path is not
+// a directory.
 func Open(path string) (*Dir, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return nil, fmt.Errorf("%q is no absolute, clean path: %w", path, fsrvp.ErrInvalidArg)
@@ -39,8 +39,7 @@ func Open(path string) (*Dir, error) {
 	return open(path)
 }
 
-// OpenPinned is Open for a directory that must be the one whose Pin was taken. An empty pin demands
-// nothing.
+// OpenPinned is Open for a directory that must have the given Pin. An empty pin matches all.
 func OpenPinned(path, pin string) (*Dir, error) {
 	d, err := Open(path)
 	if err != nil {
@@ -48,7 +47,7 @@ func OpenPinned(path, pin string) (*Dir, error) {
 	}
 	now, err := d.Pin()
 	if err == nil && pin != "" && now != pin {
-		err = fmt.Errorf("%s is another directory than when the share was added: add it again", path)
+		err = fmt.Errorf("%s is not the same directory as when the share was added: add it again", path)
 	}
 	if err != nil {
 		d.Close()
@@ -57,13 +56,13 @@ func OpenPinned(path, pin string) (*Dir, error) {
 	return d, nil
 }
 
-// Pin returns what tells the directory apart from any other that may take its path: its device, its
-// inode and, where the file system knows it, its time of birth. It is empty on a system that tells
-// none of them.
+// Pin returns a text that identifies the directory, whatever takes its path later: its device, its
+// inode and, if the file system knows it, its time of birth. It is empty on a system that has none
+// of these.
 func (d *Dir) Pin() (string, error) { return pin(d.File) }
 
-// CheckBeneath fails where path, which is root or below it, is no directory, or where a step
-// between root and path is a symbolic link. Root itself is trusted.
+// CheckBeneath fails if path, which is root or below it, is not a directory, or if a part between
+// root and path is a symbolic link. It trusts root itself.
 func CheckBeneath(root, path string) error {
 	rel, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(rel) {

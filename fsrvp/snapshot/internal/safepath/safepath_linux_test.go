@@ -72,7 +72,7 @@ func TestPin(t *testing.T) {
 	require.NoError(t, os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "was")))
 	require.NoError(t, os.MkdirAll(path, 0o755))
 	_, err = OpenPinned(path, pin)
-	require.ErrorContains(t, err, "is another directory")
+	require.ErrorContains(t, err, "is not the same directory")
 	require.NoError(t, os.RemoveAll(path))
 	require.NoError(t, os.Symlink(filepath.Join(dir, "was/b"), path))
 	_, err = OpenPinned(path, pin)

@@ -11,16 +11,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// Hidden remembers what snapshots that the file system takes, of whole volumes, are without: what
-// was mounted in the volume, which a share may show that was added before. It forgets that with the
-// process: then a share was exposed, or its set is given up. The zero value is ready for use, by
-// several goroutines at once.
+// Hidden remembers what the file system's snapshots of whole volumes lack: things that were mounted
+// in the volume, which a share that was added before may show. It need not survive the process,
+// since by then a share was exposed, or its set was given up. The zero value is ready to use. It is
+// safe for concurrent use.
 type Hidden struct {
 	mu   sync.Mutex
 	byID map[fsrvp.CopyID][]string
 }
 
-// Note is called when a snapshot was just taken. More are other paths that it is without, such as
+// Note is called after a snapshot was taken. The paths in more are others that it lacks, such as
 // subvolumes.
 func (h *Hidden) Note(spec backend.SnapshotSpec, more ...string) error {
 	below, err := mount.Below(spec.Volume.Path)
@@ -39,15 +39,15 @@ func (h *Hidden) Note(spec backend.SnapshotSpec, more ...string) error {
 	return nil
 }
 
-// Forget is called when a snapshot is deleted.
+// Forget is called after a snapshot was deleted.
 func (h *Hidden) Forget(id fsrvp.CopyID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.byID, id)
 }
 
-// CheckExposed checks a directory of a snapshot, at path, before it is exposed: no step of it is a
-// symbolic link, and nothing in it is hidden.
+// CheckExposed checks a directory of a snapshot, at path, before it is exposed: no part of path is
+// a symbolic link, and nothing below it is missing.
 func (h *Hidden) CheckExposed(s backend.Snapshot, path string) error {
 	if err := safepath.CheckBeneath(s.Path, path); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (h *Hidden) CheckExposed(s backend.Snapshot, path string) error {
 	defer h.mu.Unlock()
 	for _, hidden := range h.byID[s.ID] {
 		if mount.Within(hidden, shared) && hidden != shared {
-			return fmt.Errorf("the snapshot is without %s, which was mounted or made below %s since the share was added: %w",
+			return fmt.Errorf("the snapshot lacks %s, which was mounted or made below %s after the share was added: %w",
 				hidden, shared, fsrvp.ErrNotSupported)
 		}
 	}

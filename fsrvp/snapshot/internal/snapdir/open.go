@@ -7,8 +7,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// CheckNoMoreOpen refuses a snapshot, at a path that this package has not chosen, through the
-// directories above which users could pass who cannot pass to its volume.
+// CheckNoMoreOpen refuses a snapshot, at a path not chosen by this package, if users who cannot
+// reach its volume could reach the snapshot.
 func CheckNoMoreOpen(made, volume string) error {
 	v, err := safepath.Open(volume)
 	if err != nil {
@@ -30,7 +30,7 @@ func CheckNoMoreOpen(made, volume string) error {
 	return nil
 }
 
-// asStrict reports whether nobody passes through b who cannot pass through a.
+// asStrict reports whether everybody who can pass through b can also pass through a.
 func asStrict(b, a safepath.Ancestor) bool {
 	if b.Path == a.Path || b.ACL == nil && b.UID == 0 && b.Mode&0o011 == 0 {
 		return true

@@ -1,13 +1,12 @@
-// Package snapdir finds, makes and checks the directories that hold snapshots, and the names in
-// them.
+// Package snapdir finds, makes and checks the directories of snapshots, and the names in them.
 //
-// A snapshot is a directory entry <kind>-<copy id>@<mark>; one that is being made or deleted may be
-// .tmp-<kind>-<copy id>@<mark>. Agents that knew no marks left out the @ and the mark. The id alone
-// finds it, so nothing else records what exists.
+// A snapshot is a directory entry <kind>-<copy id>@<mark>; while it is being made or deleted, it
+// may be .tmp-<kind>-<copy id>@<mark>. Older agents, without marks, left out the @ and the mark.
+// The id is enough to find a snapshot, so nothing else records what exists.
 //
-// A volume may lie below directories that not everybody may pass through. Its snapshot is no more
-// open: it lies in .gated-<kind>-<copy id>@<mark>, behind one directory, named gate but for the
-// outermost, for each of those.
+// Not everybody may be able to pass through the directories above a volume. To make the snapshot no
+// more accessible, it is put in .gated-<kind>-<copy id>@<mark>, behind one directory for each of
+// those; all but the outermost are named gate.
 package snapdir
 
 import (
@@ -29,11 +28,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/safepath"
 )
 
-// Default is the directory, at the root of a mount, that is used where none is configured.
+// Default is the directory at the root of a mount that is used if none is configured.
 const Default = ".fsrvp"
 
-// Mode is that of a directory that Make makes: users pass through to a snapshot whose name they
-// know, and list nothing.
+// Mode is the mode of a directory that Make makes: users can pass through it to a snapshot whose
+// name they know, but cannot list it.
 const Mode = 0o711
 
 const (
@@ -46,11 +45,11 @@ const (
 type Dirs struct {
 	Kind  string   // begins the names: "btrfs"
 	Paths []string // as configured, absolute and clean
-	// Anywhere lets snapshots lie on another file system than what they are of.
+	// Anywhere allows snapshots on another file system than their volume.
 	Anywhere bool
 }
 
-// CheckPaths reports whether configured paths can be used, without looking at the file system.
+// CheckPaths fails if configured paths cannot be used. It does not look at the file system.
 func CheckPaths(paths ...string) error {
 	for _, p := range paths {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
@@ -60,7 +59,7 @@ func CheckPaths(paths ...string) error {
 	return nil
 }
 
-// CheckDefault fails where no path is configured, and the system does not tell the root of a mount.
+// CheckDefault fails if no path is configured, and the system does not know the root of a mount.
 func CheckDefault(paths []string) error {
 	if _, err := mount.Of(string(filepath.Separator)); len(paths) == 0 && errors.Is(err, errors.ErrUnsupported) {
 		return errors.New("this system needs a configured snapshot directory")
@@ -70,7 +69,7 @@ func CheckDefault(paths []string) error {
 
 // For returns the directory for snapshots of a volume, which may not exist yet: the first of Paths
 // on the volume's file system, else (Anywhere) the first of Paths; without any Paths, Default at
-// the root of the mount that holds the volume. It fails with fsrvp.ErrNotSupported where there is
+// the root of the mount that holds the volume. It fails with fsrvp.ErrNotSupported if there is
 // none.
 func (d *Dirs) For(volume string) (string, error) {
 	for _, p := range d.Paths {
@@ -100,7 +99,7 @@ func (d *Dirs) For(volume string) (string, error) {
 	return filepath.Join(m.Point, Default), nil
 }
 
-// nearest returns path where it exists, else its parent, in which it would be made.
+// nearest returns path if it exists, else its parent, in which it would be made.
 func nearest(path string) string {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return filepath.Dir(path)
@@ -108,7 +107,7 @@ func nearest(path string) string {
 	return path
 }
 
-// CheckShared refuses what is no directory, and paths with symbolic links.
+// CheckShared refuses paths that are not directories, and paths with symbolic links.
 func CheckShared(dir string) error {
 	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
 		return fmt.Errorf("%q is no absolute, clean path: %w", dir, fsrvp.ErrInvalidArg)
@@ -134,8 +133,8 @@ func CheckShared(dir string) error {
 	return nil
 }
 
-// CheckOutside refuses a shared directory that the snapshot directory lies in: users of the share
-// would see it.
+// CheckOutside refuses a shared directory that contains the snapshot directory, which users of the
+// share would see.
 func CheckOutside(snapshots, shared string) error {
 	if mount.Within(snapshots, shared) {
 		return fmt.Errorf("snapshots of %s would lie within it, in %s: configure another snapshot directory, or share a directory below: %w",
@@ -144,7 +143,7 @@ func CheckOutside(snapshots, shared string) error {
 	return nil
 }
 
-// Make makes dir where it is missing, in a parent that has to exist, and checks it.
+// Make makes dir if it is missing, in a parent that must exist, and checks it.
 func Make(dir string) error {
 	if err := os.Mkdir(dir, Mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -156,12 +155,12 @@ func Make(dir string) error {
 	return trusted.Dir(dir)
 }
 
-// Path returns where the snapshot with the id and the mark is in dir.
+// Path returns the path in dir of the snapshot with the id and the mark.
 func (d *Dirs) Path(dir string, id fsrvp.CopyID, mark backend.Mark) string {
 	return filepath.Join(dir, d.name(id, mark))
 }
 
-// Temp returns where the snapshot is while it is being made or deleted.
+// Temp returns the path of the snapshot while it is being made or deleted.
 func (d *Dirs) Temp(dir string, id fsrvp.CopyID, mark backend.Mark) string {
 	return filepath.Join(dir, tmpPrefix+d.name(id, mark))
 }
@@ -179,9 +178,9 @@ func (d *Dirs) gated(dir string, id fsrvp.CopyID, mark backend.Mark) string {
 	return filepath.Join(dir, gatedPrefix+d.name(id, mark))
 }
 
-// Gate makes in dir the gates for a snapshot of a volume in these directories, and returns the
-// innermost one, in which the snapshot belongs; dir itself where none is needed. It fails with
-// fsrvp.ErrObjectAlreadyExists where they exist.
+// Gate makes in dir the gates for a snapshot of a volume below the directories in above, and
+// returns the innermost one, for the snapshot; dir itself if none is needed. It fails with
+// fsrvp.ErrObjectAlreadyExists if they exist.
 func (d *Dirs) Gate(dir string, id fsrvp.CopyID, mark backend.Mark, above []safepath.Ancestor) (string, error) {
 	inner := dir
 	top := d.gated(dir, id, mark)
@@ -189,7 +188,7 @@ func (d *Dirs) Gate(dir string, id fsrvp.CopyID, mark backend.Mark, above []safe
 		return "", fmt.Errorf("snapshot %v exists: %w", id, fsrvp.ErrObjectAlreadyExists)
 	}
 	for _, a := range above {
-		if !restricts(a) || mount.Within(dir, a.Path) { // what is above the snapshots too needs no gate
+		if !restricts(a) || mount.Within(dir, a.Path) { // a directory that is also above the snapshots needs no gate
 			continue
 		}
 		next := filepath.Join(inner, gate)
@@ -207,7 +206,7 @@ func (d *Dirs) Gate(dir string, id fsrvp.CopyID, mark backend.Mark, above []safe
 // restricts reports whether there may be somebody who cannot pass through a directory.
 func restricts(a safepath.Ancestor) bool { return a.Mode&0o111 != 0o111 || a.ACL != nil }
 
-// Ungate removes the gates of a snapshot that is not behind them any more.
+// Ungate removes the gates of a snapshot that is no longer behind them.
 func (d *Dirs) Ungate(dir string, id fsrvp.CopyID, mark backend.Mark) error {
 	top := d.gated(dir, id, mark)
 	for path := innermost(top); ; path = filepath.Dir(path) {
@@ -236,14 +235,14 @@ type Entry struct {
 	ID   fsrvp.CopyID
 	Mark backend.Mark
 	Dir  string // of Dirs
-	Path string // of the snapshot, which does not exist where it was to be made behind gates
+	Path string // of the snapshot, which may not exist yet behind its gates
 	Temp bool
-	// Gated says that Path is behind gates.
+	// Gated means that Path is behind gates.
 	Gated bool
 }
 
-// List returns what is in the configured directories or, where there are none, in the default ones
-// of all local mounts, whatever its mark. A directory that is not there holds nothing.
+// List returns the entries in the configured directories or, if there are none, in the default ones
+// of all local mounts, whatever their marks. A missing directory counts as empty.
 func (d *Dirs) List() ([]Entry, error) {
 	dirs, err := d.all()
 	if err != nil {
@@ -286,9 +285,9 @@ func (d *Dirs) List() ([]Entry, error) {
 	return entries, nil
 }
 
-// Find returns the entries, finished and not, of one snapshot that the owner may delete: its own,
-// and those without a mark. It does not need the volume, which may be gone. Where others have one
-// with that id alone, it fails with backend.ErrForeign.
+// Find returns the entries, finished or not, of one snapshot that the owner may delete: its own,
+// and those without a mark. It does not need the volume, which may be gone. If only others have one
+// with that id, it fails with backend.ErrForeign.
 func (d *Dirs) Find(id fsrvp.CopyID, owner backend.Owner) ([]Entry, error) {
 	all, err := d.List()
 	if err != nil {
@@ -311,8 +310,8 @@ func (d *Dirs) Find(id fsrvp.CopyID, owner backend.Owner) ([]Entry, error) {
 	return entries, nil
 }
 
-// CheckFree fails with fsrvp.ErrObjectAlreadyExists where there is a snapshot with the id, whoever
-// it belongs to.
+// CheckFree fails with fsrvp.ErrObjectAlreadyExists if there is a snapshot with the id, whoever
+// owns it.
 func (d *Dirs) CheckFree(id fsrvp.CopyID) error {
 	all, err := d.List()
 	if err != nil {
@@ -356,7 +355,7 @@ func (d *Dirs) all() ([]string, error) {
 	return dirs, nil
 }
 
-// parse takes a name apart.
+// parse parses a name.
 func (d *Dirs) parse(name string) (e Entry, ok bool) {
 	if name, e.Temp = strings.CutPrefix(name, tmpPrefix); !e.Temp {
 		name, e.Gated = strings.CutPrefix(name, gatedPrefix)

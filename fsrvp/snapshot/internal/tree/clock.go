@@ -2,22 +2,22 @@ package tree
 
 import "time"
 
-// A wallClock notices that the system's clock was turned back: then a file that changes can get
-// times that it had, or those of long ago.
+// A wallClock notices that the system's clock was turned back: then a changed file can get the same
+// times as before, or much older ones.
 type wallClock struct {
-	begun time.Time     // zero: not used yet
-	ahead time.Duration // how much further the wall's clock has come since than the monotonic one
+	begun time.Time     // zero before the first use
+	ahead time.Duration // the advance of the wall clock over the monotonic one since then
 }
 
-// turnedBack reports whether the clock was turned back since the last call, by more than the step
-// that nothing is trusted within.
+// turnedBack reports whether the clock was turned back since the last call by more than the step
+// within which no time is trusted.
 func (c *wallClock) turnedBack() bool {
 	if c.begun.IsZero() {
 		c.begun = time.Now()
 		return false
 	}
 	ahead := c.measure()
-	for range 2 { // a thread that rests between the two readings sees the wall's clock behind
+	for range 2 { // if the thread is preempted between the two readings, the wall clock seems to be behind
 		ahead = max(ahead, c.measure())
 	}
 	back := ahead < c.ahead-5*time.Millisecond

@@ -2,7 +2,7 @@ package tree
 
 import "sync"
 
-// A dataCopier copies what is in regular files, and counts.
+// A dataCopier copies and counts the contents of regular files.
 type dataCopier struct {
 	clone    bool
 	progress func(files, bytes int64)
@@ -11,10 +11,10 @@ type dataCopier struct {
 	files, bytes int64
 }
 
-// chunk is how much is copied between two looks at the context.
+// chunk is the number of bytes copied between two checks of the context.
 const chunk = 4 << 20
 
-// file counts a file that is done.
+// file counts a finished file.
 func (d *dataCopier) file() { d.count(1, 0) }
 
 func (d *dataCopier) count(files, bytes int64) {

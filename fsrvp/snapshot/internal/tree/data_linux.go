@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// copy makes what is in the open file dst, which is empty, the first size bytes of src.
+// copy copies the first size bytes of src to dst, an empty open file.
 func (d *dataCopier) copy(ctx context.Context, dst, src int, size int64) error {
 	if !d.clone {
 		return d.read(ctx, dst, src, size)
@@ -22,7 +22,7 @@ func (d *dataCopier) copy(ctx context.Context, dst, src int, size int64) error {
 	return nil
 }
 
-// cloneFile shares all that is in src, as it is at one moment.
+// cloneFile shares the contents of src at a single moment.
 func cloneFile(dst, src int) error {
 	err := ignoreEINTR(func() error { return unix.IoctlFileClone(dst, src) })
 	if errors.Is(err, unix.EINVAL) {
@@ -56,7 +56,7 @@ func setNoCOW(dst, src int) error {
 	return unix.IoctlSetPointerInt(dst, unix.FS_IOC_SETFLAGS, noCOWFlag)
 }
 
-// read copies data, and leaves holes where src has them.
+// read copies data, and keeps the holes of src.
 func (d *dataCopier) read(ctx context.Context, dst, src int, size int64) error {
 	for off := int64(0); off < size; {
 		start, err := unix.Seek(src, off, unix.SEEK_DATA)
@@ -64,7 +64,7 @@ func (d *dataCopier) read(ctx context.Context, dst, src int, size int64) error {
 			break // a hole to the end
 		}
 		end := size
-		if err != nil { // a file system that knows of no holes
+		if err != nil { // the file system does not support holes
 			start = off
 		} else if hole, err := unix.Seek(src, start, unix.SEEK_HOLE); err == nil {
 			end = min(hole, size)
@@ -80,7 +80,7 @@ func (d *dataCopier) read(ctx context.Context, dst, src int, size int64) error {
 	return nil
 }
 
-// readRange copies a range that has data. It ends early where src does.
+// readRange copies a range that has data. It ends early if src does.
 func (d *dataCopier) readRange(ctx context.Context, dst, src int, off, end int64) error {
 	byKernel := true
 	var buf []byte
@@ -99,8 +99,8 @@ func (d *dataCopier) readRange(ctx context.Context, dst, src int, off, end int64
 				continue
 			case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP),
 				errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM), errors.Is(err, unix.EIO), err == nil && n == 0:
-				// Not between these two; some file systems say so by copying nothing. Or one of
-				// them failed: the read or the write says which.
+				// The kernel cannot copy between these two; some file systems report that by
+				// copying nothing. Or one of them failed: reading and writing shows which.
 				byKernel = false
 				continue
 			case err != nil:

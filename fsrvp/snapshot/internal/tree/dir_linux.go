@@ -49,8 +49,8 @@ func makeRoot(path string) (*linuxDir, error) {
 	return d, nil
 }
 
-// checkFlags refuses to carry device nodes and set-user-ID programs from a file system where they
-// have no effect to one where they do, which would make root of whoever brought them.
+// checkFlags refuses to copy device nodes and set-user-ID programs from a file system where they
+// have no effect to one where they do, since that would let whoever put them there become root.
 func checkFlags(dst, src int) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -76,17 +76,17 @@ type linuxDir struct {
 	buf []byte // of names
 }
 
-// topDir is what all directories of a tree have in common.
+// topDir has the common properties of all directories of a tree.
 type topDir struct {
 	dev     uint64
 	openat2 bool // the kernel has it, since 5.6
 	root    bool // the process is root
-	// untraced: files of this file system that are mapped into memory change without a trace in
-	// their times.
+	// untraced means that writing to a memory-mapped file of this file system does not change its
+	// times.
 	untraced bool
 }
 
-// openRoot opens path, relative to a directory, as the root of a tree. Errors name it as called.
+// openRoot opens path, relative to a directory, as the root of a tree. Errors use the name called.
 func openRoot(dirfd int, path, called string) (*linuxDir, error) {
 	fd, err := unix.Openat(dirfd, path, openDirFlags, 0)
 	if err != nil {
@@ -105,7 +105,7 @@ func openRoot(dirfd int, path, called string) (*linuxDir, error) {
 		return nil, &os.PathError{Op: "statfs", Path: called, Err: err}
 	}
 	switch uint32(kind.Type) {
-	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.HUGETLBFS_MAGIC: // nothing is written back from memory
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.HUGETLBFS_MAGIC: // there is no write-back
 		d.top.untraced = true
 	}
 	self, err := openBeneath(d.fd, ".")
@@ -122,7 +122,7 @@ func (d *linuxDir) Close() error { return unix.Close(d.fd) }
 const (
 	openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	maxPath      = 4096 // PATH_MAX, with its NUL
-	maxPart      = 3000 // of a longer path, what is opened at once
+	maxPart      = 3000 // the part of a longer path to open at once
 )
 
 // cutPath splits a long path after at most maxPart bytes. No name has more than 255.
@@ -174,7 +174,7 @@ func openBeneath(dirfd int, path string) (int, error) {
 	for {
 		fd, err := unix.Openat2(dirfd, path, &how)
 		switch {
-		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0: // somebody else's directory
+		case errors.Is(err, unix.EPERM) && how.Flags&unix.O_NOATIME != 0: // another user's directory
 			how.Flags &^= unix.O_NOATIME
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		default:
@@ -225,7 +225,7 @@ func (d *linuxDir) names() ([]string, error) {
 func (d *linuxDir) self() (info, error) {
 	in, err := d.lookFD(d.fd)
 	if errors.Is(err, errMounted) && in.id.dev == d.top.dev {
-		err = nil // the root of the walk may be that of a mount
+		err = nil // the root of the walk may be the root of a mount
 	}
 	if err != nil {
 		return in, err
@@ -248,7 +248,7 @@ func (d *linuxDir) stat(path string) (info, error) {
 
 func (d *linuxDir) lookFD(fd int) (info, error) { return d.look(statx(fd, "", unix.AT_EMPTY_PATH)) }
 
-// statx asks a network file system's server, too, rather than believe what was so a while ago.
+// statx also asks the server of a network file system, rather than trust cached metadata.
 func statx(fd int, name string, flags int) (*unix.Statx_t, error) {
 	st := new(unix.Statx_t)
 	err := ignoreEINTR(func() error {
@@ -257,7 +257,7 @@ func statx(fd int, name string, flags int) (*unix.Statx_t, error) {
 	return st, err
 }
 
-// look takes metadata over, and refuses what is mounted.
+// look converts metadata, and refuses mount points.
 func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
 	if err != nil {
 		return info{}, err

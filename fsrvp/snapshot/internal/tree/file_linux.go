@@ -51,9 +51,9 @@ func (d *linuxDir) file(ctx context.Context, from *linuxDir, name string, in *in
 	return did, d.setMetadata(target{fd: dst, dirfd: d.fd, name: name}, &after, attrs)
 }
 
-// openRegular opens what stat said to be a regular file. A named pipe in its place does not block
-// the open. Where somebody holds a lease on the file (smbd with kernel oplocks) it waits until the
-// kernel has broken it, 45 s at most by default.
+// openRegular opens a file that was a regular file for stat. A named pipe in its place does not
+// block it. If another process holds a lease on the file (smbd with kernel oplocks), it waits until
+// the kernel has broken the lease, by default at most 45 s.
 func openRegular(ctx context.Context, dirfd int, name string) (int, error) {
 	flags := unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NOATIME
 	pause := time.NewTimer(0)
@@ -61,7 +61,7 @@ func openRegular(ctx context.Context, dirfd int, name string) (int, error) {
 	for {
 		fd, err := unix.Openat(dirfd, name, flags, 0)
 		switch {
-		case errors.Is(err, unix.EPERM) && flags&unix.O_NOATIME != 0: // somebody else's file
+		case errors.Is(err, unix.EPERM) && flags&unix.O_NOATIME != 0: // another user's file
 			flags &^= unix.O_NOATIME
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
@@ -127,8 +127,8 @@ func (d *linuxDir) link(old *linuxDir, oldName, name string) error {
 	return nil
 }
 
-// A target is a file of the copy: by its name in a directory, and open, or not (-1) where it cannot
-// be.
+// A target is a file of the copy, by its name in a directory, and as an open file, or -1 if it
+// cannot be opened.
 type target struct {
 	fd    int
 	dirfd int
@@ -142,11 +142,11 @@ func (t target) xattrs() xattrFile {
 	return xattrFile{fd: t.fd}
 }
 
-// setMetadata sets all that a file has beside its contents. The order matters: a change of owner
-// clears set-user-ID bits and capabilities, and a change of mode that of an access control list.
+// setMetadata sets everything of a file besides its contents. The order matters: changing the owner
+// clears set-user-ID bits and capabilities, and changing the mode changes an access control list.
 func (d *linuxDir) setMetadata(t target, in *info, attrs []xattr) error {
 	err := unix.Fchownat(t.dirfd, t.name, int(in.uid), int(in.gid), unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil && (d.top.root || !errors.Is(err, unix.EPERM)) { // who is not root gives nothing away
+	if err != nil && (d.top.root || !errors.Is(err, unix.EPERM)) { // only root can change the owner
 		return fmt.Errorf("chown: %w", err)
 	}
 	if err := writeXattrs(t.xattrs(), attrs, d.top.root); err != nil {

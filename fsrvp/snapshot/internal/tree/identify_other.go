@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// identify knows nothing here: hard links become files of their own.
+// identify returns nothing on this system: hard links become separate files.
 func identify(fs.FileInfo) info { return info{} }
 
 func chown(*os.Root, string, *info) error { return nil }
 
-// isGone reports whether an error says that a name is no longer what it was.
+// isGone reports whether an error means that a name is gone or now names something else.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

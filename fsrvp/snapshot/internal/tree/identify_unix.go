@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// identify returns what tells the file apart, and its owner.
+// identify returns the identity and the owner of a file.
 func identify(fi fs.FileInfo) info {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -18,7 +18,7 @@ func identify(fi fs.FileInfo) info {
 	return info{id: fileID{dev: uint64(st.Dev), ino: uint64(st.Ino)}, links: uint64(st.Nlink), uid: st.Uid, gid: st.Gid}
 }
 
-// chown gives the file its owner. Who is not root gives nothing away.
+// chown sets the owner of a file. Without root it does nothing.
 func chown(root *os.Root, name string, in *info) error {
 	err := root.Lchown(name, int(in.uid), int(in.gid))
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
@@ -27,7 +27,7 @@ func chown(root *os.Root, name string, in *info) error {
 	return err
 }
 
-// isGone reports whether an error says that a name is no longer what it was.
+// isGone reports whether an error means that a name is gone or now names something else.
 func isGone(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
 		errors.Is(err, syscall.ESTALE)

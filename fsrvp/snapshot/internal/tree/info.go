@@ -6,15 +6,15 @@ import (
 )
 
 var (
-	// errReplaced says that a name is not what it was when it was looked at.
+	// errReplaced means that a name has been replaced since it was looked at.
 	errReplaced = errors.New("replaced while it was copied")
-	// errLeftOut says that the system cannot make such a file.
+	// errLeftOut means that the system cannot make such a file.
 	errLeftOut = errors.New("left out")
-	// errTooMany says that the system does not list all that a file has.
+	// errTooMany means that the system cannot list all attributes of a file.
 	errTooMany = errors.New("it has more than the system lists")
 )
 
-// A kind is what the walk tells files apart by.
+// A kind is the type of a file, as far as the walk distinguishes types.
 type kind uint8
 
 const (
@@ -24,20 +24,20 @@ const (
 	symlink
 )
 
-// A fileID tells files apart. Numbers of inodes are used again, so the time of birth belongs to it.
-// The zero fileID is that of a file that cannot be told apart.
+// A fileID identifies a file. It includes the time of birth, since inode numbers are reused. The
+// zero fileID means that the file cannot be identified.
 type fileID struct {
 	dev, ino uint64
 	birth    int64
 }
 
-// info is the metadata of a file. The fields after size are for the system's dir alone.
+// info is the metadata of a file. Only the system's dir uses the fields after size.
 type info struct {
 	kind  kind
 	id    fileID
 	links uint64
 	size  int64
-	// untraced files may change without a trace in their metadata.
+	// untraced means that the file may change without a trace in its metadata.
 	untraced bool
 
 	mode         uint32
@@ -48,7 +48,7 @@ type info struct {
 	xattrs       []xattr // of directories only
 }
 
-// changedAt returns when the file changed last, as far as the file system says.
+// changedAt returns the time of the last change, as far as the file system knows it.
 func (in *info) changedAt() time.Time {
 	if in.ctime.IsZero() { // not every system has it
 		return in.mtime

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A stamp is what shows that a file has changed. Equal stamps are those of one file in one state,
+// A stamp shows whether a file has changed. Equal stamps mean the same file in the same state,
 // unless it changed twice within a step of the clock.
 type stamp struct {
 	id           fileID
@@ -24,13 +24,13 @@ func (in *info) stamp() stamp {
 	return s
 }
 
-// A sum stands for an entry of a directory, its name and stamp, in 16 bytes. That two entries share
-// one is as likely as a fault of the memory.
+// A sum is a hash of a directory entry, its name and stamp, in 16 bytes. A collision is as unlikely
+// as a memory fault.
 type sum [2]uint64
 
 func (s sum) compare(t sum) int { return cmp.Or(cmp.Compare(s[0], t[0]), cmp.Compare(s[1], t[1])) }
 
-// seeds make sums. They are random, so that nobody finds names with the same sum.
+// seeds are random, so that nobody can construct names with the same sum.
 type seeds [2]maphash.Seed
 
 func newSeeds() seeds { return seeds{maphash.MakeSeed(), maphash.MakeSeed()} }
@@ -44,7 +44,7 @@ func (s *seeds) sum(name string, st stamp) sum {
 	return sum{maphash.Comparable(s[0], e), maphash.Comparable(s[1], e)}
 }
 
-// known is what a pass has copied of one directory, so that the next one need not.
+// known records what a pass has copied of one directory, so that the next pass can skip it.
 type known struct {
 	self    stamp // the directory's, before its names were read
 	trusted bool  // a later change of the directory shows in its stamp
@@ -54,8 +54,8 @@ type known struct {
 	dirs map[string]*known
 }
 
-// has reports whether an entry was copied as it is. The pass that made k has ended. A nil k has
-// nothing.
+// has reports whether an entry was copied in its current state. The pass that made k must have
+// ended. A nil k has nothing.
 func (k *known) has(s sum) bool {
 	if k == nil {
 		return false
@@ -64,7 +64,7 @@ func (k *known) has(s sum) bool {
 	return ok
 }
 
-// dir returns what is known of a directory in it, or nil.
+// dir returns the known of a subdirectory, or nil.
 func (k *known) dir(name string) *known {
 	if k == nil {
 		return nil
@@ -72,7 +72,7 @@ func (k *known) dir(name string) *known {
 	return k.dirs[name]
 }
 
-// same reports whether the directory has the names that it had.
+// same reports whether the directory still has the same names.
 func (k *known) same(s stamp) bool { return k != nil && k.trusted && k.self == s }
 
 func (k *known) add(sums []sum) {
@@ -92,7 +92,7 @@ func (k *known) addDir(name string, d *known) {
 
 func (k *known) sort() { slices.SortFunc(k.sums, sum.compare) }
 
-// distrust has nothing known again but which directories there are.
+// distrust forgets everything but the names of directories.
 func (k *known) distrust() {
 	if k == nil {
 		return

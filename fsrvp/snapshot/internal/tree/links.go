@@ -5,26 +5,27 @@ import (
 	"sync"
 )
 
-// links remembers the files with more than one name that a pass met, so that the copy has them
+// links remembers the files with more than one name that a pass met, so that the copy has each only
 // once.
 type links struct {
 	mu   sync.Mutex
 	byID map[fileID]*firstName
 }
 
-// A firstName is the name by which such a file was met first. Whoever met it there copies it.
+// A firstName is the name under which such a file was met first. The task that met it copies the
+// file.
 type firstName struct {
 	dir   *node
 	name  string        // in it
-	left  uint64        // names that were not met
+	left  uint64        // names not yet met
 	ready chan struct{} // closed when the fields below are set
 	made  bool
 	did   copied
 }
 
-// claim returns nil where the caller is the first to meet the file: it makes it and calls settle.
-// Otherwise claim waits until that was done, and returns the first name. It may wait, since
-// whatever copies a file waits for nobody.
+// claim returns nil if the caller is the first to meet the file; the caller must then copy the file
+// and call settle. Otherwise claim waits for that, and returns the first name. This cannot
+// deadlock, since copying a file waits for nobody.
 func (l *links) claim(ctx context.Context, in *info, dir *node, name string) (*firstName, error) {
 	for {
 		l.mu.Lock()
@@ -55,7 +56,7 @@ func (l *links) claim(ctx context.Context, in *info, dir *node, name string) (*f
 	}
 }
 
-// settle says whether the caller has made the file that it claimed, and how.
+// settle records whether the caller has copied the claimed file, and how.
 func (l *links) settle(in *info, made bool, did copied) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

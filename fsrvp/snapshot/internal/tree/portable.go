@@ -13,8 +13,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// newPortable is newRunner with what the standard library offers, on systems that have nothing
-// better.
+// newPortable is newRunner based on the standard library, for systems without something better.
 func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 	if cfg.Clone {
 		return nil, fmt.Errorf("clone: %w", errors.ErrUnsupported)
@@ -32,8 +31,7 @@ func newPortable(dst string, src *os.File, cfg *Config) (runner, error) {
 	return newCopier(from, to, skipped(src.Name(), cfg.Skip), cfg), nil
 }
 
-// makePortable makes the root of a copy, when the source that was opened by its path is the one
-// that is open.
+// makePortable makes the root of a copy if the source's path still leads to the open directory.
 func makePortable(dst string, from *portableDir, src *os.File) (*portableDir, error) {
 	opened, err := src.Stat()
 	if err != nil {
@@ -50,7 +48,7 @@ func makePortable(dst string, from *portableDir, src *os.File) (*portableDir, er
 	return openPortable(dst)
 }
 
-// A portableDir is a directory by os.Root, which no symbolic link leads out of.
+// A portableDir is a directory opened with os.Root, from which no symbolic link leads out.
 type portableDir struct {
 	top    *os.Root // of the tree
 	dev    uint64   // of the tree
@@ -108,7 +106,7 @@ func (d *portableDir) stat(name string) (info, error)     { return d.look(d.root
 func (d *portableDir) mkdir(name string) error            { return d.root.Mkdir(name, 0o700) }
 func (d *portableDir) unlock(name string) error           { return d.root.Chmod(name, 0o700) }
 func (d *portableDir) loosen() error                      { return nil }
-func (d *portableDir) sync() error                        { return nil } // files and directories were, each
+func (d *portableDir) sync() error                        { return nil } // each file and directory has been synced
 func (d *portableDir) name(name string) string            { return filepath.Join(d.path, name) }
 func (d *portableDir) unmake(name string)                 { d.root.Remove(name) }
 func (d *portableDir) modeOf(in *info) (mode fs.FileMode) { return fs.FileMode(in.mode) & settable }
@@ -117,7 +115,7 @@ func (d *portableDir) remove(ctx context.Context, name string) error {
 	return removeEntry(ctx, d.root, name, false)
 }
 
-// settable are the bits of a mode that can be set.
+// settable has the bits of a mode that can be set.
 const settable = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 func (d *portableDir) look(fi fs.FileInfo, err error) (info, error) {
@@ -190,7 +188,7 @@ func (d *portableDir) file(ctx context.Context, from *portableDir, name string, 
 	return did, d.setMetadata(name, &after)
 }
 
-// portable copies the first size bytes of src, or what there is.
+// portable copies the first size bytes of src, or fewer if src is shorter.
 func (c *dataCopier) portable(ctx context.Context, dst, src *os.File, size int64) error {
 	if err := dst.Truncate(0); err != nil {
 		return err
@@ -235,7 +233,7 @@ func (d *portableDir) link(old *portableDir, oldName, name string) error {
 }
 
 func (d *portableDir) finish(in *info) error {
-	if runtime.GOOS != "windows" && !d.noSync { // which has no sync of directories
+	if runtime.GOOS != "windows" && !d.noSync { // which cannot sync directories
 		f, err := d.root.Open(".")
 		if err != nil {
 			return err

@@ -2,8 +2,9 @@ package tree
 
 import "sync"
 
-// A queue holds the tasks of a walk, last in first out, which keeps it short: depth before breadth.
-// It ends when there is no task and nobody who might add one, or when it is stopped.
+// A queue holds the tasks of a walk, last in, first out, which keeps it short, since the walk goes
+// depth first. It ends when there is no task and no running task that might add one, or when it is
+// stopped.
 type queue[T any] struct {
 	mu      sync.Mutex
 	more    sync.Cond
@@ -25,7 +26,7 @@ func (q *queue[T]) push(t T) {
 	q.more.Signal()
 }
 
-// pop waits for a task. Each is followed by a call of done.
+// pop waits for a task. After each task the caller must call done.
 func (q *queue[T]) pop() (t T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -50,7 +51,7 @@ func (q *queue[T]) done() {
 	}
 }
 
-// starved reports whether somebody may be waiting for a task.
+// starved reports whether a worker may be waiting for a task.
 func (q *queue[T]) starved(workers int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// removeEntry removes a name in a directory. That it is a directory is but likely.
+// removeEntry removes a name in a directory. The argument isDir is only a hint.
 func removeEntry(ctx context.Context, parent *os.Root, name string, isDir bool) error {
 	if !isDir {
 		if err := parent.Remove(name); err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -22,7 +22,7 @@ func removeEntry(ctx context.Context, parent *os.Root, name string, isDir bool) 
 	if err != nil {
 		return err
 	}
-	if fi.IsDir() { // unless somebody else removes the tree too
+	if fi.IsDir() { // unless another process removes the tree too
 		if err := removeContents(ctx, parent, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -45,7 +45,7 @@ func removeContents(ctx context.Context, parent *os.Root, name string) error {
 		return err
 	}
 	defer dir.Close()
-	if os.Geteuid() > 0 { // root needs no permission, Windows (-1) has its own
+	if os.Geteuid() > 0 { // root needs no permission, and Windows (-1) has other ones
 		if err := dir.Chmod(".", 0o700); err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func removeContents(ctx context.Context, parent *os.Root, name string) error {
 	}
 }
 
-// readSome opens the directory anew each time, since it shrinks.
+// readSome opens the directory again each time, since it shrinks.
 func readSome(dir *os.Root) ([]fs.DirEntry, error) {
 	f, err := dir.Open(".")
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove removes path, an absolute path, and all below it, however deep. It follows no symbolic
-// link out of the tree, and makes directories writable that the user of the process owns. Nothing
-// being there is no error. It ends early, with context.Cause(ctx), when ctx ends; then part of the
-// tree is left.
+// Remove removes path, an absolute path, and everything below it, at any depth. It follows no
+// symbolic links out of the tree, and makes directories writable that the user of the process owns.
+// It is not an error if path does not exist. When ctx ends, it stops with context.Cause(ctx), and
+// leaves a part of the tree.
 func Remove(ctx context.Context, path string) error {
 	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -32,7 +32,7 @@ func Remove(ctx context.Context, path string) error {
 	return nil
 }
 
-// removeAt removes a name in an open directory, and all below it.
+// removeAt removes a name in an open directory, and everything below it.
 func removeAt(ctx context.Context, dirfd int, name string) error {
 	err := unix.Unlinkat(dirfd, name, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -51,12 +51,12 @@ func removeAt(ctx context.Context, dirfd int, name string) error {
 	return r.tree(dirfd, name, 0)
 }
 
-// A remover removes one tree. What lies deeper than maxDepth it moves to the top of the tree first,
-// so that it needs no more descriptors than that.
+// A remover removes one tree. It moves directories deeper than maxDepth to the top of the tree
+// first, so that it needs at most that many descriptors.
 type remover struct {
 	ctx    context.Context
 	root   bool
-	top    int // the root of the tree, open; -1 before that
+	top    int // the root of the tree, open; -1 before it is opened
 	serial int
 }
 
@@ -75,7 +75,7 @@ func (r *remover) tree(dirfd int, name string, depth int) error {
 	if err == nil {
 		err = unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
 	}
-	if errors.Is(err, unix.ENOENT) { // somebody else removes the tree too
+	if errors.Is(err, unix.ENOENT) { // another process removes the tree too
 		return nil
 	}
 	return err
@@ -99,8 +99,8 @@ func (r *remover) open(dirfd int, name string) (int, error) {
 	return fd, nil
 }
 
-// contents removes all that is in an open directory. It reads it again until there is nothing,
-// since names may be passed over while others are removed.
+// contents removes everything in an open directory. It reads the directory again until it is empty,
+// since reading may skip names while others are removed.
 func (r *remover) contents(fd, depth int) error {
 	buf := make([]byte, 16<<10)
 	for {
@@ -161,13 +161,13 @@ func (r *remover) entry(fd int, e entry, depth int) error {
 	return r.tree(fd, e.name, depth)
 }
 
-// An entry is one of a directory, with the kind (DT_DIR, ...) that the file system says.
+// An entry is a directory entry with its kind (DT_DIR, ...) according to the file system.
 type entry struct {
 	name string
 	kind byte
 }
 
-// nextEntry takes a struct linux_dirent64 from what getdents64 returned: inode and offset, 8 bytes
+// nextEntry takes a struct linux_dirent64 from the output of getdents64: inode and offset, 8 bytes
 // each, its own length, 2, the kind, 1, and the name, which ends with a NUL.
 func nextEntry(b []byte) (e entry, rest []byte, ok bool) {
 	const head = 19

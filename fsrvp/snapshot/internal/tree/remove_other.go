@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 )
 
-// Remove removes path, an absolute path, and all below it. It follows no symbolic link out of the
-// tree, and makes directories writable that the user of the process owns. Nothing being there is no
-// error. It ends early, with context.Cause(ctx), when ctx ends; then part of the tree is left.
+// Remove removes path, an absolute path, and everything below it. It follows no symbolic links out
+// of the tree, and makes directories writable that the user of the process owns. It is not an error
+// if path does not exist. When ctx ends, it stops with context.Cause(ctx), and leaves a part of the
+// tree.
 func Remove(ctx context.Context, path string) error {
 	parent, err := os.OpenRoot(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {

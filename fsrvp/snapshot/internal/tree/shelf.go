@@ -8,28 +8,29 @@ import (
 )
 
 const (
-	// reach is how many names a path may have that a directory is opened by, and that is looked up
-	// anew each time. A directory that lies deeper is opened from one on the shelf: else a tree
-	// would take a time with the square of its depth.
+	// reach is the largest number of names in a path by which a directory is opened, and which is
+	// looked up again each time. A deeper directory is opened from one on the shelf, since
+	// otherwise the time would grow with the square of the depth.
 	reach = 64
-	// shelved is how many directories of a tree are kept open at most, but for those in use.
+	// shelved is the largest number of directories of a tree that are kept open besides those in
+	// use.
 	shelved = 32
 )
 
-// A shelf opens directories of a tree, and keeps some of those open that others are deep below.
-// Several goroutines may use it at once.
+// A shelf opens directories of a tree, and keeps some of them open as starting points for deeper
+// ones. It is safe for concurrent use.
 type shelf[D dir[D]] struct {
 	root D
 	mu   sync.Mutex
-	kept []*shelfDir[D] // the one that was used last comes last
+	kept []*shelfDir[D] // the most recently used one comes last
 }
 
 // A shelfDir is a directory on the shelf.
 type shelfDir[D dir[D]] struct {
 	node *node
 	dir  D
-	uses int  // goroutines that open something from it
-	gone bool // it is not on the shelf any more: the last use closes it
+	uses int  // goroutines that are opening something from it
+	gone bool // it is no longer on the shelf: the last use closes it
 }
 
 // open opens the directory of a node. The caller closes it.
@@ -53,7 +54,7 @@ func (s *shelf[D]) open(n *node) (D, error) {
 	return s.base(from).open(filepath.Join(append([]string{"."}, names...)...))
 }
 
-// base returns the directory that a shelfDir stands for; nil stands for the root.
+// base returns the directory of a shelfDir; nil means the root.
 func (s *shelf[D]) base(k *shelfDir[D]) D {
 	if k == nil {
 		return s.root
@@ -89,7 +90,7 @@ func (s *shelf[D]) keep(n *node, from *shelfDir[D], names []string) (*shelfDir[D
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := &shelfDir[D]{node: n, dir: d, uses: 1}
-	s.kept = append(s.kept, k) // maybe a second time, by another goroutine
+	s.kept = append(s.kept, k) // perhaps twice, if another goroutine did the same
 	if len(s.kept) > shelved {
 		old := s.kept[0]
 		s.kept = slices.Delete(s.kept, 0, 1)
@@ -112,7 +113,7 @@ func (s *shelf[D]) release(k *shelfDir[D]) {
 	}
 }
 
-// close closes what is on the shelf. Nobody uses it any more.
+// close closes the directories on the shelf, which must be unused.
 func (s *shelf[D]) close() error {
 	var errs []error
 	for _, k := range s.kept {

@@ -1,30 +1,30 @@
 // Package tree copies and removes whole directory trees.
 //
-// A copy has everything that the file system lets one set: directories, regular files, symbolic
+// A copy has everything that can be set in a file system: directories, regular files, symbolic
 // links, hard links among the files of the tree, named pipes, sockets, device nodes, owners, modes,
 // times to the nanosecond, holes, access control lists and all other extended attributes; but not
-// the flags of chattr. On systems other than Linux it has what the standard library offers:
+// the flags of chattr. On systems other than Linux it has what the standard library supports:
 // contents, modes, times of modification, symbolic links; hard links and owners on Unix.
 //
 // # A tree that changes
 //
-// The tree may change while it is walked; a walk is not atomic. A [Copier] therefore makes passes:
-// each brings the copy up to date, by what changed since the pass before. What a pass copies it
-// knows again by the inode, the size and the times of a file; nothing is trusted that changed so
-// short a time before the pass that a later change need not show in the times.
+// The tree may change during a walk, which is not atomic. A [Copier] therefore makes passes: each
+// brings the copy up to date with the changes since the pass before. A pass recognizes an unchanged
+// file by its inode, size and times. It does not trust a file that changed so shortly before the
+// pass that a later change might not show in its times.
 //
-// A pass is settled when nothing changed under it: no directory between the moment before its names
-// were read and the end of the pass, and no file while it was read. Then there is a moment at which
-// the tree had exactly the names that the copy has. [Copier.Finish] makes passes until one is
-// settled, or a limit is reached, and returns what moved under the last one. A regular file that is
-// cloned is cloned as it is at one moment.
+// A pass is settled if nothing changed during it: no directory between the moment before its names
+// were read and the end of the pass, and no file while it was read. Then there was a moment at
+// which the tree had exactly the names that the copy has. [Copier.Finish] makes passes until one is
+// settled, or a limit is reached, and returns what changed during the last one. A clone of a
+// regular file shows a single moment.
 //
-// # Where a walk may lead
+// # Staying within the tree
 //
 // Every name is opened relative to its directory and without following symbolic links, so that
-// nobody who can write to the tree leads the walk out of it. The walk does not cross into what is
-// mounted below, nor into another btrfs subvolume: it fails with an error that wraps
-// fsrvp.ErrNotSupported. Trees may be of any depth.
+// nobody who can write to the tree can lead the walk out of it. The walk does not cross into mounts
+// below, nor into other btrfs subvolumes: it fails with an error that wraps fsrvp.ErrNotSupported.
+// Trees may be of any depth.
 package tree
 
 import (
@@ -48,20 +48,21 @@ type Config struct {
 	// Clone shares the data of regular files with the original (FICLONE, Linux) rather than copying
 	// them.
 	Clone bool
-	// Workers is how many files are worked on at once. Zero: the number of CPUs that Go uses.
+	// Workers is the number of files to work on concurrently. Zero means the number of CPUs that Go
+	// uses.
 	Workers int
 	// Skip names directories below the source, absolute, that are left out.
 	Skip []string
-	// NoSync leaves the copy to the system to write: it may be lost when the machine crashes.
+	// NoSync leaves writing the copy to the system: it may be lost when the machine crashes.
 	NoSync bool
-	// SkipUnreadable leaves out what cannot be read, for want of rights or by an input or output
-	// error, and reports it. Otherwise such a file fails the pass.
+	// SkipUnreadable leaves out files that cannot be read, for lack of rights or because of an
+	// input or output error, and reports them. Otherwise such a file fails the pass.
 	SkipUnreadable bool
-	// Progress is called with what was copied so far: files of any type but directories, and bytes
-	// of data. What several passes copy counts as often. One call at a time; it must not block.
-	// Nil: nobody is told.
+	// Progress is called, one call at a time, with the numbers of files other than directories and
+	// of bytes copied so far. A file that several passes copy counts several times. It must not
+	// block. Nil means none.
 	Progress func(files, bytes int64)
-	// Logger gets a Warn record for every file that could not be copied as it should. Nil: none.
+	// Logger gets a Warn record for every file that could not be copied properly. Nil means none.
 	Logger *slog.Logger
 }
 
@@ -82,22 +83,22 @@ func (c *Config) withDefaults() *Config {
 
 // A Report says how a copy may differ from its source.
 type Report struct {
-	// Moved are the paths of what changed under the last pass, sorted: a file of that name may have
-	// parts of several states, and from a directory of that name files that were moved may be
-	// missing. "." is the whole tree; it stands for all where there are more than MaxMoved.
+	// Moved are the sorted paths of files and directories that changed during the last pass: such a
+	// file may mix several states, and such a directory may lack files that were moved. "." is the
+	// whole tree; it replaces the list if there are more than MaxMoved.
 	Moved []string
-	// Unread is what could not be read and is missing from the copy, or, for a directory, what is
-	// missing in part, sorted by path; MaxMoved at most, and then one for ".".
+	// Unread are the files that could not be read and are missing from the copy, and directories
+	// that are missing in part, sorted by path; at most MaxMoved, and then one for ".".
 	Unread []*fs.PathError
 }
 
-// MaxMoved is how many names each list of a [Report] has at most.
+// MaxMoved is the largest number of names in each list of a [Report].
 const MaxMoved = 10_000
 
-// passes is how many passes Finish makes at most.
+// passes is the largest number of passes that Finish makes.
 const passes = 4
 
-// A Copier copies one tree. Its methods are not to be called at once.
+// A Copier copies one tree. It is not safe for concurrent use.
 type Copier struct {
 	src    string
 	run    runner
@@ -107,21 +108,21 @@ type Copier struct {
 // A runner makes the passes of a Copier, with the directories of one system.
 type runner interface {
 	io.Closer
-	// pass makes one pass. With flush it brings the source to stable storage first, which makes
-	// more of what the pass copies known again by the next one.
+	// pass makes one pass. With flush it first brings the source to stable storage, so that the
+	// next pass can recognize more files as unchanged.
 	pass(ctx context.Context, flush bool) (*moved, error)
 	// sync brings the copy to stable storage.
 	sync() error
-	// complete gives the root of the copy its metadata, and brings all to stable storage.
+	// complete sets the metadata of the copy's root, and brings everything to stable storage.
 	complete() error
 }
 
 // New makes dst, an absolute path that must not exist, an empty directory that nobody but the owner
 // of the process can enter. It will be a copy of the open directory src, whose name is absolute.
-// Src is not used after New. After an error what was made is still there.
+// New does not keep src. After an error, New leaves what it has made.
 //
-// It fails with an error that wraps fsrvp.ErrNotSupported where the copy would be mounted more
-// loosely than src.
+// It fails with an error that wraps fsrvp.ErrNotSupported if the copy's mount is less restrictive
+// than that of src.
 func New(dst string, src *os.File, cfg *Config) (*Copier, error) {
 	run, err := newRunner(dst, src, cfg.withDefaults())
 	if err != nil {
@@ -136,8 +137,8 @@ func (c *Copier) Close() error { return c.run.Close() }
 // Pass makes one pass, and brings the copy to stable storage. It reports whether the pass was
 // settled.
 //
-// It fails with an error that wraps fsrvp.ErrNotSupported where the file system cannot clone, or
-// something is mounted below the source; with context.Cause(ctx) when ctx ends.
+// It fails with an error that wraps fsrvp.ErrNotSupported if the file system cannot clone, or
+// something is mounted below the source, and with context.Cause(ctx) when ctx ends.
 func (c *Copier) Pass(ctx context.Context) (settled bool, err error) {
 	m, err := c.pass(ctx, true)
 	if err != nil {
@@ -153,14 +154,13 @@ func (c *Copier) pass(ctx context.Context, flush bool) (*moved, error) {
 }
 
 // Finish makes passes until one is settled, four at most, and completes the copy: the whole tree,
-// but for its root's entry in its own directory, is on stable storage.
+// except its root's entry in its directory, is on stable storage.
 //
 // It fails as Pass does. Until it returns nil nobody but the owner of the process can enter the
 // copy.
 func (c *Copier) Finish(ctx context.Context) (*Report, error) {
 	for n := 1; ; n++ {
-		// A source that is frozen was flushed in Pass; to wait for what others write would make the
-		// freeze long.
+		// Pass has flushed a frozen source; waiting for other writes would prolong the freeze.
 		m, err := c.pass(ctx, c.passed == 0 || n > 1)
 		if err != nil {
 			return nil, err
@@ -174,7 +174,7 @@ func (c *Copier) Finish(ctx context.Context) (*Report, error) {
 	}
 }
 
-// wrap says what an error is about, and prefers the reason why ctx ended.
+// wrap adds the source to an error, and prefers the reason why ctx ended.
 func (c *Copier) wrap(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -185,15 +185,15 @@ func (c *Copier) wrap(ctx context.Context, err error) error {
 	return fmt.Errorf("copy %s: %w", c.src, err)
 }
 
-// moved collects what changed under a pass, and what could not be read.
+// moved collects what changed during a pass, and what could not be read.
 type moved struct {
 	mu     sync.Mutex
 	paths  map[string]bool
 	unread map[string]*fs.PathError
-	newest time.Time // when something changed last, as far as the times show
+	newest time.Time // the last change, as far as the times show
 }
 
-// add notes that what has the path changed, maybe at the time.
+// add records that the file or directory at path changed, perhaps at the given time.
 func (m *moved) add(path string, when time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -224,7 +224,7 @@ func (m *moved) list() []string {
 	return list
 }
 
-// addUnread notes what could not be read.
+// addUnread records a file that could not be read.
 func (m *moved) addUnread(err *fs.PathError) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -242,8 +242,8 @@ func (m *moved) unreadList() []*fs.PathError {
 	return slices.SortedFunc(maps.Values(m.unread), func(a, b *fs.PathError) int { return cmp.Compare(a.Path, b.Path) })
 }
 
-// clock waits until what changed last lies a step of the clock behind, so that the next pass can
-// report whether it changes again.
+// clock waits until the last change is a step of the clock ago, so that the next pass can detect
+// further changes.
 func (m *moved) clock(ctx context.Context) error {
 	wait := min(time.Until(m.newest)+clockStep(m.newest), 2*time.Second)
 	if wait <= 0 {
@@ -259,8 +259,8 @@ func (m *moved) clock(ctx context.Context) error {
 	}
 }
 
-// clockStep is how far apart two changes may be that a file has the same times after: twice the
-// tick of the slowest kernel, or, where times have whole seconds, what FAT has.
+// clockStep is the largest distance of two changes that leave a file with the same times: twice the
+// tick of the slowest kernel or, if times are in whole seconds, FAT's resolution.
 func clockStep(when time.Time) time.Duration {
 	if when.Nanosecond() == 0 {
 		return 2 * time.Second
@@ -268,9 +268,9 @@ func clockStep(when time.Time) time.Duration {
 	return 20 * time.Millisecond
 }
 
-// quiet reports whether what changed at a time last has been left alone since the moment from, as
-// far as times can show it. A time from the future was set by a clock that has been turned back; a
-// change today would show.
+// quiet reports whether a file whose last change was at when has not changed since from, as far as
+// times can show that. A time in the future was set before the clock was turned back; a change now
+// would show.
 func quiet(when, from time.Time) bool {
 	step := clockStep(when)
 	return when.Before(from.Add(-step)) || when.After(time.Now().Add(2*step))

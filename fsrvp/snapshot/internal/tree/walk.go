@@ -25,40 +25,41 @@ type dir[D any] interface {
 	names() ([]string, error)
 	// self returns the metadata of the directory, with extended attributes.
 	self() (info, error)
-	// stat returns the metadata of what has the path. Only its last step need not be followed.
+	// stat returns the metadata of the file at path, without following a symbolic link at its end.
 	stat(path string) (info, error)
 
-	// mkdir makes a directory for the owner of the process alone, for finish to complete.
+	// mkdir makes a directory that only the owner of the process can access, until finish completes
+	// it.
 	mkdir(name string) error
-	// unlock gives a directory that was finished back to the owner of the process alone, where that
-	// cannot write to it.
+	// unlock makes a finished directory accessible only to the owner of the process, if that could
+	// not write to it.
 	unlock(name string) error
-	// loosen has a directory that was finished hand nothing down to what is made in it.
+	// loosen stops a finished directory from passing attributes on to files made in it.
 	loosen() error
-	// remove removes what has the name, a whole tree too. There being nothing is no error.
+	// remove removes the file or the whole tree with the name. It is not an error if there is none.
 	remove(ctx context.Context, name string) error
-	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced
-	// where the name in from is not the file that in is of. After an error it leaves nothing.
+	// file copies a regular file, as it was when did.info was taken. It fails with errReplaced if
+	// the name in from is no longer the file described by in. After an error it leaves nothing.
 	file(ctx context.Context, from D, name string, in *info, data *dataCopier) (did copied, err error)
 	// symlink and special copy such files. They fail with errReplaced, and leave nothing, as file
-	// does; special also with errLeftOut, where the system cannot make such a file.
+	// does; special also fails with errLeftOut if the system cannot make such a file.
 	symlink(from D, name string, in *info) error
 	special(from D, name string, in *info) error
-	// link gives a file of the copy one more name.
+	// link gives a file of the copy another name.
 	link(old D, oldName, name string) error
-	// finish gives the directory the metadata of the one that it is a copy of.
+	// finish gives the directory the metadata of its original.
 	finish(in *info) error
-	// sync brings the directory and all below it to stable storage.
+	// sync brings the directory and everything below it to stable storage.
 	sync() error
 }
 
-// copied is how a file was copied.
+// copied says how a file was copied.
 type copied struct {
 	info info
 	torn bool // the file changed while it was read
 }
 
-// attempts is how often a name that is replaced again and again is looked at in one pass.
+// attempts is the number of tries in one pass for a name that keeps being replaced.
 const attempts = 4
 
 // A copier makes passes over one tree.
@@ -75,7 +76,7 @@ type copier[D dir[D]] struct {
 	skipDepth int
 
 	known   *known    // of the last pass; nil before the first
-	flushed time.Time // before the source was brought to stable storage last
+	flushed time.Time // the time before the source was last brought to stable storage
 	root    info      // of the source, as of the last pass
 	clock   wallClock
 }
@@ -91,7 +92,7 @@ func newCopier[D dir[D]](src, dst D, skip map[string]bool, cfg *Config) *copier[
 	return c
 }
 
-// skipped returns the paths from the source of what is to be left out.
+// skipped returns the paths to leave out, relative to the source.
 func skipped(src string, paths []string) map[string]bool {
 	skip := make(map[string]bool)
 	for _, path := range paths {
@@ -135,14 +136,14 @@ func (c *copier[D]) pass(ctx context.Context, flush bool) (*moved, error) {
 	if err := errors.Join(err, w.from.close(), w.to.close()); err != nil {
 		return nil, err
 	}
-	if c.clock.turnedBack() { // what changed may look as if it had not
+	if c.clock.turnedBack() { // changed files may look unchanged
 		c.distrust()
 		w.moved.add(".", time.Now())
 	}
 	return &w.moved, nil
 }
 
-// distrust has the next pass copy all files again.
+// distrust makes the next pass copy all files again.
 func (c *copier[D]) distrust() {
 	c.known.distrust()
 	c.flushed = time.Time{}
@@ -159,21 +160,21 @@ type walk[D dir[D]] struct {
 	moved moved
 }
 
-// A node is a directory of the copy that is not finished.
+// A node is an unfinished directory of the copy.
 type node struct {
 	parent *node
 	depth  int
 	name   string // in its parent; "." of the root
 	info   info
-	old    *known // what the pass before has copied; nil: the directory is new in the copy
+	old    *known // what the pass before has copied; nil if the directory is new in the copy
 	next   *known
 	made   bool
-	dirty  atomic.Bool // its metadata has to be set
-	filled struct {    // before the first thing is made in it
+	dirty  atomic.Bool // its metadata must be set
+	filled struct {    // set before the first file is made in it
 		sync.Once
 		err error
 	}
-	// pending counts what keeps it from being finished: parts of itself, directories in it.
+	// pending counts the parts and subdirectories that must be done before it is finished.
 	pending atomic.Int64
 }
 
@@ -193,7 +194,7 @@ func (n *node) path() string {
 // A task is a directory to make and read, or names in it to copy.
 type task struct {
 	node  *node
-	names []string // nil: the directory itself
+	names []string // nil for the directory itself
 }
 
 // copy runs the walk. The root of the copy is made and open.
@@ -228,9 +229,9 @@ func (w *walk[D]) copy(ctx context.Context) error {
 	return w.verify(ctx, root.next)
 }
 
-// verify notes the directories that are not what they were when their names were read.
+// verify records the directories that have changed since their names were read.
 func (w *walk[D]) verify(ctx context.Context, root *known) error {
-	// A base is a directory that others are looked up from.
+	// A base is a directory from which others are looked up.
 	type base struct {
 		dir  D
 		path string
@@ -271,7 +272,7 @@ func (w *walk[D]) verify(ctx context.Context, root *known) error {
 		}
 		from, names := v.from, v.names
 		if len(names) >= reach && len(v.dir.dirs) > 0 {
-			if d, err := from.dir.open(path); err == nil { // or else what is below is found to be missing
+			if d, err := from.dir.open(path); err == nil { // otherwise everything below is found to be missing
 				from, names = &base{dir: d, path: filepath.Join(from.path, path)}, nil
 			}
 		}
@@ -297,11 +298,11 @@ func (w *walk[D]) run(ctx context.Context, t task) error {
 	return w.release(t.node)
 }
 
-// isTaken reports whether an error says that a name of the copy is another task's: a directory that
-// changes while it is read may name an entry twice, once as a file and once as a directory.
+// isTaken reports whether an error means that another task has made the name: a directory that
+// changes while it is read may list an entry twice, as a file and as a directory.
 func isTaken(err error) bool { return errors.Is(err, fs.ErrExist) || isGone(err) }
 
-// A sourceError says that the source, not the copy, failed in an operation.
+// A sourceError means that an operation on the source, not on the copy, failed.
 type sourceError struct {
 	op  string
 	err error
@@ -318,8 +319,8 @@ func inSource(op string, err error) error {
 	return &sourceError{op, err}
 }
 
-// unread notes what the source does not let one read below the root, a directory or, by its name, a
-// file in it, if the walk is to go on without it. Otherwise it returns the error.
+// unread records an unreadable directory, or an unreadable file in it, below the root, if the walk
+// may continue without it. Otherwise it returns the error.
 func (w *walk[D]) unread(n *node, op, name string, err error) error {
 	path := filepath.Join(n.path(), name)
 	lost := errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, errTooMany)
@@ -330,11 +331,11 @@ func (w *walk[D]) unread(n *node, op, name string, err error) error {
 	return nil
 }
 
-// gone notes that a directory vanished under the walk.
+// gone records that a directory vanished during the walk.
 func (w *walk[D]) gone(n *node) { w.moved.add(n.path(), time.Time{}) }
 
-// directory makes a directory, or takes the one that the pass before has made, and copies what is
-// in it, or leaves part of that to others.
+// directory makes a directory, or uses the one from the pass before, and copies its contents, or
+// leaves a part of them to other workers.
 func (w *walk[D]) directory(ctx context.Context, n *node) error {
 	src, err := w.from.open(n)
 	if isGone(err) && n.parent != nil {
@@ -370,7 +371,7 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 		return within(n.path(), err)
 	}
 	defer dst.Close()
-	var met map[string]bool // nil: nothing in the copy can be of the past
+	var met map[string]bool // nil if the copy cannot have outdated entries
 	if n.old != nil && !n.old.same(n.next.self) {
 		met = make(map[string]bool)
 	}
@@ -380,7 +381,7 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 			w.gone(n)
 			return nil
 		}
-		if err != nil { // what the pass before has copied of it stays
+		if err != nil { // keep what the pass before has copied of it
 			return w.unread(n, "read", "", err)
 		}
 		if len(names) == 0 {
@@ -409,7 +410,7 @@ func (w *walk[D]) directory(ctx context.Context, n *node) error {
 	return nil
 }
 
-// provide makes the directory in the copy, where the pass before has not.
+// provide makes the directory in the copy, if the pass before has not.
 func (w *walk[D]) provide(n *node) error {
 	parent, err := w.to.open(n.parent)
 	if err != nil {
@@ -429,7 +430,7 @@ func (w *walk[D]) provide(n *node) error {
 	return nil
 }
 
-// prune removes from a directory of the copy what the source has no more.
+// prune removes entries of a directory of the copy that the source no longer has.
 func (w *walk[D]) prune(ctx context.Context, n *node, dst D, met map[string]bool) error {
 	var past []string
 	for {
@@ -468,7 +469,7 @@ func (w *walk[D]) part(ctx context.Context, n *node, names []string) error {
 	defer src.Close()
 	if now, err := src.self(); err != nil {
 		return w.unread(n, "stat", "", err)
-	} else if now.id != n.info.id { // another directory has its name now
+	} else if now.id != n.info.id { // another directory now has its name
 		w.gone(n)
 		return nil
 	}
@@ -510,8 +511,8 @@ func (w *walk[D]) entries(ctx context.Context, n *node, src, dst D, names []stri
 	return nil
 }
 
-// entry brings up to date what has the name. It returns a sum by which the next pass knows it
-// again, or none.
+// entry brings the entry with the name up to date. It returns the sum by which the next pass
+// recognizes it, or none.
 func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (sum, error) {
 	for try := 1; ; try++ {
 		in, err := src.stat(name)
@@ -553,7 +554,7 @@ func (w *walk[D]) entry(ctx context.Context, n *node, src, dst D, name string) (
 	}
 }
 
-// fill makes a directory of the copy ready for something to be made in it.
+// fill prepares a directory of the copy before a file is made in it.
 func (w *walk[D]) fill(n *node, dst D) error {
 	n.dirty.Store(true)
 	if n.old == nil { // it is as mkdir has made it
@@ -563,7 +564,7 @@ func (w *walk[D]) fill(n *node, dst D) error {
 	return n.filled.err
 }
 
-// clear makes room for a name in a directory that the pass before has made.
+// clear removes an old entry with the name from a directory that the pass before has made.
 func (w *walk[D]) clear(ctx context.Context, n *node, dst D, name string) error {
 	if n.old == nil {
 		return nil
@@ -572,14 +573,14 @@ func (w *walk[D]) clear(ctx context.Context, n *node, dst D, name string) error 
 	return dst.remove(ctx, name)
 }
 
-// judge notes a file that may have been copied in parts of several states, and returns its sum
-// where the next pass can report whether it has changed since.
+// judge records a file whose copy may mix several states, and returns its sum if the next pass can
+// tell whether it has changed since.
 func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 	when := did.info.changedAt()
-	// What is mapped into memory changes without a trace until the system has written it back: a
-	// file that changed since the source was brought to stable storage is not known again.
+	// A memory-mapped file may change without a trace until the system writes it back, so a file
+	// that changed since the source was brought to stable storage is not recognized.
 	known := quiet(when, w.flushed) && !did.info.untraced
-	// A clone shows one moment, but that of the file by another name may be another.
+	// A clone shows a single moment, but the file under another name may show another one.
 	parts := !w.cfg.Clone || did.info.links > 1
 	if did.info.kind == regular && parts && (did.torn || !quiet(when, w.began)) {
 		w.moved.add(filepath.Join(n.path(), name), when)
@@ -591,7 +592,7 @@ func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 	return w.seeds.sum(name, did.info.stamp())
 }
 
-// descend leaves a directory to whoever has time.
+// descend leaves a directory to another worker, if one is free.
 func (w *walk[D]) descend(ctx context.Context, n *node, dst D, name string) error {
 	child := &node{parent: n, depth: n.depth + 1, name: name, old: n.old.dir(name), next: new(known)}
 	if child.depth <= w.skipDepth && w.skip[child.path()] {
@@ -608,7 +609,7 @@ func (w *walk[D]) descend(ctx context.Context, n *node, dst D, name string) erro
 	return nil
 }
 
-// make copies a file, or gives its copy one more name.
+// make copies a file, or gives its copy another name.
 func (w *walk[D]) make(ctx context.Context, n *node, src, dst D, name string, in *info) (copied, error) {
 	if in.links < 2 || in.id == (fileID{}) {
 		return w.copyFile(ctx, src, dst, name, in)
@@ -650,8 +651,8 @@ func (w *walk[D]) copyFile(ctx context.Context, src, dst D, name string, in *inf
 	return did, err
 }
 
-// release takes one from what a directory waits for, and finishes it, and then maybe the one that
-// it is in, when that was the last. The root is left for complete.
+// release decrements the pending count of a directory. At zero it finishes the directory, and then
+// perhaps its parent. It leaves the root to complete.
 func (w *walk[D]) release(n *node) error {
 	for ; n != nil && n.pending.Add(-1) == 0; n = n.parent {
 		n.next.sort()
@@ -675,7 +676,7 @@ func (w *walk[D]) release(n *node) error {
 	return nil
 }
 
-// within says which file an error is about.
+// within adds the file to an error.
 func within(path string, err error) error {
 	if err == nil {
 		return nil

@@ -18,7 +18,7 @@ type xattrFile struct {
 	name string // empty: fd is the file itself
 }
 
-// path leads through the open directory, so that nobody can put another one in its place.
+// path returns a path through the open directory, so that nobody can replace that.
 func (f xattrFile) path() string { return "/proc/self/fd/" + strconv.Itoa(f.fd) + "/" + f.name }
 
 func (f xattrFile) list(buf []byte) (int, error) {
@@ -42,10 +42,10 @@ func (f xattrFile) set(a xattr) error {
 	return unix.Lsetxattr(f.path(), a.name, a.value, 0)
 }
 
-// kept tells which attributes belong to a copy: all of the namespaces user, trusted and security,
-// and access control lists. Others are how a file system shows something of its own, and so are two
-// names of trusted, by which XFS shows access control lists again. An EVM signature holds the
-// number of the inode.
+// kept reports whether an attribute belongs in a copy: all of the namespaces user, trusted and
+// security, and access control lists. Others show internals of a file system, like two names of
+// trusted with which XFS shows access control lists again. An EVM signature is left out, since it
+// contains the inode number.
 func kept(name string) bool {
 	switch {
 	case name == "trusted.SGI_ACL_FILE", name == "trusted.SGI_ACL_DEFAULT":
@@ -61,7 +61,7 @@ func kept(name string) bool {
 // The kernel's limits of a list of names and of a value.
 const maxXattr = 64 << 10
 
-// readXattrs returns the attributes that belong to a copy.
+// readXattrs returns the attributes that belong in a copy.
 func readXattrs(f xattrFile) ([]xattr, error) {
 	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
 	switch {
@@ -90,7 +90,7 @@ func readXattrs(f xattrFile) ([]xattr, error) {
 	return attrs, nil
 }
 
-// grow calls f with buffers of growing size until what there is fits.
+// grow calls f with growing buffers until the result fits.
 func grow(f func([]byte) (int, error)) ([]byte, error) {
 	var small [256]byte
 	n, err := f(small[:])
@@ -107,8 +107,8 @@ func grow(f func([]byte) (int, error)) ([]byte, error) {
 	return bytes.Clone(buf[:n]), nil
 }
 
-// writeXattrs sets them. Who is not root may not set those of the system's own namespaces, and has
-// a copy without. A security label that the target does not know is left out too.
+// writeXattrs sets the attributes. Without root, it leaves out those of the system's namespaces. It
+// also leaves out a security label that the target does not support.
 func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 	for _, a := range attrs {
 		err := f.set(a)
@@ -124,8 +124,7 @@ func writeXattrs(f xattrFile, attrs []xattr, root bool) error {
 	return nil
 }
 
-// dropXattrs removes those that belong to a copy and are not in attrs, which a copy made before may
-// have.
+// dropXattrs removes attributes from an earlier copy that are not in attrs.
 func dropXattrs(f xattrFile, attrs []xattr, root bool) error {
 	list, err := grow(func(buf []byte) (int, error) { return f.list(buf) })
 	if errors.Is(err, unix.EOPNOTSUPP) {

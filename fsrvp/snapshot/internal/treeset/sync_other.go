@@ -20,7 +20,7 @@ func SyncFS(ctx context.Context, path string) error {
 			return context.Cause(ctx)
 		}
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrPermission) { // nobody has written to it either
+		if errors.Is(err, fs.ErrPermission) { // so it was not written to
 			return nil
 		}
 		if err != nil {

@@ -1,8 +1,8 @@
-// Package treeset takes snapshots by copying directory trees: what the backends reflink and copy
-// have in common. A copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed
-// when all of its set are complete.
+// Package treeset takes snapshots by copying directory trees, for the backends reflink and copy. A
+// copy is made as .tmp-<kind>-<id>@<mark>, brought to stable storage, and renamed when all copies
+// of the set are complete.
 //
-// The bulk of a copy is made by Prepare, while applications go on; Create brings it up to date.
+// Prepare makes the bulk of a copy, while applications go on, and Create brings it up to date.
 package treeset
 
 import (
@@ -29,10 +29,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/tree"
 )
 
-// A Set is such a backend. Its exported fields are set before it is used, and not after.
+// A Set is such a backend. Its exported fields must be set before its first use.
 type Set struct {
 	Dirs    snapdir.Dirs
-	Roots   []string // directories that are volumes, with all below them
+	Roots   []string // directories that are volumes, with everything below them
 	Clone   bool
 	Workers int
 	// SkipUnreadable is tree.Config.SkipUnreadable.
@@ -41,8 +41,8 @@ type Set struct {
 	NoSync   bool
 	Progress func(id fsrvp.CopyID, files, bytes int64)
 	Logger   *slog.Logger // not nil
-	// Check reports whether trees of the volume can be copied into dir, whose parent exists, maybe
-	// not dir itself.
+	// Check fails if trees of the volume cannot be copied into dir, which may not exist yet, but
+	// whose parent does.
 	Check func(volume, dir string) error
 
 	mu    sync.Mutex
@@ -52,7 +52,7 @@ type Set struct {
 // prefix begins the ids of volumes.
 func (s *Set) prefix() string { return s.Dirs.Kind + ":" }
 
-// Volume is backend.Snapshots.Volume.
+// Volume implements backend.Snapshots.
 func (s *Set) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	if err := snapdir.CheckShared(dir); err != nil {
 		return backend.Volume{}, err
@@ -88,7 +88,8 @@ func (s *Set) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	return backend.Volume{ID: s.prefix() + root, Path: root, Pin: pin}, nil
 }
 
-// checkBelow refuses what a walk would not cross into.
+// checkBelow refuses a directory with mounts or subvolumes below, into which a walk would not
+// cross.
 func checkBelow(root string, f *os.File) error {
 	below, err := mount.Below(root)
 	if err != nil {
@@ -110,7 +111,7 @@ func checkBelow(root string, f *os.File) error {
 	return nil
 }
 
-// A job is one copy to make. One goroutine at a time has it.
+// A job is one copy to make. Only one goroutine at a time uses it.
 type job struct {
 	spec    backend.SnapshotSpec
 	dir     string // of Dirs
@@ -124,8 +125,7 @@ type job struct {
 	created time.Time
 }
 
-// Prepare makes the bulk of the copies. Each one is brought up to date until that takes little
-// time.
+// Prepare makes the bulk of the copies. It brings each one up to date until that takes little time.
 func (s *Set) Prepare(ctx context.Context, specs []backend.SnapshotSpec) error {
 	jobs, err := s.take(specs)
 	if err != nil {
@@ -145,11 +145,11 @@ func (s *Set) Prepare(ctx context.Context, specs []backend.SnapshotSpec) error {
 	return nil
 }
 
-// short is how long a pass may take that Prepare leaves to Create.
+// short is the longest pass that Prepare leaves to Create.
 const short = time.Second
 
-// prepare makes passes. The later ones have to do with what changed under the one before, and get
-// shorter, unless there is no end to it.
+// prepare makes passes. Each handles the changes during the one before, so they get shorter, unless
+// the changes never end.
 func prepare(ctx context.Context, j *job) error {
 	for last := time.Duration(math.MaxInt64); ; {
 		begun := time.Now()
@@ -165,7 +165,7 @@ func prepare(ctx context.Context, j *job) error {
 	}
 }
 
-// Create is backend.Snapshots.Create.
+// Create implements backend.Snapshots.
 func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	jobs, err := s.take(specs)
 	if err != nil {
@@ -182,8 +182,8 @@ func (s *Set) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backe
 	return snapshots, nil
 }
 
-// take returns jobs for all specs: those that were begun, and new ones. They are the caller's.
-// After an error nothing is left of them.
+// take returns jobs for all specs, begun or new, which the caller then owns. After an error nothing
+// is left of them.
 func (s *Set) take(specs []backend.SnapshotSpec) ([]*job, error) {
 	var jobs []*job
 	for _, spec := range specs {
@@ -200,7 +200,7 @@ func (s *Set) take(specs []backend.SnapshotSpec) ([]*job, error) {
 	return jobs, nil
 }
 
-// begun takes what Prepare has begun of a snapshot, or nil.
+// begun returns the job that Prepare has begun for a snapshot, or nil.
 func (s *Set) begun(id fsrvp.CopyID) *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +250,8 @@ func (s *Set) checkID(v backend.Volume) error {
 	return nil
 }
 
-// each does something for all jobs at once. The reason why ctx ended goes before what came of it.
+// each calls f concurrently for all jobs. If ctx ended, the reason takes precedence over the
+// resulting errors.
 func each(ctx context.Context, jobs []*job, f func(context.Context, *job) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, j := range jobs {
@@ -294,9 +295,9 @@ func (s *Set) run(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
-// place gives a copy that is complete its name, behind gates where they are needed: the directories
-// above the volume may have got other rights since it was opened. Nobody may have put another
-// directory in its place.
+// place gives a complete copy its name, behind gates if needed: the directories above the volume
+// may have got other rights since it was opened. It fails if another directory has replaced the
+// volume.
 func (s *Set) place(j *job) error {
 	src, err := safepath.OpenPinned(j.spec.Volume.Path, j.spec.Volume.Pin)
 	if err != nil {
@@ -330,7 +331,7 @@ func (s *Set) syncDir(dir string) error {
 	return durable.Dir(dir)
 }
 
-// undo removes what was made, also when the caller's context has ended.
+// undo removes what was made, even if the caller's context has ended.
 func (s *Set) undo(jobs []*job) error {
 	var errs []error
 	for _, j := range jobs {
@@ -347,8 +348,8 @@ func (s *Set) undo(jobs []*job) error {
 	return errors.Join(errs...)
 }
 
-// Delete is backend.Snapshots.Delete. It renames a snapshot first, so that one that is deleted in
-// part is not taken for whole.
+// Delete implements backend.Snapshots. It first renames a snapshot, so that a partly deleted one
+// does not look complete.
 func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := s.checkID(spec.Volume); err != nil {
 		return err
@@ -387,8 +388,8 @@ func (s *Set) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	return nil
 }
 
-// List is backend.SnapshotLister.List. The paths of the volumes are not known: a copy does not tell
-// what it is of.
+// List implements backend.SnapshotLister. The paths of the volumes are unknown, since a copy does
+// not record its origin.
 func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	entries, err := s.Dirs.List()
 	if err != nil {
@@ -410,7 +411,7 @@ func (s *Set) List(_ context.Context, owner backend.Owner) (own, foreign []backe
 	return own, foreign, nil
 }
 
-// Seal is backend.Sealer.Seal: it brings what was written to stable storage.
+// Seal implements backend.Sealer: it brings writes to stable storage.
 func (s *Set) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	if s.NoSync {
 		return nil
@@ -418,7 +419,7 @@ func (s *Set) Seal(ctx context.Context, snapshot backend.Snapshot) error {
 	return SyncFS(ctx, snapshot.Path)
 }
 
-// CheckPath is backend.PathChecker.CheckPath.
+// CheckPath implements backend.PathChecker.
 func (s *Set) CheckPath(_ context.Context, snapshot backend.Snapshot, path string) error {
 	return safepath.CheckBeneath(snapshot.Path, path)
 }
