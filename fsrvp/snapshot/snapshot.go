@@ -45,7 +45,7 @@ type Config struct {
 	// ZFSDir is the directory in which snapshots of ZFS datasets are mounted; see package zfs.
 	// Empty means that package's default.
 	ZFSDir string
-	// NoCopy refuses, with fsrvp.ErrNotSupported, volumes that only package copy supports.
+	// NoCopy refuses, with [fsrvp.ErrNotSupported], volumes that only package copy supports.
 	NoCopy bool
 	// Workers is the number of files of a volume that reflink and copy work on concurrently. Zero
 	// means runtime.GOMAXPROCS.
@@ -65,7 +65,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Auto picks the backend for each volume. It implements backend.Snapshots, DeleteSyncer, Sealer,
+// Auto picks the backend for each volume. It implements [backend.Snapshots], DeleteSyncer, Sealer,
 // SnapshotPreparer, SnapshotLister, PathChecker and CompatibilityReporter. It is safe for
 // concurrent use. The volumes of one set may belong to several backends.
 type Auto struct {

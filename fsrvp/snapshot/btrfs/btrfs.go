@@ -56,7 +56,7 @@ type Config struct {
 	IgnoreNested []string
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, DeleteSyncer, Sealer, Preparer,
+// Snapshots is the backend. It implements [backend.Snapshots], DeleteSyncer, Sealer, Preparer,
 // SnapshotLister, PathChecker and CompatibilityReporter. It is safe for concurrent use.
 type Snapshots struct {
 	dirs         snapdir.Dirs

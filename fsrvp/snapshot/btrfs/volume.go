@@ -19,7 +19,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Volume returns the subvolume that holds dir. It fails with fsrvp.ErrNotSupported if dir is not on
+// Volume returns the subvolume that holds dir. It fails with [fsrvp.ErrNotSupported] if dir is not on
 // btrfs, if the root of its subvolume cannot be reached (only part of it is mounted), if other
 // subvolumes or mounts are below dir, or if snapshots would be within dir, where users of the share
 // would see them.

@@ -90,7 +90,7 @@ type Config struct {
 	// Volumes are the directories that are volumes with everything below them, absolute, clean,
 	// without symbolic links. Required.
 	Volumes []string
-	// Timeout limits the time that a program may run. Zero means DefaultTimeout.
+	// Timeout limits the time that a program may run. Zero means [DefaultTimeout].
 	Timeout time.Duration
 }
 
@@ -99,7 +99,7 @@ const DefaultTimeout = 5 * time.Minute
 
 const prefix = "command:"
 
-// Snapshots is the backend. It implements backend.Snapshots, SnapshotLister and PathChecker, and
+// Snapshots is the backend. It implements [backend.Snapshots], SnapshotLister and PathChecker, and
 // the result of New also Sealer and Preparer, if there are programs for them. It is safe for
 // concurrent use; concurrent calls run programs concurrently.
 type Snapshots struct {
@@ -158,7 +158,7 @@ func New(cfg *Config) (backend.Snapshots, error) {
 	return s, nil
 }
 
-// Volume returns the volume that holds dir. It fails with fsrvp.ErrNotSupported if no volume does,
+// Volume returns the volume that holds dir. It fails with [fsrvp.ErrNotSupported] if no volume does,
 // or if something else is mounted below dir.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)

@@ -84,7 +84,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, SnapshotPreparer,
+// Snapshots is the backend. It implements [backend.Snapshots], Sealer, SnapshotPreparer,
 // SnapshotLister and PathChecker. It is safe for concurrent use.
 type Snapshots struct {
 	set treeset.Set
@@ -120,7 +120,7 @@ func New(cfg *Config) (*Snapshots, error) {
 }
 
 // Volume returns the volume of a shared directory; see the package documentation. It fails with
-// fsrvp.ErrNotSupported if something is mounted below the volume (on Linux; elsewhere Create
+// [fsrvp.ErrNotSupported] if something is mounted below the volume (on Linux; elsewhere Create
 // fails), or if its snapshots would be within dir, where its users would see them.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.set.Volume(ctx, dir)

@@ -22,7 +22,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Snapshots has volumes and their snapshots. It implements backend.Snapshots, Preparer, Sealer,
+// Snapshots has volumes and their snapshots. It implements [backend.Snapshots], Preparer, Sealer,
 // SnapshotLister and CompatibilityReporter. Its methods are safe for concurrent use; set the
 // exported fields before.
 type Snapshots struct {
@@ -152,7 +152,7 @@ func within(root, name string) (string, bool) {
 	return strings.CutPrefix(name, root)
 }
 
-// Volume implements backend.Snapshots. A directory need not hold files to exist.
+// Volume implements [backend.Snapshots]. A directory need not hold files to exist.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	if err := s.fault(ctx, Point{Method: "Volume", Volume: dir}); err != nil {
 		return backend.Volume{}, err
@@ -173,7 +173,7 @@ func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, err
 	return backend.Volume{ID: "memory:" + root, Path: root}, nil
 }
 
-// Prepare implements backend.Preparer. It only calls Fault.
+// Prepare implements [backend.Preparer]. It only calls Fault.
 func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error {
 	for _, v := range volumes {
 		for _, done := range []bool{false, true} {
@@ -185,7 +185,7 @@ func (s *Snapshots) Prepare(ctx context.Context, volumes []backend.Volume) error
 	return nil
 }
 
-// Create implements backend.Snapshots. Each snapshot exists unfinished before it is complete, and
+// Create implements [backend.Snapshots]. Each snapshot exists unfinished before it is complete, and
 // Fault is also called in between.
 func (s *Snapshots) Create(ctx context.Context, specs []backend.SnapshotSpec) ([]backend.Snapshot, error) {
 	made := make([]backend.Snapshot, 0, len(specs))
@@ -235,7 +235,7 @@ func (s *Snapshots) createOne(ctx context.Context, spec backend.SnapshotSpec) (b
 	return sn.Snapshot, s.fault(ctx, p)
 }
 
-// Delete implements backend.Snapshots.
+// Delete implements [backend.Snapshots].
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	p := Point{Method: "Delete", Volume: spec.Volume.Path, ID: spec.ID}
 	if err := s.fault(ctx, p); err != nil {
@@ -255,7 +255,7 @@ func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error
 	return s.fault(ctx, p)
 }
 
-// Seal implements backend.Sealer.
+// Seal implements [backend.Sealer].
 func (s *Snapshots) Seal(ctx context.Context, sn backend.Snapshot) error {
 	p := Point{Method: "Seal", Volume: sn.Volume.Path, ID: sn.ID}
 	if err := s.fault(ctx, p); err != nil {
@@ -274,7 +274,7 @@ func (s *Snapshots) Seal(ctx context.Context, sn backend.Snapshot) error {
 	return s.fault(ctx, p)
 }
 
-// List implements backend.SnapshotLister.
+// List implements [backend.SnapshotLister].
 func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.SnapshotSpec, err error) {
 	if err := s.fault(ctx, Point{Method: "List"}); err != nil {
 		return nil, nil, err
@@ -300,13 +300,13 @@ func (s *Snapshots) All() []backend.SnapshotSpec {
 	return list
 }
 
-// Compatibility implements backend.CompatibilityReporter.
+// Compatibility implements [backend.CompatibilityReporter].
 func (s *Snapshots) Compatibility(context.Context, backend.Volume) (fsrvp.Compatibility, error) {
 	return s.Flags, nil
 }
 
 // ReadFile returns the content of a file of a volume or snapshot, by its absolute path. It fails
-// with fs.ErrNotExist.
+// with [fs.ErrNotExist].
 func (s *Snapshots) ReadFile(name string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,7 +322,7 @@ func (s *Snapshots) ReadFile(name string) ([]byte, error) {
 }
 
 // WriteFile makes or replaces a file of a volume, or of a snapshot that is writable. It fails
-// with fs.ErrNotExist outside of both, and with fs.ErrPermission in a snapshot that is read-only.
+// with [fs.ErrNotExist] outside of both, and with [fs.ErrPermission] in a snapshot that is read-only.
 func (s *Snapshots) WriteFile(name string, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

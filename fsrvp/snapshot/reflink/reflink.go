@@ -85,7 +85,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, SnapshotPreparer,
+// Snapshots is the backend. It implements [backend.Snapshots], Sealer, SnapshotPreparer,
 // SnapshotLister, PathChecker and CompatibilityReporter. It is safe for concurrent use.
 type Snapshots struct {
 	set treeset.Set
@@ -123,7 +123,7 @@ func New(cfg *Config) (*Snapshots, error) {
 }
 
 // Volume returns the volume of a shared directory; see the package documentation. It tries a clone
-// with unnamed files. It fails with fsrvp.ErrNotSupported if the file system cannot clone, if
+// with unnamed files. It fails with [fsrvp.ErrNotSupported] if the file system cannot clone, if
 // something is mounted below the volume, if other btrfs subvolumes are in it, or if its snapshots
 // would be within dir, where its users would see them.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {

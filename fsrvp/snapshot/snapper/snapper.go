@@ -54,7 +54,7 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister,
+// Snapshots is the backend. It implements [backend.Snapshots], Sealer, Preparer, SnapshotLister,
 // PathChecker and CompatibilityReporter. It is safe for concurrent use. Each method makes a new
 // connection.
 type Snapshots struct {
@@ -225,7 +225,7 @@ func (r *record) spec(config string) (backend.SnapshotSpec, bool) {
 	return backend.SnapshotSpec{ID: fsrvp.CopyID(id), Mark: mark, Volume: backend.Volume{ID: prefix + config}}, true
 }
 
-// Volume returns the subvolume that holds dir. It fails with fsrvp.ErrNotSupported if snapper has
+// Volume returns the subvolume that holds dir. It fails with [fsrvp.ErrNotSupported] if snapper has
 // no configuration for it, or if other subvolumes or mounts are below dir.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(ctx, dir)

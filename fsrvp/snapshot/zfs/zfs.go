@@ -65,7 +65,7 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Snapshots is the backend. It implements backend.Snapshots, Sealer, Preparer, SnapshotLister and
+// Snapshots is the backend. It implements [backend.Snapshots], Sealer, Preparer, SnapshotLister and
 // PathChecker. It is safe for concurrent use.
 type Snapshots struct {
 	cfg  Config
@@ -94,7 +94,7 @@ const (
 
 // New returns the backend, and mounts the snapshots again that a restart of the machine has
 // unmounted. It fails if the Config is invalid, with [errors.ErrUnsupported] if the system is not
-// Linux or has no program zfs, with fsrvp.ErrNotSupported if the kernel has no ZFS, and if mounting
+// Linux or has no program zfs, with [fsrvp.ErrNotSupported] if the kernel has no ZFS, and if mounting
 // fails.
 func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	s, err := newSnapshots(cfg, kind)
@@ -217,7 +217,7 @@ func status(err error) error {
 // isGone reports whether an error means that the thing to remove did not exist.
 func isGone(err error) bool { return errors.Is(err, fsrvp.ErrObjectNotFound) }
 
-// Volume finds the dataset that is mounted at dir or above. It fails with fsrvp.ErrNotSupported
+// Volume finds the dataset that is mounted at dir or above. It fails with [fsrvp.ErrNotSupported]
 // where dir is not on ZFS, only part of a dataset is mounted there, or something else is mounted
 // below.
 func (s *Snapshots) Volume(ctx context.Context, dir string) (backend.Volume, error) {
@@ -523,7 +523,7 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// Delete unmounts and destroys a snapshot. It fails with an error that wraps syscall.EBUSY where a
+// Delete unmounts and destroys a snapshot. It fails with an error that wraps [syscall.EBUSY] where a
 // program has files open in it, or somebody else has made a clone or a hold of it.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := checkID(spec.Volume); err != nil {
