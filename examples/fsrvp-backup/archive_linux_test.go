@@ -237,6 +237,34 @@ func requireCommand(t *testing.T, name string, args ...string) {
 	require.NoError(t, err, "%s", out)
 }
 
+// TestLongPaths archives what is deeper than a path may be long.
+func TestLongPaths(t *testing.T) {
+	base := t.TempDir()
+	src := filepath.Join(base, "src")
+	require.NoError(t, os.Mkdir(src, 0o755))
+	root, err := os.OpenRoot(src)
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	deep := strings.TrimSuffix(strings.Repeat(strings.Repeat("x", 200)+"/", 30), "/")
+	require.NoError(t, root.MkdirAll(deep, 0o755))
+	require.NoError(t, root.WriteFile(deep+"/f", []byte("deep"), 0o600))
+	require.NoError(t, root.Symlink("f", deep+"/l"))
+	out := filepath.Join(base, "o.tar")
+	_, stderr, err := backUp(t, "-local", src, "-out", out)
+	require.NoError(t, err, stderr)
+	_, stderr, err = backUp(t, "-restore", out, "-to", filepath.Join(base, "to"))
+	require.NoError(t, err, stderr)
+	to, err := os.OpenRoot(filepath.Join(base, "to"))
+	require.NoError(t, err)
+	defer to.Close()
+	link, err := to.Readlink(deep + "/l")
+	require.NoError(t, err)
+	require.Equal(t, "f", link)
+	b, err := to.ReadFile(deep + "/f")
+	require.NoError(t, err)
+	require.Equal(t, "deep", string(b))
+}
+
 // TestVerifyFindsDamage changes an archive in every place. What the sums do not cover are the zeros
 // at its very end.
 func TestVerifyFindsDamage(t *testing.T) {

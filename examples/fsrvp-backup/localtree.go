@@ -113,7 +113,16 @@ var errReplaced = errors.New("it was replaced by another file")
 // open opens regular files and directories; of others the content has attributes alone.
 func (t *localTree) open(_ context.Context, n *node) (content, error) {
 	if n.kind != typeFile && n.kind != typeDir {
-		return &localFile{path: filepath.Join(t.dir, filepath.FromSlash(n.path))}, nil
+		f := &localFile{path: filepath.Join(t.dir, filepath.FromSlash(n.path))}
+		if len(f.path) < maxPath {
+			return f, nil
+		}
+		dir, err := t.root.Open(filepath.Dir(filepath.FromSlash(n.path)))
+		if err != nil {
+			return nil, err
+		}
+		f.dir, f.path = dir, pathIn(dir, path.Base(n.path))
+		return f, nil
 	}
 	f, err := t.root.OpenFile(filepath.FromSlash(n.path), os.O_RDONLY|openFlags, 0)
 	if err != nil {
@@ -130,6 +139,15 @@ func (t *localTree) open(_ context.Context, n *node) (content, error) {
 type localFile struct {
 	f    *os.File // nil: it cannot be opened without effect
 	path string   // where f is nil
+	dir  *os.File // that path is relative to; nil: none
+}
+
+// maxPath is what a path has to be shorter than for the system to take it as a whole.
+const maxPath = 4096
+
+// pathIn returns a short path of a file of an open directory.
+func pathIn(dir *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }
 
 func (f *localFile) ReadAt(b []byte, off int64) (int, error) {
@@ -140,6 +158,9 @@ func (f *localFile) ReadAt(b []byte, off int64) (int, error) {
 }
 
 func (f *localFile) Close() error {
+	if f.dir != nil {
+		return f.dir.Close()
+	}
 	if f.f == nil {
 		return nil
 	}
