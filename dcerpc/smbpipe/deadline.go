@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A deadline is one of the two of a net.Conn.
+// A deadline is the read or write deadline of a net.Conn.
 type deadline struct {
 	mu     sync.Mutex
 	timer  *time.Timer
@@ -14,12 +14,12 @@ type deadline struct {
 
 func newDeadline() deadline { return deadline{passed: make(chan struct{})} }
 
-// set moves the deadline, for those too who wait for it; the zero time is never.
+// set moves the deadline, also for goroutines that are waiting; the zero time means never.
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.timer != nil && !d.timer.Stop() {
-		<-d.passed // its function is about to close it, or has done so
+		<-d.passed // the timer's function is about to close it, or has done so
 	}
 	d.timer = nil
 	select {
@@ -44,7 +44,7 @@ func (d *deadline) set(t time.Time) {
 	}
 }
 
-// wait returns a channel that is closed when the deadline passes. It is good until set is called.
+// wait returns a channel that is closed when the deadline passes. It is valid until set is called.
 func (d *deadline) wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()

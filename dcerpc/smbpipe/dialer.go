@@ -16,15 +16,15 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// What package smb2 has under these names too.
+// Types of packages smb2 and sharefs.
 type (
 	// A Dialect is a version of SMB.
 	Dialect = smb2.Dialect
 	// A Status is an NTSTATUS of an SMB server.
 	Status = smb2.Status
-	// An Error says what failed at which server, and what can be done about it.
+	// An Error says what failed at which server, and what to do about it.
 	Error = smb2.Error
-	// Attributes are what fs.FileInfo's Sys returns of a file of a share.
+	// Attributes are returned by Sys of the [fs.FileInfo] of a file in a share.
 	Attributes = sharefs.Attributes
 )
 
@@ -36,37 +36,37 @@ const (
 	SMB311 = smb2.SMB311 // SMB 3.1.1
 )
 
-// A Dialer opens named pipes, and shares, of SMB servers as one user. Its fields must not be
-// changed once it is used; its methods may be called by several goroutines at once.
+// A Dialer opens named pipes and shares of SMB servers as one user. Its fields must not be changed
+// after the first use; its methods are safe for concurrent use.
 //
-// It keeps one session to every server that it has dialled, for all pipes and shares, and makes a
-// new one where that has ended.
+// It keeps one session with every server that it has dialed, for all pipes and shares, and makes a
+// new one if that has ended.
 type Dialer struct {
-	// Auth logs in: a mechanism such as a krb5.Initiator or ntlm.Initiator, which SPNEGO then
-	// offers alone, or the several of a
-	// *spnego.Initiator. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the full DNS name. It is required.
+	// Auth is the mechanism for the log-on, such as a krb5.Initiator or ntlm.Initiator, which is
+	// then the only one that SPNEGO offers, or a *spnego.Initiator with several. Its target is
+	// "cifs/" and the server's name as it was dialed: Kerberos needs the full DNS name. Auth is
+	// required.
 	Auth dcerpc.Initiator
-	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used.
-	// Without it sessions are encrypted where the server demands it, and signed otherwise.
+	// Encrypt requires SMB 3 encryption of everything; connecting to a server without it fails.
+	// Without Encrypt, sessions are encrypted if the server requires it, and signed otherwise.
 	Encrypt bool
-	// Dialect is the only one to be used. Zero means those of SMB, or the best that the server has,
+	// Dialect is the only dialect to use. Zero means those in SMB, or by default the server's best
 	// from SMB 2.1 to SMB 3.1.1.
 	Dialect Dialect
 	// Port is the TCP port. Empty means 445.
 	Port string
-	// Dial makes the TCP connections. Nil means that of a zero net.Dialer.
+	// Dial makes the TCP connections. Nil means a zero [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// PipeTimeout is how long a pipe whose service is not ready (STATUS_PIPE_NOT_AVAILABLE) is
-	// waited for: Windows starts services on demand. Zero means until the context's deadline, or 30
-	// s where it has none.
+	// PipeTimeout is the time to wait for a pipe whose service is not ready
+	// (STATUS_PIPE_NOT_AVAILABLE), since Windows starts services on demand. Zero means until the
+	// context's deadline, or 30 s if it has none.
 	PipeTimeout time.Duration
-	// AlwaysRead has Read ask the server for data even if no PDU that was sent has an answer due,
-	// so that it sees what comes unasked and the end of the pipe. It is for tests of servers: a
-	// pipe that is closed while Read's question is open takes up to a second, since Samba does not
-	// take it back.
+	// AlwaysRead makes Read ask the server for data even if no answer is due, so that it sees
+	// unsolicited PDUs and the end of the pipe. It is for tests of servers: closing a pipe during
+	// such a read takes up to a second, since Samba does not cancel it.
 	AlwaysRead bool
-	// SMB has what else can be set: algorithms, time-outs, a logger. The fields above come first
-	// where they are set. Nil means the defaults.
+	// SMB has further settings: algorithms, time-outs, a logger. The fields above take precedence
+	// if they are set. Nil means the defaults.
 	SMB *smb2.Config
 
 	mu      sync.Mutex
@@ -77,29 +77,29 @@ type Dialer struct {
 
 var _ dcerpc.Dialer = (*Dialer)(nil)
 
-// An entry is the place of the session with one server. Its token is the right to look at the
-// session and to replace it.
+// An entry holds the session with one server. Its token is the right to use and to replace the
+// session.
 type entry struct {
 	token   chan struct{}
 	session *smb2.Session
 	pipes   *smb2.Tree // IPC$ of the session; nil before it is needed
 }
 
-// DialRPC opens a pipe of server, a host name or an address. Endpoint is the pipe's name:
+// DialRPC opens a pipe of server, a host name or an address. The endpoint is the pipe's name:
 // `\PIPE\FssagentRpc`, `\pipe\fssagentrpc` and
 // `FssagentRpc` are the same.
 //
-// The pipe's Write takes whole PDUs and parts of them, and sends each PDU as one message. It
-// returns once the message is on its way: errors come with a later Write or Read. At the end that
-// the server makes, Read returns io.EOF. Deadlines work; a Write that hits one has sent nothing of
-// what it does not count.
+// The pipe's Write accepts whole PDUs and parts of them, and sends each PDU as one message. It
+// returns once the message is on its way: errors come with a later Write or Read. When the server
+// closes the pipe, Read returns [io.EOF]. Deadlines work; a Write that hits one has not sent any of
+// the bytes that it does not count.
 //
-// Close ends pending calls at once (SMB2 CANCEL), has the server free the pipe, and waits for its
-// answer, ten seconds at most; the session and its other pipes go on. Samba ends no call, and frees
-// its pipe with the call's end or the connection's: a session with such a pipe is not used for new
-// ones, and ends with the last pipe and share that are open in it.
+// Close cancels pending calls at once (SMB2 CANCEL), asks the server to close the pipe, and waits
+// up to ten seconds for its answer; the session and its other pipes go on. Samba does not cancel a
+// call, and frees its pipe only when the call or the connection ends: a session with such a pipe is
+// not used for new pipes, and ends with the last pipe and share that are open in it.
 //
-// Errors are *Errors, which say what can be done about them.
+// Errors are of type [*Error], and say what to do about them.
 func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
 	name, err := pipeName(endpoint)
 	if err != nil {
@@ -119,18 +119,18 @@ func (d *Dialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn
 		if fresh || !s.Retired() || ctx.Err() != nil {
 			return nil, err
 		}
-		// The session had ended since it was used last: again with a new one.
+		// The session had ended since its last use: try again with a new one.
 	}
 }
 
-// pipeWait is how long the first of several tries to open a pipe is waited for; the waits double up
-// to maxPipeWait.
+// pipeWait is the wait after the first of several tries to open a pipe; the waits double up to
+// maxPipeWait.
 const (
 	pipeWait    = 100 * time.Millisecond
 	maxPipeWait = time.Second
 )
 
-// waitForPipe opens a pipe, and waits for its service to be there.
+// waitForPipe opens a pipe, and waits for its service.
 func waitForPipe[T any](ctx context.Context, limit time.Duration, open func() (T, error)) (T, error) {
 	var none T
 	var late <-chan time.Time
@@ -172,7 +172,7 @@ func pipeName(endpoint string) (string, error) {
 	return name, nil
 }
 
-// config returns how sessions are made.
+// config returns the configuration of sessions.
 func (d *Dialer) config() *smb2.Config {
 	var c smb2.Config
 	if d.SMB != nil {
@@ -194,8 +194,8 @@ func (d *Dialer) config() *smb2.Config {
 	return &c
 }
 
-// session returns the session with a server, and makes it where there is none that works; with
-// pipes, also the tree of its pipes.
+// session returns the session with a server, and makes one if there is none that works; with pipes,
+// also the tree of its pipes.
 func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb2.Session, ipc *smb2.Tree, fresh bool,
 	err error) {
 	e, err := d.entry(strings.ToLower(server))
@@ -228,7 +228,7 @@ func (d *Dialer) session(ctx context.Context, server string, pipes bool) (s *smb
 	}
 }
 
-// keep puts a session into its place, unless the Dialer is closed.
+// keep stores a session, unless the Dialer is closed.
 func (d *Dialer) keep(e *entry, s *smb2.Session) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -261,8 +261,8 @@ func (d *Dialer) entry(server string) (*entry, error) {
 	return e, nil
 }
 
-// OpenTree connects to a share, `\\server\share`, in the session that the server's pipes have too.
-// It is what [sharefs.Open] needs of a Dialer. The context bounds the connecting alone.
+// OpenTree connects to a share, `\\server\share`, in the same session as the server's pipes. It
+// makes the Dialer a [sharefs.Opener]. The context bounds only the connecting.
 func (d *Dialer) OpenTree(ctx context.Context, unc string) (*smb2.Tree, error) {
 	server, share, err := smb2.SplitUNC(unc)
 	if err != nil {
@@ -280,8 +280,9 @@ func (d *Dialer) OpenTree(ctx context.Context, unc string) (*smb2.Tree, error) {
 	}
 }
 
-// OpenShare connects to a share, `\\server\share`, for reading; see [sharefs.Open]. The Closer ends
-// everything that is open, with errors that match net.ErrClosed; so does the Dialer's Close.
+// OpenShare connects to a share, `\\server\share`, for reading; see [sharefs.Open]. The Closer,
+// like [Dialer.Close], closes everything that is open; later operations return errors that match
+// [net.ErrClosed].
 func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, error) {
 	fsys, err := sharefs.Open(ctx, d, unc, nil)
 	if err != nil {
@@ -290,8 +291,8 @@ func (d *Dialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Closer, e
 	return fsys, fsys, nil
 }
 
-// Close ends all sessions. Pipes, shares and files that are open end with errors that match
-// net.ErrClosed; so does what is dialled later.
+// Close ends all sessions. Operations on open pipes, shares and files, and later dials, return
+// errors that match [net.ErrClosed].
 func (d *Dialer) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -2,8 +2,8 @@ package smbpipe
 
 import "github.com/go-fsrvp/go-fsrvp/dcerpc/pdu"
 
-// A splitter finds the PDUs in a stream. What is no PDU, it takes for one that goes on for ever:
-// that is for the peer to refuse.
+// A splitter finds the PDUs in a stream. It treats bytes that are not a PDU as an endless one,
+// which the peer will refuse.
 type splitter struct {
 	head  [pdu.HeaderSize]byte
 	have  int // of the header
@@ -11,8 +11,8 @@ type splitter struct {
 	wrong bool
 }
 
-// next takes bytes from the start of b, at most to the end of the PDU, and returns how many. Whole
-// tells that they end it.
+// next takes bytes from the start of b, at most to the end of the PDU, and returns their number.
+// The result whole reports whether they end the PDU.
 func (s *splitter) next(b []byte) (n int, whole bool) {
 	if s.wrong {
 		return len(b), false
@@ -38,13 +38,13 @@ func (s *splitter) next(b []byte) (n int, whole bool) {
 	return n + m, false
 }
 
-// header is that of the PDU that next is at, or has just ended.
+// header returns the header of the current PDU, or of the one that has just ended.
 func (s *splitter) header() pdu.Header {
 	h, _ := pdu.ParseHeader(s.head[:]) // long enough
 	return h
 }
 
-// wantsAnswer reports whether the server answers a PDU of the client's.
+// wantsAnswer reports whether the server answers this PDU of the client.
 func wantsAnswer(h *pdu.Header) bool {
 	switch h.Type {
 	case pdu.TypeRequest:
@@ -52,10 +52,10 @@ func wantsAnswer(h *pdu.Header) bool {
 	case pdu.TypeAuth3, pdu.TypeCoCancel, pdu.TypeOrphaned:
 		return false
 	}
-	return true // what a client may not send is answered too, by a fault
+	return true // a PDU that clients must not send is answered with a fault
 }
 
-// isAnswer reports whether a PDU of the server's is the last one of an answer.
+// isAnswer reports whether a PDU of the server is the last one of an answer.
 func isAnswer(h *pdu.Header) bool {
 	switch h.Type {
 	case pdu.TypeResponse:

@@ -18,10 +18,10 @@ import (
 const (
 	// maxMessage is the longest message that is read at once. No PDU is longer.
 	maxMessage = 65535
-	// closeTime is how long a server has to confirm that a pipe is closed.
+	// closeTime is the time for a server to confirm that a pipe is closed.
 	closeTime = 10 * time.Second
-	// busyCloseTime is how long it has where a call was pending, which CANCEL ends at once, but not
-	// with Samba.
+	// busyCloseTime is the same if a call was pending. CANCEL ends the call at once, but not on
+	// Samba.
 	busyCloseTime = time.Second
 )
 
@@ -68,12 +68,12 @@ type pipe struct {
 	in       splitter
 }
 
-// maxEmpty is how many messages without a byte a server may send in a row.
+// maxEmpty is the number of consecutive empty messages that a server may send.
 const maxEmpty = 16
 
 var _ net.Conn = (*pipe)(nil)
 
-// newPipe makes a net.Conn of a pipe that was opened.
+// newPipe makes a net.Conn from an open pipe.
 func newPipe(s *smb2.Session, f *smb2.File, path string) *pipe {
 	p := &pipe{
 		s: s, f: f, path: path, x: f.NewExchange(),
@@ -101,7 +101,7 @@ func (p *pipe) fail(op string, err error) {
 	close(p.ended)
 }
 
-// Write takes bytes of PDUs and sends those that are complete.
+// Write accepts bytes of PDUs and sends complete PDUs.
 func (p *pipe) Write(b []byte) (int, error) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
@@ -186,7 +186,7 @@ func (p *pipe) closedError(op string) error {
 	return &Error{Op: op, Path: p.path, Err: net.ErrClosed}
 }
 
-// isEnd reports whether a status says that a pipe's other end is closed.
+// isEnd reports whether a status means that the other end of a pipe is closed.
 func isEnd(s Status) bool {
 	switch s {
 	case smb2.StatusEndOfFile, smb2.StatusPipeDisconnected, smb2.StatusPipeClosing, smb2.StatusPipeBroken,
@@ -330,7 +330,7 @@ func (p *pipe) takeLocked(b []byte) int {
 	return n
 }
 
-// Close ends what is pending, and has the server free the pipe.
+// Close cancels pending operations, and asks the server to close the pipe.
 func (p *pipe) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -360,26 +360,27 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// LocalAddr is that of the TCP connection.
+// LocalAddr returns the address of the TCP connection.
 func (p *pipe) LocalAddr() net.Addr { return p.s.LocalAddr() }
 
-// RemoteAddr is the pipe's; it has the TCP connection's in a method NetAddr.
+// RemoteAddr returns the address of the pipe, whose method NetAddr returns that of the TCP
+// connection.
 func (p *pipe) RemoteAddr() net.Addr { return pipeAddr{p.path, p.s.RemoteAddr()} }
 
-// SetDeadline sets both.
+// SetDeadline sets both deadlines.
 func (p *pipe) SetDeadline(t time.Time) error {
 	p.readDeadline.set(t)
 	p.writeDeadline.set(t)
 	return nil
 }
 
-// SetReadDeadline works on a Read that waits, too.
+// SetReadDeadline also affects a waiting Read.
 func (p *pipe) SetReadDeadline(t time.Time) error {
 	p.readDeadline.set(t)
 	return nil
 }
 
-// SetWriteDeadline works on a Write that waits, too.
+// SetWriteDeadline also affects a waiting Write.
 func (p *pipe) SetWriteDeadline(t time.Time) error {
 	p.writeDeadline.set(t)
 	return nil

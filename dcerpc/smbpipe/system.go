@@ -17,32 +17,32 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// A SystemDialer opens named pipes, and shares, by the SMB client of Windows itself: with the
-// log-on of the process, or that of the thread where it impersonates somebody, and with whatever
-// the system's administrator has set of SMB. On others than Windows its methods return errors that
-// match [errors.ErrUnsupported]. The zero value is ready for use; its fields must not be changed
-// once it is used, and its methods may be called by several goroutines at once.
+// A SystemDialer opens named pipes and shares with Windows' own SMB client: with the log-on of the
+// process, or of the thread if that impersonates a user, and with the system's SMB settings. On
+// systems other than Windows its methods return errors that match [errors.ErrUnsupported]. The zero
+// value is ready to use; its fields must not be changed after the first use, and its methods are
+// safe for concurrent use.
 //
-// Sessions with servers are the system's: it makes, shares and ends them. There is nothing to close
-// but pipes and shares.
+// The system makes, shares and ends the sessions with servers. Only pipes and shares need to be
+// closed.
 type SystemDialer struct {
-	// PipeTimeout is how long a pipe whose service is not ready is waited for, see [Dialer]. Zero
-	// means until the context's deadline, or 30 s where it has none.
+	// PipeTimeout is the time to wait for a pipe whose service is not ready, see [Dialer]. Zero
+	// means until the context's deadline, or 30 s if it has none.
 	PipeTimeout time.Duration
-	// Identify lets the server find out who the client is, but not act as it. Otherwise it may do
-	// so on its own machine, as servers of MS-FSRVP on Windows need it.
+	// Identify lets the server identify the client but not act for it. Otherwise the server may act
+	// for the client on its own machine, as MS-FSRVP servers on Windows need.
 	Identify bool
 }
 
 var _ dcerpc.Dialer = (*SystemDialer)(nil)
 
-// DialRPC opens a pipe of server, a host name or an address, or "." for this machine. Endpoint is
-// the pipe's name as in [Dialer.DialRPC]. The pipe is read and written in messages: Write takes
-// whole PDUs and parts of them, and sends each PDU as one. A Write that hits a deadline has sent
-// nothing of what it does not count. The context bounds the opening alone: the system's call is
-// cancelled with it.
+// DialRPC opens a pipe of server, a host name or an address, or "." for this machine. The endpoint
+// is the pipe's name as in [Dialer.DialRPC]. The pipe carries messages: Write accepts whole PDUs
+// and parts of them, and sends each PDU as one message. A Write that hits a deadline has not sent
+// any of the bytes that it does not count. The context bounds only the opening, and cancels the
+// system call when it ends.
 //
-// Errors are *Errors with the system's NTSTATUS.
+// Errors are of type [*Error], with the system's NTSTATUS.
 func (d *SystemDialer) DialRPC(ctx context.Context, server, endpoint string) (net.Conn, error) {
 	name, err := pipeName(endpoint)
 	if err != nil {
@@ -67,14 +67,14 @@ func (d *SystemDialer) OpenShare(ctx context.Context, unc string) (fs.FS, io.Clo
 	return fsys, fsys, nil
 }
 
-// A systemFile is what a pipe needs of an *os.File.
+// A systemFile has the methods of *os.File that a pipe needs.
 type systemFile interface {
 	io.ReadWriteCloser
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 }
 
-// A systemPipe is a pipe that the system has opened, in message mode.
+// A systemPipe is a pipe opened by the system, in message mode.
 type systemPipe struct {
 	f    systemFile
 	path string
@@ -85,14 +85,14 @@ type systemPipe struct {
 
 	writing sync.Mutex // held by Write
 	out     splitter
-	partial []byte // of a PDU whose rest has not come yet
+	partial []byte // of a PDU that is not yet complete
 }
 
 var _ net.Conn = (*systemPipe)(nil)
 
 func newSystemPipe(f systemFile, path string) *systemPipe { return &systemPipe{f: f, path: path} }
 
-// failure makes an *Error; deadlines stay what they are.
+// failure returns an *Error, and deadline errors unchanged.
 func (p *systemPipe) failure(op string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -107,7 +107,7 @@ func (p *systemPipe) failure(op string, err error) error {
 	return &Error{Op: op, Path: p.path, Err: err}
 }
 
-// Read gives what the server has sent.
+// Read returns data that the server has sent.
 func (p *systemPipe) Read(b []byte) (int, error) {
 	p.reading.Lock()
 	defer p.reading.Unlock()
@@ -123,7 +123,7 @@ func (p *systemPipe) Read(b []byte) (int, error) {
 			return 0, p.failure(smb2.OpReadPipe, err)
 		}
 		if n > maxMessage {
-			return 0, p.failure(smb2.OpReadPipe, fmt.Errorf("a message of more than %d bytes, which is no PDU",
+			return 0, p.failure(smb2.OpReadPipe, fmt.Errorf("a message of more than %d bytes, which is not a PDU",
 				maxMessage))
 		}
 		p.unread = p.buf[:n]
@@ -133,7 +133,7 @@ func (p *systemPipe) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Write takes bytes of PDUs and sends those that are complete.
+// Write accepts bytes of PDUs and sends complete PDUs.
 func (p *systemPipe) Write(b []byte) (int, error) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
@@ -158,7 +158,7 @@ func (p *systemPipe) Write(b []byte) (int, error) {
 	}
 }
 
-// Close ends what is pending.
+// Close cancels pending operations.
 func (p *systemPipe) Close() error {
 	if err := p.f.Close(); err != nil {
 		return p.failure("close pipe", err)
@@ -169,16 +169,16 @@ func (p *systemPipe) Close() error {
 // LocalAddr names this side's end of the pipe, which has no address.
 func (p *systemPipe) LocalAddr() net.Addr { return pipeAddr{path: "the system's client"} }
 
-// RemoteAddr is the pipe's.
+// RemoteAddr returns the address of the pipe.
 func (p *systemPipe) RemoteAddr() net.Addr { return pipeAddr{path: p.path} }
 
-// SetDeadline sets both.
+// SetDeadline sets both deadlines.
 func (p *systemPipe) SetDeadline(t time.Time) error {
 	return errors.Join(p.SetReadDeadline(t), p.SetWriteDeadline(t))
 }
 
-// SetReadDeadline works on a Read that waits, too.
+// SetReadDeadline also affects a waiting Read.
 func (p *systemPipe) SetReadDeadline(t time.Time) error { return p.f.SetReadDeadline(t) }
 
-// SetWriteDeadline works on a Write that waits, too.
+// SetWriteDeadline also affects a waiting Write.
 func (p *systemPipe) SetWriteDeadline(t time.Time) error { return p.f.SetWriteDeadline(t) }

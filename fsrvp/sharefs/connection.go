@@ -12,20 +12,20 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A connection is that to a share, which is replaced when it breaks. All FS of one share have the
-// same.
+// A connection is the connection to a share, which is replaced when it breaks. All FS of one share
+// use the same one.
 type connection struct {
-	open func(ctx context.Context) (share, error) // nil: one that breaks is not replaced
-	wait time.Duration                            // how long a replacement is tried for
+	open func(ctx context.Context) (share, error) // nil if a broken one is not replaced
+	wait time.Duration                            // the time for making a replacement
 
 	mu      sync.Mutex
 	share   share
 	closed  bool
-	given   bool     // up: the server did not come back in time
-	renewal *renewal // that is underway, or nil
+	given   bool     // given up: the server did not come back in time
+	renewal *renewal // in progress, or nil
 }
 
-// A renewal replaces a share that broke. Err is valid when done is closed.
+// A renewal replaces a broken share. Its err is valid once done is closed.
 type renewal struct {
 	done   chan struct{}
 	cancel context.CancelFunc
@@ -38,7 +38,7 @@ func (c *connection) current() share {
 	return c.share
 }
 
-// close closes the share, for good, and ends the attempts to replace it.
+// close closes the share for good, and stops attempts to replace it.
 func (c *connection) close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -51,8 +51,8 @@ func (c *connection) close() error {
 	return s.Close()
 }
 
-// lost reports whether an error came of a broken connection that can be replaced. What the server
-// said is no such error.
+// lost reports whether an error is due to a broken connection that can be replaced. A server's
+// answer is not such an error.
 func (c *connection) lost(s share, err error) bool {
 	if err == nil || c.open == nil || c.wait < 0 || s.alive() {
 		return false
@@ -62,8 +62,8 @@ func (c *connection) lost(s share, err error) bool {
 	return !c.closed && !c.given
 }
 
-// replace connects again in place of old, unless somebody has; many callers share one attempt. Ctx
-// bounds the waiting.
+// replace connects again in place of old, unless that was already done; callers share one attempt.
+// The context bounds only the waiting.
 func (c *connection) replace(ctx context.Context, old share) error {
 	c.mu.Lock()
 	if c.closed {
@@ -129,10 +129,10 @@ func (c *connection) dial(ctx context.Context) (share, error) {
 	}
 }
 
-// maxReplacements is how often one operation goes on over a new connection.
+// maxReplacements is the number of times that one operation continues over a new connection.
 const maxReplacements = 3
 
-// run does something over the share's connection; when that breaks, again over a new one.
+// run calls do with the share; if the connection breaks, it calls do again with a new one.
 func (f *FS) run(do func(s share) error) error {
 	for n := 0; ; n++ {
 		t := f.c.current()
@@ -146,8 +146,8 @@ func (f *FS) run(do func(s share) error) error {
 	}
 }
 
-// errChanged is why a file cannot be read any more over a new connection.
-var errChanged = errors.New("the connection broke, and the file is not the same any more")
+// errChanged means that a file cannot be read further over a new connection.
+var errChanged = errors.New("the connection broke, and the file has changed since")
 
 // handle returns the open file of the server.
 func (f *File) handle() handle {
@@ -162,9 +162,9 @@ func (f *File) current() (handle, share) {
 	return f.f, f.of
 }
 
-// run does something with the open file; when the connection breaks, again with the file opened
-// again over a new one. That must be the same: the time of its creation, its size and the time of
-// its last change are compared.
+// run calls do with the open file; if the connection breaks, it opens the file again over a new
+// one, and calls do again. The file must not have changed: run compares its creation time, size and
+// time of last change.
 func (f *File) run(do func(h handle) error) error {
 	for n := 0; ; n++ {
 		h, of := f.current()
@@ -178,7 +178,7 @@ func (f *File) run(do func(h handle) error) error {
 	}
 }
 
-// reopen opens the file again in place of old, unless somebody has.
+// reopen opens the file again in place of old, unless that was already done.
 func (f *File) reopen(old handle, of share) error {
 	if err := f.fsys.c.replace(f.fsys.ctx, of); err != nil {
 		return err
@@ -205,5 +205,5 @@ func (f *File) reopen(old handle, of share) error {
 	return nil
 }
 
-// reconnectTime is how long a share that broke is tried to be connected to again.
+// reconnectTime returns the time for connecting again to a broken share.
 func (c *Config) reconnectTime() time.Duration { return cmp.Or(c.ReconnectTime, 30*time.Second) }

@@ -20,13 +20,13 @@ type File struct {
 
 	opened sync.Mutex
 	f      handle
-	of     share // that f is open in, as it was when the file was used last
+	of     share // the share in which f was open at its last use
 	closed bool
 
 	mu     sync.Mutex
 	off    int64
-	ahead  reader // that Read goes on with; nil before, and after a Seek
-	piece  []byte // of ahead's, not yet read
+	ahead  reader // for Read; nil before the first, and after a Seek
+	piece  []byte // from ahead, not yet read
 	rest   []smb2.DirEntry
 	listed bool // the listing has begun
 	ended  bool // the listing has ended
@@ -40,7 +40,7 @@ var (
 	_ io.WriterTo    = (*File)(nil)
 )
 
-// fault makes an error of an operation on the file: fs.ErrClosed after its own Close.
+// fault returns the error of an operation on the file: fs.ErrClosed after its Close.
 func (f *File) fault(op string, err error) error {
 	if _, of := f.current(); errors.Is(err, net.ErrClosed) && of.alive() {
 		err = errors.Join(err, fs.ErrClosed)
@@ -48,7 +48,7 @@ func (f *File) fault(op string, err error) error {
 	return fault(op, f.name, err)
 }
 
-// SMB returns the file as package smb2 has it, or nil where the system has opened the share.
+// SMB returns the underlying file of package smb2, or nil if the system has opened the share.
 func (f *File) SMB() *smb2.File {
 	if own, ok := f.handle().(smbFile); ok {
 		return own.File
@@ -56,7 +56,7 @@ func (f *File) SMB() *smb2.File {
 	return nil
 }
 
-// Close closes the file. The server is not waited for.
+// Close closes the file. It does not wait for the server.
 func (f *File) Close() error {
 	f.mu.Lock()
 	f.drop()
@@ -68,7 +68,7 @@ func (f *File) Close() error {
 	return f.fault("close", h.CloseLater())
 }
 
-// drop forgets what was read ahead. It is called with mu.
+// drop discards data read ahead. The caller holds mu.
 func (f *File) drop() {
 	if f.ahead != nil {
 		f.ahead.Stop()
@@ -76,7 +76,7 @@ func (f *File) drop() {
 	f.ahead, f.piece = nil, nil
 }
 
-// Stat asks the server.
+// Stat asks the server for current information.
 func (f *File) Stat() (fs.FileInfo, error) {
 	i, err := f.status()
 	if err != nil {
@@ -93,7 +93,7 @@ func (f *File) status() (i smb2.FileInfo, err error) {
 	return i, err
 }
 
-// ReadAt reads with several requests underway, where b is longer than one.
+// ReadAt reads with several concurrent requests if b is longer than one can read.
 func (f *File) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, &fs.PathError{Op: "read", Path: f.name, Err: fs.ErrInvalid}
@@ -107,7 +107,7 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 	return n, f.fault("read", err)
 }
 
-// Read reads ahead.
+// Read reads from the current position, and reads ahead.
 func (f *File) Read(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,8 +134,8 @@ func (f *File) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo copies the file from its position to its end, reading ahead. Of a sparse file it reads
-// the data alone, and writes zeros for the rest; see also [File.DataTo].
+// WriteTo copies the file from its position to its end, reading ahead. From a sparse file it reads
+// only the data, and writes zeros for the holes; see also [File.DataTo].
 func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,21 +146,21 @@ func (f *File) WriteTo(w io.Writer) (total int64, err error) {
 			return total, err
 		}
 	}
-	n, err := f.copyTo(w, -1) // what a sparse file has grown by is read, too
+	n, err := f.copyTo(w, -1) // also reads what a sparse file has grown by
 	return total + n, err
 }
 
-// copyTo copies length bytes, or all, from the position on.
+// copyTo copies length bytes, or all if that is negative, from the position on.
 func (f *File) copyTo(w io.Writer, length int64) (total int64, err error) {
 	total, err = f.pieces(f.off, length, func(p []byte, _ int64) (int, error) { return w.Write(p) })
 	f.off += total
 	return total, err
 }
 
-// pieces gives length bytes from off on, or all, to write, in order, with the place of each piece.
-// It returns how many were written.
+// pieces passes length bytes from off on, or all if that is negative, to write, in order, with the
+// offset of each piece. It returns the number of bytes written.
 func (f *File) pieces(off, length int64, write func(p []byte, at int64) (int, error)) (total int64, err error) {
-	var written error // by write, in which the connection has no part
+	var written error // an error of write, unrelated to the connection
 	err = f.run(func(h handle) error {
 		left := length
 		if left >= 0 {
@@ -189,10 +189,10 @@ func (f *File) pieces(off, length int64, write func(p []byte, at int64) (int, er
 	return total, f.fault("read", err)
 }
 
-// zeros are what holes read as.
+// zeros are the contents of holes.
 var zeros [1 << 20]byte
 
-// writeSparse copies up to end. A server that does not know the ranges is asked for everything.
+// writeSparse copies up to end. If the server does not support ranges, it reads everything.
 func (f *File) writeSparse(w io.Writer, end int64) (total int64, err error) {
 	ranges, err := f.ranges(f.off, end-f.off)
 	if err != nil {
@@ -216,7 +216,7 @@ func (f *File) writeSparse(w io.Writer, end int64) (total int64, err error) {
 			return total, err
 		}
 		if n < r.Length {
-			return total, nil // the file was cut meanwhile
+			return total, nil // the file was truncated meanwhile
 		}
 	}
 	return total, nil
@@ -230,8 +230,8 @@ func (f *File) ranges(off, length int64) (ranges []smb2.Range, err error) {
 	return ranges, err
 }
 
-// Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. Of a
-// server that does not know them it is all of the file.
+// Ranges returns the parts of the file that hold data, in order; the rest reads as zeros. If the
+// server does not support this, the result is the whole file.
 func (f *File) Ranges() ([]smb2.Range, error) {
 	i, err := f.status()
 	if err != nil {
@@ -250,8 +250,8 @@ func (f *File) Ranges() ([]smb2.Range, error) {
 	return ranges, f.fault("ranges", err)
 }
 
-// DataTo copies the parts of the file that hold data to the same places of w, and returns how many
-// bytes that were. The position does not matter, and stays.
+// DataTo copies the parts of the file that hold data to the same places of w, and returns their
+// number of bytes. It does not use or change the position.
 func (f *File) DataTo(w io.WriterAt) (total int64, err error) {
 	ranges, err := f.Ranges()
 	if err != nil {
@@ -293,8 +293,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// ReadDir lists a directory, in the server's order. With n > 0 it keeps one piece of the listing at
-// a time.
+// ReadDir lists a directory, in the server's order. With n > 0 it keeps only one piece of the
+// listing in memory.
 func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -328,12 +328,13 @@ func (f *File) ReadDir(n int) ([]fs.DirEntry, error) {
 	return out, nil
 }
 
-// maxEmpty is how many pieces of a listing may have no entry: that with "." and ".." alone is one.
+// maxEmpty is the number of pieces of a listing that may have no entries; a piece with only "." and
+// ".." counts as empty.
 const maxEmpty = 8
 
 var errEndless = errors.New("the server's listing has no end")
 
-// list gets the next piece of the listing. It is called with mu.
+// list gets the next piece of the listing. The caller holds mu.
 func (f *File) list() error {
 	if f.ended {
 		return io.EOF
@@ -367,7 +368,7 @@ func (f *File) Descriptor(parts uint32) ([]byte, error) {
 	return d, f.fault("descriptor", err)
 }
 
-// Streams returns the alternate streams of data: the file's own is left out.
+// Streams returns the alternate data streams, without the unnamed one.
 func (f *File) Streams() ([]smb2.Stream, error) {
 	var all []smb2.Stream
 	err := f.run(func(h handle) (err error) {
@@ -395,8 +396,8 @@ func (f *File) OpenStream(name string) (*File, error) {
 	smb, called := f.handle().Name()+":"+name, f.name+":"+name
 	stream, err := f.fsys.open(smb, called, o)
 	if e := (*smb2.Error)(nil); errors.As(err, &e) && e.Status == smb2.StatusNotSupported && !o.NoBackupIntent {
-		// Samba 4.22 opens no stream for those who have the privilege to back up. Without it the
-		// file's ACL decides.
+		// Samba 4.22 fails to open streams with backup intent for users with the backup privilege.
+		// Without it the file's ACL decides.
 		o.NoBackupIntent = true
 		stream, err = f.fsys.open(smb, called, o)
 	}

@@ -7,11 +7,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A share is a connection to one: by package smb2, or by the system's redirector.
+// A share is a connection to a share, with package smb2 or the system's redirector.
 type share interface {
 	open(ctx context.Context, name string, o *smb2.OpenOptions) (handle, error)
 	ReadFile(ctx context.Context, name string, o *smb2.OpenOptions, limit int64) ([]byte, error)
-	// alive reports whether the session with the server is.
+	// alive reports whether the session with the server is alive.
 	alive() bool
 	Close() error
 }
@@ -33,13 +33,13 @@ type handle interface {
 	reader(off, length int64, chunk, window int) reader
 }
 
-// A reader reads a part of a file, ahead of its user.
+// A reader reads a part of a file, ahead of its caller.
 type reader interface {
 	Next(ctx context.Context) ([]byte, error)
 	Stop()
 }
 
-// smbShare and smbFile are those of package smb2.
+// smbShare and smbFile are based on package smb2.
 type (
 	smbShare struct{ *smb2.Tree }
 	smbFile  struct{ *smb2.File }
@@ -59,7 +59,7 @@ func (f smbFile) reader(off, length int64, chunk, window int) reader {
 	return f.NewReader(off, length, chunk, window)
 }
 
-// systemShare and systemFile are those of the system's redirector.
+// systemShare and systemFile are based on the system's redirector.
 type (
 	systemShare struct{ *redirector.Share }
 	systemFile  struct{ *redirector.File }

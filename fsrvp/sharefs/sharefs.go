@@ -1,25 +1,25 @@
-// Package sharefs reads a share of an SMB server, such as one that exposes a shadow copy, as a
-// backup reads it: an [FS] is an [fs.FS] whose files have all their metadata too.
+// Package sharefs reads shares of SMB servers for backup, such as those that expose shadow copies:
+// an [FS] is an [fs.FS] whose files have all their metadata.
 //
-// Files are opened with backup intent, by which Backup Operators read what an ACL forbids them, and
-// leave others all they want to do. Sys of an [fs.FileInfo] returns [*Attributes]; a [*File] has
-// its security descriptor, its alternate streams and its allocated ranges.
+// Files are opened with backup intent, which lets Backup Operators read files that an ACL forbids
+// them, and in a sharing mode that does not hinder others. Sys of an [fs.FileInfo] returns
+// [*Attributes]; a [*File] has its security descriptor, its alternate streams and its allocated
+// ranges.
 //
-// The share is connected to by package [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2] ([Open], [New])
-// or, on Windows, by the system itself ([OpenSystem]).
+// The connection to a share uses package [github.com/go-fsrvp/go-fsrvp/dcerpc/smb2] ([Open], [New])
+// or, on Windows, the system itself ([OpenSystem]).
 //
 // # Names
 //
 // Names have slashes, as in package fs. A name on NTFS that is not valid UTF-16 is not valid UTF-8
-// here either, and leads to its file again: half of a surrogate pair is what its three bytes would
-// be (WTF-8).
+// either, but can be used to open its file: a lone surrogate is written as three bytes (WTF-8).
 //
 // # Links
 //
-// What is a link in a listing is never a directory: a symbolic link has the type [fs.ModeSymlink];
-// a junction, a link of DFS and what is unknown have [fs.ModeIrregular]; so a walk stays in its
-// tree. [Attributes] has the tag. Files whose data the server keeps elsewhere (deduplicated,
-// compressed, in a cloud) are files.
+// In a listing, a link is never a directory, so a walk stays in its tree: a symbolic link has the
+// type [fs.ModeSymlink], and junctions, DFS links and unknown reparse points have
+// [fs.ModeIrregular]. [Attributes] has the tag. Files whose data the server keeps elsewhere
+// (deduplicated, compressed, in a cloud) are regular files.
 package sharefs
 
 import (
@@ -37,32 +37,31 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A Config says how a share is read. Nil means the zero Config.
+// A Config configures an [FS]. Nil means the zero Config.
 type Config struct {
 	// NoBackupIntent opens files without backup intent, as an ordinary program does.
 	NoBackupIntent bool
-	// Chunk is how many bytes a file's reader asks for at once. Zero means 1 MiB.
+	// Chunk is the size of a read request, in bytes. Zero means 1 MiB.
 	Chunk int
-	// Window is how many such pieces are underway at once. Zero means 8.
+	// Window is the number of concurrent read requests. Zero means 8.
 	Window int
-	// MaxDirEntries bounds what ReadDir keeps of one directory. Zero means 2^20.
+	// MaxDirEntries bounds the number of entries that ReadDir returns. Zero means 2^20.
 	MaxDirEntries int
-	// MaxReadFile bounds what ReadFile keeps of one file, in bytes. Zero means 1 GiB.
+	// MaxReadFile is the largest file that ReadFile reads, in bytes. Zero means 1 GiB.
 	MaxReadFile int64
-	// ReconnectTime is how long a share whose connection breaks is tried to be connected to again,
-	// with files that are open opened again where they are the same still; then all operations fail
-	// at once. Zero means 30 s; a negative value means never. Neither a share that was given to
-	// [New] nor one of [OpenSystem] is connected to again.
+	// ReconnectTime is the time for connecting again after the connection breaks. Open files that
+	// have not changed are opened again. After that time all operations fail at once. Zero means 30
+	// s; a negative value means never. It does not apply to shares of [New] and [OpenSystem].
 	ReconnectTime time.Duration
 }
 
-// An Opener connects to shares: smbpipe.Dialer does.
+// An Opener connects to shares. smbpipe.Dialer implements it.
 type Opener interface {
 	OpenTree(ctx context.Context, unc string) (*smb2.Tree, error)
 }
 
-// An FS is a share. It may be used by several goroutines at once, and so may its files, but for a
-// file's own position.
+// An FS is a share. It and its files are safe for concurrent use, except for the position of a
+// file.
 type FS struct {
 	c   *connection
 	cfg *Config
@@ -75,8 +74,8 @@ var (
 	_ fs.StatFS     = (*FS)(nil)
 )
 
-// Open connects to a share, `\\server\share`. The context bounds that alone. Errors are *smb2.Errors; those of files are
-// *fs.PathErrors around one.
+// Open connects to a share, `\\server\share`. The context bounds only that. Errors are of type
+// [*smb2.Error]; those of files are [*fs.PathError] values that wrap one.
 func Open(ctx context.Context, o Opener, unc string, cfg *Config) (*FS, error) {
 	t, err := o.OpenTree(ctx, unc)
 	if err != nil {
@@ -90,14 +89,14 @@ func Open(ctx context.Context, o Opener, unc string, cfg *Config) (*FS, error) {
 	return f, nil
 }
 
-// New returns the files of a share that is connected, and owns it.
+// New returns the files of a connected share, and takes it over.
 func New(t *smb2.Tree, cfg *Config) *FS {
 	return newFS(smbShare{t}, cfg)
 }
 
-// OpenSystem connects to a share, `\\server\share`, by the SMB client of Windows itself, its
-// redirector: with the log-on of the process, or of the thread where it impersonates somebody. The
-// context bounds that alone. Errors are as those of [Open]; on other systems one matches
+// OpenSystem connects to a share, `\\server\share`, with Windows' own SMB client, the redirector:
+// with the log-on of the process, or of the thread if that impersonates a user. The context bounds
+// only that. Errors are like those of [Open]; on other systems the error matches
 // [errors.ErrUnsupported].
 func OpenSystem(ctx context.Context, unc string, cfg *Config) (*FS, error) {
 	s, err := redirector.OpenShare(ctx, unc)
@@ -114,15 +113,15 @@ func newFS(t share, cfg *Config) *FS {
 	return &FS{c: &connection{share: t, wait: cfg.reconnectTime()}, cfg: cfg, ctx: context.Background()}
 }
 
-// WithContext returns the same share, whose operations, and those of files that it opens, end with
-// ctx.
+// WithContext returns the same share with a context: its operations, and those of files opened
+// through it, end with ctx.
 func (f *FS) WithContext(ctx context.Context) *FS {
 	g := *f
 	g.ctx = ctx
 	return &g
 }
 
-// Tree returns the connection to the share, as it is now, or nil where the system has it.
+// Tree returns the current connection to the share, or nil if the system has it.
 func (f *FS) Tree() *smb2.Tree {
 	if own, ok := f.c.current().(smbShare); ok {
 		return own.Tree
@@ -130,7 +129,8 @@ func (f *FS) Tree() *smb2.Tree {
 	return nil
 }
 
-// Close disconnects from the share. What is open ends with errors that match net.ErrClosed.
+// Close disconnects from the share. Operations on open files return errors that match
+// [net.ErrClosed].
 func (f *FS) Close() error { return f.c.close() }
 
 // fault makes a *fs.PathError.
@@ -141,7 +141,8 @@ func fault(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
 
-// smbName turns a name of package fs into one of SMB, which "." has none. The name may be WTF-8.
+// smbName converts a name of package fs to one of SMB; "." becomes the empty name. The name may be
+// WTF-8.
 func smbName(op, name string) (string, error) {
 	if name == "." {
 		return "", nil
@@ -160,7 +161,7 @@ func (f *FS) options(options uint32) *smb2.OpenOptions {
 	return &smb2.OpenOptions{NoBackupIntent: f.cfg.NoBackupIntent, Options: options}
 }
 
-// Open opens a file or a directory: a [*File].
+// Open opens a file or a directory. It returns a [*File].
 func (f *FS) Open(name string) (fs.File, error) {
 	opened, err := f.OpenFile(name, nil)
 	if err != nil {
@@ -169,8 +170,8 @@ func (f *FS) Open(name string) (fs.File, error) {
 	return opened, nil
 }
 
-// OpenFile is Open with options: smb2.OptionReparsePoint opens a reparse point itself. Nil means
-// how Open does it.
+// OpenFile is [FS.Open] with options: smb2.OptionReparsePoint opens a reparse point itself. Nil
+// means the options of Open.
 func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	s, err := smbName("open", name)
 	if err != nil {
@@ -182,7 +183,7 @@ func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	return f.open(s, name, o)
 }
 
-// open opens what the server calls smb, and errors call name.
+// open opens the file with the SMB name smb; errors use name.
 func (f *FS) open(smb, name string, o *smb2.OpenOptions) (*File, error) {
 	file := &File{fsys: f, name: name, options: o}
 	err := f.run(func(s share) (err error) {
@@ -196,7 +197,7 @@ func (f *FS) open(smb, name string, o *smb2.OpenOptions) (*File, error) {
 	return file, nil
 }
 
-// Stat follows links where the server does, as Open does.
+// Stat follows links as far as the server does, like [FS.Open].
 func (f *FS) Stat(name string) (fs.FileInfo, error) { return f.stat(name, 0) }
 
 // Lstat describes a link itself.
@@ -232,11 +233,11 @@ func (f *FS) stat(name string, options uint32) (fs.FileInfo, error) {
 	return out, nil
 }
 
-// ReadDir lists a directory, sorted by name. A name that the server gives twice, as it may for a
-// file that is replaced meanwhile, comes once.
+// ReadDir lists a directory, sorted by name. A name that the server lists twice, for example
+// because the file was replaced meanwhile, is returned once.
 func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	var all []fs.DirEntry
-	err := f.run(func(share) error { // a listing that breaks begins again
+	err := f.run(func(share) error { // an interrupted listing begins again
 		dir, err := f.OpenFile(name, nil)
 		if err != nil {
 			return err
@@ -249,7 +250,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.CompactFunc(all, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), err
 }
 
-// ReadFile reads a whole file: in one round trip, if it has not more than 64 KiB.
+// ReadFile reads a whole file, in one round trip if it has at most 64 KiB.
 func (f *FS) ReadFile(name string) ([]byte, error) {
 	s, err := smbName("open", name)
 	if err != nil {
@@ -270,21 +271,22 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 	return b, fault("open", name, err)
 }
 
-// Attributes are what a server says of a file beyond fs.FileInfo, whose Sys returns an *Attributes.
+// Attributes are a server's information about a file beyond [fs.FileInfo], whose Sys returns an
+// *Attributes.
 type Attributes struct {
 	FileAttributes uint32 // MS-FSCC 2.6
 	AllocationSize int64  // in bytes
 	Created        time.Time
 	Accessed       time.Time
-	Changed        time.Time // attributes or contents, where ModTime is that of the contents
-	// ReparseTag is that of a reparse point (MS-FSCC 2.1.2.1), in listings and from Lstat;
+	Changed        time.Time // of attributes or contents, while ModTime is that of the contents
+	// ReparseTag is the tag of a reparse point (MS-FSCC 2.1.2.1), in listings and from Lstat;
 	// otherwise zero.
 	ReparseTag uint32
-	// ID is the file system's number of the file, in listings; zero where there is none.
+	// ID is the file system's number of the file, in listings; zero if there is none.
 	ID uint64
 }
 
-// Reparse returns what is behind the file, if it is a reparse point.
+// Reparse returns the kind of the file if it is a reparse point.
 func (a *Attributes) Reparse() smb2.ReparseKind { return smb2.KindOfReparse(a.ReparseTag) }
 
 // Sparse reports whether the file has holes, which [File.Ranges] leaves out.
@@ -299,7 +301,7 @@ type info struct {
 	sys      Attributes
 }
 
-// newInfo makes one; followed means that a reparse point was followed to get there.
+// newInfo makes an info; followed means that a reparse point was followed to get there.
 func newInfo(name string, i smb2.FileInfo, tag uint32, id uint64, followed bool) *info {
 	const maxSize = 1<<63 - 1
 	out := &info{
@@ -343,6 +345,6 @@ func (i *info) Info() (fs.FileInfo, error) { return i, nil }
 func (i *info) Type() fs.FileMode          { return i.mode.Type() }
 func (i *info) String() string             { return fs.FormatDirEntry(i) }
 
-var errTooMany = errors.New("the directory has too many entries to keep at once; read it in pieces, by ReadDir of a number")
+var errTooMany = errors.New("the directory has too many entries to return at once; read it in pieces, with ReadDir(n)")
 
 func tooMany(n int) error { return fmt.Errorf("%w: more than %d", errTooMany, n) }
