@@ -357,8 +357,8 @@ func (f *File) list() error {
 }
 
 // Descriptor returns parts of the security descriptor, such as
-// smb2.SecurityOwner|smb2.SecurityGroup|smb2.SecurityDACL, in its self-relative form. The SACL
-// needs a file that was opened with smb2.AccessSystemSecurity.
+// [smb2.SecurityOwner]|[smb2.SecurityGroup]|[smb2.SecurityDACL], in its self-relative form. The SACL
+// needs a file that was opened with [smb2.AccessSystemSecurity].
 func (f *File) Descriptor(parts uint32) ([]byte, error) {
 	var d []byte
 	err := f.run(func(h handle) (err error) {
@@ -405,7 +405,7 @@ func (f *File) OpenStream(name string) (*File, error) {
 }
 
 // ReparsePoint returns the data of a reparse point, tag included, that was opened with
-// smb2.OptionReparsePoint (MS-FSCC 2.1.2).
+// [smb2.OptionReparsePoint] (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint() ([]byte, error) {
 	var b []byte
 	err := f.run(func(h handle) (err error) {

@@ -170,7 +170,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 	return opened, nil
 }
 
-// OpenFile is [FS.Open] with options: smb2.OptionReparsePoint opens a reparse point itself. Nil
+// OpenFile is [FS.Open] with options: [smb2.OptionReparsePoint] opens a reparse point itself. Nil
 // means the options of Open.
 func (f *FS) OpenFile(name string, o *smb2.OpenOptions) (*File, error) {
 	s, err := smbName("open", name)
