@@ -145,14 +145,10 @@ func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (b
 	if err != nil {
 		return false, err
 	}
-	old, err := s.helper.get(ctx, namesOf(list)...)
-	if err != nil {
-		return false, err
-	}
 	var all, hidden []definition // hidden ones are those that get a descriptor before anybody can use them
 	sddls := make(map[string]string)
-	for i, e := range list {
-		if old[i] != nil || v.conf.share(e.Name) != nil {
+	for _, e := range list {
+		if v.conf.share(e.Name) != nil {
 			return false, fmt.Errorf("samba: %w: share %q is there", errHelper, e.Name)
 		}
 		base, err := v.conf.base(e.Base.Name)
@@ -174,8 +170,8 @@ func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (b
 		}
 		all = append(all, d)
 	}
-	if err := s.helper.define(ctx, all); err != nil || len(hidden) == 0 {
-		return true, err
+	if begun, err := s.helper.define(ctx, all); err != nil || len(hidden) == 0 {
+		return begun, err
 	}
 	for _, d := range hidden {
 		if _, err := s.tools.run(ctx, "sharesec", d.name, "--setsddl="+sddls[d.name]); err != nil {

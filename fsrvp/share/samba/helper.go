@@ -30,6 +30,10 @@ const maxAnswer = 16 << 20
 // helperStart is how long a helper may take to be ready.
 const helperStart = 20 * time.Second
 
+// killWait is how long a helper that was killed may take to end: a call of the system that it is in
+// ends first.
+const killWait = 30 * time.Second
+
 // How long a helper that has ended is not started again: first, and at most, as a multiple of that.
 // One that has served for so long counts as a new one.
 const (
@@ -266,6 +270,7 @@ type helperRequest struct {
 	ID     uint64        `json:"id"`
 	Op     string        `json:"op"`
 	Names  []string      `json:"names,omitempty"`
+	Delete []string      `json:"delete,omitempty"`
 	Shares []helperShare `json:"shares,omitempty"`
 	Within float64       `json:"within,omitempty"` // seconds
 }
@@ -281,7 +286,8 @@ type helperAnswer struct {
 	ID     *uint64        `json:"id"`
 	Error  string         `json:"error"`
 	Shares []*helperShare `json:"shares"`
-	SMBD   int            `json:"smbd"` // how many processes have dealt with it
+	There  string         `json:"there"` // a share that was to be made, and is there: nothing was done
+	SMBD   int            `json:"smbd"`  // how many processes have dealt with it
 }
 
 // call has the helper do one thing. Every error but that of an ended ctx, and errStuck, wraps
@@ -309,7 +315,11 @@ func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, erro
 	}
 	begun := time.Now()
 	var a helperAnswer
-	err = p.exchange(ctx, append(line, '\n'), h.timeout, &a)
+	wait := h.timeout
+	if len(r.Delete) > 0 { // two things in one
+		wait *= 2
+	}
+	err = p.exchange(ctx, append(line, '\n'), wait, &a)
 	if err == nil && (a.ID == nil || *a.ID != r.ID) {
 		err = errors.New("its answer is to another call")
 	}
@@ -330,7 +340,7 @@ func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, erro
 	p.kill()
 	select { // before anybody does the same by other means
 	case <-p.ended:
-	case <-time.After(h.timeout):
+	case <-time.After(killWait):
 		return nil, fmt.Errorf("%w: %s: %w", errStuck, r.Op, err)
 	}
 	if ctx.Err() != nil {
@@ -358,10 +368,14 @@ func (h *helper) get(ctx context.Context, names ...string) ([]*section, error) {
 	return list, nil
 }
 
-// define makes shares that are not there, all in one transaction.
-func (h *helper) define(ctx context.Context, list []definition) error {
-	_, err := h.call(ctx, helperRequest{Op: "define", Shares: helperShares(list)})
-	return err
+// define makes shares that are not there, all in one transaction, and reports whether it may have
+// made them.
+func (h *helper) define(ctx context.Context, list []definition) (begun bool, err error) {
+	a, err := h.call(ctx, helperRequest{Op: "define", Shares: helperShares(list)})
+	if err == nil && a.There != "" {
+		return false, fmt.Errorf("samba: %w: share %q is there", errHelper, a.There)
+	}
+	return true, err
 }
 
 // set sets parameters of shares, all in one transaction.
@@ -381,23 +395,25 @@ func helperShares(list []definition) []helperShare {
 	return shares
 }
 
-// delete deletes those of the shares that are there, all in one transaction.
-func (h *helper) delete(ctx context.Context, names []string) error {
-	_, err := h.call(ctx, helperRequest{Op: "delete", Names: names})
-	return err
-}
-
 // end has all processes of smbd read their shares again, and disconnect who uses those that are
 // named. It returns when they have done it.
 func (h *helper) end(ctx context.Context, names ...string) error {
-	a, err := h.call(ctx, helperRequest{Op: "end", Names: names, Within: min(2, h.timeout.Seconds()/2)})
+	return h.remove(ctx, nil, names)
+}
+
+// remove deletes those of some shares that are there, all in one transaction, and ends the use of
+// others as end does.
+func (h *helper) remove(ctx context.Context, shares, used []string) error {
+	a, err := h.call(ctx, helperRequest{Op: "end", Delete: shares, Names: used,
+		Within: min(2, h.timeout.Seconds()/2)})
 	if err == nil && a.SMBD == 0 {
 		return errNoSMBD
 	}
 	return err
 }
 
-// errNoSMBD is what end returns where the helper finds no smbd: programs may find what it has left.
+// errNoSMBD is what end and remove return where the helper finds no smbd: programs may find what it
+// has left.
 var errNoSMBD = errors.New("samba: there is no smbd")
 
 // HelperState is what became of the helper.

@@ -30,8 +30,11 @@ messages.register((lambda context, kind, src, data: waited.discard(src.pid), Non
 def stat(pid):
     """Returns a process's name, state and parent, or three times None."""
     try:
-        with open("/proc/%d/stat" % pid, errors="replace") as f:
-            text = f.read()
+        f = os.open("/proc/%d/stat" % pid, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(f, 4096).decode(errors="replace")
+        finally:
+            os.close(f)
     except OSError:
         return None, None, None
     rest = text[text.rindex(")") + 2:].split()
@@ -84,23 +87,27 @@ def send(pid, kind, data=b""):
         return False
 
 
-def tell(pids, kinds, end):
-    """Sends messages to processes and returns when all have dealt with them, or are gone."""
+def tell(orders, end):
+    """Sends processes the messages that each is to get, and returns when all have dealt with them, or are gone."""
     waited.clear()
-    unsent = set(pids)
-    while unsent or waited:
-        for pid in list(unsent):
+    unsent = dict(orders)
+    while True:
+        for pid, kinds in list(unsent.items()):
             if all([send(pid, kind, data) for kind, data in kinds + [(msg.MSG_PING, b"")]]):
                 waited.add(pid)
-                unsent.discard(pid)
-        gone = {pid for pid in unsent | waited if stat(pid)[1] in (None, "Z", "X")}
-        unsent -= gone
-        waited.difference_update(gone)
+                del unsent[pid]
         if not unsent and not waited:
             return
-        if time.monotonic() > end:
-            raise TimeoutError("smbd's processes %s do not answer" % sorted(unsent | waited))
-        messages.loop_once(0.005 if unsent else 0.1)
+        before = len(waited)
+        messages.loop_once(0.005 if unsent else 0.02)
+        if len(waited) < before:
+            continue
+        gone = {pid for pid in waited.union(unsent) if stat(pid)[1] in (None, "Z", "X")}
+        waited.difference_update(gone)
+        for pid in gone.intersection(unsent):
+            del unsent[pid]
+        if (unsent or waited) and time.monotonic() > end:
+            raise TimeoutError("smbd's processes %s do not answer" % sorted(waited.union(unsent)))
 
 
 def checked(name):
@@ -135,13 +142,20 @@ def get(r):
     return {"shares": [share(n) for n in r["names"]]}
 
 
+class There(Exception):
+    """Is raised for a share that is to be made and is there already."""
+
+
 def define(r):
     def change():
         for s in r["shares"]:
             if share(checked(s["name"])) is not None:
-                raise ValueError("the share %s is there" % s["name"])
+                raise There(s["name"])
             registry.create_set_share(s["name"], [(k, v) for k, v in s["params"]])
-    transaction(change)
+    try:
+        transaction(change)
+    except There as e:
+        return {"there": str(e)}
     return {}
 
 
@@ -156,33 +170,43 @@ def set_params(r):
 
 def delete(r):
     def change():
-        for n in r["names"]:
+        for n in r["delete"]:
             if share(n) is not None:
                 registry.delete_share(checked(n))
     transaction(change)
-    return {}
 
 
 def end(r):
-    """Has smbd's processes read the shares again, and disconnect who uses those of the names."""
+    """Deletes shares, where some are named, has smbd's processes read the shares again, and disconnects who uses those
+    of the names."""
+    if r.get("delete"):
+        delete(r)
     limit = time.monotonic() + r["within"]
     first = smbd()
     if first is None:
         return {"smbd": 0}
     updated = (msg.MSG_SMB_CONF_UPDATED, b"")
-    # What it forks from now on does not know the shares any more.
-    tell({first}, [updated], limit)
     cut = [(msg.MSG_SMB_FORCE_TDIS, n.encode() + b"\0") for n in r.get("names", [])]
     # Only a share that nobody uses is forgotten, so it is cut off before; and after, for who has come meanwhile.
+    both = cut + [updated] + cut
     servers = children(first)
-    tell(servers, cut + [updated] + cut, limit)
-    for pid in known() - servers - {first}:
-        send(pid, *updated)  # who lists shares
+    orders = dict.fromkeys(servers, both)
+    orders[first] = [updated]
+    tell(orders, limit)
+    # What the first process has forked before it had read the shares again knows the old ones.
+    late = children(first) - servers
+    if late:
+        tell(dict.fromkeys(late, both), limit)
+        servers |= late
+    after.extend((pid, updated) for pid in known() - servers - {first})  # who lists shares
     return {"smbd": 1 + len(servers)}
 
 
+after = []  # messages that nobody waits for: they are sent when the answer is on its way
+
+
 def main():
-    operations = {"get": get, "define": define, "set": set_params, "delete": delete, "end": end}
+    operations = {"get": get, "define": define, "set": set_params, "end": end}
     answer({"id": 0, "version": samba.version, "conf": conf, "statedir": lp.get("state directory")})
     for line in sys.stdin:
         request = json.loads(line)
@@ -192,6 +216,9 @@ def main():
         except Exception as e:
             result["error"] = "%s: %s" % (type(e).__name__, e)
         answer(result)
+        for pid, (kind, data) in after:
+            send(pid, kind, data)
+        after.clear()
 
 
 def answer(result):

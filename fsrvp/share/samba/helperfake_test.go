@@ -26,6 +26,13 @@ const fakeRelease = "4.17.12-Fake"
 //	other   it answers as if to another call
 //	long    it answers a line that does not end
 //	refuse  it answers an error
+//	late    it answers rightly, after the deadline
+//	half    it answers half a line, and no more
+//	half-die  it answers half a line, and ends
+//	twice   it answers rightly, and once too often
+//	no-id, kinds, empty, nothing, list  it answers without an id, with values of other kinds, {}, an
+//	        empty line, no object
+//	more    it answers rightly, with more than it was asked for
 func fakeHelper() int {
 	home := filepath.Dir(os.Args[0])
 	in := bufio.NewReader(os.Stdin)
@@ -81,6 +88,30 @@ func fakeHelper() int {
 		case "refuse":
 			out = fmt.Sprintf(`{"id": %d, "error": "no luck"}`+"\n", r.ID)
 		}
+		switch how {
+		case "late":
+			time.Sleep(time.Second)
+		case "half", "half-die":
+			os.Stdout.WriteString(out[:len(out)/2])
+			if how == "half-die" {
+				return 1
+			}
+			time.Sleep(time.Hour)
+		case "twice":
+			out += out
+		case "no-id":
+			out = `{"shares": [], "smbd": 3}` + "\n"
+		case "kinds":
+			out = fmt.Sprintf(`{"id": "%d", "shares": {}, "smbd": "many"}`+"\n", r.ID)
+		case "empty":
+			out = "{}\n"
+		case "nothing":
+			out = "\n"
+		case "list":
+			out = "[]\n"
+		case "more":
+			out = out[:len(out)-2] + `, "warnings": ["none"], "pid": null}` + "\n"
+		}
 		if _, err := os.Stdout.WriteString(out); err != nil {
 			return 1
 		}
@@ -112,6 +143,12 @@ func fakeOperation(home string, r helperRequest, answer map[string]any) error {
 		return nil
 	case "define":
 		for _, d := range r.Shares {
+			if have, ok := s.find(d.Name); ok {
+				answer["there"] = have
+				return nil
+			}
+		}
+		for _, d := range r.Shares {
 			s.Registry[d.Name] = ""
 			for _, p := range d.Params {
 				s.Registry[d.Name] += fmt.Sprintf("\t%s = %s\n", p[0], p[1])
@@ -128,13 +165,11 @@ func fakeOperation(home string, r helperRequest, answer map[string]any) error {
 				}
 			}
 		}
-	case "delete":
-		for _, name := range r.Names {
+	case "end":
+		for _, name := range r.Delete {
 			delete(s.Registry, name)
 		}
-	case "end":
 		answer["smbd"] = 3
-		return nil
 	default:
 		return errors.New("what?")
 	}

@@ -92,7 +92,7 @@ func (s *Shares) sealByHelper(ctx context.Context, list []backend.Exposure) erro
 	if err := s.helper.set(ctx, sealing); err != nil {
 		return err
 	}
-	if err := s.endUse(ctx, names); err != nil {
+	if err := s.endUse(ctx, nil, names); err != nil {
 		return err
 	}
 	if err := s.helper.set(ctx, open); err != nil {

@@ -102,22 +102,18 @@ func (s *Shares) unexposeByHelper(ctx context.Context, owner backend.Owner, name
 			return errors.Join(append(errs, err)...)
 		}
 	}
-	if len(plain) > 0 {
-		if err := s.helper.delete(ctx, plain); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-	}
 	if len(cut) > 0 {
-		errs = append(errs, s.endUse(ctx, cut))
+		errs = append(errs, s.endUse(ctx, plain, cut))
 	}
 	return errors.Join(errs...)
 }
 
-// endUse ends all use of shares by the helper, or by programs where it finds no smbd.
-func (s *Shares) endUse(ctx context.Context, names []string) error {
-	err := s.helper.end(ctx, names...)
+// endUse deletes some shares and ends all use of others by the helper, or that by programs where it
+// finds no smbd.
+func (s *Shares) endUse(ctx context.Context, deleted, used []string) error {
+	err := s.helper.remove(ctx, deleted, used)
 	if errors.Is(err, errNoSMBD) {
-		return s.disconnect(ctx, names...)
+		return s.disconnect(ctx, used...)
 	}
 	return err
 }
