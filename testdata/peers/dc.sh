@@ -15,6 +15,6 @@ samba-tool domain provision --server-role=dc --realm=FSRVP.TEST --domain=FSRVP -
 /usr/bin/python3 "$peers/users.py" "$peers/users"
 samba -D
 for port in 53 88 135 389 445; do
-  wait_for 20 bash -c "exec 3<>/dev/tcp/10.99.0.1/$port" || { echo "port $port is closed"; exit 1; }
+  wait_for 180 bash -c "exec 3<>/dev/tcp/10.99.0.1/$port" || { echo "port $port is closed"; exit 1; }
 done
-password Administrator | wait_for 20 kinit -c MEMORY: Administrator || { echo "kinit fails"; exit 1; }
+wait_for 180 bash -c 'kinit -c MEMORY: Administrator <<<"$0"' "$(password Administrator)" || { echo "kinit fails"; exit 1; }

@@ -9,11 +9,11 @@ step() { "$@" >"/var/log/samba/step" 2>&1 || { echo "$name: $*:"; cat /var/log/s
 
 step net ads join -U "Administrator%$(password Administrator)" --no-dns-updates
 step winbindd -D
-step wait_for 20 wbinfo --ping-dc
-step wait_for 20 wbinfo -i 'FSRVP\backup'
+step wait_for 180 wbinfo --ping-dc
+step wait_for 180 wbinfo -i 'FSRVP\backup'
 step smbd -D
 # Samba 4.17 opens this file as the caller; without it srvsvc has no share's security descriptor (smbtorture's share_sd crashes).
-step wait_for 5 test -f /var/lib/samba/share_info.tdb
+step wait_for 180 test -f /var/lib/samba/share_info.tdb
 chmod 666 /var/lib/samba/share_info.tdb
 for g in Administrators Users 'Backup Operators'; do step net sam createbuiltingroup "$g"; done
 step net sam addmem 'BUILTIN\Backup Operators' 'FSRVP\backup'

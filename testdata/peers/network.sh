@@ -33,7 +33,7 @@ begin_host() {
 # join_switch NAME waits for the host and plugs it in.
 join_switch() {
   local u=unshare_$1 pid
-  wait_for 10 test -e "$state/$1/ready" || die "host $1: $(cat "$state/$1/log")"
+  wait_for 180 test -e "$state/$1/ready" || die "host $1: $(cat "$state/$1/log")"
   pid=$(pgrep -P "${!u}") || die "host $1 has no process"
   echo "$pid" >"$state/$1/pid"
   [ "$1" = switch ] && return
@@ -59,10 +59,10 @@ bring_up() {
   on dc /usr/bin/python3 "$peers/keytabs.py" "$state" agent:host,cifs fs\$:host,cifs nas\$:host,cifs backup nobody1 Administrator ||
     die "keytabs"
   for m in fs nas; do
-    wait_for 20 on cl rpcclient "$m.fsrvp.test" -U "backup@FSRVP.TEST%$(password backup)" --use-kerberos=required -c srvinfo ||
+    wait_for 180 on cl rpcclient "$m.fsrvp.test" -U "backup@FSRVP.TEST%$(password backup)" --use-kerberos=required -c srvinfo ||
       die "$m does not answer over SMB with Kerberos"
   done
-  wait_for 20 on cl rpcclient fs.fsrvp.test -U "backup@FSRVP.TEST%$(password backup)" --use-kerberos=required -c fss_get_sup_version ||
+  wait_for 180 on cl rpcclient fs.fsrvp.test -U "backup@FSRVP.TEST%$(password backup)" --use-kerberos=required -c fss_get_sup_version ||
     die "rpcd_fsrvp does not answer"
   say "the network is up"
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // startLimit is how long the network may take until it is up, on a loaded machine.
-const startLimit = 3 * time.Minute
+const startLimit = 10 * time.Minute
 
 // join makes this process a user of the network until it ends, starts the network's
 // supervisor, network.sh, unless it runs, and waits until the network is up.
