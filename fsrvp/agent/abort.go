@@ -7,10 +7,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AbortShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.8). Whatever goes on for the set is
-// cancelled, and whatever was made for it is deleted when Abort returns nil. The set leaves the
-// table at once; when a backend fails to delete something the agent tries again by itself, and so
-// does another AbortShadowCopySet.
+// AbortShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.8). It cancels all work for the set;
+// when it returns nil, everything that was made for the set is deleted. The set leaves the table at
+// once. If a backend fails to delete something, the agent retries by itself, and another
+// AbortShadowCopySet retries too.
 func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return a.call(ctx, fsrvp.OpAbortShadowCopySet, func(c *call) error {
 		c.set(set)
@@ -52,7 +52,7 @@ func (a turn) beginAbort(id fsrvp.SetID) (*work, error) {
 	return w, nil
 }
 
-// abort removes a set; with it ends the creation, if it is this set's.
+// abort removes a set, and ends the creation if it is this set's.
 func (a turn) abort(why string, e *entry) (*work, error) {
 	if !a.inCreation(e.set) {
 		return one(a.remove(why, nil, []*entry{e}))
@@ -66,7 +66,7 @@ func (a turn) abort(why string, e *entry) (*work, error) {
 	return w, nil
 }
 
-// one returns the work of a removal of one set.
+// one returns the work that removes one set.
 func one(works []*work, err error) (*work, error) {
 	if err != nil {
 		return nil, err

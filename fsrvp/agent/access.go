@@ -12,18 +12,18 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// access decides who may call (MS-FSRVP 3.1.4). It is checked before anything else of a call is
-// looked at. How a call is protected is the business of fsrvp.NewHandler.
+// access decides who may call (MS-FSRVP 3.1.4). The agent checks it before it looks at anything
+// else in a call. fsrvp.NewHandler checks how a call is protected.
 type access struct {
 	sids       map[dcerpc.SID]bool
-	principals map[string]bool // "backup@example.com", in lower case where the realm has no case
+	principals map[string]bool // "backup@example.com", in lower case if the realm ignores case
 	accounts   map[string]bool // `example\backup`, likewise
 	exact      []string        // realms with case
 }
 
 // SetAccess replaces Config.Allow and Config.CaseSensitiveRealms, for calls that begin from then
-// on. It fails, and changes nothing, where an entry is no SID and no account. It may be called
-// while the agent is at work.
+// on. If an entry is neither a SID nor an account, it fails and changes nothing. It may be called
+// while the agent is running.
 func (a *Agent) SetAccess(allow, caseSensitiveRealms []string) error {
 	next, err := newAccess(allow, caseSensitiveRealms)
 	if err != nil {
@@ -90,9 +90,9 @@ func (a *access) permits(id *dcerpc.Identity) bool {
 	return id.Account != "" && a.accounts[a.folded(id.Domain+`\`+id.Account, id.Domain)]
 }
 
-// folded returns the form in which names of a realm are compared: in lower case, but for realms
-// with case. Only ASCII's letters have a case here, since by Unicode's rules other letters fold to
-// them: the Kelvin sign is no k.
+// folded returns the form in which names of a realm are compared: in lower case, unless the realm
+// respects case. It folds only ASCII letters, because Unicode's rules fold other characters to
+// them: the Kelvin sign would become a k.
 func (a *access) folded(name, realm string) string {
 	if slices.Contains(a.exact, realm) {
 		return name
@@ -106,7 +106,7 @@ func (a *access) folded(name, realm string) string {
 	return strings.Map(lower, name)
 }
 
-// sameUser reports whether two identities are one user, whose SID comes first.
+// sameUser reports whether two identities belong to the same user, whose SID comes first.
 func sameUser(x, y *dcerpc.Identity) bool {
 	return len(x.SIDs) > 0 && len(y.SIDs) > 0 && x.SIDs[0] == y.SIDs[0]
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The client's id of the copy is
-// ignored, but for the Strict profile, where it must not be null.
+// AddToShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.4). The agent ignores the client's id
+// of the copy, except that the Strict profile refuses a null id.
 func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
 	share string) (fsrvp.CopyID, error) {
 	return answer(ctx, a, fsrvp.OpAddToShadowCopySet, func(c *call) (id fsrvp.CopyID, err error) {
@@ -39,7 +39,7 @@ func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set
 	})
 }
 
-// notHere is the answer to a share that another machine has.
+// notHere returns the error for a share that another machine owns.
 func (a *Agent) notHere(t target) error {
 	s := fsrvp.ErrInvalidArg
 	if a.cfg.Profile == Strict {
@@ -73,7 +73,7 @@ func (a turn) addShare(id fsrvp.SetID, t target) (fsrvp.CopyID, error) {
 	return copyID, nil
 }
 
-// joined returns the set with the share in it, and the share's copy.
+// joined returns the set with the share added, and the share's copy.
 func (a *Agent) joined(set *Set, t target) (*Set, fsrvp.CopyID, error) {
 	exists := func(what string) error {
 		return fmt.Errorf("agent: shadow copy set %s has %s: %w", set.ID, what, fsrvp.ErrObjectAlreadyExists)

@@ -12,12 +12,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// ErrInCreation is what Remove fails with for a set that a client is at work on.
+// ErrInCreation means that Remove was asked to delete a set whose creation a client has not
+// finished.
 var ErrInCreation = errors.New("agent: the shadow copy set is in creation")
 
-// Remove deletes a set with all that was made for it, for an administrator. A set in creation is
-// deleted with force alone: its client finds it gone. When a backend fails, the agent tries again
-// by itself. A call whose context ends returns at once, and the removal goes on.
+// Remove deletes a set and everything that was made for it, for an administrator. It deletes a set
+// in creation only with force; the set's client then finds it gone. If a backend fails, the agent
+// retries by itself. If the context ends, Remove returns at once and the removal continues.
 func (a *Agent) Remove(ctx context.Context, id fsrvp.SetID, force bool) error {
 	if !a.enter() {
 		return fmt.Errorf("agent: removing shadow copy set %s: %w", id, net.ErrClosed)
@@ -51,7 +52,7 @@ func (a *Agent) beginRemove(ctx context.Context, id fsrvp.SetID, force bool) (w 
 	})
 }
 
-// A SavedState is a whole table with what else the store of an agent has, as administrators save
+// A SavedState is the whole content of an agent's store, in the form in which administrators save
 // it.
 type SavedState struct {
 	ID       Owner           `json:"id"`
@@ -60,9 +61,9 @@ type SavedState struct {
 	Sets     []Set           `json:"sets"`
 }
 
-// ReadState reads the store at a path, which an agent may have open, and changes nothing. Of a
-// damaged store it returns what could be read, and a [state.DamageError]; of a store in the format
-// of older versions all that an agent would take over.
+// ReadState reads the store at a path and changes nothing. An agent may have the store open. For a
+// damaged store it returns what could be read, and a [state.DamageError]. For a store in the format
+// of an older version it returns everything that an agent would take over.
 func ReadState(path string) (*SavedState, error) {
 	report, damage := state.Check(path)
 	if report == nil {
@@ -90,8 +91,8 @@ func ReadState(path string) (*SavedState, error) {
 	return saved, errors.Join(damage, err)
 }
 
-// WriteState makes a store of a saved state, in the place of that at path, which no agent may have
-// open. The old one, if there is one, stays under the name that WriteState returns.
+// WriteState makes a store from a saved state and puts it at path. No agent may have the store at
+// path open. If there was a store, WriteState renames it and returns its new name.
 func WriteState(path string, s *SavedState) (aside string, err error) {
 	if s.ID.IsZero() {
 		return "", errors.New("agent: the saved state names no agent")

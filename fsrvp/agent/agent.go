@@ -18,12 +18,12 @@ import (
 
 // An Agent is a File Share Shadow Copy Agent. It implements fsrvp.Service.
 //
-// Its methods may be called by several goroutines at once. Each takes the caller from the context
-// (dcerpc.PeerFromContext), as a dcerpc.Server gives it, and answers one that may not call with
-// fsrvp.ErrAccessDenied before it looks at anything else. It goes by who the caller is; how calls
-// must be protected is for fsrvp.HandlerConfig to say. Every error wraps an fsrvp.Status. A call
-// whose context ends returns at once; what it had begun goes on, as it does when a wait is over.
-// After Close errors match net.ErrClosed.
+// Its methods are safe for concurrent use. Each takes the caller from the context
+// (dcerpc.PeerFromContext), where a dcerpc.Server puts it, and returns fsrvp.ErrAccessDenied,
+// before it looks at anything else, if the caller has no access. Methods check only who the caller
+// is; fsrvp.HandlerConfig says how calls must be protected. Every error wraps an fsrvp.Status. If a
+// call's context ends, the call returns at once and the work that it began continues, just as when
+// a wait times out. After Close, errors match net.ErrClosed.
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
@@ -47,15 +47,15 @@ type Agent struct {
 	storing   context.Context // of writes of the store; ends when Close has waited enough
 	stopStore context.CancelFunc
 
-	// turns holds one value while somebody has the turn, see turn. Only with it are sets and
-	// creation changed, and the work of an entry read or changed.
+	// turns holds one value while somebody has the turn, see turn. Only the goroutine that has the
+	// turn may change sets and creation, or read or change the work of an entry.
 	turns chan struct{}
 
 	settles chan struct{} // holds one value while deferred changes are being stored
 
-	// mu guards what follows, for moments: never over a write of the store or a backend. Whoever
-	// has the turn reads sets and creation without it. Functions that want it held are called
-	// ...Locked.
+	// mu guards the fields that follow. It is held only for moments, never during a write of the
+	// store or a call of a backend. The goroutine that has the turn reads sets and creation without
+	// it. Names of functions that require mu end in Locked.
 	mu       sync.Mutex
 	closed   bool
 	sets     map[fsrvp.SetID]*entry // GlobalShadowCopySetTable, and sets that are being removed
@@ -71,13 +71,14 @@ type Agent struct {
 
 var _ fsrvp.Service = (*Agent)(nil)
 
-// New opens the store, finishes or undoes what a crash left, deletes auto-release copies of the
-// last run, and returns an Agent that is ready for calls. The context bounds New alone.
+// New opens the store, finishes or undoes the work that a crash interrupted, deletes the last run's
+// auto-release copies, and returns an Agent that is ready for calls. The context bounds only New
+// itself.
 //
-// It fails with an error that wraps ErrStoreInUse when another Agent has the store, with one that
-// wraps ErrStateLost when there are copies that the store should know and does not; when the store
-// is damaged or is of another version, and when a backend cannot list what it holds. Then it has
-// deleted nothing.
+// New fails with an error that wraps ErrStoreInUse if another Agent has the store open, and with
+// one that wraps ErrStateLost if there are copies that the store should know but does not. It also
+// fails if the store is damaged or has another version, or if a backend cannot list what it holds.
+// In all these cases it has deleted nothing.
 func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {
@@ -133,10 +134,10 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 }
 
 // Close ends all calls and works, deletes auto-release copies and closes the store. Sets of
-// persistent contexts stay; New finds them.
+// persistent contexts stay, and New finds them again.
 //
-// It waits for backends and the store for Config.CloseWait, and returns an error when that was not
-// enough or something could not be deleted. New does then what is left to do. A second Close
+// It waits up to Config.CloseWait for backends and the store, and returns an error if that was not
+// long enough or if something could not be deleted; the next New then does the rest. A second Close
 // returns nil at once.
 func (a *Agent) Close() error {
 	if !a.end() {
@@ -160,8 +161,8 @@ func (a *Agent) Close() error {
 	return errors.Join(err, a.store.Close())
 }
 
-// end cancels all that goes on and lets nothing begin any more. It returns false where it has been
-// called before.
+// end cancels everything that is running and lets nothing new begin. It returns false if it has
+// been called before.
 func (a *Agent) end() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -177,7 +178,7 @@ func (a *Agent) end() bool {
 	return true
 }
 
-// release deletes what does not outlive the agent.
+// release deletes everything that must not outlive the agent.
 func (a *Agent) release(ctx context.Context) error {
 	if !a.alone() { // the other nodes of the cluster have them
 		return a.leave(ctx)
@@ -206,8 +207,7 @@ func (a *Agent) forget(ctx context.Context, id fsrvp.SetID) error {
 	return a.inTurn(ctx, func(t turn) error { return t.apply("agent closed", change{drop: []fsrvp.SetID{id}}) })
 }
 
-// enter counts a call or a timer's work as running, unless the agent is closed. Then it returns
-// false.
+// enter counts a call or a timer's work as running. It returns false if the agent is closed.
 func (a *Agent) enter() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -218,22 +218,23 @@ func (a *Agent) enter() bool {
 	return true
 }
 
-// ID returns the agent's id, which it got with its store. Whatever the agent makes carries it.
+// ID returns the agent's id, which comes from its store. Everything that the agent makes carries
+// it.
 func (a *Agent) ID() Owner { return a.id }
 
-// Machine returns the name that IsPathSupported tells clients to connect to. Empty: the one that a
-// client used.
+// Machine returns the name that IsPathSupported tells clients to connect to. If it is empty,
+// clients are told the name that they used.
 func (a *Agent) Machine() string { return a.names.answer("") }
 
-// Names returns the names and addresses under which clients may name this server, in lower case and
-// sorted. Where Config.Names is nil the addresses of the machine's interfaces count too.
+// Names returns the names and addresses by which clients may call this server, in lower case and
+// sorted. If Config.Names is nil, they include the addresses of the machine's interfaces.
 func (a *Agent) Names() []string { return a.names.list() }
 
-// mark is what something carries that is about to be made.
+// mark returns the mark for something that is about to be made.
 func (a *Agent) mark() Mark { return Mark{Owner: a.id, Sequence: a.store.sequence()} }
 
-// Table returns the shadow copy sets, those that are being removed too, in no order. They are the
-// caller's.
+// Table returns all shadow copy sets, including those that are being removed, in no particular
+// order. The caller owns the result.
 func (a *Agent) Table() []Set {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -286,9 +287,9 @@ func (a *Agent) call(ctx context.Context, op fsrvp.Opnum, method func(*call) err
 	return err
 }
 
-// answer is what all methods have in common: the access check first, then the method, then a line
-// in the log and an event. When the context ends it returns at once, and the method goes on until
-// it notices, or its write or its backend has ended.
+// answer does what all methods have in common: it checks access, runs the method, writes a line to
+// the log and reports an event. When the context ends it returns at once; the method continues
+// until it notices, or until its write or its backend has ended.
 func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*call) (T, error)) (T, error) {
 	var none T
 	if !a.enter() {
@@ -344,8 +345,8 @@ func (a turn) write(why string, c change) error {
 	return nil
 }
 
-// checkSet refuses a null ShadowCopySetId, which no set has. Null arguments come before all else
-// but the caller's rights (MS-FSRVP 3.1.4).
+// checkSet refuses a null ShadowCopySetId, which no set has. Null arguments are checked before
+// everything except the caller's rights (MS-FSRVP 3.1.4).
 func checkSet(id fsrvp.SetID) error {
 	if id == (fsrvp.SetID{}) {
 		return fmt.Errorf("agent: the id of the shadow copy set is null: %w", fsrvp.ErrInvalidArg)
@@ -375,7 +376,7 @@ func (a *Agent) findLocked(id fsrvp.SetID) (*entry, error) {
 	return nil, a.unknownSet(id)
 }
 
-// unknownSet is the answer to an id that no set has.
+// unknownSet returns the error for an id that no set has.
 func (a *Agent) unknownSet(id fsrvp.SetID) error {
 	s := fsrvp.ErrInvalidArg
 	if a.cfg.Profile == Strict {
@@ -384,7 +385,7 @@ func (a *Agent) unknownSet(id fsrvp.SetID) error {
 	return fmt.Errorf("agent: there is no shadow copy set %s: %w", id, s)
 }
 
-// badState is the answer to a call that does not fit a set's status.
+// badState returns the error for a call that the set's status does not allow.
 func badState(set *Set) error {
 	return fmt.Errorf("agent: shadow copy set %s is %s: %w", set.ID, set.Status, fsrvp.ErrBadState)
 }
@@ -394,8 +395,8 @@ func (a *Agent) inCreation(s *Set) bool {
 	return s.Status != Recovered && !s.Removing && !(s.Status == Exposed && (s.Kept || a.cfg.KeepExposed))
 }
 
-// unfinished returns the sets in creation: one at most, but for stores that somebody else has
-// written.
+// unfinished returns the sets in creation. There is at most one, except in stores that another
+// program has written.
 func (a turn) unfinished() []*entry {
 	var list []*entry
 	for _, e := range a.sets {

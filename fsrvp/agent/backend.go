@@ -33,8 +33,8 @@ type (
 	ExposedShare          = backend.ExposedShare
 )
 
-// within returns where the share's directory is below the root of its volume, which was found by
-// that share.
+// within returns the path of the share's directory below the root of v, the volume on which the
+// share was found.
 func within(s Share, v Volume) (string, error) {
 	rel, err := filepath.Rel(v.Path, s.Path)
 	if err != nil || !filepath.IsLocal(rel) {

@@ -7,9 +7,9 @@ import (
 )
 
 // Check reports whether the agent answers, for a watchdog: it waits until it could change the
-// table, as most calls have to, and changes nothing. It returns the cause of ctx's end where that
-// came first, as it does while a write of the store does not end, and an error that matches
-// net.ErrClosed after Close. It needs no caller in ctx, and makes no Event.
+// table, as most calls must, and changes nothing. If ctx ends first, for example because a write of
+// the store hangs, it returns an error that wraps ctx's cause. After Close it returns an error that
+// matches net.ErrClosed. It needs no caller in ctx and reports no Event.
 func (a *Agent) Check(ctx context.Context) error {
 	if !a.enter() {
 		return fmt.Errorf("agent: %w", net.ErrClosed)

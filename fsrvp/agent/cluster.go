@@ -15,26 +15,25 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A Node is what the shared table of a cluster says of one node.
+// A Node is the entry of one node in the shared table of a cluster.
 type Node struct {
-	// Stay is a number that nobody has had before, given to the agent of the node when it comes
-	// into the table. It is zero while the node is out. What a node may still do depends on it:
-	// works and the creation name the stay of the node that has them, and a node whose stay has
-	// been ended by another finds so before it writes anything, since every write is made on the
-	// newest table alone.
+	// Stay is a unique number that the node's agent gets when it enters the table. It is zero while
+	// the node is not in the table. It decides what a node may still do: works and the creation
+	// name the stay of the node that holds them. If another node has ended a node's stay, that node
+	// learns it before it writes anything, because a write succeeds only on the newest table.
 	Stay uint64 `json:"stay,omitempty"`
-	// Ready nodes answer calls. Those that are not wait for the first one, which makes the table
-	// and the backends agree.
+	// Ready nodes answer calls. The others wait until the first node has made the table and the
+	// backends agree.
 	Ready bool `json:"ready,omitempty"`
 	// Beat changes now and then while the node has something to do.
 	Beat uint64 `json:"beat,omitempty"`
-	// Names are the host names and addresses of the node. Clients may name shares by those of any
-	// node.
+	// Names are the host names and addresses of the node. Clients may name shares by the names of
+	// any node.
 	Names []string `json:"names,omitempty"`
 }
 
-// A leftover is what a node may still make that was declared lost while it was at work. It is
-// removed when that node's process is known to have ended its works.
+// A leftover records what a node that was declared lost during its work may still make. These
+// things are removed once that node's process is known to have ended its works.
 type leftover struct {
 	Node   string         `json:"node"`
 	Copies []leftoverCopy `json:"copies,omitempty"`
@@ -72,7 +71,7 @@ type heard struct {
 // clusterTick is how often a node looks at the others.
 const clusterTick = time.Second
 
-// lease is how long a node may be silent that has something to do.
+// lease is how long a node that has something to do may be silent.
 func (a *Agent) lease() time.Duration { return a.cfg.Timers.Failure / 2 }
 
 var (
@@ -83,8 +82,8 @@ var (
 
 type stayKey struct{}
 
-// withStay returns the context of a call that begins now: it does nothing any more once the node
-// has been lost.
+// withStay returns the context of a call that begins now. Once the node has been declared lost, the
+// call does nothing more.
 func (a *Agent) withStay(ctx context.Context) context.Context {
 	if a.cluster == nil {
 		return ctx
@@ -99,13 +98,13 @@ func stayOf(ctx context.Context) uint64 {
 	return stay
 }
 
-// idle takes the work from a set that is nobody else's yet.
+// idle removes the work from a set that nobody else can see yet.
 func (s *Set) idle() *Set {
 	s.Work = Work{}
 	return s
 }
 
-// claimed gives a set that is nobody else's yet to this node for a work.
+// claimed gives a set that nobody else can see yet to this node for a work.
 func (a turn) claimed(s *Set, step Step) *Set {
 	if a.cluster != nil {
 		s.Work = Work{Stay: a.cluster.stay, Step: step}
@@ -113,7 +112,7 @@ func (a turn) claimed(s *Set, step Step) *Set {
 	return s
 }
 
-// claim makes a work for a set this node's.
+// claim notes in the table that this node works for a set.
 func (a turn) claim(why string, e *entry, step Step) error {
 	if a.cluster == nil {
 		return nil
@@ -140,7 +139,7 @@ func (a turn) mustWait(e *entry) bool {
 	return a.elsewhere(e.set) || a.cluster != nil && e.set.Work != (Work{}) && e.work == nil
 }
 
-// own has this node watch over the creation, when it is the one that the client calls now.
+// own makes this node watch the creation, because the client is calling it now.
 func (a turn) own() error {
 	if !a.moved() {
 		return nil
@@ -159,7 +158,7 @@ func (a turn) moved() bool {
 	return a.cluster != nil && a.creation.ContextSet && (a.creation.Stay != a.cluster.stay || a.creation.Moved)
 }
 
-// stillHolds fails where a work was begun for a set that has been taken from this node.
+// stillHolds fails if a work was begun for a set that has since been taken from this node.
 func (a *Agent) stillHolds(set *Set) error {
 	if a.cluster == nil || set.Work == (Work{}) {
 		return nil
@@ -193,7 +192,7 @@ func (a *Agent) takeToEnd(e *entry, w *work) (t turn, held bool) {
 	return t, a.cluster.stay == stay && a.sets[e.set.ID] == e && e.set.Work.Stay == stay
 }
 
-// keep puts the outcome of a work in the table that a call collects later.
+// keep puts the outcome of a work in the table, where a later call collects it.
 func (a *Agent) keep(e *entry, w *work) {
 	for {
 		t, held := a.takeToEnd(e, w)
@@ -218,7 +217,7 @@ func (a *Agent) keep(e *entry, w *work) {
 	}
 }
 
-// busy reports whether something goes on for a set here.
+// busy reports whether this node is doing something for a set.
 func (e *entry) busy() bool { return e.work != nil && !e.work.collected }
 
 // refresh takes in what other nodes have written.
@@ -236,7 +235,7 @@ func (a turn) refresh(ctx context.Context) error {
 	return nil
 }
 
-// adoptLocked makes the table what a store says that it is. The turn is held, too.
+// adoptLocked replaces the table by the one in the store. The caller holds the turn, too.
 func (a turn) adoptLocked(now *table, gone []fsrvp.SetID) {
 	const why = "another node"
 	c := a.cluster
@@ -271,7 +270,8 @@ func (c *cluster) changedLocked() {
 	c.changes = make(chan struct{})
 }
 
-// applyLocked does what a change says of the cluster. For an agent alone there is nothing to do.
+// applyLocked applies the part of a change that concerns the cluster. For an agent alone there is
+// nothing to do.
 func (c *cluster) applyLocked(ch change) {
 	if c == nil {
 		return
@@ -299,7 +299,7 @@ func (a *Agent) tableChanged() <-chan struct{} {
 	return a.cluster.changes
 }
 
-// fresh has the table show what other nodes have done until now.
+// fresh brings the table up to date with what other nodes have written.
 func (a *Agent) fresh(ctx context.Context) error {
 	if a.cluster == nil {
 		return nil
@@ -311,7 +311,7 @@ func (a *Agent) fresh(ctx context.Context) error {
 	return err
 }
 
-// hasName reports whether a share's host is this server: in a cluster any of its nodes.
+// hasName reports whether a share's host is this server or, in a cluster, any of its nodes.
 func (a *Agent) hasName(share fsrvp.ShareName) bool {
 	if a.names.has(share) || a.cluster == nil {
 		return a.names.has(share)
@@ -362,8 +362,8 @@ func (a turn) others() map[string]Node {
 	return others
 }
 
-// enterTable brings this node into the table, in New. It returns true for the first node of all,
-// which has to make the table and the backends agree, while those that come wait.
+// enterTable brings this node into the table, for New. It returns true for the first node of all,
+// which must make the table and the backends agree while nodes that enter later wait.
 func (a turn) enterTable(ctx context.Context) (first bool, err error) {
 	c := a.cluster
 	for {
@@ -417,8 +417,8 @@ func (a *Agent) waitTick(ctx context.Context) error {
 	return err
 }
 
-// look asks the cluster for the lives of nodes, and returns the stays that have come to their end,
-// with how. It may be called without a turn.
+// look asks the cluster which nodes are alive, and returns the stays that have ended and how each
+// ended. It may be called without a turn.
 func (a *Agent) look(ctx context.Context, nodes map[string]Node) (map[uint64]state.Life, error) {
 	dead := map[uint64]state.Life{}
 	for name, n := range nodes {
@@ -433,9 +433,9 @@ func (a *Agent) look(ctx context.Context, nodes map[string]Node) (map[uint64]sta
 	return dead, nil
 }
 
-// endStays returns the change that ends stays. Of nodes that are lost, not gone, it notes what they
-// may still make; a set whose snapshots one was just making is removed, since its ids cannot be
-// used by another work while that one may go on.
+// endStays returns the change that ends stays. For nodes that are lost, not gone, it notes what
+// they may still make. It removes a set whose snapshots such a node was just making, because no
+// other work can use the set's ids while that node may still continue.
 func (a turn) endStays(dead map[uint64]state.Life) change {
 	ch := change{nodes: map[string]Node{}, lost: map[uint64]*leftover{}}
 	for name, n := range a.cluster.nodes {
@@ -461,8 +461,7 @@ func (a turn) endStays(dead map[uint64]state.Life) change {
 	return ch
 }
 
-// add notes what the work of a lost node for a set may still make, and returns the set as it is
-// then.
+// add notes what a lost node's work for a set may still make, and returns the changed set.
 func (l *leftover) add(set *Set) *Set {
 	making := set.Work.Step == StepPrepare || set.Work.Step == StepCreate
 	for i := range set.Copies {
@@ -484,8 +483,8 @@ func (l *leftover) add(set *Set) *Set {
 	return next
 }
 
-// member is what a node does as long as it is in a cluster: it takes in what others change, takes
-// over what those have left that are gone, and shows that it is alive.
+// member runs as long as the node is in a cluster: it takes in the changes of other nodes, takes
+// over the works of nodes that are gone, and shows that this node is alive.
 func (a *Agent) member() {
 	for {
 		err := a.waitTick(a.ctx)
@@ -532,7 +531,7 @@ func (a *Agent) inMemberTurn(f func(turn) error) error {
 	}
 }
 
-// watch returns a work that ends when a set that is Removing elsewhere is gone.
+// watch returns a work that ends when a set that another node is removing is gone.
 func (a *Agent) watch(id fsrvp.SetID) *work {
 	w := &work{step: StepDelete, done: make(chan struct{}), cancel: func() {}}
 	a.running.Go(func() {
@@ -561,7 +560,7 @@ func (a *Agent) watch(id fsrvp.SetID) *work {
 	return w
 }
 
-// tend does what is to do now.
+// tend does everything that is due now.
 func (a *Agent) tend() error {
 	t, err := a.takeLocal(a.ctx)
 	if err != nil {
@@ -607,7 +606,7 @@ func (a turn) works() []*work {
 	return list
 }
 
-// comeBack brings a node that was lost into the table again, when what it was doing has ended.
+// comeBack brings a node that was lost back into the table once its works have ended.
 func (a *Agent) comeBack(works []*work) error {
 	for _, w := range works {
 		w.cancel()
@@ -640,8 +639,8 @@ func (a *Agent) comeBack(works []*work) error {
 	return err
 }
 
-// followOthers does what changes of other nodes ask for: removals of sets that are in work here,
-// and that what failed elsewhere is tried again.
+// followOthers does what the changes of other nodes ask for: it removes sets that this node is
+// working for, and retries what failed elsewhere.
 func (a turn) followOthers() {
 	for _, e := range a.sets {
 		mine := e.set.Work.Stay == a.cluster.stay
@@ -657,7 +656,7 @@ func (a turn) followOthers() {
 	}
 }
 
-// listen adds to the dead those that have something to do, and have been silent for too long.
+// listen adds to dead the nodes that have something to do and have been silent for too long.
 func (a turn) listen(dead map[uint64]state.Life) {
 	busy := map[uint64]bool{a.creation.Stay: a.creation.ContextSet}
 	for _, e := range a.sets {
@@ -676,7 +675,7 @@ func (a turn) listen(dead map[uint64]state.Life) {
 	}
 }
 
-// beat shows others that this node is alive, while it has something to do, and by which names
+// beat shows other nodes that this node is alive, while it has something to do, and by which names
 // clients know it.
 func (a turn) beat() error {
 	me := a.cluster.nodes[a.cluster.name]
@@ -698,8 +697,8 @@ func (a turn) beat() error {
 	return nil
 }
 
-// takeOver ends stays, and takes over what nobody has any more: works of nodes that are out of the
-// table, those of this node that are not under way, and the creation.
+// takeOver ends stays and takes over what nobody holds any longer: the works of nodes that are not
+// in the table, the works of this node that are not running, and the creation.
 func (a turn) takeOver(dead map[uint64]state.Life) error {
 	ch := a.endStays(dead)
 	alive := map[uint64]bool{}
@@ -763,7 +762,7 @@ func (a turn) resumes(set *Set) bool {
 	return set.Status == Committed
 }
 
-// resume finishes or undoes what another node was doing for a set, as New does after a crash.
+// resume finishes or undoes another node's work for a set, as New does after a crash.
 func (a turn) resume(e *entry) {
 	const why = "taken over"
 	undo := func(run func(context.Context, *work) error, next func(*Set) *Set) {
@@ -795,8 +794,8 @@ func (a turn) resume(e *entry) {
 	}
 }
 
-// sweep removes what nodes have made after they were declared lost: this node, which has come back,
-// and those whose processes are gone.
+// sweep removes what nodes made after they were declared lost: this node, if it has come back, and
+// nodes whose processes are gone.
 func (a *Agent) sweep() error {
 	a.mu.Lock()
 	left, nodes := maps.Clone(a.cluster.lost), maps.Clone(a.cluster.nodes)
@@ -843,7 +842,7 @@ func (a *Agent) sweepOne(stay uint64, l *leftover) error {
 	})
 }
 
-// sweepShare makes an exposed share what the table says of it.
+// sweepShare makes an exposed share agree with the table.
 func (a *Agent) sweepShare(name string) error {
 	var w *work
 	err := a.inMemberTurn(func(t turn) error {
@@ -895,7 +894,7 @@ func (a turn) exposedAs(name string) (e *entry, id fsrvp.CopyID, share string) {
 	return nil, id, ""
 }
 
-// mend exposes a share again that is gone, and removes one that should not be there.
+// mend exposes a share again if it is gone, and removes a share that should not exist.
 func (a *Agent) mend(ctx context.Context, set *Set, c *Copy, m *Mapping) error {
 	if !m.Exposed || m.Removing {
 		return a.unexpose(ctx, set, c, m)

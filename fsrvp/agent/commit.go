@@ -11,9 +11,10 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out, ErrTimeout,
-// the set is still CreationInProgress: the work goes on, and another CommitShadowCopySet waits on
-// and gives its result. After any other failure the set is Added again, with nothing made.
+// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out (ErrTimeout)
+// the set is still CreationInProgress: the work continues, and another CommitShadowCopySet waits
+// for it and returns its result. After any other failure the set is Added again, and nothing was
+// made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpCommitShadowCopySet, set, wait, stage{
 		in: []SetStatus{Added, CreationInProgress}, after: a.cfg.Timers.Commit, step: StepCreate, done: Committed,
@@ -22,7 +23,7 @@ func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait t
 	})
 }
 
-// commit begins the creation of the snapshots, or joins the one that goes on.
+// commit begins to create the snapshots, or joins the work that already does.
 func (a turn) commit(e *entry) (*work, error) {
 	if e.set.Status == CreationInProgress {
 		return e.work, nil
@@ -34,7 +35,7 @@ func (a turn) commit(e *entry) (*work, error) {
 	return a.beginKept(e, StepCreate, a.create, nil, turn.committed), nil
 }
 
-// create has the snapshots of a set taken.
+// create takes the snapshots of a set.
 func (a *Agent) create(ctx context.Context, w *work) error {
 	specs := w.set.specs(a.mark())
 	err := a.step(StepCreate, w.set, nil, "", func() (err error) {
@@ -68,7 +69,7 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 	return nil
 }
 
-// committed puts the outcome of create in the table, and reports whether it could.
+// committed puts the outcome of create in the table, and reports whether it was stored.
 func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
 		if err := a.apply("commit failed", change{put: []*Set{e.set.with(Added).idle()}}); err != nil {
@@ -87,8 +88,8 @@ func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 	return err == nil, err
 }
 
-// collect gives the result of a work of Commit or Expose to the calls that waited for it. The first
-// one puts it in the table; when the store fails then, the result waits for another call.
+// collect gives the result of a Commit or Expose work to the calls that waited for it. The first of
+// them puts it in the table. If the store fails then, the result waits for another call.
 func (a turn) collect(e *entry, w *work, put outcome) error {
 	if w.collected {
 		if e.work == w {

@@ -11,19 +11,19 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A Profile says what the agent answers where servers differ from the text of the standard.
+// A Profile says how the agent answers in cases where servers differ from the text of the standard.
 type Profile uint8
 
 // The profiles.
 const (
-	// Windows answers as Windows servers were seen to.
-	//   - An unknown set is E_INVALIDARG, and so is an unknown copy or share in DeleteShareMapping,
-	//     and a share of another host in AddToShadowCopySet.
+	// Windows answers as Windows servers were observed to answer.
+	// - An unknown set is E_INVALIDARG, and so is an unknown copy or share in DeleteShareMapping,
+	//   and a share of another host in AddToShadowCopySet.
 	//   - Shares on one volume join one shadow copy.
 	//   - GetShareMapping before the set is exposed is 0x80042311; it is allowed when the set is
 	//     Recovered.
-	//   - A creation ends with its set, also where DeleteShareMapping deletes the last mapping of
-	//     an exposed set.
+	//   - A creation ends with its set, even if DeleteShareMapping deletes the last mapping of an
+	//     exposed set.
 	Windows Profile = iota
 	// Strict answers as MS-FSRVP is written.
 	Strict
@@ -50,8 +50,8 @@ type Timers struct {
 	Commit          time.Duration // 180 s
 	Expose          time.Duration // 180 s
 	GetShareMapping time.Duration // 1800 s
-	// Failure is used when one of the methods fails or times out after it had stopped the timer,
-	// and for an unfinished set that New found: 180 s.
+	// Failure applies when one of the methods fails or times out after it has stopped the timer,
+	// and to an unfinished set that New finds: 180 s.
 	Failure time.Duration
 }
 
@@ -73,98 +73,101 @@ func (t Timers) withDefaults() Timers {
 	return t
 }
 
-// Config is what an Agent is made of. Snapshots, Shares and StorePath are required; a zero value of
-// anything else means what its comment says. New copies the Config; the backends stay the caller's,
-// are used until Close returns, and are not closed.
+// Config configures an Agent. Snapshots, Shares and StorePath are required; for every other field
+// its comment says what zero means. New copies the Config. The agent uses the backends until Close
+// returns, but does not close them.
 type Config struct {
 	Snapshots Snapshots
 	Shares    Shares
 
-	// StorePath is the file that holds the table, see [state.Open]. It is made, with mode 0600,
-	// where there is none; its directory has to exist. One Agent at a time may have it open. The
-	// agent's id is in it: what the agent makes carries that id, and the agent deletes and exposes
-	// nothing else. An agent that has lost its store has lost its copies too, so New refuses to
-	// begin another one at the same place while there are copies.
+	// StorePath is the file that holds the table, see [state.Open]. If it does not exist, New makes
+	// it with mode 0600; its directory must exist. Only one Agent at a time may have it open. It
+	// holds the agent's id: everything that the agent makes carries that id, and the agent deletes
+	// and exposes nothing else. An agent that has lost its store no longer knows its copies, so New
+	// refuses to begin a new store while there are copies.
 	//
-	// A store in bbolt's format, as older versions wrote it, is taken over and kept beside the new
-	// one, with ".old" at its name's end.
+	// If the file is in the bbolt format of older versions, New takes its content over and keeps
+	// the old file with ".old" added to its name.
 	StorePath string
-	// State holds the table instead of the file at StorePath. It stays the caller's, and is not
-	// closed. Nil: the file.
+	// State holds the table instead of the file at StorePath. The agent does not close it. Nil
+	// means the file.
 	State state.Store
-	// AcceptState makes New go on where it would fail with ErrStateLost. Of a new store, the copies
-	// of the lost one are another agent's from then on; an old store forgets the sets that were in
-	// creation, and what it does not know stays as orphans. False: New fails, and nothing is
-	// deleted.
+	// AcceptState makes New continue where it would otherwise fail with ErrStateLost. If the store
+	// is new, the lost store's copies count as another agent's from then on. If the store is old,
+	// New forgets the sets that were in creation, and copies that the store does not know stay as
+	// orphans. False means that New fails and deletes nothing.
 	AcceptState bool
-	// StoreWait is how long New waits for another Agent to leave the store. Zero: 1 s.
+	// StoreWait is how long New waits for another Agent to close the store. Zero means 1 s.
 	StoreWait time.Duration
 
-	// Profile is what to answer where servers differ. Zero: Windows.
+	// Profile says how to answer where servers differ. Zero means Windows.
 	Profile Profile
 
 	// Names are the host names and addresses under which clients name this server in UNC paths,
-	// without regard to case; a dot at the end of a name is nothing. Nil: the host's name, its
-	// first label, "localhost" and the addresses of the machine's interfaces as they are at the
-	// time of each call.
+	// ignoring case and a dot at the end of a name. Nil means the host's name, its first label,
+	// "localhost", and the addresses that the machine's interfaces have at the time of each call.
 	Names []string
-	// Aliases are more of them, besides Names: a name in the DNS that is not the host's own, or
-	// that of a cluster's file server role. Where Shares is a ServerNamer, its names count besides
-	// these.
+	// Aliases are further names in addition to Names, such as a DNS name other than the host's own,
+	// or the name of a cluster's file server role. If Shares is a ServerNamer, its names count in
+	// addition.
 	Aliases []string
-	// Machine is the name that IsPathSupported tells clients to connect to: one that they can
-	// resolve, and for which there is a service principal. Empty: that of the file server, where
-	// Shares is a ServerNamer; else the first of Names; where they are nil too, the name that the
-	// client used in its path.
+	// Machine is the name that IsPathSupported tells clients to connect to. They must be able to
+	// resolve it, and it needs a service principal. Empty means the file server's name if Shares is
+	// a ServerNamer, else the first of Names, or if Names is nil, the name that the client used in
+	// its path.
 	Machine string
-	// Owner, in a cluster, says which machine owns a share: the node that clients have to connect
-	// to. Host is the server's name as the client gave it. "" or Machine, or where that is empty
-	// the host's name, is this machine. A share that another machine owns is supported, but refused
-	// by AddToShadowCopySet. Nil: this machine owns all its shares.
+	// Owner, in a cluster, returns the machine that owns a share: the node that clients must
+	// connect to. The argument host is the server's name as the client gave it. The results "" and
+	// Machine (or the host's name, if Machine is empty) mean this machine. IsPathSupported accepts
+	// a share that another machine owns, but AddToShadowCopySet refuses it. Nil means that this
+	// machine owns all its shares.
 	Owner func(ctx context.Context, host string, share Share) (string, error)
-	// PlainHiddenNames exposes a hidden share always as "vms$@{id}". False: as "vms$@{id}$", which
-	// is hidden too, where the client named it with a backslash after the dollar, \\fs1\vms$\, as
-	// VSS writes paths (MS-FSRVP 3.1.4.6, note 9).
+	// PlainHiddenNames makes the agent always expose a hidden share as "vms$@{id}". False means
+	// that the name is "vms$@{id}$", which is hidden too, if the client wrote a backslash after the
+	// dollar sign (\\fs1\vms$\), as VSS writes paths (MS-FSRVP 3.1.4.6, note 9).
 	PlainHiddenNames bool
 
-	// Allow lists who may call besides BUILTIN\Administrators, BUILTIN\Backup Operators and holders
-	// of SeBackupPrivilege: SIDs ("S-1-5-21-...-512"), Kerberos principals ("backup@EXAMPLE.COM")
-	// and accounts ("EXAMPLE\backup"), these without regard to the case of ASCII's letters. In an
-	// Active Directory SIDs are best: names can be given anew, and its controllers take more
-	// spellings of them than this.
+	// Allow lists who may call, in addition to BUILTIN\Administrators, BUILTIN\Backup Operators and
+	// holders of SeBackupPrivilege: SIDs ("S-1-5-21-...-512"), Kerberos principals
+	// ("backup@EXAMPLE.COM") and accounts ("EXAMPLE\backup"). Principals and accounts ignore the
+	// case of ASCII letters. In an Active Directory SIDs are best: a name can be given to another
+	// account later, and domain controllers accept more spellings of a name than this list does.
 	Allow []string
-	// CaseSensitiveRealms are Kerberos realms whose names of accounts have case, as MIT's and
-	// Heimdal's do ("EXAMPLE.COM"): Allow's entries of these are compared exactly. Nil means none.
+	// CaseSensitiveRealms are the Kerberos realms ("EXAMPLE.COM") whose account names respect case,
+	// as those of MIT and Heimdal do. Entries of Allow in these realms are compared exactly. Nil
+	// means none.
 	CaseSensitiveRealms []string
 
-	// Timers are the values of the Message Sequence Timer. Zero: the standard's.
+	// Timers are the values of the Message Sequence Timer. Zero means the standard's values.
 	Timers Timers
-	// KeepExposed ends a creation when its set is exposed, as Samba's agent does, and not with
-	// RecoveryComplete: from then on no Message Sequence Timer, SetContext or StartShadowCopySet of
-	// any client touches the set. It is for clients that do without RecoveryComplete, such as
-	// rpcclient's fss_create_expose; what they forget stays until somebody deletes its mappings.
-	// False: an exposed set is in creation until RecoveryComplete, as MS-FSRVP has it.
+	// KeepExposed ends a creation when its set is exposed, as Samba's agent does, instead of with
+	// RecoveryComplete. From then on no Message Sequence Timer, SetContext or StartShadowCopySet of
+	// any client touches the set. It is for clients that never call RecoveryComplete, such as
+	// rpcclient's fss_create_expose; sets that they forget stay until somebody deletes their
+	// mappings. False means that an exposed set is in creation until RecoveryComplete, as MS-FSRVP
+	// says.
 	KeepExposed bool
-	// MaxRetries is how often one client may start over with SetContext before it is answered
-	// SHADOW_COPY_SET_IN_PROGRESS once (MS-FSRVP 3.1.4.2). Zero: 5, as Windows Server 2012 R2.
-	// Negative: no limit.
+	// MaxRetries is how often one client may start over with SetContext before the agent answers it
+	// SHADOW_COPY_SET_IN_PROGRESS once (MS-FSRVP 3.1.4.2). Zero means 5, as in Windows Server 2012
+	// R2. Negative means no limit.
 	MaxRetries int
-	// MaxSets limits the sets in the table, MaxShares the shares of one set; beyond them the answer
-	// is E_OUTOFMEMORY. Zero: 512 and 256. Negative: no limit.
+	// MaxSets limits the number of sets in the table, and MaxShares the number of shares in one
+	// set; beyond them the agent answers E_OUTOFMEMORY. Zero means 512 and 256. Negative means no
+	// limit.
 	MaxSets, MaxShares int
-	// RetryRemoval is how long the agent waits before it tries again to delete what a backend
-	// failed to delete. Zero: 1 minute.
+	// RetryRemoval is how long the agent waits before it retries to delete what a backend failed to
+	// delete. Zero means 1 minute.
 	RetryRemoval time.Duration
-	// CloseWait is how long Close waits for backends: for work that it has cancelled, and for the
-	// deletion of auto-release copies; and how long an ExposeShadowCopySet that failed may take to
-	// remove what it has exposed. Zero: 30 s.
+	// CloseWait is how long Close waits for work that it has cancelled and for the deletion of
+	// auto-release copies. It is also how long a failed ExposeShadowCopySet may take to remove what
+	// it has exposed. Zero means 30 s.
 	CloseWait time.Duration
 
-	// Logger gets a record of every change, with the ids of the set and of the shadow copy. Nil:
-	// none.
+	// Logger receives a record of every change, with the ids of the set and of the shadow copy. Nil
+	// means no log.
 	Logger *slog.Logger
 	// Observe is called with every Event, for metrics. Events of one set come in order. It must
-	// return at once and must not call the Agent. Nil: none.
+	// return at once and must not call the Agent. Nil means no calls.
 	Observe func(Event)
 }
 

@@ -7,31 +7,32 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// EventKind says what an Event tells of.
+// EventKind says what an Event is about.
 type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventCall: a method has returned. Op, Status, Duration; Set and Copy where the call named
-	// them.
+	// EventCall: a method has returned. Fields: Op, Status, Duration; Set and Copy if the call
+	// named them.
 	EventCall EventKind = iota + 1
-	// EventStep: a step of a backend or of the store has ended. Step, Duration, Err; Set, and Copy
-	// where it was about one.
+	// EventStep: a step of a backend or of the store has ended. Fields: Step, Duration, Err, Set;
+	// Copy if the step was about one.
 	EventStep
-	// EventStatus: a set has changed its status, or is Removing. Set, From (empty: it is new), To
-	// (empty: it is gone), and the sizes of the table. These come in the order in which the table
-	// changes.
+	// EventStatus: a set has changed its status, or is Removing. Fields: Set, From (empty if the
+	// set is new), To (empty if it is gone), and the sizes of the table. These events come in the
+	// order in which the table changes.
 	EventStatus
-	// EventTimeout: the Message Sequence Timer has fired. Set, where one was unfinished.
+	// EventTimeout: the Message Sequence Timer has fired. Fields: Set, if one was unfinished.
 	EventTimeout
-	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Set,
-	// Copy, Moved.
+	// EventMoved: a snapshot was taken, but part of the volume changed while it was copied. Fields:
+	// Set, Copy, Moved.
 	EventMoved
-	// EventUnread: a snapshot was taken without files that could not be read. Set, Copy, Unread.
+	// EventUnread: a snapshot was taken without files that could not be read. Fields: Set, Copy,
+	// Unread.
 	EventUnread
 )
 
-// A Step is a kind of work that the agent has done by a backend, or by its store.
+// A Step is a kind of work that a backend or the store does for the agent.
 type Step string
 
 // The steps.
@@ -46,8 +47,8 @@ const (
 	StepStore     Step = "store"      // a transaction of the store
 )
 
-// An Event is something that an Agent did, for counters, gauges and histograms. Fields that a kind
-// does not name are zero; later versions may add kinds and fields.
+// An Event reports something that an Agent did, for counters, gauges and histograms. Fields that
+// the kind does not list are zero. Later versions may add kinds and fields.
 type Event struct {
 	Kind     EventKind
 	Set      fsrvp.SetID
@@ -58,8 +59,8 @@ type Event struct {
 	Duration time.Duration
 	Err      error
 	From, To SetStatus
-	Moved    []string        // Snapshot.Moved; not to be changed
-	Unread   []*fs.PathError // Snapshot.Unread; not to be changed
+	Moved    []string        // Snapshot.Moved; read-only
+	Unread   []*fs.PathError // Snapshot.Unread; read-only
 	// Sets, Copies and Shares are the sizes of the table after an EventStatus.
 	Sets, Copies, Shares int
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// SetStatus is where a shadow copy set is in its life (MS-FSRVP 3.1.1.2).
+// SetStatus is the status of a shadow copy set (MS-FSRVP 3.1.1.2).
 type SetStatus string
 
 // The statuses, in the order in which a set has them.
@@ -21,7 +21,8 @@ const (
 	Exposed            SetStatus = "Exposed"
 	Recovered          SetStatus = "Recovered"
 
-	// Removing is no status of the standard: in events, it is that of a set that is being deleted.
+	// Removing is not a status of the standard. In events it is the status of a set that is being
+	// deleted.
 	Removing SetStatus = "Removing"
 )
 
@@ -35,24 +36,24 @@ func (s SetStatus) hasShares() bool { return s == Committed || s == Exposed || s
 
 func (s SetStatus) valid() bool { return s == Started || s == Added || s.hasSnapshots() }
 
-// A Set is a shadow copy set in the table, GlobalShadowCopySetTable (MS-FSRVP 3.1.1.2), and
-// with its JSON form what the store holds of it.
+// A Set is a shadow copy set in the table, GlobalShadowCopySetTable (MS-FSRVP 3.1.1.2). The store
+// holds it in its JSON form.
 type Set struct {
 	ID      fsrvp.SetID        `json:"id"`
 	Client  fsrvp.SetID        `json:"client"` // the id that the client gave
 	Status  SetStatus          `json:"status"`
 	Context fsrvp.ContextValue `json:"context"`
 	Copies  []Copy             `json:"copies,omitempty"`
-	// Kept sets were exposed under Config.KeepExposed: their creation has ended.
+	// Kept means that the set was exposed under Config.KeepExposed, so its creation has ended.
 	Kept bool `json:"kept,omitempty"`
-	// Removing sets are being deleted: no method but AbortShadowCopySet finds them any more.
+	// Removing means that the set is being deleted: only AbortShadowCopySet still finds it.
 	Removing bool `json:"removing,omitempty"`
-	// Work is what a node of a cluster is doing for the set. It is zero where none is, and for an
+	// Work says which node of a cluster is working for the set. It is zero if none is, and for an
 	// agent alone.
 	Work Work `json:"work,omitzero"`
 }
 
-// A Work is what a node of a cluster is doing for a set. No other node touches the set's copies
+// A Work says that a node of a cluster is working for a set. No other node touches the set's copies
 // meanwhile.
 type Work struct {
 	Stay uint64 `json:"stay"` // of the node, see Node
@@ -75,12 +76,12 @@ type Mapping struct {
 	Dir     string `json:"dir"`     // its directory, below the volume's root
 	Name    string `json:"name"`    // ShadowCopyShareName, the bare name
 	Exposed bool   `json:"exposed"` // IsExposed
-	// Removing mappings are being deleted: only DeleteShareMapping finds them.
+	// Removing means that the mapping is being deleted: only DeleteShareMapping still finds it.
 	Removing bool `json:"removing,omitempty"`
 }
 
-// clone returns a copy that shares nothing with s. The sets of the table are never
-// changed in place: a changed clone takes their place once it is in the store.
+// clone returns a copy that shares nothing with s. Sets in the table are never changed in place: a
+// changed clone replaces a set once the clone is stored.
 func (s *Set) clone() *Set {
 	c := *s
 	c.Copies = slices.Clone(s.Copies)
@@ -118,7 +119,7 @@ func (s *Set) shares() int {
 	return n
 }
 
-// spec returns what the backend of snapshots knows a copy by.
+// spec returns the SnapshotSpec of a copy.
 func (s *Set) spec(c *Copy, mark Mark) SnapshotSpec {
 	return SnapshotSpec{ID: c.ID, Mark: mark, Volume: c.Volume, Writable: s.Context.AutoRecovery()}
 }
@@ -131,7 +132,7 @@ func (s *Set) specs(mark Mark) []SnapshotSpec {
 	return specs
 }
 
-// exposure returns what the backend of shares has to expose, or exposes, for a mapping.
+// exposure returns the Exposure of a mapping.
 func (s *Set) exposure(c *Copy, m *Mapping, mark Mark) Exposure {
 	return Exposure{
 		Name:     m.Name,
@@ -143,7 +144,7 @@ func (s *Set) exposure(c *Copy, m *Mapping, mark Mark) Exposure {
 	}
 }
 
-// copy finds a copy by its id; nil where there is none.
+// copy finds a copy by its id; nil if there is none.
 func (s *Set) copy(id fsrvp.CopyID) *Copy {
 	for i := range s.Copies {
 		if s.Copies[i].ID == id {
@@ -153,7 +154,7 @@ func (s *Set) copy(id fsrvp.CopyID) *Copy {
 	return nil
 }
 
-// copyOf finds the copy of a volume; nil where there is none.
+// copyOf finds the copy of a volume; nil if there is none.
 func (s *Set) copyOf(volume string) *Copy {
 	for i := range s.Copies {
 		if s.Copies[i].Volume.ID == volume {
@@ -163,7 +164,7 @@ func (s *Set) copyOf(volume string) *Copy {
 	return nil
 }
 
-// mapping finds a mapping by the bare name of its share; nil where there is none.
+// mapping finds a mapping by the bare name of its share; nil if there is none.
 func (c *Copy) mapping(share string) *Mapping {
 	for i := range c.Shares {
 		if strings.EqualFold(c.Shares[i].Share.Name, share) {
@@ -178,7 +179,8 @@ func (c *Copy) removing() bool {
 	return !slices.ContainsFunc(c.Shares, func(m Mapping) bool { return !m.Removing })
 }
 
-// without returns the set without one mapping; without its copy where that was the last.
+// without returns the set without one mapping, and without the mapping's copy if that was its last
+// mapping.
 func (s *Set) without(id fsrvp.CopyID, share string) *Set {
 	next := s.clone()
 	next.Copies = slices.DeleteFunc(next.Copies, func(c Copy) bool {
@@ -190,15 +192,15 @@ func (s *Set) without(id fsrvp.CopyID, share string) *Set {
 	return next
 }
 
-// creation is what the agent has globally (MS-FSRVP 3.1.1.1): the creation that is in progress.
+// creation is the agent's global state (MS-FSRVP 3.1.1.1): the creation that is in progress.
 type creation struct {
 	ContextSet bool               `json:"contextSet"`
 	Context    fsrvp.ContextValue `json:"context"` // CurrentContext
 	Address    string             `json:"address"` // ShadowCopyClientAddress
 	Retries    int                `json:"retries"` // ShadowCopyClientRetryCount
-	// Stay is that of the node of a cluster whose Message Sequence Timer watches the creation: the
-	// one that the client has called last. Zero for an agent alone.
+	// Stay is the stay of the cluster node whose Message Sequence Timer watches the creation: the
+	// node that the client has called last. It is zero for an agent alone.
 	Stay uint64 `json:"stay,omitempty"`
-	// Moved: that node has taken the creation over, and the client has not called it yet.
+	// Moved means that this node has taken the creation over, and the client has not called it yet.
 	Moved bool `json:"moved,omitempty"`
 }

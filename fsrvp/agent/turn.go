@@ -10,17 +10,18 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A turn is the agent in the hands of the one goroutine that may change its table. What changes the
-// table, or begins a work, is a method of turn, so that nobody can call it without one.
+// A turn is the right to change the agent's table; one goroutine at a time has it. Every function
+// that changes the table or begins a work is a method of turn, so that nobody can call it without
+// having the turn.
 //
-// A turn lasts as long as a change takes to reach stable storage. It is no lock: readers of the
-// table do not wait for it, and whoever waits for it gives up when its context ends. Nobody waits
-// for a work, or calls a backend, during a turn; a work needs a turn to end. New is the exception:
-// nothing else runs yet.
+// A turn lasts as long as a change takes to reach stable storage. It differs from a lock: readers
+// of the table do not wait for it, and a goroutine that waits for it gives up when its context
+// ends. Nobody may wait for a work or call a backend during a turn, because a work needs a turn to
+// end. New is the exception: nothing else runs yet.
 type turn struct{ *Agent }
 
-// take waits for the turn until ctx ends. Whoever has taken it calls give. On a node of a cluster
-// the table is then the newest, and the node in it.
+// take waits for the turn until ctx ends. The caller must call give afterwards. On a node of a
+// cluster, the table is then up to date and the node is in it.
 func (a *Agent) take(ctx context.Context) (turn, error) {
 	for {
 		t, err := a.takeLocal(ctx)
@@ -47,7 +48,7 @@ func (a *Agent) take(ctx context.Context) (turn, error) {
 	}
 }
 
-// takeLocal takes the turn alone.
+// takeLocal takes the turn without bringing the table up to date.
 func (a *Agent) takeLocal(ctx context.Context) (turn, error) {
 	select {
 	case a.turns <- struct{}{}:
@@ -64,9 +65,9 @@ func (a *Agent) takeLocal(ctx context.Context) (turn, error) {
 
 func (a turn) give() { <-a.turns }
 
-// inTurn calls f with the turn. When another node of a cluster has changed the table, so that a
-// change of f's was refused, it calls f again, with the newest table: until its change is stored f
-// has no effect.
+// inTurn calls f with the turn. If another node of a cluster has changed the table, so that the
+// store refused f's change, inTurn calls f again with the newest table; f must have no effect until
+// its change is stored.
 func (a *Agent) inTurn(ctx context.Context, f func(turn) error) error {
 	for {
 		t, err := a.take(ctx)
@@ -84,7 +85,7 @@ func (a *Agent) inTurn(ctx context.Context, f func(turn) error) error {
 	}
 }
 
-// inIdleTurn is inTurn at a moment at which nothing goes on for the set that find returns.
+// inIdleTurn is like inTurn, but waits until nothing is running for the set that find returns.
 func (a *Agent) inIdleTurn(ctx context.Context, find func(turn) (*entry, error), f func(turn, *entry) error) error {
 	for {
 		var ended <-chan struct{}
@@ -114,7 +115,7 @@ func (a *Agent) inIdleTurn(ctx context.Context, find func(turn) (*entry, error),
 	}
 }
 
-// apply stores a change and then does it to the table, or fails and changes nothing.
+// apply stores a change and then applies it to the table, or fails and changes nothing.
 func (a turn) apply(why string, c change) error {
 	if a.cluster != nil {
 		if me, ok := c.nodes[a.cluster.name]; a.cluster.stay == 0 && (!ok || me.Stay == 0) {
@@ -136,7 +137,7 @@ func (a turn) apply(why string, c change) error {
 	return nil
 }
 
-// doLocked does a change to the table.
+// doLocked applies a change to the table.
 func (a turn) doLocked(why string, c change) {
 	if c.creation != nil {
 		a.creation = *c.creation
@@ -175,8 +176,8 @@ func (a turn) dropLocked(why string, id fsrvp.SetID) {
 }
 
 // noteStatusLocked logs a change of a set's status and passes it to the observer, before anybody
-// can see the change. At level info are what a set has come to, complete or not, and the end of a
-// complete one.
+// can see the change. At level info it logs that a set is complete or was given up, and the
+// deletion of a complete set.
 func (a *Agent) noteStatusLocked(why string, set *Set, from, to SetStatus) {
 	ev := Event{Kind: EventStatus, Set: set.ID, From: from, To: to, Sets: len(a.sets)}
 	for _, e := range a.sets {
@@ -219,8 +220,8 @@ func (a turn) findWith(id fsrvp.SetID, in ...SetStatus) (*entry, error) {
 	return nil, badState(e.set)
 }
 
-// detached runs f in a goroutine of its own, and returns what f does or, when ctx ends before,
-// its cause. f then goes on, and running counts it.
+// detached runs f in its own goroutine and returns f's results, or ctx's cause if ctx ends first.
+// In that case f continues, and running counts it.
 func detached[T any](ctx context.Context, running *sync.WaitGroup, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T

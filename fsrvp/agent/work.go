@@ -11,14 +11,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// An entry is a set in the table with what goes on for it.
+// An entry is a set in the table together with its running work.
 type entry struct {
 	set  *Set  // as it is in the store; never changed in place. It changes with the turn and Agent.mu
 	work *work // the newest work of the set that has not been collected; nil: none. It is the turn's alone
 }
 
-// A work is what backends do for a set, in a goroutine of its own that outlives the call that began
-// it. The works of one set run one after the other.
+// A work is something that backends do for a set. It runs in its own goroutine, which outlives the
+// call that began it. The works of one set run one after the other.
 type work struct {
 	step   Step
 	set    *Set               // that it was begun for
@@ -27,18 +27,20 @@ type work struct {
 	err    error              // how; set before done is closed
 
 	// snapshots is what Create made. The works of Commit and Expose keep their result until a call
-	// collects it: a later one than the call that began the work, when that did not wait so long.
+	// collects it. That may be a later call, if the one that began the work did not wait long
+	// enough.
 	snapshots []Snapshot
 	collected bool
 	result    error // what the call that collected it returned, for others that waited with it
 	keep      outcome
 }
 
-// An outcome puts that of a work in the table, and reports whether it could.
+// An outcome puts the outcome of a work in the table, and reports whether it was stored.
 type outcome func(turn, *entry, *work) (stored bool, err error)
 
-// begin starts a work after those that the set has. It runs without the turn. Finish, if not nil,
-// ends it in a turn of its own and returns the work's error; a work without is collected later.
+// begin starts a work after those that the set already has. The work runs without the turn. If
+// finish is not nil, it ends the work in its own turn and returns the work's error; otherwise a
+// later call collects the work.
 //
 // On a node of a cluster the set's Work is this node's when it begins. A work that is collected
 // later is put in the table when it ends, by keep, for whichever node the client comes to.
@@ -113,10 +115,10 @@ func (a *Agent) finishWork(e *entry, w *work, err error, finish func(turn, error
 	}
 }
 
-// errStillWorking is what await returns when the wait is over and the work is not.
+// errStillWorking means that await's time is over but the work is not.
 var errStillWorking = errors.New("agent: the work goes on")
 
-// await waits for a work's end, at most for wait.
+// await waits for the end of a work, but no longer than wait.
 func await(ctx context.Context, w *work, wait time.Duration) error {
 	t := time.NewTimer(wait)
 	defer t.Stop()
@@ -159,16 +161,16 @@ func statusError(err error, other fsrvp.Status) error {
 	return fmt.Errorf("%w: %w", s, err)
 }
 
-// A loggedError has its line in the log, with the ids of what it is about: whoever passes it on
-// need not log it again.
+// A loggedError has already been logged, with the ids of what it is about, so callers need not log
+// it again.
 type loggedError struct{ error }
 
 func (e *loggedError) Unwrap() error { return e.error }
 
-// isLogged reports whether err, or an error that it wraps, has its line in the log.
+// isLogged reports whether err, or an error that it wraps, has already been logged.
 func isLogged(err error) bool { return errors.As(err, new(*loggedError)) }
 
-// step does one step of a backend for a set, logs it and tells the observer.
+// step runs one step of a backend for a set, logs it and reports it to Observe.
 //
 // On a node of a cluster it first makes sure that the set's Work is still the node's.
 func (a *Agent) step(step Step, set *Set, c *Copy, share string, f func() error) error {
