@@ -16,14 +16,14 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// An Agent is a File Share Shadow Copy Agent. It implements fsrvp.Service.
+// An Agent is a File Share Shadow Copy Agent. It implements [fsrvp.Service].
 //
 // Its methods are safe for concurrent use. Each takes the caller from the context
-// (dcerpc.PeerFromContext), where a dcerpc.Server puts it, and returns fsrvp.ErrAccessDenied,
+// ([dcerpc.PeerFromContext]), where a [dcerpc.Server] puts it, and returns [fsrvp.ErrAccessDenied],
 // before it looks at anything else, if the caller has no access. Methods check only who the caller
-// is; fsrvp.HandlerConfig says how calls must be protected. Every error wraps an fsrvp.Status. If a
+// is; [fsrvp.HandlerConfig] says how calls must be protected. Every error wraps an [fsrvp.Status]. If a
 // call's context ends, the call returns at once and the work that it began continues, just as when
-// a wait times out. After Close, errors match net.ErrClosed.
+// a wait times out. After Close, errors match [net.ErrClosed].
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
@@ -75,8 +75,8 @@ var _ fsrvp.Service = (*Agent)(nil)
 // auto-release copies, and returns an Agent that is ready for calls. The context bounds only New
 // itself.
 //
-// New fails with an error that wraps ErrStoreInUse if another Agent has the store open, and with
-// one that wraps ErrStateLost if there are copies that the store should know but does not. It also
+// New fails with an error that wraps [ErrStoreInUse] if another Agent has the store open, and with
+// one that wraps [ErrStateLost] if there are copies that the store should know but does not. It also
 // fails if the store is damaged or has another version, or if a backend cannot list what it holds.
 // In all these cases it has deleted nothing.
 func New(ctx context.Context, cfg *Config) (*Agent, error) {

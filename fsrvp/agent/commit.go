@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// CommitShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.5). After a time-out (ErrTimeout)
-// the set is still CreationInProgress: the work continues, and another CommitShadowCopySet waits
+// CommitShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.5). After a time-out (ErrTimeout)
+// the set is still [CreationInProgress]: the work continues, and another CommitShadowCopySet waits
 // for it and returns its result. After any other failure the set is Added again, and nothing was
 // made.
 func (a *Agent) CommitShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A deferred change is one that the table has and the store has not yet: a snapshot is deleted, and
-// that is to be on stable storage before the store forgets the copy. Until then the store has it as
-// one that is to be deleted, which a crash leads to again.
+// A deferred change is in the table but not yet in the store: a snapshot was deleted, and its
+// deletion must be on stable storage before the store forgets the copy. Until then the store lists
+// the copy as one that is being deleted, so that after a crash New deletes it again.
 type deferred struct {
 	change state.Change
 	volume Volume
@@ -21,7 +21,7 @@ type deferred struct {
 const maxDeferred = 256
 
 // mayDefer reports whether a deletion may be answered before it is on stable storage. The nodes of
-// a cluster see the store alone, so there nothing is deferred.
+// a cluster see only the store, so a cluster defers nothing.
 func (a *Agent) mayDefer() bool {
 	if a.deleteSyncer == nil || a.cluster != nil {
 		return false
@@ -31,7 +31,7 @@ func (a *Agent) mayDefer() bool {
 	return !a.closed && !a.deferFailed && a.deferring < maxDeferred
 }
 
-// applyLater does a change to the table, and has it stored when what was deleted on the volume is on
+// applyLater applies a change to the table, and stores it once the deletion on the volume is on
 // stable storage.
 func (a turn) applyLater(why string, c change, volume Volume) error {
 	if err := a.store.postpone(a.sets, c, volume); err != nil {
@@ -66,8 +66,8 @@ func (a *Agent) settleAll() {
 	}
 }
 
-// settleDeferred stores the changes that are deferred now, when what they are about is on stable
-// storage.
+// settleDeferred waits until the deletions of the changes that are deferred now are on stable
+// storage, and then stores the changes.
 func (a *Agent) settleDeferred(ctx context.Context) error {
 	if a.deleteSyncer == nil {
 		return nil
@@ -100,7 +100,7 @@ func (a *Agent) settleDeferred(ctx context.Context) error {
 	return err
 }
 
-// syncDeletions waits until what was deleted on volumes is on stable storage.
+// syncDeletions waits until deletions on the volumes are on stable storage.
 func (a *Agent) syncDeletions(ctx context.Context, volumes []Volume) error {
 	err := a.deleteSyncer.SyncDeletions(ctx, volumes)
 	if err != nil && ctx.Err() == nil {
@@ -143,7 +143,7 @@ func (s *store) postpone(sets map[fsrvp.SetID]*entry, c change, volume Volume) e
 	return nil
 }
 
-// writeDeferred stores the n oldest deferred changes in one.
+// writeDeferred stores the n oldest deferred changes in one write.
 func (s *store) writeDeferred(ctx context.Context, n int) error {
 	all := state.Change{Put: map[string][]byte{}}
 	for _, d := range s.deferred[:n] {
@@ -162,7 +162,8 @@ func (s *store) writeDeferred(ctx context.Context, n int) error {
 	return nil
 }
 
-// supersede takes out of the deferred changes what a newer one, which is stored, has done.
+// supersede removes from the deferred changes what a newer change, which is stored, has already
+// done.
 func (s *store) supersede(c state.Change) {
 	for i := range s.deferred {
 		d := &s.deferred[i].change

@@ -40,7 +40,7 @@
 // belong to the agent whose table knows them.
 //
 // If the state is gone while copies made with it exist, or if it is older than its copies, New
-// fails with ErrStateLost.
+// fails with [ErrStateLost].
 //
 // # Clusters
 //

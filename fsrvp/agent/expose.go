@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// ExposeShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.6). After a time-out,
-// ErrWaitTimeout, the work goes on, and another ExposeShadowCopySet waits on and gives its result.
-// After any other failure no share is exposed. In every case but success the set is still
+// ExposeShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.6). After a time-out
+// (ErrWaitTimeout) the work continues, and another ExposeShadowCopySet waits for it and returns its
+// result. After any other failure no share is exposed. Unless it succeeds, the set is still
 // Committed.
 func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpExposeShadowCopySet, set, wait, stage{
@@ -21,8 +21,8 @@ func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait t
 	})
 }
 
-// expose begins to expose a set's shares, or joins the work that goes on. What may be made is in
-// the store: the names, in a set that is Committed.
+// expose begins to expose a set's shares, or joins the work that already does. The store knows what
+// may be made: it has the names, in a set that is Committed.
 func (a turn) expose(e *entry) (*work, error) {
 	if w := e.work; w != nil && w.step == StepExpose {
 		return w, nil
@@ -87,9 +87,9 @@ func (a *Agent) exposeAtOnce(ctx context.Context, set *Set, batcher ShareBatcher
 	})
 }
 
-// takeBack removes what a failed exposeAll has made, also when its own context has ended. What
-// cannot be removed now goes with the set: while it is Committed all its shares count as perhaps
-// exposed.
+// takeBack removes what a failed exposeAll has made, even if its own context has ended. What cannot
+// be removed now is removed with the set: while the set is Committed, all its shares count as
+// possibly exposed.
 func (a *Agent) takeBack(set *Set) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), a.cfg.CloseWait)
 	defer cancel()
@@ -110,7 +110,7 @@ func (a *Agent) unexposeAll(ctx context.Context, set *Set) error {
 	return errors.Join(errs...)
 }
 
-// exposed puts the outcome of exposeAll in the table, and reports whether it could.
+// exposed puts the outcome of exposeAll in the table, and reports whether it was stored.
 func (a turn) exposed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
 		if err := a.unclaim("exposing failed", e); err != nil {

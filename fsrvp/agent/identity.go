@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// ErrStateLost is what New fails with when there are copies that the agent's store should know and
-// does not: the store is a new one where there was another, or older than its copies. Restore the
-// store, or set Config.AcceptState.
+// ErrStateLost means that there are copies that the agent's store should know but does not: the
+// store is new although there was another, or it is older than its copies. Restore the store, or
+// set Config.AcceptState.
 var ErrStateLost = errors.New("agent: the store is lost, or older than its copies")
 
 // placeOf names the machine, or the container, and the file in it.
@@ -23,8 +23,8 @@ func placeOf(store string) string {
 	return strings.Join([]string{strings.TrimSpace(string(machine)), host, store}, "\x00")
 }
 
-// checkState fails where the store cannot be the one that the copies were made with. Nothing has
-// been deleted yet.
+// checkState fails if the copies cannot have been made with this store. Nothing has been deleted
+// yet.
 func (a turn) checkState(h held) error {
 	err := a.lostState(h)
 	if err == nil {
@@ -56,7 +56,7 @@ func (a *Agent) storeName() string {
 	return "Config.State"
 }
 
-// lostState looks for copies of an agent that had its store where this one has a fresh one.
+// lostState looks for copies of an agent that had its store where this agent has a fresh one.
 func (a *Agent) lostState(h held) error {
 	if !a.store.fresh {
 		return nil
@@ -105,8 +105,8 @@ func (a *Agent) oldState(h held) error {
 	return nil
 }
 
-// forgetUnfinished takes the sets that are in creation out of the table of an old store: what
-// became of them since then is not known. Their copies, if there are any, stay as orphans.
+// forgetUnfinished removes the sets in creation from the table of an old store, because nobody
+// knows what has become of them since. Their copies, if there are any, stay as orphans.
 func (a turn) forgetUnfinished() error {
 	var ch change
 	for _, e := range a.unfinished() {
@@ -117,7 +117,7 @@ func (a turn) forgetUnfinished() error {
 	return a.apply("old store accepted", ch)
 }
 
-// newest returns the largest sequence among the marks of what the agent has made.
+// newest returns the largest sequence in the marks of everything that the agent has made.
 func (h held) newest() uint64 {
 	var n uint64
 	for _, s := range h.snapshots {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// GetShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.11). The level must be 1. The mapping's
-// Share is the path by which the client named it in AddToShadowCopySet. A null argument leaves the
-// Message Sequence Timer alone.
+// GetShareMapping implements [fsrvp.Service] (MS-FSRVP 3.1.4.11). The level must be 1. The
+// mapping's Share is the path that the client gave to AddToShadowCopySet. A null argument does not
+// affect the Message Sequence Timer.
 func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrvp.SetID, share string,
 	level uint32) (*fsrvp.ShareMapping, error) {
 	return answer(ctx, a, fsrvp.OpGetShareMapping, func(c *call) (*fsrvp.ShareMapping, error) {
@@ -50,8 +50,8 @@ func (a *Agent) GetShareMapping(ctx context.Context, copy fsrvp.CopyID, set fsrv
 	})
 }
 
-// comeForMapping has this node watch over the creation of a set, when its client asks it for a
-// mapping now, and the table be the newest.
+// comeForMapping brings the table up to date and makes this node watch the creation of a set whose
+// client asks it for a mapping.
 func (a *Agent) comeForMapping(ctx context.Context, set fsrvp.SetID) error {
 	if a.cluster == nil {
 		return nil
@@ -65,7 +65,7 @@ func (a *Agent) comeForMapping(ctx context.Context, set fsrvp.SetID) error {
 	})
 }
 
-// mayGetMapping reports whether a set's status lets GetShareMapping answer.
+// mayGetMapping returns an error if a set's status does not allow GetShareMapping.
 func (a *Agent) mayGetMapping(set *Set) error {
 	switch {
 	case set.Status == Exposed:
@@ -93,7 +93,8 @@ func (a *Agent) mappingOf(set *Set, id fsrvp.CopyID, share string) (*fsrvp.Share
 	return answer, nil
 }
 
-// findMapping finds a share of a set. Its errors wrap no status: the methods differ in it.
+// findMapping finds a share of a set. Its errors wrap no status, because each method answers with a
+// different one.
 func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Mapping, error) {
 	c := set.copy(id)
 	if c == nil {
@@ -108,10 +109,11 @@ func (a *Agent) findMapping(set *Set, id fsrvp.CopyID, share string) (*Copy, *Ma
 	return nil, nil, fmt.Errorf("agent: shadow copy %s has no share %q", id, share)
 }
 
-// DeleteShareMapping implements fsrvp.Service (MS-FSRVP 3.1.4.12). The base share need not exist
-// any more. When a backend fails, the mapping is found by DeleteShareMapping alone, until one
-// succeeds. With a backend that is a [DeleteSyncer] it does not wait until the deletion of the
-// snapshot is on stable storage: what a crash of the machine brings back is deleted by New.
+// DeleteShareMapping implements [fsrvp.Service] (MS-FSRVP 3.1.4.12). The base share need not exist
+// any more. If a backend fails, only DeleteShareMapping still finds the mapping, until a call
+// succeeds. If the backend is a [DeleteSyncer], the call does not wait until the deletion of the
+// snapshot is on stable storage: if a crash of the machine brings the snapshot back, New deletes
+// it.
 func (a *Agent) DeleteShareMapping(ctx context.Context, set fsrvp.SetID, copy fsrvp.CopyID, share string) error {
 	return a.call(ctx, fsrvp.OpDeleteShareMapping, func(c *call) error {
 		c.set(set)
@@ -183,8 +185,8 @@ func (s *Set) unmappings() []unmapping {
 	return list
 }
 
-// beginUnmapping begins to delete a mapping that is Removing, and with a copy's last one the
-// snapshot; then the others, one after the other. What fails is tried again later.
+// beginUnmapping begins to delete a mapping that is Removing, and the snapshot with a copy's last
+// mapping; then it deletes the others, one after the other. It retries later what fails.
 func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 	var unsynced bool
 	return a.begin(e, StepUnexpose,
@@ -218,8 +220,8 @@ func (a turn) beginUnmapping(e *entry, u unmapping, others []unmapping) *work {
 		})
 }
 
-// unmap removes a mapping's share, and with a copy's last one the snapshot: where it may, unsynced,
-// which it reports.
+// unmap removes a mapping's share, and the snapshot with a copy's last mapping. It reports whether
+// it deleted the snapshot without waiting for stable storage, which it does if it may.
 func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share string, may bool) (unsynced bool,
 	err error) {
 	c := set.copy(id)
@@ -229,9 +231,9 @@ func (a *Agent) unmap(ctx context.Context, set *Set, id fsrvp.CopyID, share stri
 	return may, a.deleteSnapshot(ctx, set, c, may)
 }
 
-// unmapped takes a mapping out of the table, the copy with its last mapping, and the set with its
-// last copy. Last says that nothing else is to be done for the set, and unsynced that the store is
-// to forget the copy later.
+// unmapped removes a mapping from the table, the copy with its last mapping, and the set with its
+// last copy. The argument last says that nothing else must be done for the set, and unsynced that
+// the store must forget the copy later.
 func (a turn) unmapped(e *entry, id fsrvp.CopyID, share string, last, unsynced bool) error {
 	const why = "share mapping deleted"
 	apply := a.apply

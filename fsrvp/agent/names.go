@@ -13,8 +13,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// names knows under which names clients reach this server. Nothing is resolved or opened: a name
-// that a caller gives is compared, never used.
+// names holds the names by which clients reach this server. It resolves and opens nothing: a name
+// from a caller is compared, never used.
 type names struct {
 	machine    string          // this server's, as Config.Owner may return it
 	asCalled   bool            // IsPathSupported answers the name that the client used, and not machine
@@ -23,7 +23,7 @@ type names struct {
 	interfaces bool // the addresses of the interfaces count, too
 }
 
-// newNames takes the names of the Config and those that the file server has for itself.
+// newNames combines the names in the Config with those that the file server gives itself.
 func newNames(cfg *Config, server backend.ServerNames) (*names, error) {
 	n := &names{machine: cfg.Machine, hosts: map[string]bool{}, addrs: map[netip.Addr]bool{}}
 	if n.machine == "" {
@@ -59,8 +59,7 @@ func newNames(cfg *Config, server backend.ServerNames) (*names, error) {
 	return n, nil
 }
 
-// answer is the machine that a client is to connect to, which has reached this one by a share of
-// this host.
+// answer returns the machine that a client should connect to, after it named a share of this host.
 func (n *names) answer(host string) string {
 	if n.asCalled {
 		return host
@@ -88,7 +87,7 @@ func (n *names) has(share fsrvp.ShareName) bool {
 	return n.addrs[addr] || n.interfaces && isInterfaceAddr(addr)
 }
 
-// isInterfaceAddr asks the machine each time, since addresses come and go while an agent runs.
+// isInterfaceAddr asks the machine each time, because addresses come and go while an agent runs.
 func isInterfaceAddr(addr netip.Addr) bool {
 	list, err := net.InterfaceAddrs()
 	if err != nil {

@@ -13,18 +13,19 @@ import (
 // An Orphan is a snapshot or an exposed share that the table does not know. The agent leaves it
 // alone.
 type Orphan struct {
-	// Mark names the agent that made it. It is zero for what was made before there were marks.
+	// Mark names the agent that made it. It is zero if an old version, which made no marks, made
+	// it.
 	Mark Mark
-	// Own reports whether it is this agent's. Then the table has lost it, or a file system came
+	// Own reports whether this agent made it. Then the table has lost it, or a file system came
 	// back with it.
 	Own bool
-	// Snapshot is set for a snapshot. Of its volume only what Snapshots.Delete needs is known.
+	// Snapshot is set for a snapshot. Its volume has only the fields that Snapshots.Delete needs.
 	Snapshot SnapshotSpec
 	// Share is the name of an exposed share; empty for a snapshot.
 	Share string
 }
 
-// String names the thing and whose it is.
+// String names the snapshot or share and its agent.
 func (o Orphan) String() string {
 	what := "snapshot " + o.Snapshot.ID.String() + " on volume " + o.Snapshot.Volume.ID
 	if o.Share != "" {
@@ -39,8 +40,8 @@ func (o Orphan) String() string {
 	return what + ", of agent " + o.Mark.Owner.String()
 }
 
-// Orphans returns what the backends hold and the table does not know, shares first, in no other
-// order. It fails when a backend does.
+// Orphans returns everything that the backends hold and the table does not know: first the shares,
+// then the snapshots, in no further order. It fails if a backend fails.
 func (a *Agent) Orphans(ctx context.Context) ([]Orphan, error) {
 	if err := a.fresh(ctx); err != nil {
 		return nil, err
@@ -89,9 +90,9 @@ func (a *Agent) orphans(h held, sets []Set) []Orphan {
 	return list
 }
 
-// RemoveOrphan deletes an orphan, as Orphans returned it, for an administrator: also one that is
-// another agent's, which may still be using it. It fails where the table knows the thing, and when
-// the backend does.
+// RemoveOrphan deletes an orphan that Orphans returned, for an administrator. It also deletes an
+// orphan of another agent, which may still be using it. It fails if the table knows the snapshot or
+// share, or if the backend fails.
 func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 	if !a.enter() {
 		return fmt.Errorf("agent: removing an orphan: %w", net.ErrClosed)
@@ -121,8 +122,8 @@ func (a *Agent) RemoveOrphan(ctx context.Context, o Orphan) error {
 	return nil
 }
 
-// report logs what New leaves alone: one by one what may be this agent's, by number what is
-// others'.
+// report logs what New leaves alone: it lists what may be this agent's, and only counts what
+// belongs to others.
 func (a *Agent) report(h held, sets []Set) {
 	others := map[Owner]int{}
 	for _, o := range a.orphans(h, sets) {

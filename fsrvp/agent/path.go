@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// A target is what a share's UNC path leads to.
+// A target is what a share's UNC path refers to.
 type target struct {
 	unc     string // as the client gave it
 	host    string // in it
@@ -21,8 +21,9 @@ type target struct {
 }
 
 // resolve finds the share that a client names and the volume that holds it. It compares the name,
-// and opens nothing but the directory that the file server's own definition of the share gives. An
-// unknown share is ErrObjectNotFound, a volume that cannot be copied ErrNotSupported.
+// and opens only the directory that the file server's own definition of the share gives. For an
+// unknown share it returns ErrObjectNotFound, and for a volume that cannot be copied
+// ErrNotSupported.
 func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	t := target{unc: unc}
 	name, err := fsrvp.ParseShareName(unc)
@@ -59,7 +60,7 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		}
 	}
 	if namer, ok := a.cfg.Shares.(ShareNamer); ok {
-		// all ids are of one length
+		// all ids have the same length
 		if err := namer.CheckName(a.exposedName(unc, t.share.Name, fsrvp.CopyID{})); err != nil {
 			return t, statusError(fmt.Errorf("agent: share %s: %w", unc, err), fsrvp.ErrNotSupported)
 		}
@@ -67,8 +68,8 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 	return t, nil
 }
 
-// IsPathSupported implements fsrvp.Service (MS-FSRVP 3.1.4.9). A share that another machine of the
-// cluster owns is supported, by that machine.
+// IsPathSupported implements [fsrvp.Service] (MS-FSRVP 3.1.4.9). If another machine of the cluster
+// owns the share, the share is supported and the answer names that machine.
 func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSupport, error) {
 	var answer fsrvp.PathSupport
 	err := a.call(ctx, fsrvp.OpIsPathSupported, func(c *call) error {
@@ -89,18 +90,19 @@ func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSu
 	return answer, err
 }
 
-// unknownHost is the answer to a share of a server that is not this one.
+// unknownHost returns the error for a share of another server.
 func (a *Agent) unknownHost(share, host string) error {
 	return fmt.Errorf("agent: %s: %s: %w", share, a.notItsName(host), fsrvp.ErrObjectNotFound)
 }
 
-// notItsName says that this server has another name, in contrast to a share that it has not got.
+// notItsName explains that this server has other names, to distinguish this error from an unknown
+// share.
 func (a *Agent) notItsName(host string) string {
 	return fmt.Sprintf("the host is wrong, and the share was not looked for: this server is not called %q but %s; Config.Aliases adds names",
 		host, strings.Join(a.names.list(), ", "))
 }
 
-// IsPathShadowCopied implements fsrvp.Service (MS-FSRVP 3.1.4.10): whether the volume that holds
+// IsPathShadowCopied implements [fsrvp.Service] (MS-FSRVP 3.1.4.10): whether the volume that holds
 // the share has a copy in a set that is Committed, Exposed or Recovered.
 func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.PathShadowCopied, error) {
 	var answer fsrvp.PathShadowCopied
@@ -109,7 +111,7 @@ func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.Pat
 		t, err := a.resolve(c.ctx, share)
 		switch {
 		case errors.Is(err, fsrvp.ErrNotSupported):
-			return nil // no volume, no copies
+			return nil // without a volume there are no copies
 		case err != nil:
 			return err
 		case t.foreign != "" && t.share.Name == "":

@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// PrepareShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.13). With a backend that has
-// nothing to prepare it succeeds at once.
+// PrepareShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.13). If the backend has nothing
+// to prepare, it succeeds at once.
 func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait time.Duration) error {
 	return a.advance(ctx, fsrvp.OpPrepareShadowCopySet, set, wait, stage{
 		in: []SetStatus{Added}, after: a.cfg.Timers.Prepare, step: StepPrepare,
@@ -18,7 +18,7 @@ func (a *Agent) PrepareShadowCopySet(ctx context.Context, set fsrvp.SetID, wait 
 	})
 }
 
-// prepare begins a preparation, or joins the one that goes on.
+// prepare begins a preparation, or joins the running one.
 func (a turn) prepare(e *entry) (*work, error) {
 	preparer, ahead := a.cfg.Snapshots.(SnapshotPreparer)
 	if !ahead && a.preparer == nil {

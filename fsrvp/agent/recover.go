@@ -10,8 +10,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// recover makes the table from the store, and the table and the backends agree, whatever the last
-// run was doing when it ended:
+// recover loads the table from the store and makes the table and the backends agree, whatever the
+// last run was doing when it ended:
 //
 //	Removing, auto-release   deleted, with all that was made
 //	Started, Added           kept
@@ -20,14 +20,13 @@ import (
 //	Exposed, Recovered       mappings that were being deleted are deleted; shares that are gone are exposed again; a copy
 //	                         whose snapshot is gone is forgotten, and so is an unfinished set that has lost one
 //
-// A snapshot is gone when its volume is there and the snapshot is not: of a volume that is not
-// mounted nothing is known, and what the table says of it stays.
+// A snapshot is gone if its volume exists but the snapshot does not. About a volume that is not
+// mounted nothing is known, so its copies stay in the table.
 //
-// All this is about the agent's own copies, and those without a mark that the table knows, which
-// were made before there were marks. What else is found is deleted only where the table proves that
-// it was being made: see removeBegun. The rest stays, and is logged. An unfinished set stays with
-// its context, for its client to go on with, or for the Message Sequence Timer. Nothing else runs
-// yet.
+// All this concerns the agent's own copies, and copies without a mark that the table knows, which
+// old versions made. Anything else that recover finds is deleted only if the table proves that it
+// was being made: see removeBegun. The rest stays and is logged. An unfinished set stays with its
+// context, until its client continues or the Message Sequence Timer fires. Nothing else runs yet.
 func (a turn) recover(ctx context.Context) error {
 	t, err := a.store.load(ctx)
 	if err != nil {
@@ -76,10 +75,10 @@ func (a turn) recover(ctx context.Context) error {
 	return a.apply("agent started", ch)
 }
 
-// setTable makes what the store says the table. In a cluster it brings the node into the table, and
-// returns false when another node has made it and the backends agree already: then nothing is left
-// to do but what takeOver does. Otherwise no other node does anything, and what those before were
-// doing is this node's to settle.
+// setTable takes the table from the store. In a cluster it brings the node into the table, and
+// returns false if another node has already made the table and the backends agree; then only
+// takeOver is left to do. Otherwise no other node does anything, and this node must settle the
+// works of earlier nodes.
 func (a turn) setTable(ctx context.Context, t *table) (first bool, err error) {
 	a.mu.Lock()
 	a.creation = t.creation
@@ -108,8 +107,8 @@ func (a turn) setTable(ctx context.Context, t *table) (first bool, err error) {
 	return true, err
 }
 
-// held is what the backends hold. Of snapshots and shares the maps have the agent's own, and those
-// without a mark that the table knows; a nil map where a backend cannot say.
+// held is what the backends hold. Its maps have the agent's own snapshots and shares, and those
+// without a mark that the table knows. A map is nil if the backend cannot list them.
 type held struct {
 	snapshots map[fsrvp.CopyID]SnapshotSpec
 	shares    map[string]ExposedShare // by the lower case of the name
@@ -158,8 +157,8 @@ func (a *Agent) listHeld(ctx context.Context) (held, error) {
 	return h, nil
 }
 
-// known returns what the sets say may exist: the ids of copies, and the names of exposed shares in
-// lower case.
+// known returns everything that may exist according to the sets: the ids of copies, and the names
+// of exposed shares in lower case.
 func known(sets []Set) (copies map[fsrvp.CopyID]bool, names map[string]bool) {
 	copies, names = make(map[fsrvp.CopyID]bool), make(map[string]bool)
 	for i := range sets {
@@ -187,8 +186,8 @@ func (h held) hasShare(name string) bool {
 	return ok && !s.Partial || h.shares == nil
 }
 
-// settle makes one set and the backends agree. What a backend fails to delete is tried again later;
-// only a failure of the store is returned.
+// settle makes one set and the backends agree. What a backend fails to delete is retried later;
+// settle returns only failures of the store.
 func (a turn) settle(ctx context.Context, set *Set, h held) error {
 	lost := slices.ContainsFunc(set.Copies, func(c Copy) bool {
 		return set.Status.hasShares() && !c.removing() && a.isGone(ctx, &c, h)
@@ -211,10 +210,10 @@ func (a turn) settle(ctx context.Context, set *Set, h held) error {
 	return nil
 }
 
-// isGone reports whether a copy's snapshot is gone for good. It is not where its path is still
-// there, since the backend may have been configured not to look there any more; nor where the
-// snapshot is another agent's now. It asks for the volume by the share's directory, as when the
-// share was added: a volume's root may hold what shares must not.
+// isGone reports whether a copy's snapshot is gone for good. It is not gone if its path still
+// exists, because the backend may have been configured not to look there any more; nor if the
+// snapshot belongs to another agent now. isGone finds the volume by the share's directory, as when
+// the share was added, because a volume's root may be where no share may be.
 func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
 	isForeign := func(s SnapshotSpec) bool { return s.ID == c.ID }
 	if h.hasSnapshot(c.ID) || c.exists() || slices.ContainsFunc(h.foreignSnapshots, isForeign) {
@@ -224,7 +223,7 @@ func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
 	return err == nil && v.ID == c.Volume.ID
 }
 
-// settleRemoved deletes a set and what was made for it.
+// settleRemoved deletes a set and everything that was made for it.
 func (a turn) settleRemoved(ctx context.Context, set *Set) error {
 	const why = "agent started"
 	if err := a.unmake(ctx, set); err == nil {
@@ -269,8 +268,8 @@ func (a turn) settleExposed(ctx context.Context, set *Set, h held) error {
 	return a.apply(why, change{put: []*Set{next}})
 }
 
-// exists reports whether the path of a copy's snapshot is there. Backends may have paths that are
-// none of the operating system's.
+// exists reports whether the path of a copy's snapshot exists. A backend's paths need not be paths
+// of the operating system.
 func (c *Copy) exists() bool {
 	if c.Path == "" {
 		return false
@@ -279,9 +278,9 @@ func (c *Copy) exists() bool {
 	return err == nil
 }
 
-// removeBegun deletes snapshots of copies that are not yet to be had: their creation was begun, and
-// failed or was not answered, since they carry this agent's mark and a sequence that its store has
-// passed. A failure is logged; the next New finds it again.
+// removeBegun deletes snapshots of copies that clients cannot have yet. They carry this agent's
+// mark and a sequence that its store has passed, so their creation was begun, and then failed or
+// was not answered. A failure is logged; the next New finds the snapshot again.
 func (a turn) removeBegun(ctx context.Context, h held) {
 	for _, e := range a.sets {
 		if e.set.Removing || e.set.Status.hasSnapshots() {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// RecoveryCompleteShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.7). Writable copies, of a
-// context with AUTO_RECOVERY, are read-only when it returns nil; all others have been since they
-// were made.
+// RecoveryCompleteShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.7). When it returns nil,
+// writable copies (of a context with AUTO_RECOVERY) have become read-only; all other copies have
+// been read-only since they were made.
 func (a *Agent) RecoveryCompleteShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return a.call(ctx, fsrvp.OpRecoveryCompleteShadowCopySet, func(c *call) error {
 		c.set(set)
@@ -73,7 +73,7 @@ func (a turn) beginSealing(e *entry) (*work, error) {
 	}), nil
 }
 
-// recovered puts the end of RecoveryComplete in the table; with it ends the creation, if it is this
+// recovered puts the end of RecoveryComplete in the table, and ends the creation if it is this
 // set's.
 func (a turn) recovered(set *Set, current bool) error {
 	next := set.with(Recovered).idle()
@@ -92,7 +92,7 @@ func (a turn) recovered(set *Set, current bool) error {
 }
 
 // seal makes the shares and snapshots of a set read-only: the shares first, so that nobody writes
-// meanwhile. It may be done again after it has failed.
+// meanwhile. It may be repeated after a failure.
 func (a *Agent) seal(ctx context.Context, w *work) error {
 	if !w.set.Context.AutoRecovery() {
 		return nil

@@ -9,8 +9,8 @@ import (
 )
 
 // remove takes sets out of the table, with a change of the creation in the same transaction, and
-// begins to delete what was made for them. What goes on for a set is cancelled first; where that is
-// another node's, the removal is, too. When the removal fails it is tried again, until it succeeds
+// begins to delete what was made for them. It first cancels the work for each set; if another node
+// does that work, that node removes the set, too. A removal that fails is retried until it succeeds
 // or the agent is closed.
 func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	ch := change{creation: c}
@@ -36,8 +36,8 @@ func (a turn) remove(why string, c *creation, list []*entry) ([]*work, error) {
 	return works, nil
 }
 
-// joinRemoval returns the work of removing a set that is Removing, which it begins where the last
-// one has failed.
+// joinRemoval returns the work that removes a set that is Removing. If the last such work has
+// failed, it begins a new one.
 func (a turn) joinRemoval(why string, e *entry) (*work, error) {
 	switch {
 	case a.elsewhere(e.set):
@@ -77,8 +77,8 @@ func (a turn) beginRemoval(why string, e *entry) *work {
 		})
 }
 
-// unmake deletes the shares and the snapshots that a set has or may have. A snapshot whose shares
-// cannot be removed stays.
+// unmake deletes the shares and the snapshots that a set has or may have. If a snapshot's shares
+// cannot be removed, the snapshot stays.
 func (a *Agent) unmake(ctx context.Context, set *Set) error {
 	exposed := set.Status.hasShares() && !a.unexposeAtOnce(ctx, set)
 	var errs []error
@@ -94,7 +94,7 @@ func (a *Agent) unmake(ctx context.Context, set *Set) error {
 	return errors.Join(errs...)
 }
 
-// unmakeCopy deletes a copy's snapshot, and before that its shares where they may be exposed.
+// unmakeCopy removes a copy's shares, if they may be exposed, and then deletes its snapshot.
 func (a *Agent) unmakeCopy(ctx context.Context, set *Set, c *Copy, exposed bool) error {
 	var errs []error
 	if exposed {
@@ -118,9 +118,9 @@ func (a *Agent) unexpose(ctx context.Context, set *Set, c *Copy, m *Mapping) err
 	return a.step(StepUnexpose, set, c, m.Name, func() error { return a.cfg.Shares.Unexpose(ctx, a.id, m.Name) })
 }
 
-// unexposeAtOnce removes all shares of a set in one step, where it has several and the backend can.
-// It reports whether that was done: else they are removed one by one, so that each copy whose
-// shares are gone can go.
+// unexposeAtOnce removes all shares of a set in one step, if there are several and the backend
+// supports it. It reports whether it did; otherwise the caller removes them one by one, so that
+// each copy whose shares are gone can be deleted.
 func (a *Agent) unexposeAtOnce(ctx context.Context, set *Set) bool {
 	batcher, ok := a.cfg.Shares.(ShareBatcher)
 	if !ok || set.shares() < 2 {
@@ -136,7 +136,8 @@ func (a *Agent) unexposeAtOnce(ctx context.Context, set *Set) bool {
 	return err == nil
 }
 
-// deleteSnapshot deletes a copy's snapshot: unsynced, when somebody else waits for stable storage.
+// deleteSnapshot deletes a copy's snapshot. With unsynced it does not wait for stable storage,
+// because somebody else does.
 func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy, unsynced bool) error {
 	remove := a.cfg.Snapshots.Delete
 	if unsynced {
@@ -149,7 +150,7 @@ func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy, unsynced 
 	return err
 }
 
-// retryLater has removals that failed tried again.
+// retryLater arranges for removals that failed to be retried.
 func (a *Agent) retryLater() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -158,7 +159,7 @@ func (a *Agent) retryLater() {
 	}
 }
 
-// retryRemovals tries again to delete the sets and the mappings whose removal failed.
+// retryRemovals retries to delete the sets and mappings whose removal failed.
 func (a *Agent) retryRemovals() {
 	if !a.enter() {
 		return
@@ -203,7 +204,7 @@ func (a turn) retryRemovals() error {
 	return nil
 }
 
-// sequenceElapsed is what happens when the Message Sequence Timer fires (MS-FSRVP 3.1.5).
+// sequenceElapsed runs when the Message Sequence Timer fires (MS-FSRVP 3.1.5).
 func (a *Agent) sequenceElapsed(armed uint64) {
 	if !a.enter() {
 		return
@@ -215,7 +216,7 @@ func (a *Agent) sequenceElapsed(armed uint64) {
 	}
 }
 
-// endCreation removes the unfinished set when the Message Sequence Timer has fired.
+// endCreation removes the unfinished set after the Message Sequence Timer has fired.
 func (a turn) endCreation(armed uint64) error {
 	if !a.sequence.fired(armed) {
 		return nil // a method has stopped it meanwhile

@@ -11,7 +11,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
-// A stage is what Prepare, Commit and Expose differ in.
+// A stage holds the differences between Prepare, Commit and Expose.
 type stage struct {
 	in    []SetStatus   // the statuses in which a set may be
 	after time.Duration // of the Message Sequence Timer, after success
@@ -19,14 +19,15 @@ type stage struct {
 	done  SetStatus     // the status after success; empty: none of its own
 	doing string        // for errors
 	late  fsrvp.Status  // the answer when the wait is over
-	// begin begins the work, or joins the one that goes on; nil: there is nothing to wait for.
+	// begin begins the work, or joins the running one. It returns nil if there is nothing to wait
+	// for.
 	begin func(turn, *entry) (*work, error)
-	// end gives the outcome of the work.
+	// end returns the outcome of the work.
 	end func(turn, *entry, *work) error
 }
 
-// advance is what Prepare, Commit and Expose have in common. The Message Sequence Timer stands
-// still while they work and wait; then it runs for stage.after, or for Timers.Failure where they
+// advance does what Prepare, Commit and Expose have in common. The Message Sequence Timer is
+// stopped while they work and wait; then it runs for stage.after, or for Timers.Failure if they
 // failed.
 func (a *Agent) advance(ctx context.Context, op fsrvp.Opnum, set fsrvp.SetID, wait time.Duration, s stage) error {
 	return a.call(ctx, op, func(c *call) error {
@@ -57,7 +58,7 @@ func (a *Agent) advance(ctx context.Context, op fsrvp.Opnum, set fsrvp.SetID, wa
 	})
 }
 
-// A stageBegun is a stage whose work goes on, or has ended already.
+// A stageBegun is a stage whose work is running or has already ended.
 type stageBegun struct {
 	entry     *entry
 	work      *work // nil: there is nothing to wait for
@@ -136,7 +137,7 @@ func (a *Agent) finish(ctx context.Context, set fsrvp.SetID, e *entry, w *work, 
 }
 
 // sequence is the Message Sequence Timer (MS-FSRVP 3.1.2). It runs while a creation is in progress
-// and no method of it is at work. Several goroutines may use it at once.
+// and none of the creation's methods is working. It is safe for concurrent use.
 type sequence struct {
 	elapsed func(armed uint64) // called without the lock when the timer fires
 
@@ -147,7 +148,8 @@ type sequence struct {
 	working int    // methods of this creation that have stopped the timer
 }
 
-// stop is what a method does when it begins to work. The epoch that it returns is for start.
+// stop stops the timer; a method calls it when it begins to work. The method passes the returned
+// epoch to start.
 func (s *sequence) stop() (epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +158,8 @@ func (s *sequence) stop() (epoch uint64) {
 	return s.epoch
 }
 
-// start is what a method does when it ends. The timer runs from when the last one does.
+// start starts the timer; a method calls it when it ends. The timer runs from the end of the last
+// method.
 func (s *sequence) start(epoch uint64, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,18 +179,18 @@ func (s *sequence) idle() bool {
 	return s.timer == nil && s.working == 0
 }
 
-// restart is what a method does that is over at once: stop and start.
+// restart is stop and start, for a method that ends at once.
 func (s *sequence) restart(d time.Duration) { s.start(s.stop(), d) }
 
-// failed restarts the Message Sequence Timer after a failure, but for one after which the turn is
-// taken again.
+// failed restarts the Message Sequence Timer after a failure, except a failure after which the turn
+// is taken again.
 func (a turn) failed(err error) {
 	if !errors.Is(err, state.ErrConflict) {
 		a.sequence.restart(a.cfg.Timers.Failure)
 	}
 }
 
-// reset stops the timer for good: the creation has ended, or another begins.
+// reset stops the timer for good, because the creation has ended or another begins.
 func (s *sequence) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,7 +215,7 @@ func (s *sequence) armAfter(armed uint64, d time.Duration) {
 	}
 }
 
-// fired reports whether the timer that fired was not stopped in the moment in which it did.
+// fired reports whether the timer really fired, and was not stopped at the same moment.
 func (s *sequence) fired(armed uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// GetSupportedVersion implements fsrvp.Service (MS-FSRVP 3.1.4.1). There is one version, 1.
+// GetSupportedVersion implements [fsrvp.Service] (MS-FSRVP 3.1.4.1). There is one version, 1.
 func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error) {
 	err := a.call(ctx, fsrvp.OpGetSupportedVersion, func(*call) error { return nil })
 	if err != nil {
@@ -16,9 +16,9 @@ func (a *Agent) GetSupportedVersion(ctx context.Context) (fsrvp.Versions, error)
 	return fsrvp.Versions{Min: 1, Max: 1}, nil
 }
 
-// SetContext implements fsrvp.Service (MS-FSRVP 3.1.4.2). From the address of the client whose
-// creation is in progress it starts over: the unfinished set is deleted, with all that was made for
-// it, before SetContext returns.
+// SetContext implements [fsrvp.Service] (MS-FSRVP 3.1.4.2). If it comes from the address of the
+// client whose creation is in progress, the creation starts over: the unfinished set and everything
+// that was made for it are deleted before SetContext returns.
 func (a *Agent) SetContext(ctx context.Context, value fsrvp.ContextValue) error {
 	return a.call(ctx, fsrvp.OpSetContext, func(c *call) error {
 		c.note("context", value.String())
@@ -56,8 +56,9 @@ func (a *Agent) setContext(c *call, value fsrvp.ContextValue) error {
 	return refused
 }
 
-// startOver begins a creation for a client, and to remove what its last one has left. The works are
-// those of the removal, also where the client is refused because it has started over too often.
+// startOver begins a creation for a client, and begins to remove what the client's last creation
+// has left. It returns the works of this removal, even if the client is refused because it has
+// started over too often.
 func (a turn) startOver(client string, value fsrvp.ContextValue) (epoch uint64, works []*work, refused, err error) {
 	next := creation{ContextSet: true, Context: value, Address: client}
 	var old []*entry

@@ -7,7 +7,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// StartShadowCopySet implements fsrvp.Service (MS-FSRVP 3.1.4.3).
+// StartShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.3).
 func (a *Agent) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsrvp.SetID, error) {
 	return answer(ctx, a, fsrvp.OpStartShadowCopySet, func(c *call) (id fsrvp.SetID, err error) {
 		c.note("client set", client)
@@ -28,7 +28,7 @@ func (a *Agent) StartShadowCopySet(ctx context.Context, client fsrvp.SetID) (fsr
 	})
 }
 
-// startSet makes a set.
+// startSet adds a new set to the table.
 func (a turn) startSet(client fsrvp.SetID) (*Set, error) {
 	if !a.creation.ContextSet {
 		return nil, fmt.Errorf("agent: no context is set: %w", fsrvp.ErrBadState)

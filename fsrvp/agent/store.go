@@ -18,10 +18,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// ErrStoreInUse is what New fails with when another Agent has the store open.
+// ErrStoreInUse means that another Agent has the store open.
 var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 
-// store is the table as records in JSON, so small that each change writes what it changes alone:
+// store holds the table as records in JSON. The records are so small that each change writes only
+// what it changes:
 //
 //	"version"                              "2"
 //	"creation"                             a creation
@@ -35,16 +36,16 @@ var ErrStoreInUse = errors.New("agent: the store is in use by another agent")
 //	"node/NAME"                            a Node
 //	"lost/STAY"                            a leftover
 //
-// Records that make no sense are refused: what they stand for must not be taken for an orphan. The
-// turn guards it.
+// Records that make no sense are errors, so that nothing that they stand for is taken for an
+// orphan. The turn guards a store.
 type store struct {
 	state.Store
 	order map[string]int // of copies and shares, by their keys
 	next  int
 	fresh bool          // no agent has completed New with it
-	base  atomic.Uint64 // is added to the Store's sequence, which begins anew with a new Store
+	base  atomic.Uint64 // added to the Store's sequence, which begins again with a new Store
 
-	deferred []deferred // what the table has and the Store has not yet, oldest first
+	deferred []deferred // changes that are in the table but not yet in the Store, oldest first
 
 	shared  state.Shared      // the Store, where the nodes of a cluster share it; nil: an agent alone
 	records map[string][]byte // all of a shared one, as this node has seen it
@@ -65,7 +66,7 @@ const (
 	keyLost     = "lost/"
 )
 
-// A change is what is stored at once.
+// A change is stored as a whole or not at all.
 type change struct {
 	creation *creation     // nil: unchanged
 	put      []*Set        // new and changed sets
@@ -100,7 +101,7 @@ func storedOf(s *Set) storedSet {
 	return storedSet{s.Client, s.Status, s.Context, s.Kept, s.Removing, s.Work}
 }
 
-// Copies and mappings have a place, by which they are in the order in which they were added.
+// Copies and mappings have a place, which keeps them in the order in which they were added.
 type (
 	storedCopy struct {
 		Place int `json:"place"`
@@ -149,7 +150,7 @@ func openStore(c *Config) (*store, error) {
 	return &store{Store: f}, nil
 }
 
-// notClosed is a store that is the caller's to close.
+// notClosed is a store that the caller closes.
 type notClosed struct{ state.Store }
 
 func (notClosed) Close() error { return nil }
@@ -192,7 +193,7 @@ func (s *store) learnBase(records map[string][]byte) error {
 	return nil
 }
 
-// learn takes in the places of copies and shares.
+// learn notes the places of copies and shares.
 func (s *store) learn(order map[string]int) {
 	for key, place := range order {
 		s.order[key] = place
@@ -200,7 +201,7 @@ func (s *store) learn(order map[string]int) {
 	}
 }
 
-// A table is what records say.
+// A table is the decoded content of the records.
 type table struct {
 	creation creation
 	sets     []*Set
@@ -210,8 +211,8 @@ type table struct {
 }
 
 // refresh takes in what other nodes have written. It returns the sets that may have changed, as
-// they are now, and the ids of those that are gone; and with them all that is no set, or nil where
-// nothing has changed.
+// they are now, together with everything else in the table, and the ids of the sets that are gone.
+// If nothing has changed it returns nil.
 func (s *store) refresh(ctx context.Context) (now *table, gone []fsrvp.SetID, err error) {
 	if s.bad != nil {
 		return nil, nil, s.bad
@@ -266,11 +267,11 @@ func (s *store) refresh(ctx context.Context) (now *table, gone []fsrvp.SetID, er
 	return now, gone, nil
 }
 
-// sequence returns how many changes the store has seen. It never gets smaller, and grows with each
-// change. It waits for none.
+// sequence returns how many changes the store has seen. It never decreases, and grows with each
+// change. It does not wait for changes that are being written.
 func (s *store) sequence() uint64 { return s.base.Load() + s.Sequence() }
 
-// accept has the sequence go on after least.
+// accept makes the sequence continue after least.
 func (s *store) accept(ctx context.Context, least uint64) error {
 	if s.sequence() >= least {
 		return nil
@@ -286,7 +287,7 @@ func (s *store) accept(ctx context.Context, least uint64) error {
 	return nil
 }
 
-// readRecords makes a table of its records.
+// readRecords decodes a table from its records.
 func readRecords(records map[string][]byte) (*table, error) {
 	t := &table{order: map[string]int{}, nodes: map[string]Node{}, lost: map[uint64]*leftover{}}
 	if len(records) == 0 { // just made
@@ -393,7 +394,7 @@ func byPlace[V any](m map[string]V, place func(V) int) []string {
 	return keys
 }
 
-// check reports whether a set from the store makes sense, and adds what an older agent did not
+// check returns an error if a set from the store makes no sense, and adds what older agents did not
 // write.
 func (s *Set) check() error {
 	if !s.Status.valid() {
@@ -464,7 +465,7 @@ func (d *diff) forget() {
 	}
 }
 
-// diff returns what a change of a table changes of its records.
+// diff returns the changes of the records for a change of the table.
 func (s *store) diff(sets map[fsrvp.SetID]*entry, c change) *diff {
 	d := &diff{store: s, change: state.Change{Put: map[string][]byte{}}}
 	if s.order == nil || len(sets) == 0 {
@@ -512,7 +513,7 @@ func (d *diff) put(key string, v any) {
 	d.change.Put[key] = b
 }
 
-// place returns the place of a copy or a share: that which it has, or the next.
+// place returns the place of a copy or a share, or gives it the next place if it has none.
 func (d *diff) place(key string) int {
 	s := d.store
 	if s.order == nil {
@@ -526,7 +527,7 @@ func (d *diff) place(key string) int {
 	return s.order[key]
 }
 
-// set puts the difference of two states of a set; nil: there is none.
+// set adds the difference between two states of a set; nil means that the set does not exist.
 func (d *diff) set(old, set *Set) {
 	if set == nil {
 		d.change.Drop = append(d.change.Drop, setKey(old.ID))

@@ -8,13 +8,13 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/boltfile"
 )
 
-// The agent's first store was a file of bbolt:
+// Old versions of the agent had a store in bbolt's format:
 //
 //	bucket "fsrvp"  key "version"    "1"
 //	                key "creation"   a creation in JSON
 //	bucket "sets"   key: set id, 16 bytes in the order of its string form;  value: a Set in JSON
 //
-// readBolt reads one, to take it over.
+// readBolt reads such a store, to take it over.
 func readBolt(data []byte) (c creation, sets []*Set, err error) {
 	if len(data) == 0 {
 		return c, nil, errors.New("it is empty")
@@ -56,8 +56,8 @@ func readBolt(data []byte) (c creation, sets []*Set, err error) {
 		}
 		sets = append(sets, set)
 	}
-	// One set at a time is in creation. Where there are more, or no creation, the exposed ones were
-	// kept.
+	// Only one set at a time can be in creation. If there are more, or there is no creation, the
+	// exposed sets were kept.
 	for _, set := range sets {
 		if set.Status == Exposed && !set.Removing && (!c.ContextSet || exposed > 1) {
 			set.Kept = true
