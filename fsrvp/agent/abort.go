@@ -7,9 +7,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AbortShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.8). It cancels all work for the set;
-// when it returns nil, everything that was made for the set is deleted. The set leaves the table at
-// once. If a backend fails to delete something, the agent retries by itself, and another
+// AbortShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.8). It cancels all work for the
+// set; when it returns nil, everything that was made for the set is deleted. The set leaves the
+// table at once. If a backend fails to delete something, the agent retries by itself, and another
 // AbortShadowCopySet retries too.
 func (a *Agent) AbortShadowCopySet(ctx context.Context, set fsrvp.SetID) error {
 	return a.call(ctx, fsrvp.OpAbortShadowCopySet, func(c *call) error {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// AddToShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.4). The agent ignores the client's id
-// of the copy, except that the Strict profile refuses a null id.
+// AddToShadowCopySet implements [fsrvp.Service] (MS-FSRVP 3.1.4.4). The agent ignores the client's
+// id of the copy, except that the Strict profile refuses a null id.
 func (a *Agent) AddToShadowCopySet(ctx context.Context, client fsrvp.CopyID, set fsrvp.SetID,
 	share string) (fsrvp.CopyID, error) {
 	return answer(ctx, a, fsrvp.OpAddToShadowCopySet, func(c *call) (id fsrvp.CopyID, err error) {

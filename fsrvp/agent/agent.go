@@ -21,9 +21,9 @@ import (
 // Its methods are safe for concurrent use. Each takes the caller from the context
 // ([dcerpc.PeerFromContext]), where a [dcerpc.Server] puts it, and returns [fsrvp.ErrAccessDenied],
 // before it looks at anything else, if the caller has no access. Methods check only who the caller
-// is; [fsrvp.HandlerConfig] says how calls must be protected. Every error wraps an [fsrvp.Status]. If a
-// call's context ends, the call returns at once and the work that it began continues, just as when
-// a wait times out. After Close, errors match [net.ErrClosed].
+// is; [fsrvp.HandlerConfig] says how calls must be protected. Every error wraps an [fsrvp.Status].
+// If a call's context ends, the call returns at once and the work that it began continues, just as
+// when a wait times out. After Close, errors match [net.ErrClosed].
 type Agent struct {
 	cfg    Config
 	log    *slog.Logger
@@ -76,9 +76,9 @@ var _ fsrvp.Service = (*Agent)(nil)
 // itself.
 //
 // New fails with an error that wraps [ErrStoreInUse] if another Agent has the store open, and with
-// one that wraps [ErrStateLost] if there are copies that the store should know but does not. It also
-// fails if the store is damaged or has another version, or if a backend cannot list what it holds.
-// In all these cases it has deleted nothing.
+// one that wraps [ErrStateLost] if there are copies that the store should know but does not. It
+// also fails if the store is damaged or has another version, or if a backend cannot list what it
+// holds. In all these cases it has deleted nothing.
 func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	c, err := cfg.withDefaults()
 	if err != nil {

@@ -92,10 +92,10 @@ type Config struct {
 	// State holds the table instead of the file at StorePath. The agent does not close it. Nil
 	// means the file.
 	State state.Store
-	// AcceptState makes New continue where it would otherwise fail with [ErrStateLost]. If the store
-	// is new, the lost store's copies count as another agent's from then on. If the store is old,
-	// New forgets the sets that were in creation, and copies that the store does not know stay as
-	// orphans. False means that New fails and deletes nothing.
+	// AcceptState makes New continue where it would otherwise fail with [ErrStateLost]. If the
+	// store is new, the lost store's copies count as another agent's from then on. If the store is
+	// old, New forgets the sets that were in creation, and copies that the store does not know stay
+	// as orphans. False means that New fails and deletes nothing.
 	AcceptState bool
 	// StoreWait is how long New waits for another Agent to close the store. Zero means 1 s.
 	StoreWait time.Duration

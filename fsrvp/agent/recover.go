@@ -213,7 +213,7 @@ func (a turn) settle(ctx context.Context, set *Set, h held) error {
 // isGone reports whether a copy's snapshot is gone for good. It is not gone if its path still
 // exists, because the backend may have been configured not to look there any more; nor if the
 // snapshot belongs to another agent now. isGone finds the volume by the share's directory, as when
-// the share was added, because a volume's root may be where no share may be.
+// the share was added, because no share may lie at the paths of some volume roots.
 func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
 	isForeign := func(s SnapshotSpec) bool { return s.ID == c.ID }
 	if h.hasSnapshot(c.ID) || c.exists() || slices.ContainsFunc(h.foreignSnapshots, isForeign) {

@@ -238,8 +238,8 @@ func TestOpenRefuses(t *testing.T) {
 	require.Error(t, err, "others may write")
 }
 
-// TestLife asks the cluster for what the locks do not prove: a lock that nobody holds does, one that is
-// held does not, and one whose file was removed does not, since its process may go on.
+// TestLife asks the cluster for what the locks do not prove: a lock that nobody holds does, one
+// that is held does not, and one whose file was removed does not, since its process may go on.
 func TestLife(t *testing.T) {
 	dir := newDir(t)
 	asked := 0
