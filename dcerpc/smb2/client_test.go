@@ -193,6 +193,66 @@ func TestReordered(t *testing.T) {
 	require.True(t, bytes.Equal(s.files["big"][:len(b)], b))
 }
 
+// TestPairs reads with signatures that are checked two at a time: answers come in pairs, the second
+// one first. From a wrong one on nothing is read.
+func TestPairs(t *testing.T) {
+	for _, forged := range []int{-1, 0, 1, 2, 3, 40, 41} { // number of the READ
+		t.Run(fmt.Sprint(forged), func(t *testing.T) {
+			s := newTestServer()
+			s.signing = AESCMAC
+			const chunk = 64 << 10
+			var held []func()
+			s.hook = func(c *testConn, h Header, msg []byte) bool {
+				if h.Command != CommandRead {
+					return false
+				}
+				q, err := ParseReadRequest(msg)
+				if err != nil || q.Offset >= uint64(len(s.files["big"])) {
+					return false
+				}
+				held = append(held, func() {
+					b := c.message(h, StatusSuccess, &ReadResponse{Data: s.files["big"][q.Offset:][:q.Length]})
+					if q.Offset == uint64(forged)*chunk {
+						b[1000] ^= 1
+					}
+					c.send(b, false)
+				})
+				if len(held) == 2 {
+					held[1]()
+					held[0]()
+					held = nil
+				}
+				return true
+			}
+			session, tree := s.dial(t, s.config())
+			f, err := tree.Open(t.Context(), "big", nil)
+			require.NoError(t, err)
+			r := f.NewReader(0, -1, chunk, 8)
+			var got []byte
+			for {
+				var b []byte
+				if b, err = r.Next(t.Context()); err != nil {
+					break
+				}
+				got = append(got, b...)
+			}
+			if forged < 0 {
+				require.Equal(t, io.EOF, err)
+				require.True(t, bytes.Equal(s.files["big"], got))
+				r = f.NewReader(0, -1, chunk, 8)
+				_, err = r.Next(t.Context())
+				require.NoError(t, err)
+				r.Stop() // with an answer that was checked already
+				return
+			}
+			require.ErrorIs(t, err, ErrNotSigned)
+			require.True(t, bytes.HasPrefix(s.files["big"], got))
+			require.LessOrEqual(t, len(got), forged*chunk)
+			<-session.Done()
+		})
+	}
+}
+
 // TestExpired lets the session expire while reads and a call of a pipe are underway.
 func TestExpired(t *testing.T) {
 	for _, encrypt := range []bool{false, true} {

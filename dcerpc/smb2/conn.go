@@ -364,23 +364,32 @@ func (c *conn) authentic(p protection, a *answer) bool {
 // wait waits for the answer to a request, which is not valid any more afterwards. Meanwhile it
 // decrypts whatever comes. When the context ends, the request is cancelled.
 func (c *conn) wait(ctx context.Context, r *request) (answer, error) {
+	a, err := c.receive(ctx, r)
+	if err != nil {
+		return answer{}, err
+	}
+	return c.accept(r, a)
+}
+
+// receive is wait for an answer that is to be accepted still.
+func (c *conn) receive(ctx context.Context, r *request) (answer, error) {
 	for {
 		select {
 		case a := <-r.done:
-			return c.accept(r, a)
+			return a, nil
 		case buf := <-c.sealed:
 			if err := c.open(buf); err != nil {
 				c.fail(err)
 			}
 		case <-ctx.Done():
 			if a, ok := c.abandon(r); ok {
-				return c.accept(r, a)
+				return a, nil
 			}
 			return answer{}, context.Cause(ctx)
 		case <-c.failed:
 			select {
 			case a := <-r.done:
-				return c.accept(r, a)
+				return a, nil
 			default:
 			}
 			return answer{}, c.broken()
@@ -392,12 +401,12 @@ func (c *conn) wait(ctx context.Context, r *request) (answer, error) {
 func (c *conn) accept(r *request, a answer) (answer, error) {
 	p := r.protect
 	c.recycle(r)
-	return c.judge(p, a)
+	return c.judge(c.authentic(p, &a), a)
 }
 
-// judge checks what protects an answer.
-func (c *conn) judge(p protection, a answer) (answer, error) {
-	if c.authentic(p, &a) {
+// judge ends the connection where an answer is not authentic.
+func (c *conn) judge(authentic bool, a answer) (answer, error) {
+	if authentic {
 		return a, nil
 	}
 	status := a.Status

@@ -303,6 +303,67 @@ func TestGMACNonce(t *testing.T) {
 	}
 }
 
+// TestVerifyPair checks messages of all lengths two at a time: the verdicts are those of Verify.
+func TestVerifyPair(t *testing.T) {
+	for _, a := range []SigningAlgorithm{HMACSHA256, AESCMAC, AESGMAC} {
+		s, err := newSigner(a, []byte("0123456789abcdef"))
+		require.NoError(t, err)
+		require.Equal(t, a == AESCMAC, s.Pairs())
+		message := func(size int) []byte {
+			msg, err := (&Header{Command: CommandRead, Flags: FlagResponse, MessageID: uint64(size)}).AppendBinary(nil)
+			require.NoError(t, err)
+			for i := range size {
+				msg = append(msg, byte(i))
+			}
+			s.Sign(msg)
+			return msg
+		}
+		var sizes []int
+		for i := range 34 {
+			sizes = append(sizes, i)
+		}
+		for _, n := range append(sizes, 100, 1000, 4096) {
+			for _, m := range append(sizes, 100, 1000, 4097) {
+				for _, bad := range []int{0, 1, 2, 3} { // which of them is not authentic
+					one, two := message(n), message(m)
+					one[len(one)-1] ^= byte(bad & 1)
+					two[len(two)-1] ^= byte(bad >> 1)
+					was1, was2 := bytes.Clone(one), bytes.Clone(two)
+					ok1, ok2 := s.VerifyPair(one, two)
+					require.Equal(t, bad&1 == 0, ok1, "%v, %d and %d bytes", a, n, m)
+					require.Equal(t, bad>>1 == 0, ok2, "%v, %d and %d bytes", a, n, m)
+					require.Equal(t, was1, one)
+					require.Equal(t, was2, two)
+				}
+			}
+		}
+		signed, unsigned := message(100), message(100)
+		le.PutUint32(unsigned[16:], FlagResponse)
+		ok1, ok2 := s.VerifyPair(signed, unsigned)
+		require.True(t, ok1)
+		require.False(t, ok2)
+		ok1, ok2 = s.VerifyPair([]byte("short"), signed)
+		require.False(t, ok1)
+		require.True(t, ok2)
+	}
+}
+
+func BenchmarkVerifyPair(b *testing.B) {
+	s, err := newSigner(AESCMAC, make([]byte, 16))
+	require.NoError(b, err)
+	one, err := (&Header{Command: CommandRead, Flags: FlagResponse}).AppendBinary(nil)
+	require.NoError(b, err)
+	one = append(one, make([]byte, 1<<20)...)
+	s.Sign(one)
+	two := bytes.Clone(one)
+	b.SetBytes(int64(2 * len(one)))
+	for b.Loop() {
+		if ok1, ok2 := s.VerifyPair(one, two); !ok1 || !ok2 {
+			b.Fatal("not authentic")
+		}
+	}
+}
+
 func BenchmarkSign(b *testing.B) {
 	msg, err := (&Header{Command: CommandRead, Flags: FlagResponse}).AppendBinary(nil)
 	require.NoError(b, err)

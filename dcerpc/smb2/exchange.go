@@ -192,7 +192,7 @@ func (x *Exchange) take(a answer) (m PipeMessage, err error, ok bool) {
 	s := x.f.t.s
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if a, err = s.c.judge(x.r.protect, a); err != nil {
+	if a, err = s.c.judge(s.c.authentic(x.r.protect, &a), a); err != nil {
 		return m, err, true
 	}
 	if a.Status == StatusNetworkSessionExpired && x.tries < maxRenewals && !x.closed {
