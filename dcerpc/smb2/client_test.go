@@ -815,6 +815,22 @@ func FuzzServer(f *testing.F) {
 	f.Add([]byte{}, uint8(0), uint16(0), false)
 	f.Add([]byte{0xFF, 0xFF, 0xFF, 0xFF}, uint8(4), uint16(68), false)
 	f.Add([]byte{1}, uint8(6), uint16(8), true)
+	// Bodies that lie, each in place of some answers.
+	list, err := appendDirEntries(nil, []DirEntry{{Name: "one name"}, {Name: "two"}})
+	require.NoError(f, err)
+	le.PutUint32(list, 112) // the second entry begins in the name of the first
+	for _, r := range []appender{
+		&QueryResponse{list}, &QueryResponse{make([]byte, 7)},
+		&IOCTLResponse{Output: le.AppendUint64(le.AppendUint64(nil, 1<<50), 4096)},
+		&ReadResponse{Data: make([]byte, 100)},
+	} {
+		b, err := r.AppendBinary(nil)
+		require.NoError(f, err)
+		for nth := uint8(5); nth < 12; nth++ {
+			f.Add(b, nth, uint16(0), nth%2 == 0)
+		}
+		f.Add(b, uint8(9), uint16(0x800), false) // as a warning: there is more
+	}
 	f.Fuzz(func(t *testing.T, change []byte, nth uint8, at uint16, encrypt bool) {
 		s := newTestServer()
 		s.files["big"] = s.files["big"][:1<<20]

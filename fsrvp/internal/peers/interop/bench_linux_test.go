@@ -32,7 +32,7 @@ func (d contextDialer) DialContext(ctx context.Context, network, address string)
 
 // BenchmarkGetSupportedVersion calls Samba's rpcd_fsrvp through the pipe, with our client and with
 // go-msrpc's in turn, in sessions by NTLM: without security of RPC's, and sealed by NTLM. It gives
-// the median time of a call with each, and ours as a share of go-msrpc's, which has 0.6 as its aim;
+// the median time of a call with each, and ours as a share of go-msrpc's, which has 0.56 as its aim;
 // the servers take most of the time of both.
 //
 //	go test -run '^$' -bench GetSupportedVersion ./fsrvp/internal/peers/interop

@@ -243,8 +243,8 @@ func (d *delayedConn) Close() error {
 	return d.Conn.Close()
 }
 
-// BenchmarkSMBDelay reads over a wire that takes 2.5 ms each way, with 1, 8 and 16 requests in
-// flight, as a share of the speed without it ("of-loopback"), and of that at which the same wire
+// BenchmarkSMBDelay reads over a wire that takes 2.5 ms each way, with 1, 8 and 16 requests of 1 MiB
+// in flight, and with 8 of 4 MiB, as a share of the speed without it ("of-loopback"), and of that at which the same wire
 // carries bytes that nobody has to ask for ("of-wire").
 func BenchmarkSMBDelay(b *testing.B) {
 	const size = 128 << 20
@@ -257,7 +257,7 @@ func BenchmarkSMBDelay(b *testing.B) {
 	_, err = io.CopyN(f, rand.Reader, size)
 	require.NoError(b, err)
 	require.NoError(b, f.Close())
-	read := func(b *testing.B, delay time.Duration, window int) time.Duration {
+	read := func(b *testing.B, delay time.Duration, window, chunk int) time.Duration {
 		cfg := smbConfig(n, ntlmAuth(b, n.User("backup")))
 		dial := cfg.Dial
 		if delay > 0 {
@@ -274,7 +274,7 @@ func BenchmarkSMBDelay(b *testing.B) {
 		defer s.Close()
 		tree, err := s.TreeConnect(b.Context(), "bench")
 		require.NoError(b, err)
-		file, err := sharefs.New(tree, &sharefs.Config{Window: window}).OpenFile("big", nil)
+		file, err := sharefs.New(tree, &sharefs.Config{Window: window, Chunk: chunk}).OpenFile("big", nil)
 		require.NoError(b, err)
 		start := time.Now()
 		_, err = file.WriteTo(io.Discard)
@@ -306,13 +306,13 @@ func BenchmarkSMBDelay(b *testing.B) {
 		require.NoError(b, <-sent)
 		return took
 	}
-	for _, window := range []int{1, 8, 16} {
-		b.Run(fmt.Sprintf("%d in flight", window), func(b *testing.B) {
+	for _, tt := range []struct{ window, chunk int }{{1, 1 << 20}, {8, 1 << 20}, {16, 1 << 20}, {8, 4 << 20}} {
+		b.Run(fmt.Sprintf("%d in flight of %d MiB", tt.window, tt.chunk>>20), func(b *testing.B) {
 			var near, far, wire []time.Duration
 			for b.Loop() {
 				for range benchRounds {
-					near = append(near, read(b, 0, 8))
-					far = append(far, read(b, 2500*time.Microsecond, window))
+					near = append(near, read(b, 0, 8, 1<<20))
+					far = append(far, read(b, 2500*time.Microsecond, tt.window, tt.chunk))
 					wire = append(wire, carry(b))
 				}
 			}
