@@ -181,6 +181,9 @@ func TestInterleaved(t *testing.T) {
 		"encrypted": func(g *traffic) { g.encrypted = true },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "encrypted" {
+				t.Skip("each takes seconds of CPU")
+			}
 			const connections = 10000
 			g := newTraffic(25<<20, connections, 64<<10)
 			g.bySegment = true
