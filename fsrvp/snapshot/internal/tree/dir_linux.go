@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,8 +74,13 @@ func checkFlags(dst, src int) error {
 type linuxDir struct {
 	fd  int
 	top *topDir
-	buf []byte // of names
+	buf *nameBuf // nil before names
 }
+
+// A nameBuf is what the kernel writes names to.
+type nameBuf [32 << 10]byte
+
+var nameBufs = sync.Pool{New: func() any { return new(nameBuf) }}
 
 // topDir has the common properties of all directories of a tree.
 type topDir struct {
@@ -117,7 +123,13 @@ func openRoot(dirfd int, path, called string) (*linuxDir, error) {
 	return d, nil
 }
 
-func (d *linuxDir) Close() error { return unix.Close(d.fd) }
+func (d *linuxDir) Close() error {
+	if d.buf != nil {
+		nameBufs.Put(d.buf)
+		d.buf = nil
+	}
+	return unix.Close(d.fd)
+}
 
 const (
 	openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
@@ -205,11 +217,11 @@ func (d *linuxDir) openStepwise(dirfd int, path string) (int, error) {
 
 func (d *linuxDir) names() ([]string, error) {
 	if d.buf == nil {
-		d.buf = make([]byte, 32<<10)
+		d.buf = nameBufs.Get().(*nameBuf)
 	}
 	for {
 		var n int
-		err := ignoreEINTR(func() (err error) { n, err = unix.ReadDirent(d.fd, d.buf); return err })
+		err := ignoreEINTR(func() (err error) { n, err = unix.ReadDirent(d.fd, d.buf[:]); return err })
 		if err != nil {
 			return nil, fmt.Errorf("read directory: %w", err)
 		}
@@ -249,16 +261,17 @@ func (d *linuxDir) stat(path string) (info, error) {
 func (d *linuxDir) lookFD(fd int) (info, error) { return d.look(statx(fd, "", unix.AT_EMPTY_PATH)) }
 
 // statx also asks the server of a network file system, rather than trust cached metadata.
-func statx(fd int, name string, flags int) (*unix.Statx_t, error) {
-	st := new(unix.Statx_t)
-	err := ignoreEINTR(func() error {
-		return unix.Statx(fd, name, flags|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st)
-	})
-	return st, err
+func statx(fd int, name string, flags int) (st unix.Statx_t, err error) {
+	for {
+		err = unix.Statx(fd, name, flags|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+		if err != unix.EINTR {
+			return st, err
+		}
+	}
 }
 
 // look converts metadata, and refuses mount points.
-func (d *linuxDir) look(st *unix.Statx_t, err error) (info, error) {
+func (d *linuxDir) look(st unix.Statx_t, err error) (info, error) {
 	if err != nil {
 		return info{}, err
 	}
