@@ -15,46 +15,45 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// An AcceptorConfig says whose tickets an Acceptor takes.
+// An AcceptorConfig says which tickets an Acceptor accepts.
 type AcceptorConfig struct {
-	// KeytabFile is the path of the service's keytab. It is read again when the file has changed:
-	// every accepted context asks the file system for it. Empty means that Keytab is given.
+	// KeytabFile is the path of the service's keytab. The Acceptor checks for every context whether
+	// the file has changed, and if so reads it again. Empty means that Keytab is used.
 	KeytabFile string
-	// Keytab holds the service's keys where KeytabFile is empty.
+	// Keytab holds the service's keys if KeytabFile is empty.
 	Keytab *Keytab
-	// Principals are the entries of the keytab that may be used, "host/fs1.example.com" or with
-	// "@REALM". Empty means all. Note that what a ticket says to be for is not protected: the key
-	// is what tells services apart, and in Active Directory all services of one account share
-	// theirs.
+	// Principals are the entries of the keytab that may be used, as "host/fs1.example.com" or with
+	// "@REALM". Empty means all. Note that the service's name in a ticket is not protected: only
+	// the key distinguishes services, and in Active Directory all services of one account share a
+	// key.
 	Principals []string
 	// Etypes are the encryption types that a ticket, its session key and subkeys may have. Nil
 	// means AES with SHA-1 or SHA-2.
 	Etypes []Etype
-	// InsecureRC4 allows RC4-HMAC besides, for domains that know nothing better.
+	// InsecureRC4 also allows RC4-HMAC, for domains that support nothing better.
 	InsecureRC4 bool
-	// RequirePAC refuses tickets that say nothing of the client's SIDs, as those of MIT's KDC; in
-	// an Active Directory all have them, but for accounts that are marked otherwise.
+	// RequirePAC refuses tickets without the client's SIDs, such as those of MIT's KDC. In an
+	// Active Directory all tickets have them, except for accounts that are marked otherwise.
 	RequirePAC bool
-	// InsecureLocalSIDs takes SIDs of a PAC that mean something on one host alone, such as
-	// BUILTIN\Administrators. Otherwise they are dropped: the domain's controllers, and those of
-	// every domain that they trust, have no say in who belongs to this host's own groups. It is for
-	// tests.
+	// InsecureLocalSIDs accepts SIDs in a PAC that have a meaning only on one host, such as
+	// BUILTIN\Administrators. Otherwise they are dropped, because the controllers of this domain
+	// and of the domains that it trusts must not decide who belongs to this host's own groups. It
+	// is for tests.
 	InsecureLocalSIDs bool
-	// ClockSkew is how far the client's clock may be off, and how long a ticket is taken after its
-	// end. Zero means 5 minutes.
+	// ClockSkew is how far the client's clock may be off, and how long a ticket is accepted after
+	// its end. Zero means 5 minutes.
 	ClockSkew time.Duration
-	// ReplayCacheSize is how many AP-REQs are remembered for twice the ClockSkew, to refuse them
-	// when they come again; beyond it the oldest are forgotten. Zero means 65536, some 10 MB at the
-	// most.
+	// ReplayCacheSize is how many AP-REQs are remembered, for twice the ClockSkew, so that a
+	// replayed one is refused. Beyond this number the oldest are forgotten. Zero means 65536, which
+	// takes at most about 10 MB.
 	ReplayCacheSize int
 }
 
-// An Acceptor is the server's side. It may be used by several goroutines at once, and holds nothing
-// that has to be closed.
+// An Acceptor is the server's side. It is safe for concurrent use and need not be closed.
 //
-// Whether the client's realm may come by way of others is left to the KDC (RFC 4120 section 2.7),
-// as Windows and Samba do. Addresses in a ticket, channel bindings and delegated credentials are
-// ignored.
+// Like Windows and Samba, it leaves to the KDC whether a client may come from its realm by way of
+// other realms (RFC 4120 section 2.7). It ignores addresses in a ticket, channel bindings and
+// delegated credentials.
 type Acceptor struct {
 	allowed []Etype
 	only    func(Principal) bool
@@ -70,8 +69,8 @@ type Acceptor struct {
 
 var _ dcerpc.Acceptor = (*Acceptor)(nil)
 
-// NewAcceptor returns an Acceptor. It fails, with ErrConfig, where the keytab cannot be read and
-// where it lacks a principal that the configuration names.
+// NewAcceptor returns an Acceptor. It fails with ErrConfig if the keytab cannot be read or lacks a
+// principal that the configuration names.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	if cfg == nil || (cfg.KeytabFile == "") == (cfg.Keytab == nil) {
 		return nil, fmt.Errorf("krb5: %w: an acceptor needs a keytab file or a keytab, one of both", ErrConfig)
@@ -102,7 +101,7 @@ func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	return a, nil
 }
 
-// allowedEtypes is a configured list with its default, and RC4 only where the flag says so.
+// allowedEtypes returns the configured list or the default, with RC4 only if the flag is set.
 func allowedEtypes(list []Etype, rc4 bool) []Etype {
 	if list == nil {
 		list = defaultEtypes()
@@ -119,7 +118,7 @@ func allowedEtypes(list []Etype, rc4 bool) []Etype {
 	return out
 }
 
-// onlyPrincipals makes the check of AcceptorConfig.Principals.
+// onlyPrincipals returns the check for AcceptorConfig.Principals.
 func onlyPrincipals(names []string, kt *Keytab) (func(Principal) bool, error) {
 	var list []Principal
 	for _, name := range names {
@@ -155,8 +154,8 @@ func onlyPrincipals(names []string, kt *Keytab) (func(Principal) bool, error) {
 	}, nil
 }
 
-// keytab returns the keys as the file has them now. While the file cannot be read the keys of
-// before stay in use; it may be in the middle of being replaced.
+// keytab returns the keys that the file has now. While the file cannot be read, the old keys stay
+// in use, because the file may just be being replaced.
 func (a *Acceptor) keytab() (*Keytab, error) {
 	if a.file == "" {
 		return a.kt, nil
@@ -191,25 +190,25 @@ func (a *Acceptor) AuthType() dcerpc.AuthType { return dcerpc.AuthKerberos }
 // OID is the mechanism's object identifier for SPNEGO, 1.2.840.113554.1.2.2.
 func (a *Acceptor) OID() asn1.ObjectIdentifier { return mechOID() }
 
-// NewContext starts a context. It returns a *Context. The exchange has three legs where the client
-// asks for DCE style, as RPC's do, and two where not; a client that does not want mutual
+// NewContext starts a context. It returns a *Context. The exchange has three legs if the client
+// asks for DCE style, as RPC clients do, and otherwise two. A client that does not ask for mutual
 // authentication is refused. Errors of the first Step match ErrNoKey, ErrKeyVersion, ErrWrongKey,
-// ErrExpired, ErrNotYetValid, ErrSkew, ErrReplay, ErrEtype, ErrPAC, ErrToken; of the second one,
-// ErrMutual.
+// ErrExpired, ErrNotYetValid, ErrSkew, ErrReplay, ErrEtype, ErrPAC or ErrToken; those of the second
+// match ErrMutual.
 func (a *Acceptor) NewContext(dcerpc.AuthLevel) (dcerpc.Context, error) {
 	x := &acceptance{acceptor: a, c: &Context{}}
 	x.c.step = x.accept
 	return x.c, nil
 }
 
-// An acceptance is the exchange as its acceptor sees it.
+// An acceptance is the acceptor's side of an exchange.
 type acceptance struct {
 	acceptor *Acceptor
 	c        *Context
 }
 
-// accept takes the AP-REQ and answers with an AP-REP. The peer is told why its ticket is refused,
-// if it has a right to know.
+// accept takes the AP-REQ and answers with an AP-REP. It tells the peer why its ticket is refused,
+// if the peer has a right to know.
 func (x *acceptance) accept(_ context.Context, in []byte) ([]byte, bool, error) {
 	out, done, err := x.acceptRequest(in)
 	return out, done, forPeer(err)
@@ -222,8 +221,8 @@ const (
 	secELogonDenied    = 0x8009030C
 )
 
-// forPeer makes an error that the peer is told of where its ticket could be read, so that it is
-// known to be a client of the realm, and the error is one that its user can mend.
+// forPeer marks an error for the peer if two things hold: the ticket could be read, which proves
+// that the peer is a client of the realm, and the peer's user can fix the problem.
 func forPeer(err error) error {
 	for _, e := range []struct {
 		err    error
@@ -295,8 +294,8 @@ func (x *acceptance) reply(o *openedAPReq) ([]byte, bool, error) {
 	base, _ := a.key()
 	var err error
 	if Etype(base.KeyType) == RC4HMAC {
-		// Some clients ignore an acceptor's subkey with RC4 (MIT without DCE style), others cannot
-		// do without one (go-msrpc): what they would use otherwise is right for all of them.
+		// With RC4 some clients ignore the acceptor's subkey (MIT without DCE style), and others
+		// require one (go-msrpc). The key that clients use without a subkey suits them all.
 		a.acceptorSubkey = base
 	} else if a.acceptorSubkey, err = randomKey(Etype(base.KeyType)); err != nil {
 		return nil, false, err
@@ -325,7 +324,7 @@ func (x *acceptance) reply(o *openedAPReq) ([]byte, bool, error) {
 	return out, true, x.c.establish(true)
 }
 
-// finish takes the third leg of DCE style, which proves that the client has read our AP-REP.
+// finish checks the third leg of DCE style, which proves that the client has read our AP-REP.
 func (x *acceptance) finish(_ context.Context, in []byte) ([]byte, bool, error) {
 	if len(in) == 0 {
 		return nil, false, errors.New("krb5: the client left the third leg of the DCE-style exchange out")

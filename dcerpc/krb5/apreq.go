@@ -15,7 +15,7 @@ import (
 // anyEtype lists every type that this package can read.
 func anyEtype() []Etype { return append(defaultEtypes(), RC4HMAC) }
 
-// A receivedAPReq is an AP-REQ that was parsed and nothing more.
+// A receivedAPReq is an AP-REQ that was parsed but not decrypted.
 type receivedAPReq struct {
 	messages.APReq
 }
@@ -45,7 +45,7 @@ func parseAPReq(token []byte) (*receivedAPReq, error) {
 	return r, nil
 }
 
-// An openedAPReq is an AP-REQ whose ticket and authenticator were decrypted, and agree with each
+// An openedAPReq is an AP-REQ whose ticket and authenticator were decrypted and agree with each
 // other.
 type openedAPReq struct {
 	ticket     messages.EncTicketPart
@@ -54,7 +54,8 @@ type openedAPReq struct {
 	flags      uint32 // of the context
 }
 
-// open decrypts with a key of the keytab that only, where not nil, allows.
+// open decrypts an AP-REQ with a key of the keytab. If only is not nil, the key's principal must
+// satisfy it.
 func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Etype) (*openedAPReq, error) {
 	var o openedAPReq
 	plain, key, err := kt.openTicket(&r.Ticket, only, allowed)
@@ -69,8 +70,8 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	if len(client.Name) == 0 || client.Realm == "" {
 		return nil, fmt.Errorf("krb5: %w: a ticket for nobody", ErrToken)
 	}
-	// A name of another type, such as an e-mail address or the well-known anonymous one, is not the
-	// account that is spelt likewise (RFC 4120 section 6.2).
+	// A name of another type, such as an e-mail address or the well-known anonymous name, is not
+	// the account with the same spelling (RFC 4120 section 6.2).
 	switch t := o.ticket.CName.NameType; t {
 	case nametype.KRB_NT_UNKNOWN, nametype.KRB_NT_PRINCIPAL, nametype.KRB_NT_SRV_INST, nametype.KRB_NT_SRV_HST:
 	default:
@@ -83,7 +84,7 @@ func (r *receivedAPReq) open(kt *Keytab, only func(Principal) bool, allowed []Et
 	return &o, nil
 }
 
-// openWithTicket opens an AP-REQ as its client can: by the session key.
+// openWithTicket opens an AP-REQ with the session key, as its client can.
 func (r *receivedAPReq) openWithTicket(t *Ticket, allowed []Etype) (*openedAPReq, error) {
 	var o openedAPReq
 	o.ticket.CName.NameString, o.ticket.CRealm = t.Client.Name, t.Client.Realm

@@ -15,13 +15,13 @@ import (
 	"github.com/jcmturner/gokrb5/v8/iana/flags"
 )
 
-// A ccache is what a credential cache has.
+// A ccache is the content of a credential cache.
 type ccache struct {
 	client  Principal
 	tickets []*Ticket
 }
 
-// readCCache reads the cache of a name. KCMSocket is where the cache manager listens.
+// readCCache reads the cache with a given name. The cache manager listens at kcmSocket.
 func readCCache(ctx context.Context, name, kcmSocket string) (*ccache, error) {
 	kind, rest, ok := strings.Cut(name, ":")
 	switch {
@@ -48,11 +48,11 @@ func ccacheError(name string, err error) error {
 	return fmt.Errorf("krb5: %w: credential cache %s: %w", ErrConfig, name, err)
 }
 
-// errEmptyCCache is a cache that is not there, or that nothing was put into.
+// errEmptyCCache means that a cache does not exist or is empty.
 var errEmptyCCache = fmt.Errorf("it does not exist; run kinit: %w", fs.ErrNotExist)
 
-// primaryOfDir returns the file of a cache of the type DIR: the one that is named, or that the file
-// "primary" names (kswitch writes it).
+// primaryOfDir returns the file of a cache of the type DIR: the file that is named, or the one that
+// the file "primary" names (kswitch writes it).
 func primaryOfDir(name, dir string) (string, error) {
 	if file, one := strings.CutPrefix(dir, ":"); one {
 		return file, nil
@@ -70,7 +70,7 @@ func primaryOfDir(name, dir string) (string, error) {
 	return filepath.Join(dir, primary), nil
 }
 
-// maxCCacheFile is the most that a cache may have: thousands of tickets.
+// maxCCacheFile is the maximum size of a cache: enough for thousands of tickets.
 const maxCCacheFile = 64 << 20
 
 func loadCCacheFile(name, path string) (*ccache, error) {
@@ -96,8 +96,8 @@ func loadCCacheFile(name, path string) (*ccache, error) {
 	return c, nil
 }
 
-// LoadTickets reads the tickets of a credential cache, whose name is one of those that
-// [NewInitiatorFromCCache] takes. It is for an [Observer].
+// LoadTickets reads the tickets of a credential cache, for an [Observer]. The name has one of the
+// forms that [NewInitiatorFromCCache] accepts.
 func LoadTickets(name string) ([]*Ticket, error) {
 	c, err := readCCache(context.Background(), name, defaultKCMSocket)
 	if err != nil {
@@ -106,12 +106,12 @@ func LoadTickets(name string) ([]*Ticket, error) {
 	return c.tickets, nil
 }
 
-// parseCCache reads a cache file of MIT's format, of the versions 3 and 4; those before are of the
-// last century:
+// parseCCache reads a cache file in MIT's format, versions 3 and 4:
 //
 //	| 05 04 | length of header fields 2 | fields | principal | credentials |
 //
-// where version 3 has no header fields. gokrb5's own parser reads past the end of what it is given.
+// Version 3 has no header fields. We do not use gokrb5's parser because it reads past the end of
+// its input.
 func parseCCache(b []byte) (*ccache, error) {
 	r := &ccacheReader{b: b}
 	switch r.uint16() {
@@ -134,7 +134,7 @@ func parseCCache(b []byte) (*ccache, error) {
 	return c, nil
 }
 
-// find returns the ticket for a service that ends last; one without a realm matches that of any.
+// find returns the service's ticket that ends last. A service without a realm matches any realm.
 func (c *ccache) find(service Principal) *Ticket {
 	var found *Ticket
 	for _, t := range c.tickets {
@@ -149,8 +149,8 @@ func (c *ccache) find(service Principal) *Ticket {
 	return found
 }
 
-// A ccacheReader takes values from the front of b. The first one that is not there makes it bad,
-// and what follows empty.
+// A ccacheReader takes values from the front of b. If a value is missing, the reader becomes bad
+// and all further values are empty.
 type ccacheReader struct {
 	b   []byte
 	bad bool
@@ -199,8 +199,8 @@ func (r *ccacheReader) time() time.Time { return time.Unix(int64(r.uint32()), 0)
 // ticketRenewable is the flag of RFC 4120 section 5.3, whose bits count from the left.
 const ticketRenewable = 1 << (31 - flags.Renewable)
 
-// credential returns nil for an entry that is no ticket but a setting of MIT's, and for one that is
-// bad.
+// credential returns nil for an entry that is one of MIT's settings rather than a ticket, and for a
+// bad entry.
 func (r *ccacheReader) credential(v3 bool) *Ticket {
 	t := &Ticket{Client: r.principal(), Service: r.principal()}
 	t.SessionKey.Etype = Etype(r.uint16())
@@ -231,8 +231,8 @@ func (r *ccacheReader) credential(v3 bool) *Ticket {
 	return t
 }
 
-// reloadCCache reads the cache again, since kinit or another program may have changed it. It returns
-// nil where that fails and the ticket-granting ticket that was read before has not ended.
+// reloadCCache reads the cache again, because kinit or another program may have changed it. It
+// returns nil if that fails but the ticket-granting ticket that was read before has not ended.
 func (s *kdcSource) reloadCCache(ctx context.Context) (*ccache, error) {
 	c, err := readCCache(ctx, s.ccache, s.kcmSocket)
 	if err == nil && !c.client.equal(s.client) {
@@ -245,7 +245,7 @@ func (s *kdcSource) reloadCCache(ctx context.Context) (*ccache, error) {
 		}
 		return nil, err
 	}
-	// The later one is the cache's after kinit, and that of memory after a renewal.
+	// After kinit the ticket in the cache ends later, after a renewal the one in memory.
 	t := c.find(Principal{Name: []string{"krbtgt", s.client.Realm}})
 	if t != nil && (home == nil || t.EndTime.After(home.EndTime)) {
 		s.setHome(t)
@@ -253,15 +253,15 @@ func (s *kdcSource) reloadCCache(ctx context.Context) (*ccache, error) {
 	return c, nil
 }
 
-// setHome has another ticket-granting ticket of the home realm; those of others were granted with
-// the old one.
+// setHome replaces the ticket-granting ticket of the home realm and drops those of other realms,
+// which were granted with the old one.
 func (s *kdcSource) setHome(t *Ticket) {
 	clear(s.tgts)
 	s.tgts[s.client.Realm] = t
 }
 
-// cached returns the ticket for a service where the cache has it itself, and nothing better can be
-// had.
+// cached returns the ticket for a service if the cache itself has it and no better one can be
+// obtained.
 func (s *kdcSource) cached(ctx context.Context, service Principal) (*Ticket, error) {
 	c, err := s.reloadCCache(ctx)
 	if c == nil {
@@ -274,7 +274,7 @@ func (s *kdcSource) cached(ctx context.Context, service Principal) (*Ticket, err
 	return nil, nil
 }
 
-// parseCredential reads a credential that stands alone. It returns nil for one that is no ticket.
+// parseCredential reads a single credential. It returns nil if the credential is not a ticket.
 func parseCredential(b []byte) (*Ticket, error) {
 	r := &ccacheReader{b: b}
 	t := r.credential(false)

@@ -10,13 +10,14 @@ import (
 
 var errNotEstablished = errors.New("krb5: the security context is not established")
 
-// A Context is a security context of either side: a dcerpc.Context, and what SPNEGO and SMB need of
-// one.
+// A Context is a security context of either side: a dcerpc.Context with additional methods for
+// SPNEGO and SMB.
 //
-// Like every dcerpc.Context it is used by one goroutine at a time until Step says done. Then one
-// may protect (Sign, Seal, GetMIC) while another checks (Verify, Unseal, VerifyMIC).
+// Like every dcerpc.Context, it may be used by only one goroutine at a time until Step says done.
+// After that one goroutine may protect messages (Sign, Seal, GetMIC) while another checks them
+// (Verify, Unseal, VerifyMIC).
 type Context struct {
-	// step does the next leg; nil when there is none.
+	// step does the next leg; nil if there is none.
 	step func(ctx context.Context, in []byte) (out []byte, done bool, err error)
 
 	agreement agreement
@@ -28,9 +29,9 @@ type Context struct {
 
 var _ dcerpc.Context = (*Context)(nil)
 
-// Step takes the peer's token and gives the next one, as dcerpc.Context says. In DCE style both are
-// raw Kerberos messages; otherwise, and where the peer does so, they have the frame of RFC 2743.
-// For an initiator the first call asks the KDC for a ticket and ends with ctx; see Initiator.
+// Step takes the peer's token and returns the next one, as dcerpc.Context says. In DCE style both
+// are raw Kerberos messages; otherwise, or if the peer does so, they have the frame of RFC 2743. An
+// initiator's first call asks the KDC for a ticket and ends with ctx; see Initiator.
 func (c *Context) Step(ctx context.Context, in []byte) (out []byte, done bool, err error) {
 	if c.step == nil {
 		return nil, false, errors.New("krb5: the exchange of tokens is over")
@@ -61,7 +62,7 @@ func (c *Context) establish(acceptor bool) error {
 
 // TokenSize is 28 bytes for a signature and 76 for a sealed message with AES and SHA-1, 32 and 80
 // with AES128 and SHA-2, 40 and 88 with AES256 and SHA-2, 37 and 45 with RC4. It is zero before the
-// exchange is over, and for levels that protect nothing.
+// exchange is complete, and for levels that protect nothing.
 func (c *Context) TokenSize(level dcerpc.AuthLevel) int {
 	if c.send == nil {
 		return 0
@@ -127,7 +128,8 @@ func (c *Context) Unseal(m dcerpc.Message, token []byte) error {
 	return c.checkSequence(seq)
 }
 
-// checkSequence demands the very next number: a connection loses and reorders nothing.
+// checkSequence requires exactly the next number, because a connection neither loses nor reorders
+// messages.
 func (c *Context) checkSequence(seq uint64) error {
 	if want := c.recv.sequence(c.recvSeq); seq != want {
 		return fmt.Errorf("krb5: %w: number %d, not %d", ErrSequence, seq, want)
@@ -136,7 +138,7 @@ func (c *Context) checkSequence(seq uint64) error {
 	return nil
 }
 
-// GetMIC returns a MIC token over data alone: SPNEGO's mechListMIC. It takes a sequence number, as
+// GetMIC returns a MIC token over data, for SPNEGO's mechListMIC. It uses up a sequence number, as
 // every token does.
 func (c *Context) GetMIC(data []byte) ([]byte, error) {
 	if c.send == nil {
@@ -149,9 +151,9 @@ func (c *Context) GetMIC(data []byte) ([]byte, error) {
 	return mic, nil
 }
 
-// VerifyMIC checks what the peer's GetMIC returned. It too takes a sequence number, unless the peer
-// has made it with number 0, as Windows may do for a mechListMIC, whatever number its messages
-// begin with.
+// VerifyMIC checks what the peer's GetMIC returned. It uses up a sequence number too, unless the
+// peer made the token with number 0, as Windows may do for a mechListMIC whatever the number of its
+// first message is.
 func (c *Context) VerifyMIC(data, mic []byte) error {
 	if c.recv == nil {
 		return errNotEstablished
@@ -166,21 +168,21 @@ func (c *Context) VerifyMIC(data, mic []byte) error {
 	return c.checkSequence(seq)
 }
 
-// Protection reports, once the exchange is over, whether the initiator has asked for integrity and
-// for confidentiality (GSS_C_INTEG_FLAG and GSS_C_CONF_FLAG of its checksum, RFC 4121 section
+// Protection reports, once the exchange is complete, whether the initiator has asked for integrity
+// and for confidentiality (GSS_C_INTEG_FLAG and GSS_C_CONF_FLAG of its checksum, RFC 4121 section
 // 4.1.1).
 func (c *Context) Protection() (sign, seal bool) {
 	return c.agreement.flags&flagInteg != 0, c.agreement.flags&(flagInteg|flagConf) == flagInteg|flagConf
 }
 
-// Identity is the client's principal and, with a PAC, its SIDs, on an acceptor; on an initiator the
-// service's principal.
+// Identity returns, on an acceptor, the client's principal and, if the ticket has a PAC, the
+// client's SIDs; on an initiator it returns the service's principal.
 func (c *Context) Identity() dcerpc.Identity { return c.identity }
 
-// SessionKey is the key that a protocol above derives its own from: the acceptor's subkey, else the
-// initiator's, else the ticket's session key. It is whole; SMB2 uses its first 16 bytes (MS-SMB2
-// 3.2.5.3), and all of it for AES-256. It is nil before the exchange is over. The caller gets a
-// copy.
+// SessionKey returns the key from which a protocol above derives its own keys: the acceptor's
+// subkey, else the initiator's subkey, else the ticket's session key. It is not truncated; SMB2
+// uses its first 16 bytes (MS-SMB2 3.2.5.3), and all of it for AES-256. It is nil before the
+// exchange is complete. The caller gets a copy.
 func (c *Context) SessionKey() []byte {
 	if c.send == nil {
 		return nil

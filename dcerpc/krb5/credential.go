@@ -11,12 +11,11 @@ import (
 	"github.com/jcmturner/gokrb5/v8/crypto"
 )
 
-// A credential is what a client proves itself to a KDC with.
+// A credential is what a client uses to prove its identity to a KDC.
 type credential interface {
-	// etypes cuts a list down to those that the credential has keys of.
+	// etypes returns the types in the list for which the credential has keys.
 	etypes(list []Etype) []Etype
-	// key returns the key of one type. Salt and parameters are what the KDC said; they may be
-	// empty.
+	// key returns the key of one type. Salt and params come from the KDC; they may be empty.
 	key(e Etype, salt string, params []byte) (Key, error)
 }
 
@@ -26,8 +25,8 @@ type passwordCredential struct {
 	password string
 }
 
-// maxIterations bounds the work that a KDC's answer, which nobody has signed yet, can ask for: a
-// second or two.
+// maxIterations bounds the work that an unauthenticated answer of a KDC can cause, to a second or
+// two.
 const maxIterations = 1 << 22
 
 func (p *passwordCredential) etypes(list []Etype) []Etype { return list }
@@ -38,7 +37,8 @@ func (p *passwordCredential) key(e Etype, salt string, params []byte) (Key, erro
 		return Key{}, fmt.Errorf("krb5: %w: %w", ErrEtype, err)
 	}
 	if e == RC4HMAC {
-		// MD4 of the UTF-16, with no salt (RFC 4757 section 2). gokrb5's own has only ASCII right.
+		// MD4 of the UTF-16, with no salt (RFC 4757 section 2). gokrb5's own function is correct
+		// only for ASCII.
 		var b []byte
 		for _, u := range utf16.Encode([]rune(p.password)) {
 			b = binary.LittleEndian.AppendUint16(b, u)
@@ -62,7 +62,7 @@ func (p *passwordCredential) key(e Etype, salt string, params []byte) (Key, erro
 	return Key{e, value}, nil
 }
 
-// clientKeytab gives the keys of one principal in a keytab.
+// clientKeytab has the keys of one principal in a keytab.
 type clientKeytab struct {
 	client Principal
 	keys   map[Etype]keytabEntry

@@ -7,12 +7,12 @@ import (
 )
 
 // cts is AES in CBC mode with ciphertext stealing and a zero initial vector (RFC 3962 section 5,
-// RFC 8009 section 5): the last two blocks change places and the second of them is cut to the
-// length of the plain text.
+// RFC 8009 section 5): the last two blocks are swapped, and the second of them is cut to the length
+// of the plain text.
 //
-// A cipher.BlockMode goes on from the last block of the message before, and cannot be told
-// otherwise. Instead of making one for every message, the block it goes on from is added to the
-// first block again, which leaves zero.
+// A cipher.BlockMode continues from the last block of the previous message and cannot be reset.
+// Instead of making one for every message, cts XORs that last block into the first block, which
+// cancels it and leaves a zero vector.
 type cts struct {
 	block     cipher.Block
 	enc, dec  cipher.BlockMode
@@ -34,7 +34,7 @@ func newCTS(key []byte, seal bool) (*cts, error) {
 	return c, nil
 }
 
-// encrypt works in place. b is longer than one block, and has room for a whole last one.
+// encrypt works in place. b must be longer than one block and have capacity for a whole last block.
 func (c *cts) encrypt(b []byte) {
 	n := len(b)
 	padded := (n + aes.BlockSize - 1) &^ (aes.BlockSize - 1)
@@ -46,7 +46,7 @@ func (c *cts) encrypt(b []byte) {
 	swapLastBlocks(b)
 }
 
-// decrypt is the inverse of encrypt, with the same demands.
+// decrypt is the inverse of encrypt, with the same requirements.
 func (c *cts) decrypt(b []byte) {
 	n := len(b)
 	padded := (n + aes.BlockSize - 1) &^ (aes.BlockSize - 1)

@@ -2,8 +2,8 @@ package krb5
 
 import "errors"
 
-// Errors of getting tickets, for an initiator. An error that matches one of them names the
-// principal and says what to do.
+// Errors that an initiator gets when it asks for tickets. An error that matches one of them names
+// the principal and says what to do.
 var (
 	ErrPassword       = errors.New("wrong password or key")
 	ErrPasswordAge    = errors.New("password expired")
@@ -28,7 +28,7 @@ var (
 // Errors of the exchange of tokens.
 var (
 	ErrToken = errors.New("malformed token")
-	// ErrTooLarge is a ticket that RPC cannot carry, usually for want of room for the account's
+	// ErrTooLarge means that a ticket is too large for RPC, usually because the account is in too
 	// many groups.
 	ErrTooLarge = errors.New("ticket too large for RPC")
 	ErrReplay   = errors.New("replayed AP-REQ")
@@ -36,7 +36,7 @@ var (
 	ErrPAC      = errors.New("bad PAC")
 )
 
-// Errors of protected messages. They end the context: nothing that comes after can be trusted.
+// Errors of protected messages. They end the context, because nothing that follows can be trusted.
 var (
 	ErrSignature = errors.New("signature does not match")
 	ErrSequence  = errors.New("message replayed, lost, or out of order")

@@ -16,8 +16,8 @@ import (
 // An Etype is an encryption type of Kerberos, by its number at IANA.
 type Etype int32
 
-// The encryption types of this package. RC4 is broken; a list of types cannot switch it on, only
-// a field named InsecureRC4.
+// The encryption types of this package. RC4 is broken; only a field named InsecureRC4 can switch it
+// on, not a list of types.
 const (
 	AES128SHA1 Etype = 17 // aes128-cts-hmac-sha1-96, RFC 3962
 	AES256SHA1 Etype = 18 // aes256-cts-hmac-sha1-96, RFC 3962
@@ -26,8 +26,8 @@ const (
 	RC4HMAC    Etype = 23 // rc4-hmac, RFC 4757: only with InsecureRC4
 )
 
-// defaultEtypes returns what an initiator asks for and an acceptor takes where nothing else is
-// configured, best known first: every KDC has the types with SHA-1, few have those with SHA-2.
+// defaultEtypes returns the types that an initiator asks for and an acceptor accepts by default,
+// the most common first: every KDC supports the types with SHA-1, but few support those with SHA-2.
 func defaultEtypes() []Etype { return []Etype{AES256SHA1, AES128SHA1, AES256SHA2, AES128SHA2} }
 
 // String returns the name that krb5.conf uses.
@@ -38,15 +38,14 @@ func (e Etype) String() string {
 	return fmt.Sprintf("etype %d", int32(e))
 }
 
-// A profile is what the package has to know of an encryption type (RFC 3961 section 3).
+// A profile is what the package must know about an encryption type (RFC 3961 section 3).
 type profile struct {
 	name       string
 	keySize    int
 	macSize    int // of a checksum or an integrity tag, after truncation
 	confounder int
 	hash       func() hash.Hash
-	// macOverCipher tells that the tag is made over the cipher text (RFC 8009), not over the plain
-	// text.
+	// macOverCipher says that the tag covers the cipher text (RFC 8009), not the plain text.
 	macOverCipher bool
 	cksumType     int32 // of the type's keyed checksum
 }
@@ -67,7 +66,7 @@ func profileOf(e Etype) (profile, bool) {
 	return profile{}, false
 }
 
-// checkEtype reports whether a type may be used.
+// checkEtype returns an error if a type may not be used.
 func checkEtype(e Etype, allowed []Etype) error {
 	if _, ok := profileOf(e); !ok || !slices.Contains(allowed, e) {
 		return fmt.Errorf("krb5: %w: %v", ErrEtype, e)
@@ -75,7 +74,7 @@ func checkEtype(e Etype, allowed []Etype) error {
 	return nil
 }
 
-// checkKey reports whether a key that came in a message can be used at all.
+// checkKey returns an error if a key that came in a message cannot be used.
 func checkKey(key types.EncryptionKey, allowed []Etype) error {
 	e := Etype(key.KeyType)
 	if err := checkEtype(e, allowed); err != nil {
@@ -88,7 +87,7 @@ func checkKey(key types.EncryptionKey, allowed []Etype) error {
 }
 
 // decrypt opens an EncryptedData of RFC 4120. It checks what gokrb5 takes for granted: that key and
-// data are of one type, and that the cipher text is long enough to be cut up.
+// data have the same type, and that the cipher text is long enough.
 func decrypt(ed types.EncryptedData, key types.EncryptionKey, usage uint32) ([]byte, error) {
 	p, ok := profileOf(Etype(key.KeyType))
 	switch {
@@ -104,8 +103,8 @@ func decrypt(ed types.EncryptedData, key types.EncryptionKey, usage uint32) ([]b
 	return crypto.DecryptEncPart(ed, key, usage)
 }
 
-// encrypt makes an EncryptedData of RFC 4120, with the number of the key's version where that is
-// not zero.
+// encrypt makes an EncryptedData of RFC 4120, with the number of the key's version if that is not
+// zero.
 func encrypt(plain []byte, key types.EncryptionKey, usage uint32, kvno int) (types.EncryptedData, error) {
 	return crypto.GetEncryptedData(plain, key, usage, kvno)
 }

@@ -25,8 +25,8 @@ const (
 // mechOID is Kerberos 5 (RFC 4121 section 1).
 func mechOID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 2, 840, 113554, 1, 2, 2} }
 
-// isMech knows the name that Windows 2000 gave Kerberos too, with 113554 cut to 16 bits (MS-SPNG
-// 3.1.5.2).
+// isMech also accepts the identifier that Windows 2000 gave Kerberos, with 113554 cut to 16 bits
+// (MS-SPNG 3.1.5.2).
 func isMech(oid asn1.ObjectIdentifier) bool {
 	return oid.Equal(mechOID()) || oid.Equal(asn1.ObjectIdentifier{1, 2, 840, 48018, 1, 2, 2})
 }

@@ -15,26 +15,26 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A Ticket is a service ticket and what its owner has to know of it.
+// A Ticket is a service ticket and what its owner must know to use it.
 type Ticket struct {
 	Client     Principal
 	Service    Principal
 	SessionKey Key
 	EndTime    time.Time
-	// RenewTill is until when a KDC may extend the ticket. Zero means that it does not.
+	// RenewTill is the time until which a KDC may extend the ticket. Zero means that the ticket is
+	// not renewable.
 	RenewTill time.Time
 	Raw       []byte // the Ticket of RFC 4120 section 5.3, DER
 }
 
-// A TicketSource gives tickets to an Initiator. It may be used by several goroutines at once.
+// A TicketSource gives tickets to an Initiator. It must be safe for concurrent use.
 type TicketSource interface {
-	// Ticket returns a ticket for the service, "host/fs1.example.com". The context bounds
-	// whatever the source has to ask others for.
+	// Ticket returns a ticket for the service, "host/fs1.example.com". The context bounds all
+	// requests that the source makes.
 	Ticket(ctx context.Context, service string) (*Ticket, error)
 }
 
-// An Initiator is the client's side. It may be used by several goroutines at once, and holds
-// nothing that must be closed.
+// An Initiator is the client's side. It is safe for concurrent use and need not be closed.
 type Initiator struct {
 	source  TicketSource
 	allowed []Etype
@@ -42,8 +42,8 @@ type Initiator struct {
 
 var _ dcerpc.Initiator = (*Initiator)(nil)
 
-// NewInitiator returns an Initiator with tickets of its caller's. It uses of the configuration
-// Etypes and InsecureRC4 alone; nil means the defaults.
+// NewInitiator returns an Initiator that gets its tickets from source. Of the configuration it uses
+// only Etypes and InsecureRC4; nil means the defaults.
 func NewInitiator(source TicketSource, cfg *InitiatorConfig) *Initiator {
 	return &Initiator{source: source, allowed: cfg.etypes()}
 }
@@ -55,12 +55,12 @@ func (i *Initiator) AuthType() dcerpc.AuthType { return dcerpc.AuthKerberos }
 func (i *Initiator) OID() asn1.ObjectIdentifier { return mechOID() }
 
 // NewContext starts a context for RPC: the DCE-style exchange of three legs with mutual
-// authentication. Target is a service principal name, "host/fs1.example.com", of the client's
-// realm, of the one that the krb5.conf gives to the host, or of the one named after an "@". It
-// returns a *Context.
+// authentication. Target is a service principal name such as "host/fs1.example.com". The service's
+// realm is the one named after an "@", else the one that krb5.conf gives to the host, else the
+// client's. NewContext returns a *Context.
 //
-// The first Step asks for the ticket. Its errors match this package's ErrPassword,
-// ErrServiceUnknown and the like.
+// The first Step asks for the ticket. Its errors match ErrPassword, ErrServiceUnknown and similar
+// errors of this package.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	flags := uint32(flagMutual | flagReplay | flagSequence | flagInteg | flagDCEStyle)
 	if level == dcerpc.LevelPrivacy {
@@ -69,8 +69,8 @@ func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Co
 	return i.newContext(target, flags)
 }
 
-// NewSMBContext starts a context as SMB and other users of GSS-API want it: two legs with GSS
-// frames, mutual authentication, then SessionKey, GetMIC and VerifyMIC.
+// NewSMBContext starts a context for SMB and other users of GSS-API. The exchange has two legs with
+// GSS frames and mutual authentication; then SessionKey, GetMIC and VerifyMIC can be used.
 func (i *Initiator) NewSMBContext(target string) (*Context, error) {
 	return i.newContext(target, flagMutual|flagReplay|flagSequence|flagConf|flagInteg)
 }
@@ -86,11 +86,11 @@ func (i *Initiator) newContext(target string, flags uint32) (*Context, error) {
 	return c, nil
 }
 
-// maxAPReq is the most that fits into a bind of 65535 bytes besides its contexts, and into SPNEGO's
-// frame.
+// maxAPReq is the maximum size that fits, together with the presentation contexts, into a bind of
+// 65535 bytes, and into SPNEGO's frame.
 const maxAPReq = 65535 - 512
 
-// An initiation is the exchange as its initiator sees it.
+// An initiation is the initiator's side of an exchange.
 type initiation struct {
 	initiator *Initiator
 	c         *Context
@@ -154,7 +154,7 @@ func (x *initiation) request(ctx context.Context, in []byte) ([]byte, bool, erro
 	return out, false, nil
 }
 
-// finish takes the AP-REP and gives the third leg of DCE style, or nothing.
+// finish takes the AP-REP and returns the third leg of DCE style, or nothing.
 func (x *initiation) finish(_ context.Context, in []byte) ([]byte, bool, error) {
 	a := &x.c.agreement
 	part, err := parseAPRep(in, a.sessionKey)

@@ -35,14 +35,14 @@ const (
 
 const kcmUUIDSize = 16
 
-// The codes of errors of MIT's library by which a manager says that something is not there.
+// The error codes of MIT's library that mean that something does not exist.
 const (
 	codeCCEnd      = -1765328242 // KRB5_CC_END
 	codeCCNotFound = -1765328243 // KRB5_CC_NOTFOUND
 	codeFCCNoFile  = -1765328189 // KRB5_FCC_NOFILE
 )
 
-// A kcmError is the code of an error of the cache manager's.
+// A kcmError is an error code of the cache manager.
 type kcmError int32
 
 func (e kcmError) Error() string {
@@ -136,7 +136,8 @@ func (k *kcm) cache(name string) (*ccache, error) {
 	return c, nil
 }
 
-// absentCCache says of a manager's code that there is no such cache, where that is its meaning.
+// absentCCache returns errEmptyCCache for a code of the manager that means that there is no such
+// cache.
 func absentCCache(err error) error {
 	if e := kcmError(0); errors.As(err, &e) && e.absent() {
 		return errEmptyCCache
@@ -146,7 +147,7 @@ func absentCCache(err error) error {
 
 var errKCMReply = errors.New("the cache manager's reply is malformed")
 
-// call makes one request, and returns what the reply has behind its code:
+// call makes one request, and returns what follows the code in the reply:
 //
 //	+--------+-------+-------+-----------+-----------+     +--------+----------+------+-----------
 //	| length | major | minor | operation | arguments |     | length | failure  | code | results

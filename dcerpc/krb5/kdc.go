@@ -18,9 +18,9 @@ import (
 // maxKDCReply bounds what a KDC may send: a ticket with a PAC of a thousand groups has some 12 KB.
 const maxKDCReply = 1 << 20
 
-// A kdcDialer finds and asks KDCs. It speaks TCP alone, which every KDC has to (RFC 4120 section
-// 7.2.2): tickets with a PAC fit no datagram, and gokrb5's own transport knows no context and
-// believes any length.
+// A kdcDialer finds and asks KDCs. It uses only TCP, which every KDC must support (RFC 4120 section
+// 7.2.2), because tickets with a PAC fit into no datagram. It does not use gokrb5's transport,
+// which knows no context and believes any length.
 type kdcDialer struct {
 	cfg      *config.Config
 	resolver *net.Resolver
@@ -55,8 +55,8 @@ func (d *kdcDialer) ask(ctx context.Context, realm string, req []byte) ([]byte, 
 		ErrUnreachable, realm, errors.Join(failures...))
 }
 
-// locate lists the KDCs of a realm: from the configuration, or else, where that allows it, from the
-// DNS.
+// locate lists the KDCs of a realm: from the configuration or, if the configuration allows it, from
+// the DNS.
 func (d *kdcDialer) locate(ctx context.Context, realm string) ([]string, error) {
 	for _, r := range d.cfg.Realms {
 		if r.Realm == realm && len(r.KDC) > 0 {
@@ -67,8 +67,8 @@ func (d *kdcDialer) locate(ctx context.Context, realm string) ([]string, error) 
 		return nil, fmt.Errorf("krb5: %w: no KDC of realm %s is configured; add it to [realms] in krb5.conf, or set dns_lookup_kdc",
 			ErrConfig, realm)
 	}
-	// The final dot keeps resolvers from their search lists. Every KDC takes TCP, whatever it has
-	// registered.
+	// The final dot keeps resolvers from using their search lists. Every KDC accepts TCP, whatever
+	// the DNS lists.
 	name := strings.TrimSuffix(realm, ".") + "."
 	_, records, err := d.resolver.LookupSRV(ctx, "kerberos", "tcp", name)
 	if len(records) == 0 {

@@ -9,8 +9,8 @@ import (
 	"github.com/jcmturner/gokrb5/v8/messages"
 )
 
-// explainKDC says what an error of a KDC means for the one who wanted a ticket. An error that is
-// none of a KDC's is returned as it is. Service is empty where the client logs in.
+// explainKDC explains a KDC's error to the user who wanted a ticket. It returns other errors
+// unchanged. Service is empty for a login.
 func explainKDC(err error, client Principal, service string) error {
 	var e messages.KRBError
 	if !errors.As(err, &e) {

@@ -20,34 +20,34 @@ import (
 )
 
 // A kdcSource gets tickets from KDCs for one client. It keeps ticket-granting tickets until they
-// end, but asks for every service ticket anew: one round trip, and no context fails for hours
-// because the service has got a new key. It asks for one at a time.
+// end, but asks for a new service ticket every time. That costs one round trip, but contexts do not
+// fail for hours after the service has got a new key. It asks for one ticket at a time.
 type kdcSource struct {
 	dialer     kdcDialer
 	client     Principal
 	etypes     []Etype
 	life       time.Duration // of tickets for services; 0: as long as can be
-	credential credential    // nil where a cache has the ticket-granting ticket
+	credential credential    // nil if a cache has the ticket-granting ticket
 	ccache     string        // its name
 	kcmSocket  string        // of the cache manager
 
 	turn chan struct{}      // has room for one, whose turn it is to use tgts
 	tgts map[string]*Ticket // ticket-granting tickets by realm
-	// renewAt is when renewing is to be renewed, a ticket-granting ticket of the home realm.
+	// renewAt is the time at which to renew renewing, a ticket-granting ticket of the home realm.
 	renewing *Ticket
 	renewAt  time.Time
-	// unrenewed is why it could not be renewed; nil: it was.
+	// unrenewed is the reason why it could not be renewed; nil if it was.
 	unrenewed error
-	// refused is what the KDC said of the credential, and refusedAt when.
+	// refused is the KDC's error for the credential, and refusedAt its time.
 	refused   error
 	refusedAt time.Time
 }
 
-// refusal is how long a credential that the KDC has refused is not sent again: whoever asks for one
-// ticket after the other, or for many at once, must not lock the account.
+// refusal is how long a credential that the KDC has refused is not sent again, so that a caller who
+// asks for many tickets does not get the account locked.
 const refusal = time.Minute
 
-// spare is how long a ticket must last to be used again, where a new one can be had.
+// spare is how long a ticket must still last to be used again, if a new one can be obtained.
 const spare = time.Minute
 
 func (t *Ticket) lasts(d time.Duration) bool { return t != nil && time.Until(t.EndTime) > d }
@@ -85,7 +85,7 @@ func (s *kdcSource) Ticket(ctx context.Context, target string) (*Ticket, error) 
 	return s.grant(ctx, tgt, realm, Principal{Name: service.Name})
 }
 
-// lock waits for the turn of its caller.
+// lock waits until it is the caller's turn.
 func (s *kdcSource) lock(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -97,8 +97,8 @@ func (s *kdcSource) lock(ctx context.Context) error {
 
 func (s *kdcSource) unlock() { <-s.turn }
 
-// tgt returns a ticket-granting ticket of a realm: the client's own, or one that its KDC gives for
-// a neighbour's.
+// tgt returns a ticket-granting ticket of a realm: the client's own realm, or a neighbour for which
+// its KDC gives one.
 func (s *kdcSource) tgt(ctx context.Context, realm string) (*Ticket, error) {
 	home := s.tgts[s.client.Realm]
 	switch {
@@ -165,7 +165,7 @@ func (s *kdcSource) renew(ctx context.Context, tgt *Ticket) (*Ticket, error) {
 	return s.exchangeTGS(ctx, tgt, s.client.Realm, tgt.Service, tgt.RenewTill, flags.Renew, flags.Renewable)
 }
 
-// till returns until when a ticket for a service is asked for.
+// till returns the end time to ask for in a ticket for a service.
 func (s *kdcSource) till(tgt *Ticket, service Principal) time.Time {
 	if end := time.Now().Add(s.life); s.life > 0 && service.Name[0] != "krbtgt" && end.Before(tgt.EndTime) {
 		return end
@@ -198,7 +198,8 @@ func (s *kdcSource) exchangeTGS(ctx context.Context, tgt *Ticket, realm string, 
 	return s.received(&rep.KDCRepFields, plain, req.ReqBody.Nonce)
 }
 
-// tgsReq makes the request. gokrb5's own names the wrong realm of a client that comes from afar.
+// tgsReq makes the request. gokrb5's own function names the wrong realm for a client of another
+// realm.
 func (s *kdcSource) tgsReq(tgt *Ticket, realm string, service Principal, till time.Time,
 	options ...int) (*messages.TGSReq, error) {
 	var nonce [4]byte

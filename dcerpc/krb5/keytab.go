@@ -8,8 +8,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/keytab"
 )
 
-// A Keytab holds long-term keys of principals. It does not change, and may be used by several
-// goroutines at once.
+// A Keytab holds long-term keys of principals. It does not change and is safe for concurrent use.
 type Keytab struct {
 	entries []keytabEntry
 }
@@ -33,10 +32,10 @@ func LoadKeytab(path string) (*Keytab, error) {
 	return kt, nil
 }
 
-// ParseKeytab reads a keytab from memory. It keeps nothing of b.
+// ParseKeytab reads a keytab from memory. It does not retain b.
 func ParseKeytab(b []byte) (*Keytab, error) {
 	kt := keytab.New()
-	// The library's reason is left out: it quotes the keytab, keys and all.
+	// The library's error is left out because it quotes the keytab, including the keys.
 	if err := kt.Unmarshal(b); err != nil {
 		return nil, fmt.Errorf("krb5: %w: not a keytab, or a part of one (%d bytes); export it again", ErrConfig,
 			len(b))
@@ -44,7 +43,7 @@ func ParseKeytab(b []byte) (*Keytab, error) {
 	return NewKeytab(kt), nil
 }
 
-// NewKeytab takes over the entries of a keytab that gokrb5 has parsed or made.
+// NewKeytab returns a Keytab with the entries of a keytab that gokrb5 has parsed or made.
 func NewKeytab(kt *keytab.Keytab) *Keytab {
 	k := &Keytab{}
 	for _, e := range kt.Entries {
@@ -57,12 +56,12 @@ func NewKeytab(kt *keytab.Keytab) *Keytab {
 	return k
 }
 
-// Add returns a keytab that has one key more. The key's bytes are not copied.
+// Add returns a keytab with one additional key. The key's bytes are not copied.
 func (k *Keytab) Add(p Principal, kvno uint32, key Key) *Keytab {
 	return &Keytab{entries: append(k.entries[:len(k.entries):len(k.entries)], keytabEntry{p, kvno, key})}
 }
 
-// Principals returns the names that the keytab has keys of, each once, in the keytab's order.
+// Principals returns the principals that have keys in the keytab, each once, in the keytab's order.
 func (k *Keytab) Principals() []Principal {
 	var out []Principal
 	seen := make(map[string]bool)
@@ -75,7 +74,7 @@ func (k *Keytab) Principals() []Principal {
 	return out
 }
 
-// sameVersion reports whether a keytab's key may be of the version that a ticket names. Zero in
+// sameVersion reports whether a keytab's key may have the version that a ticket names. Zero in
 // either means unknown, and old keytabs hold no more than eight bits. A read-only domain controller
 // puts its own number in the upper 16 bits of a ticket's (MS-KILE 3.1.5.8).
 func (e *keytabEntry) sameVersion(kvno int) bool {
@@ -83,7 +82,7 @@ func (e *keytabEntry) sameVersion(kvno int) bool {
 	return n == 0 || e.kvno == 0 || e.kvno == n || e.kvno == n&0xFF || e.kvno == n&0xFFFF
 }
 
-// clientKeys returns the newest key of p for each encryption type, in no order.
+// clientKeys returns the newest key of p for each encryption type, in no particular order.
 func (k *Keytab) clientKeys(p Principal) map[Etype]keytabEntry {
 	keys := make(map[Etype]keytabEntry)
 	for _, e := range k.entries {
@@ -101,8 +100,8 @@ func (k *Keytab) clientKeys(p Principal) map[Etype]keytabEntry {
 //
 //	05 02 | entries: size 4 | names 2 | realm | names | type 4 | time 4 | version 1 | etype 2 | key | version 4 |
 //
-// Strings and the key stand after their length in 2 bytes; the time is zero. Whoever reads the file
-// has the keys.
+// Strings and the key follow their length in 2 bytes; the time is zero. Anybody who can read the
+// file has the keys.
 func (k *Keytab) AppendBinary(dst []byte) ([]byte, error) {
 	dst = append(dst, 5, 2)
 	for _, e := range k.entries {

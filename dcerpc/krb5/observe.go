@@ -11,7 +11,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// Direction tells which side of a security context sent a message.
+// Direction says which side of a security context sent a message.
 type Direction uint8
 
 // The two directions.
@@ -20,11 +20,11 @@ const (
 	FromAcceptor                   // server to client
 )
 
-// An Observer is a security context seen from outside: with the service's keytab, or the client's
-// tickets, and the tokens of the exchange as they were on the wire it unseals and verifies the
-// messages of both directions. It is for decoding captures; it checks neither times nor replays.
+// An Observer is a security context seen from outside. From the service's keytab or the client's
+// tickets, and the exchange's tokens as they were on the wire, it unseals and verifies the messages
+// of both directions. It is for decoding captures; it checks neither times nor replays.
 //
-// Its methods may not be called at once.
+// It is not safe for concurrent use.
 type Observer struct {
 	keytab     *Keytab
 	tickets    []*Ticket
@@ -33,17 +33,18 @@ type Observer struct {
 	protectors [2]protector // by Direction; nil before APRep
 }
 
-// NewObserver returns an Observer for one security context. RC4 is read too. The keytab may be nil.
-// The tickets are those that clients had ([LoadTickets]): one that the client presented gives its
-// session key where the keytab has no key, and then the Identity has no SIDs.
+// NewObserver returns an Observer for one security context. It also reads RC4. The keytab may be
+// nil. The tickets are those that clients had ([LoadTickets]): if the keytab has no key for the
+// ticket that a client presented, the session key comes from the matching one of these tickets, and
+// then the Identity has no SIDs.
 func NewObserver(kt *Keytab, tickets ...*Ticket) *Observer {
 	return &Observer{keytab: kt, tickets: tickets}
 }
 
 // APReq takes the initiator's first token: a raw AP-REQ (auth type 16), one with GSS framing, or
 // either inside a SPNEGO NegTokenInit or NegTokenResp. It decrypts the ticket with the keytab.
-// Errors match ErrNoKey, ErrKeyVersion, ErrWrongKey, ErrEtype, ErrPAC, ErrToken. With ErrPAC all
-// else works: the Identity has no SIDs.
+// Errors match ErrNoKey, ErrKeyVersion, ErrWrongKey, ErrEtype, ErrPAC or ErrToken. After ErrPAC
+// everything else works, but the Identity has no SIDs.
 func (o *Observer) APReq(token []byte) error {
 	token, err := mechToken(token)
 	if err != nil {
@@ -76,10 +77,10 @@ func (o *Observer) APReq(token []byte) error {
 	return err
 }
 
-// ticketOf returns the ticket that an AP-REQ presents, where it is one of those given.
+// ticketOf returns the ticket that an AP-REQ presents, if it is one of those given.
 func (o *Observer) ticketOf(r *receivedAPReq) *Ticket {
 	for _, t := range o.tickets {
-		// The encrypted part is what a Ticket ends with (RFC 4120 5.3).
+		// A Ticket ends with the encrypted part (RFC 4120 section 5.3).
 		if cipher := r.Ticket.EncPart.Cipher; len(cipher) > 0 && bytes.HasSuffix(t.Raw, cipher) {
 			return t
 		}
@@ -111,8 +112,8 @@ func (o *Observer) APRep(token []byte) error {
 	return nil
 }
 
-// ThirdLeg takes the initiator's last token of the DCE-style exchange and checks it. A capture that
-// lacks it loses nothing.
+// ThirdLeg takes the initiator's last token of the DCE-style exchange and checks it. Nothing is
+// lost if a capture lacks this token.
 func (o *Observer) ThirdLeg(token []byte) error {
 	if o.protectors[0] == nil {
 		return errors.New("krb5: a third leg before the AP-REP")
@@ -135,7 +136,7 @@ func (o *Observer) parseReply(token []byte) (messages.EncAPRepPart, error) {
 	return parseAPRep(token, o.agreement.sessionKey)
 }
 
-// TokenSize is as that of a dcerpc.Context, for the tokens that this package would make.
+// TokenSize is like that of a dcerpc.Context, for the tokens that this package would make.
 func (o *Observer) TokenSize(level dcerpc.AuthLevel) int {
 	if o.protectors[0] == nil {
 		return 0
@@ -144,7 +145,7 @@ func (o *Observer) TokenSize(level dcerpc.AuthLevel) int {
 }
 
 // Verify checks the signature of a message and returns its sequence number. A capture may lack
-// messages, so any number is taken. Errors match ErrSignature and ErrToken.
+// messages, so any number is accepted. Errors match ErrSignature and ErrToken.
 func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	if d > FromAcceptor || o.protectors[d] == nil {
 		return 0, errNotEstablished
@@ -152,8 +153,8 @@ func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint
 	return o.protectors[d].verify(m, token)
 }
 
-// Unseal decrypts m.Body in place, checks the signature, and returns the sequence number.
-// After an error the body holds nothing that may be used. Errors are as those of Verify.
+// Unseal decrypts m.Body in place, checks the signature, and returns the sequence number. After an
+// error the body must not be used. Errors are those of Verify.
 func (o *Observer) Unseal(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	if d > FromAcceptor || o.protectors[d] == nil {
 		return 0, errNotEstablished
@@ -161,13 +162,13 @@ func (o *Observer) Unseal(d Direction, m dcerpc.Message, token []byte) (seq uint
 	return o.protectors[d].unseal(m, token)
 }
 
-// VerifyMIC checks a MIC over data alone: SPNEGO's mechListMIC.
+// VerifyMIC checks a MIC over data, for SPNEGO's mechListMIC.
 func (o *Observer) VerifyMIC(d Direction, data, mic []byte) error {
 	_, err := o.Verify(d, dcerpc.Message{Body: data}, mic)
 	return err
 }
 
-// Identity is the initiator's, from the ticket and its PAC; empty before APReq.
+// Identity returns the initiator's identity, from the ticket and its PAC. It is empty before APReq.
 func (o *Observer) Identity() dcerpc.Identity { return o.identity }
 
 // FirstSequence returns the number of the first message in a direction.
@@ -178,10 +179,10 @@ func (o *Observer) FirstSequence(d Direction) uint64 {
 	return o.agreement.initiatorSeq
 }
 
-// SessionKey is the key that a protocol above derives its own from (SMB2: MS-SMB2 3.2.5.3): the
-// acceptor's subkey, else the initiator's, else the ticket's session key. It is whole; SMB uses its
-// first 16 bytes. It is nil before APReq; after it, and without an AP-REP, that of an exchange
-// without mutual authentication. The caller gets a copy.
+// SessionKey returns the key from which a protocol above derives its own keys (SMB2: MS-SMB2
+// 3.2.5.3): the acceptor's subkey, else the initiator's subkey, else the ticket's session key. It
+// is not truncated; SMB uses its first 16 bytes. It is nil before APReq. After APReq but without an
+// AP-REP it is the key of an exchange without mutual authentication. The caller gets a copy.
 func (o *Observer) SessionKey() []byte {
 	key, _ := o.agreement.key()
 	return bytes.Clone(key.KeyValue)

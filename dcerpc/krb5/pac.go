@@ -27,15 +27,15 @@ const (
 	pacClientInfo      = 10
 )
 
-// pacRules are what an acceptor wants of PACs.
+// pacRules are an acceptor's requirements for PACs.
 type pacRules struct {
 	require bool // there must be one, with logon information
 	local   bool // SIDs that mean something on one host alone are taken
 }
 
-// ticketSIDs returns the SIDs of the ticket's PAC: the user's first, then the groups. Without a
-// PAC, and with one that has no logon information as those of MIT's KDC, there are none. A PAC that
-// is not right is an error that matches ErrPAC.
+// ticketSIDs returns the SIDs of the ticket's PAC: the user's first, then the groups. There are
+// none without a PAC, or with a PAC that has no logon information, as those of MIT's KDC. For an
+// invalid PAC the error matches ErrPAC.
 func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey, rules pacRules) ([]dcerpc.SID, error) {
 	missing := func() error {
 		if rules.require {
@@ -74,10 +74,10 @@ func ticketSIDs(t *messages.EncTicketPart, key types.EncryptionKey, rules pacRul
 	return slices.DeleteFunc(sids, isLocal), nil
 }
 
-// isLocal reports whether a SID means something on one host alone, or to its security authority, so
-// that no KDC has a say in who holds it: BUILTIN's groups, SYSTEM, Samba's Unix accounts, and all
-// others but those of domains (S-1-5-21) and what a KDC says of the way in which a user has logged
-// on (S-1-18, MS-DTYP 2.4.2.4).
+// isLocal reports whether a SID has a meaning only on one host or to its security authority, so
+// that no KDC may decide who holds it. These are BUILTIN's groups, SYSTEM, Samba's Unix accounts,
+// and all other SIDs except those of domains (S-1-5-21) and those by which a KDC says how a user
+// has logged on (S-1-18, MS-DTYP 2.4.2.4).
 func isLocal(sid dcerpc.SID) bool {
 	return !strings.HasPrefix(string(sid), "S-1-5-21-") && !strings.HasPrefix(string(sid), "S-1-18-")
 }
@@ -138,7 +138,8 @@ func parsePAC(b []byte) (*pac, error) {
 	return p, nil
 }
 
-// buffer returns the first buffer of a type: others of the same are to be ignored (MS-PAC 2.5).
+// buffer returns the first buffer of a type: further ones of the same type must be ignored (MS-PAC
+// 2.5).
 func (p *pac) buffer(kind uint32) ([]byte, bool) {
 	for _, e := range p.buffers {
 		if e.kind == kind {
@@ -217,7 +218,7 @@ func (p *pac) verify(key types.EncryptionKey) error {
 }
 
 // checkClient compares PAC_CLIENT_INFO with the ticket, so that a PAC from another ticket is not
-// taken (MS-PAC 2.7):
+// accepted (MS-PAC 2.7):
 //
 //	| FILETIME of the first authentication, 8 bytes | size of the name, 2 bytes | name, UTF-16 |
 func (p *pac) checkClient(t *messages.EncTicketPart) error {

@@ -11,9 +11,9 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// What peers that nobody knows yet can make an acceptor do must be cheap: an AP-REQ costs what its
-// length in names costs before its ticket is decrypted, and the ticket costs its length for every
-// key that is tried.
+// Unauthenticated peers must not be able to make an acceptor do expensive work. Before its ticket
+// is decrypted, an AP-REQ costs time in proportion to the length of its names; then the ticket
+// costs time in proportion to its length for every key that is tried.
 
 // maxTicketNames is how many bytes a ticket may have around its encrypted part: realm and names of
 // a service.

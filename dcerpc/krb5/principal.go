@@ -12,11 +12,11 @@ import (
 // A Principal names a user or a service in a realm (RFC 4120 section 6).
 type Principal struct {
 	Name  []string // "backup"; "host", "fs1.example.com"
-	Realm string   // in capitals, by convention; may be empty where a default is known
+	Realm string   // in capitals, by convention; may be empty if a default is known
 }
 
 // ParsePrincipal reads "backup@EXAMPLE.COM" or "host/fs1.example.com"; without an "@" the realm is
-// empty. A backslash makes the character after it part of a name, as with MIT's tools. Errors match
+// empty. A backslash makes the character after it part of a name, as in MIT's tools. Errors match
 // ErrConfig.
 func ParsePrincipal(s string) (Principal, error) {
 	var p Principal
@@ -70,8 +70,8 @@ func unescapePrincipal(c byte) byte {
 	return c
 }
 
-// principalEscapes keeps a name with an "@" in it from passing for a name in another realm. It is
-// MIT's way of writing them.
+// principalEscapes prevents a name with an "@" in it from looking like a name in another realm. It
+// writes such names as MIT does.
 func principalEscapes() *strings.Replacer {
 	return strings.NewReplacer(`\`, `\\`, `/`, `\/`, `@`, `\@`, "\t", `\t`, "\n", `\n`, "\b", `\b`, "\x00", `\0`)
 }
@@ -85,7 +85,7 @@ func (p Principal) String() string {
 	return s
 }
 
-// name is String without the realm.
+// name returns the result of String without the realm.
 func (p Principal) name() string {
 	r := principalEscapes()
 	parts := make([]string, len(p.Name))
@@ -95,8 +95,8 @@ func (p Principal) name() string {
 	return strings.Join(parts, "/")
 }
 
-// equalFold compares without regard to the case of ASCII's letters. Other letters have none here:
-// by Unicode's rules the Kelvin sign would be a k.
+// equalFold compares principals, ignoring the case of ASCII letters only. By Unicode's rules the
+// Kelvin sign would equal a k.
 func (p Principal) equalFold(q Principal) bool {
 	return equalFoldASCII(p.Realm, q.Realm) && slices.EqualFunc(p.Name, q.Name, equalFoldASCII)
 }
@@ -123,7 +123,8 @@ func (p Principal) equal(q Principal) bool {
 	return p.Realm == q.Realm && slices.Equal(p.Name, q.Name)
 }
 
-// wire is the name as messages have it: of type NT-SRV-INST for a service, NT-PRINCIPAL for a user.
+// wire returns the name in the form of messages, with type NT-SRV-INST for a service and
+// NT-PRINCIPAL for a user.
 func (p Principal) wire() types.PrincipalName {
 	n := types.PrincipalName{NameType: nametype.KRB_NT_PRINCIPAL, NameString: p.Name}
 	if len(p.Name) > 1 {
@@ -145,5 +146,5 @@ func (k Key) wire() types.EncryptionKey {
 // String does not show the key.
 func (k Key) String() string { return fmt.Sprintf("%v key", k.Etype) }
 
-// Format keeps the key out of every verb's output, %v and %x included.
+// Format keeps the key out of the output of every verb, including %v and %x.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }

@@ -8,19 +8,20 @@ import (
 // The times of renewals.
 const (
 	minRenewal = 5 * time.Second // between two attempts
-	// maxRenewal bounds the time until the cache is looked at again: another program may have put
-	// another ticket there.
+	// maxRenewal bounds the time until the cache is read again, because another program may have
+	// put another ticket there.
 	maxRenewal = time.Hour
 )
 
-// KeepRenewed renews the ticket-granting ticket of a credential cache before it ends, as long as the
-// KDC extends it, and returns when ctx ends. The new one is kept in memory; the cache is not
-// written. For a ticket that is not renewable, and for an Initiator with a password or a keytab,
-// which logs in again by itself, nothing is done.
+// KeepRenewed renews the ticket-granting ticket of a credential cache before it ends, as long as
+// the KDC extends it, and returns when ctx ends. It keeps the new ticket in memory and does not
+// write the cache. It does nothing for a ticket that is not renewable, or for an Initiator with a
+// password or a keytab, which logs in again by itself.
 //
-// Half of the time until the ticket's end is waited for a renewal, and so again after one that
-// failed. Why the last one failed is in the error of [Initiator.NewContext]'s first Step after the
-// ticket's end. It is called once, in a goroutine of its own.
+// It waits for half of the time until the ticket's end before it renews the ticket, and does the
+// same after a renewal that failed. After the ticket's end, the error of the first Step of a
+// context says why the last renewal failed (see [Initiator.NewContext]). Call it once, in its own
+// goroutine.
 func (i *Initiator) KeepRenewed(ctx context.Context) {
 	s, ok := i.source.(*kdcSource)
 	if !ok || s.ccache == "" {
@@ -47,7 +48,7 @@ func (s *kdcSource) renewHome(ctx context.Context) time.Duration {
 		return 0
 	}
 	defer s.unlock()
-	_, _ = s.reloadCCache(ctx) // an error concerns those who need a ticket
+	_, _ = s.reloadCCache(ctx) // errors matter only to callers that need a ticket
 	home := s.tgts[s.client.Realm]
 	if !home.renewable() {
 		return maxRenewal
@@ -66,7 +67,7 @@ func (s *kdcSource) renewHome(ctx context.Context) time.Duration {
 	return min(max(time.Until(s.renewAt), 0), maxRenewal)
 }
 
-// halfway is between now and the end of a ticket.
+// halfway returns half of the time until the end of a ticket.
 func halfway(t *Ticket) time.Time {
 	return time.Now().Add(max(time.Until(t.EndTime)/2, minRenewal))
 }

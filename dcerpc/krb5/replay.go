@@ -7,16 +7,16 @@ import (
 )
 
 // A replayCache remembers the authenticators of some minutes (RFC 4120 section 3.2.3), up to a
-// limit; beyond it the oldest are forgotten, since a replayed AP-REQ does not open a context by
-// itself: the acceptor's subkey and the sequence number that the third leg returns are new every
-// time, and whoever replays has no key to read them with. (With RC4 and without a third leg there
-// is neither; no RPC client works like that.)
+// limit; beyond it the oldest are forgotten. That is safe because a replayed AP-REQ does not open a
+// context by itself: the acceptor's subkey and the sequence number that the third leg returns are
+// new every time, and an attacker who replays has no key to read them. (With RC4 and without a
+// third leg there is neither; no RPC client works like that.)
 type replayCache struct {
 	limit int
 
 	mu   sync.Mutex
 	seen map[replayKey]struct{}
-	// order is a queue of what is in seen, oldest first, in a slice that head walks through.
+	// order is a queue of the entries in seen, oldest first, in a slice that head walks through.
 	order []replayEntry
 	head  int
 }

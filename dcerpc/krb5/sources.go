@@ -8,8 +8,8 @@ import (
 )
 
 // NewInitiatorWithPassword returns an Initiator that logs in with a password when it needs a
-// ticket. Principal is "backup@EXAMPLE.COM"; without a realm it is of the krb5.conf's
-// default_realm.
+// ticket. Principal is in the form "backup@EXAMPLE.COM"; without a realm it is in the default_realm
+// of krb5.conf.
 func NewInitiatorWithPassword(principal, password string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {
@@ -43,8 +43,8 @@ func NewInitiatorWithKeytab(principal string, kt *Keytab, cfg *InitiatorConfig) 
 	return NewInitiator(s, cfg), nil
 }
 
-// NewInitiatorFromCCache returns an Initiator with the tickets of a credential cache, as kinit
-// leaves it:
+// NewInitiatorFromCCache returns an Initiator with the tickets of a credential cache, such as kinit
+// writes:
 //
 //   - a file, with "FILE:" before its path or nothing
 //   - the first of the caches in a directory, "DIR:/path", or one of them, "DIR::/path/tkt1"
@@ -53,10 +53,10 @@ func NewInitiatorWithKeytab(principal string, kt *Keytab, cfg *InitiatorConfig) 
 //     "/var/run/.heim_org.h5l.kcm-socket"
 //   - one in a keyring of Linux's, "KEYRING:persistent:1000", "KEYRING:session:name" and the like
 //
-// The cache is read again whenever a ticket is needed, so that what another program renews is used;
-// nothing is written to it. Where it cannot be read any more, or is another client's now, a
-// ticket-granting ticket that was read before serves until it ends. [Initiator.KeepRenewed] renews
-// it.
+// The cache is read again whenever a ticket is needed, so that tickets that another program has
+// renewed are used. Nothing is written to it. If the cache cannot be read any more or now belongs
+// to another client, a ticket-granting ticket that was read before is used until it ends.
+// [Initiator.KeepRenewed] renews it.
 func NewInitiatorFromCCache(name string, cfg *InitiatorConfig) (*Initiator, error) {
 	s, err := newKDCSource(cfg)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// A protector makes, or checks, the tokens of one direction of a context. It has no state from one
-// message to the next but scratch memory; sequence numbers are its caller's.
+// A protector makes, or checks, the tokens of one direction of a context. Between messages it keeps
+// only scratch memory; the caller keeps the sequence numbers.
 type protector interface {
 	micSize() int
 	sealSize() int
@@ -20,22 +20,23 @@ type protector interface {
 	sign(seq uint64, m dcerpc.Message, token []byte) error
 	// seal encrypts m.Body in place and writes a Wrap token, less the body, of sealSize bytes.
 	seal(seq uint64, m dcerpc.Message, token []byte) error
-	// verify and unseal are the other side's of those two, and return the token's sequence number.
+	// verify and unseal are the receiver's counterparts of sign and seal, and return the token's
+	// sequence number.
 	verify(m dcerpc.Message, token []byte) (uint64, error)
 	unseal(m dcerpc.Message, token []byte) (uint64, error)
-	// sequence cuts a number to the width that tokens have.
+	// sequence cuts a number to the width that it has in tokens.
 	sequence(n uint64) uint64
 }
 
-// An origin says whose tokens a protector is for.
+// An origin says who sends the tokens that a protector handles.
 type origin struct {
 	acceptor       bool // sent by the acceptor
 	acceptorSubkey bool // the key is the acceptor's subkey
 	dceStyle       bool
 }
 
-// newProtector derives the keys of one direction. seals reports whether it shall make tokens or
-// check them.
+// newProtector derives the keys of one direction. seals says whether the protector makes tokens or
+// checks them.
 func newProtector(key types.EncryptionKey, o origin, seals bool) (protector, error) {
 	if Etype(key.KeyType) == RC4HMAC {
 		return newRC4Tokens(key.KeyValue, o), nil
@@ -73,7 +74,8 @@ func newProtector(key types.EncryptionKey, o origin, seals bool) (protector, err
 	}, nil
 }
 
-// writeSigned feeds what a signature covers before the token's own parts (MS-RPCE 3.3.1.5.2.2).
+// writeSigned writes to h what a signature covers before the token's own parts (MS-RPCE
+// 3.3.1.5.2.2).
 func writeSigned(h hash.Hash, m dcerpc.Message, body []byte) {
 	if m.SignHeader {
 		h.Write(m.Header)
