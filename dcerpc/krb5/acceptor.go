@@ -69,8 +69,8 @@ type Acceptor struct {
 
 var _ dcerpc.Acceptor = (*Acceptor)(nil)
 
-// NewAcceptor returns an Acceptor. It fails with ErrConfig if the keytab cannot be read or lacks a
-// principal that the configuration names.
+// NewAcceptor returns an Acceptor. It fails with [ErrConfig] if the keytab cannot be read or lacks
+// a principal that the configuration names.
 func NewAcceptor(cfg *AcceptorConfig) (*Acceptor, error) {
 	if cfg == nil || (cfg.KeytabFile == "") == (cfg.Keytab == nil) {
 		return nil, fmt.Errorf("krb5: %w: an acceptor needs a keytab file or a keytab, one of both", ErrConfig)
@@ -192,9 +192,9 @@ func (a *Acceptor) OID() asn1.ObjectIdentifier { return mechOID() }
 
 // NewContext starts a context. It returns a *Context. The exchange has three legs if the client
 // asks for DCE style, as RPC clients do, and otherwise two. A client that does not ask for mutual
-// authentication is refused. Errors of the first Step match ErrNoKey, ErrKeyVersion, ErrWrongKey,
-// ErrExpired, ErrNotYetValid, ErrSkew, ErrReplay, ErrEtype, ErrPAC or ErrToken; those of the second
-// match ErrMutual.
+// authentication is refused. Errors of the first Step match [ErrNoKey], [ErrKeyVersion],
+// [ErrWrongKey], [ErrExpired], [ErrNotYetValid], [ErrSkew], [ErrReplay], [ErrEtype], [ErrPAC] or
+// [ErrToken]; those of the second match [ErrMutual].
 func (a *Acceptor) NewContext(dcerpc.AuthLevel) (dcerpc.Context, error) {
 	x := &acceptance{acceptor: a, c: &Context{}}
 	x.c.step = x.accept

@@ -29,9 +29,9 @@ type InitiatorConfig struct {
 	// KDCTimeout is how long to wait for one KDC before the next one is asked. Zero means 5
 	// seconds.
 	KDCTimeout time.Duration
-	// Resolver finds KDCs in the DNS. Nil means net.DefaultResolver.
+	// Resolver finds KDCs in the DNS. Nil means [net.DefaultResolver].
 	Resolver *net.Resolver
-	// Dial connects to a KDC. Nil means a net.Dialer.
+	// Dial connects to a KDC. Nil means a [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 

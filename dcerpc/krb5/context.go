@@ -104,7 +104,7 @@ func (c *Context) Seal(m dcerpc.Message, token []byte) error {
 	return nil
 }
 
-// Verify checks a MIC token. Its errors match ErrToken, ErrSignature, ErrSequence.
+// Verify checks a MIC token. Its errors match [ErrToken], [ErrSignature], [ErrSequence].
 func (c *Context) Verify(m dcerpc.Message, token []byte) error {
 	if c.recv == nil {
 		return errNotEstablished

@@ -2,7 +2,7 @@
 // PDUs, for clients and servers.
 //
 // An Initiator is made from a password, a keytab, a credential cache, a gokrb5 client, or any
-// TicketSource; an Acceptor is made from a keytab. They go into a dcerpc.Config and a
+// [TicketSource]; an Acceptor is made from a keytab. They go into a dcerpc.Config and a
 // dcerpc.Server, directly or through package spnego, which negotiates them by SPNEGO. An Observer
 // reads captured traffic with the service's keytab.
 //
@@ -15,7 +15,7 @@
 //	bind_ack  AP-REP  proves the acceptor; its subkey and sequence number
 //	auth3     AP-REP  returns the acceptor's sequence number, which proves that the initiator is there now
 //
-// Initiator.NewSMBContext uses the two messages of other users of GSS-API, in frames (RFC 4121
+// [Initiator.NewSMBContext] uses the two messages of other users of GSS-API, in frames (RFC 4121
 // section 4.1). An Acceptor supports both exchanges, and accepts framed and raw messages. Both
 // sides are always authenticated.
 //

@@ -59,8 +59,8 @@ func (i *Initiator) OID() asn1.ObjectIdentifier { return mechOID() }
 // realm is the one named after an "@", else the one that krb5.conf gives to the host, else the
 // client's. NewContext returns a *Context.
 //
-// The first Step asks for the ticket. Its errors match ErrPassword, ErrServiceUnknown and similar
-// errors of this package.
+// The first Step asks for the ticket. Its errors match [ErrPassword], [ErrServiceUnknown] and
+// similar errors of this package.
 func (i *Initiator) NewContext(target string, level dcerpc.AuthLevel) (dcerpc.Context, error) {
 	flags := uint32(flagMutual | flagReplay | flagSequence | flagInteg | flagDCEStyle)
 	if level == dcerpc.LevelPrivacy {

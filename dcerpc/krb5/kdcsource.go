@@ -159,8 +159,8 @@ func (s *kdcSource) grant(ctx context.Context, tgt *Ticket, realm string, servic
 	return nil, fmt.Errorf("krb5: %w %v: %d realms referred to one another", ErrServiceUnknown, service, maxReferrals)
 }
 
-// renew gets a ticket-granting ticket of the home realm in place of one that has not ended (RFC 4120
-// section 3.3.3).
+// renew gets a ticket-granting ticket of the home realm in place of one that has not ended (RFC
+// 4120 section 3.3.3).
 func (s *kdcSource) renew(ctx context.Context, tgt *Ticket) (*Ticket, error) {
 	return s.exchangeTGS(ctx, tgt, s.client.Realm, tgt.Service, tgt.RenewTill, flags.Renew, flags.Renewable)
 }

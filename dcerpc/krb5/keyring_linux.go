@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cache of the type KEYRING is a keyring with a key for each ticket and one for the client. It
-// is in the keyring of a collection, whose key "krb_ccache:primary" names the cache that kinit uses;
+// A cache of the type KEYRING is a keyring with a key for each ticket and one for the client. It is
+// in the keyring of a collection, whose key "krb_ccache:primary" names the cache that kinit uses;
 // and that is in the anchor, one of the kernel's own keyrings:
 //
 //	anchor/_krb_COLLECTION/CACHE/{__krb5_princ__, krbtgt/..., ...}
@@ -31,8 +31,8 @@ const (
 	maxKeyPayload  = 1 << 20
 )
 
-// readKeyring reads a cache of the kernel's keyrings: "ANCHOR:COLLECTION", "ANCHOR:COLLECTION:CACHE"
-// or "COLLECTION", which is in the session's.
+// readKeyring reads a cache of the kernel's keyrings: "ANCHOR:COLLECTION",
+// "ANCHOR:COLLECTION:CACHE" or "COLLECTION", which is in the session's.
 func readKeyring(name string) (*ccache, error) {
 	// To read what is in a user's keyring, it is linked to that of the process; which in Go is the
 	// thread's.

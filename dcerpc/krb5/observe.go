@@ -43,8 +43,8 @@ func NewObserver(kt *Keytab, tickets ...*Ticket) *Observer {
 
 // APReq takes the initiator's first token: a raw AP-REQ (auth type 16), one with GSS framing, or
 // either inside a SPNEGO NegTokenInit or NegTokenResp. It decrypts the ticket with the keytab.
-// Errors match ErrNoKey, ErrKeyVersion, ErrWrongKey, ErrEtype, ErrPAC or ErrToken. After ErrPAC
-// everything else works, but the Identity has no SIDs.
+// Errors match [ErrNoKey], [ErrKeyVersion], [ErrWrongKey], [ErrEtype], [ErrPAC] or [ErrToken].
+// After ErrPAC everything else works, but the Identity has no SIDs.
 func (o *Observer) APReq(token []byte) error {
 	token, err := mechToken(token)
 	if err != nil {
@@ -145,7 +145,7 @@ func (o *Observer) TokenSize(level dcerpc.AuthLevel) int {
 }
 
 // Verify checks the signature of a message and returns its sequence number. A capture may lack
-// messages, so any number is accepted. Errors match ErrSignature and ErrToken.
+// messages, so any number is accepted. Errors match [ErrSignature] and [ErrToken].
 func (o *Observer) Verify(d Direction, m dcerpc.Message, token []byte) (seq uint64, err error) {
 	if d > FromAcceptor || o.protectors[d] == nil {
 		return 0, errNotEstablished

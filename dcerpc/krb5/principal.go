@@ -17,7 +17,7 @@ type Principal struct {
 
 // ParsePrincipal reads "backup@EXAMPLE.COM" or "host/fs1.example.com"; without an "@" the realm is
 // empty. A backslash makes the character after it part of a name, as in MIT's tools. Errors match
-// ErrConfig.
+// [ErrConfig].
 func ParsePrincipal(s string) (Principal, error) {
 	var p Principal
 	var part strings.Builder
@@ -76,7 +76,7 @@ func principalEscapes() *strings.Replacer {
 	return strings.NewReplacer(`\`, `\\`, `/`, `\/`, `@`, `\@`, "\t", `\t`, "\n", `\n`, "\b", `\b`, "\x00", `\0`)
 }
 
-// String returns the form that ParsePrincipal reads.
+// String returns the form that [ParsePrincipal] reads.
 func (p Principal) String() string {
 	s := p.name()
 	if p.Realm != "" {

@@ -67,7 +67,8 @@ func (s *kdcSource) renewHome(ctx context.Context) time.Duration {
 	return min(max(time.Until(s.renewAt), 0), maxRenewal)
 }
 
-// halfway returns half of the time until the end of a ticket.
+// halfway returns the time halfway between now and the end of a ticket, at least minRenewal from
+// now.
 func halfway(t *Ticket) time.Time {
 	return time.Now().Add(max(time.Until(t.EndTime)/2, minRenewal))
 }
