@@ -229,6 +229,18 @@ type recordWriter struct {
 }
 
 func (r *recordWriter) write(b []byte) error {
+	if len(b) >= 8*recordSize { // whole records of it need not be copied
+		rest := (recordSize - len(r.buf)%recordSize) % recordSize
+		r.buf, b = append(r.buf, b[:rest]...), b[rest:]
+		if err := r.flush(false); err != nil {
+			return err
+		}
+		n := len(b) / recordSize * recordSize
+		if _, err := r.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
 	for len(b) > 0 {
 		n := copy(r.buf[len(r.buf):cap(r.buf)], b)
 		r.buf, b = r.buf[:len(r.buf)+n], b[n:]

@@ -165,10 +165,12 @@ func plain(s string, n int) bool {
 	return true
 }
 
+// keyEscapes is how GNU tar writes the names of extended attributes: a key ends at the first "=".
+var keyEscapes = strings.NewReplacer("%", "%25", "=", "%3D")
+
 // appendRecord appends "LENGTH KEY=VALUE\n", whose length counts itself.
 func appendRecord(dst []byte, r paxRecord) []byte {
-	// As GNU tar writes the names of extended attributes: a key ends at the first "=".
-	key := strings.NewReplacer("%", "%25", "=", "%3D").Replace(r.key)
+	key := keyEscapes.Replace(r.key)
 	rest := len(key) + len(r.value) + 3 // blank, "=", newline
 	n := rest + len(strconv.Itoa(rest))
 	if len(strconv.Itoa(n)) != len(strconv.Itoa(rest)) {

@@ -368,6 +368,8 @@ func parseOctal(b []byte) (int64, error) {
 	return int64(n), nil
 }
 
+var keyUnescapes = strings.NewReplacer("%3D", "=", "%25", "%")
+
 // parseRecords reads an extended header. The last record of a key holds.
 func parseRecords(b []byte) (map[string]string, error) {
 	records := map[string]string{}
@@ -385,7 +387,7 @@ func parseRecords(b []byte) (map[string]string, error) {
 		if !ok {
 			return nil, bad
 		}
-		records[strings.NewReplacer("%3D", "=", "%25", "%").Replace(key)] = value
+		records[keyUnescapes.Replace(key)] = value
 		b = b[n:]
 	}
 	return records, nil
