@@ -14,14 +14,15 @@ import (
 )
 
 // Expose makes a registry share for a copy, with the parameters and the security descriptor that
-// the base share has now. The share is there at once for all clients, those that are connected
-// included. A share that is exposed already is left as it is; one that a crash has left half-made,
-// or that exposes something else, is replaced, and who uses it is disconnected.
+// the base share has now. All clients see the share at once, including those that are already
+// connected. A share that is already exposed is left as it is. A share that a crash has left
+// half-made, or that exposes something else, is replaced, and its users are disconnected.
 func (s *Shares) Expose(ctx context.Context, e backend.Exposure) error {
 	return s.ExposeShares(ctx, []backend.Exposure{e})
 }
 
-// ExposeShares exposes all of them, as Expose does, or none. The helper does it in one transaction.
+// ExposeShares exposes either all of them, as Expose does, or none. The helper does it in one
+// transaction.
 func (s *Shares) ExposeShares(ctx context.Context, list []backend.Exposure) error {
 	for _, e := range list {
 		if err := s.checkExposure(e); err != nil {
@@ -76,8 +77,8 @@ type shown struct {
 	err  error
 }
 
-// exposeFrom returns what exposed shares are made of: the configuration, and the descriptors of the
-// base shares.
+// exposeFrom returns what exposed shares are made from: the configuration and the descriptors of
+// the base shares.
 func (s *Shares) exposeFrom(ctx context.Context, list []backend.Exposure) (*conf, map[string]shown, error) {
 	sddls := make(map[string]shown)
 	viewed := make(chan struct{})
@@ -99,8 +100,8 @@ func (s *Shares) exposeFrom(ctx context.Context, list []backend.Exposure) (*conf
 	return c, sddls, err
 }
 
-// expose exposes one by programs, and reports whether it has made the share. After an error nothing
-// of it is left.
+// expose exposes one share by programs, and reports whether it has made the share. After an error
+// nothing of the share is left.
 func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposure) (made bool, err error) {
 	old := c.share(e.Name)
 	if old != nil {
@@ -132,8 +133,8 @@ func (s *Shares) expose(ctx context.Context, c *conf, of shown, e backend.Exposu
 	return true, nil
 }
 
-// exposeByHelper makes shares that are not there. An error that wraps errHelper is for programs to
-// do it all. Begun reports whether shares may have been made.
+// exposeByHelper makes shares that do not exist. After an error that wraps errHelper, programs must
+// do all of it. Begun reports whether shares may have been made.
 func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (begun bool, err error) {
 	var bases []string
 	for _, e := range list {
@@ -184,7 +185,7 @@ func (s *Shares) exposeByHelper(ctx context.Context, list []backend.Exposure) (b
 	return true, s.announce(ctx)
 }
 
-// announce has smbd read the shares again, where it may have seen some of them unavailable.
+// announce makes smbd read the shares again if it may have seen some of them unavailable.
 func (s *Shares) announce(ctx context.Context) error {
 	err := s.helper.end(ctx)
 	if errors.Is(err, errHelper) || errors.Is(err, errNoSMBD) {
@@ -226,7 +227,7 @@ func (s *Shares) checkExposure(e backend.Exposure) error {
 	return nil
 }
 
-// isExposed reports whether a share is one that this package has made, for whatever agent.
+// isExposed reports whether this package has made a share, for any agent.
 func isExposed(s *section) bool {
 	id, ok := exposedID(s.name)
 	mark, _ := s.get(marker)
@@ -243,7 +244,7 @@ func markOf(s *section) (backend.Mark, error) {
 	return mark, nil
 }
 
-// mayTouch fails where a share is not one that the owner may change or remove.
+// mayTouch returns an error if the owner may not change or remove a share.
 func mayTouch(s *section, owner backend.Owner) error {
 	if !isExposed(s) {
 		return fmt.Errorf("samba: there is a share %q that is no exposed copy", s.name)
@@ -255,7 +256,7 @@ func mayTouch(s *section, owner backend.Owner) error {
 	return err
 }
 
-// exposes reports whether a share of ours is complete, and what e asks for.
+// exposes reports whether a share of ours is complete and agrees with e.
 func (c *conf) exposes(s *section, e backend.Exposure) bool {
 	path, _ := s.get("path")
 	return c.available(s) && path == e.Path && c.isReadOnly(s) == !e.Writable
@@ -289,8 +290,8 @@ func (s *Shares) install(ctx context.Context, d definition, sddl string) error {
 	return s.reload(ctx) // for processes that have seen it unavailable
 }
 
-// importFile makes a share of what a file can have of its definition, in one transaction. A share
-// of the same name is replaced.
+// importFile makes a share from those parts of its definition that a file can have, in one
+// transaction. A share of the same name is replaced.
 func (s *Shares) importFile(ctx context.Context, d definition) error {
 	text, _, err := d.file()
 	if err != nil {

@@ -21,10 +21,11 @@ import (
 //go:embed helper.py
 var helperScript string
 
-// loader reads the script from the first line of its input.
+// loader is a Python program that reads the script from the first line of its input.
 const loader = `import sys,json;exec(compile(json.loads(sys.stdin.readline()),"helper.py","exec"))`
 
-// maxAnswer bounds a line of the helper's, in bytes: the definitions of the shares of a set.
+// maxAnswer bounds a line from the helper, in bytes. The longest has the definitions of a set's
+// shares.
 const maxAnswer = 16 << 20
 
 // helperStart is how long a helper may take to be ready.
@@ -41,8 +42,8 @@ const (
 	mostDelays = 60
 )
 
-// A helper keeps one process on python3-samba's public bindings, which does in a millisecond what
-// takes programs a tenth of a second: see helper.py. It serves one call at a time.
+// A helper keeps one process running that uses python3-samba's public bindings. It does in a
+// millisecond what takes programs a tenth of a second: see helper.py. It serves one call at a time.
 type helper struct {
 	argv    []string
 	timeout time.Duration // of an answer
@@ -72,15 +73,15 @@ type helperProcess struct {
 	stderr *tail
 }
 
-// errHelper is wrapped by the errors of a call whose outcome is in doubt, or that was not made:
-// programs have to do its work again.
+// errHelper means that a call was not made or that its outcome is in doubt: programs must do its
+// work again.
 var errHelper = errors.New("the helper did not do it")
 
-// errStuck is the error of a call whose process does not end: what it was asked for may still
+// errStuck means that the process of a call cannot be killed: what it was asked to do may still
 // happen.
 var errStuck = errors.New("samba: the helper hangs and cannot be killed")
 
-// newHelper starts a helper and returns when it is ready, or an error when it cannot be.
+// newHelper starts a helper and returns when it is ready, or returns an error if it fails to start.
 func newHelper(ctx context.Context, argv []string, timeout, delay time.Duration, log *slog.Logger) (*helper, error) {
 	h := &helper{argv: argv, timeout: timeout, log: log, delay: delay, calling: make(chan struct{}, 1),
 		ended: make(chan struct{})}
@@ -290,9 +291,9 @@ type helperAnswer struct {
 	SMBD   int            `json:"smbd"`  // how many processes have dealt with it
 }
 
-// call has the helper do one thing. Every error but that of an ended ctx, and errStuck, wraps
-// errHelper: then the process that was asked is no more, or has refused the whole. When ctx has
-// ended meanwhile it is not known what was done.
+// call makes the helper do one thing. Every error except errStuck and that of an ended ctx wraps
+// errHelper: then the process has ended, or has refused the whole request. If ctx has ended
+// meanwhile, it is not known what was done.
 func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, error) {
 	select {
 	case h.calling <- struct{}{}:
@@ -349,7 +350,7 @@ func (h *helper) call(ctx context.Context, r helperRequest) (*helperAnswer, erro
 	return nil, fmt.Errorf("samba: %w: %s: %w", errHelper, r.Op, err)
 }
 
-// get returns registry shares as they are defined, nil for those that are not there.
+// get returns registry shares as they are defined, and nil for those that do not exist.
 func (h *helper) get(ctx context.Context, names ...string) ([]*section, error) {
 	a, err := h.call(ctx, helperRequest{Op: "get", Names: names})
 	if err != nil {
@@ -368,7 +369,7 @@ func (h *helper) get(ctx context.Context, names ...string) ([]*section, error) {
 	return list, nil
 }
 
-// define makes shares that are not there, all in one transaction, and reports whether it may have
+// define makes shares that do not exist, all in one transaction, and reports whether it may have
 // made them.
 func (h *helper) define(ctx context.Context, list []definition) (begun bool, err error) {
 	a, err := h.call(ctx, helperRequest{Op: "define", Shares: helperShares(list)})
@@ -395,14 +396,14 @@ func helperShares(list []definition) []helperShare {
 	return shares
 }
 
-// end has all processes of smbd read their shares again, and disconnect who uses those that are
-// named. It returns when they have done it.
+// end makes all processes of smbd read their shares again and disconnect the users of the named
+// shares. It returns when they have done so.
 func (h *helper) end(ctx context.Context, names ...string) error {
 	return h.remove(ctx, nil, names)
 }
 
-// remove deletes those of some shares that are there, all in one transaction, and ends the use of
-// others as end does.
+// remove deletes the shares that exist, all in one transaction, and ends the use of others as end
+// does.
 func (h *helper) remove(ctx context.Context, shares, used []string) error {
 	a, err := h.call(ctx, helperRequest{Op: "end", Delete: shares, Names: used,
 		Within: min(2, h.timeout.Seconds()/2)})
@@ -412,11 +413,11 @@ func (h *helper) remove(ctx context.Context, shares, used []string) error {
 	return err
 }
 
-// errNoSMBD is what end and remove return where the helper finds no smbd: programs may find what it
-// has left.
+// errNoSMBD means that the helper of end or remove finds no smbd. Programs may still find
+// connections that smbd has left.
 var errNoSMBD = errors.New("samba: there is no smbd")
 
-// HelperState is what became of the helper.
+// HelperState is the state of the helper.
 type HelperState struct {
 	Running  bool   // it changes the registry; else programs do
 	Restarts uint64 // times that it was started again, or tried to be
@@ -424,7 +425,7 @@ type HelperState struct {
 	Doubts uint64
 }
 
-// Helper reports what the helper on python3-samba does. The zero HelperState: there is none.
+// Helper returns the state of the helper process. It is zero if there is no helper.
 func (s *Shares) Helper() HelperState {
 	if s.helper == nil {
 		return HelperState{}
@@ -433,8 +434,8 @@ func (s *Shares) Helper() HelperState {
 		Doubts: s.helper.doubts.Load()}
 }
 
-// Close ends the helper; programs do the work of what is called after that. It does not remove what
-// is exposed. It returns nil.
+// Close ends the helper; programs do the work of later calls. It does not remove exposed shares. It
+// returns nil.
 func (s *Shares) Close() error {
 	if s.helper != nil {
 		s.closing.Do(s.helper.close)

@@ -12,11 +12,11 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Lookup finds a share of smb.conf or of the registry by its name. Besides fsrvp.ErrObjectNotFound
-// it fails with an error that wraps fsrvp.ErrNotSupported, for a share that is no directory of this
-// machine, or another one for every client (%U and the like in its path). Where programs must be
-// asked, a share that was there less than a second ago is taken to be there still: a client asks
-// for each share of a set, twice.
+// Lookup finds a share of smb.conf or of the registry by its name. For an unknown share the error
+// wraps fsrvp.ErrObjectNotFound. It wraps fsrvp.ErrNotSupported for a share that is not a directory
+// of this machine, or whose directory depends on the client (%U and similar macros in its path). If
+// programs must be asked, a share that existed less than a second ago is assumed to exist still,
+// because a client asks for each share of a set twice.
 func (s *Shares) Lookup(ctx context.Context, name string) (backend.Share, error) {
 	v := s.seen.Load()
 	recent := v != nil && (s.helper == nil || v.files == nil) && time.Since(v.at) < confAge
@@ -64,7 +64,8 @@ func (c *conf) base(name string) (*section, error) {
 	return b, nil
 }
 
-// isBase reports whether clients can use the share, and it is one of files, and no copy itself.
+// isBase reports whether clients can use the share, and it is a share of files and not itself a
+// copy.
 func (c *conf) isBase(s *section) bool {
 	for _, special := range []string{"homes", "printers", "print$", "ipc$"} {
 		if strings.EqualFold(s.name, special) {
@@ -104,7 +105,7 @@ func (c *conf) path(s *section) (string, error) {
 	return path, nil
 }
 
-// hasMacro reports whether Samba would substitute something in a path: a percent sign and a letter,
+// hasMacro reports whether Samba would substitute anything in a path: a percent sign and a letter,
 // or %$(NAME). There is no way to escape it.
 func hasMacro(path string) bool {
 	for i := range len(path) - 1 {

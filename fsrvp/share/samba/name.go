@@ -7,16 +7,17 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 )
 
-// maxName is what a share's name may have, in bytes. With one more "net conf" succeeds and the
-// whole registry can no longer be read: no smbd starts.
+// maxName is the maximum length of a share's name, in bytes. With one byte more "net conf"
+// succeeds, but then the whole registry cannot be read any more and no smbd starts.
 const maxName = 255
 
-// forbidden is what Samba refuses in a share's name, and what its files cannot have in one.
+// forbidden has the characters that Samba refuses in a share's name, or that its files cannot
+// represent in one.
 const forbidden = `%<>*?|/\+=;:",` + "]\t"
 
-// CheckName reports whether an exposed share can have that name: it ends with @{id} or @{id}$, has
-// at most 255 bytes of UTF-8, and nothing that Samba refuses, or loses, in the name of a share.
-// Other names give an error that wraps fsrvp.ErrNotSupported.
+// CheckName returns an error that wraps fsrvp.ErrNotSupported if an exposed share cannot have that
+// name. The name must end with @{id} or @{id}$, have at most 255 bytes of UTF-8, and contain
+// nothing that Samba refuses or loses in the name of a share.
 func (s *Shares) CheckName(name string) error {
 	if reason := nameFault(name); reason != "" {
 		return fmt.Errorf("samba: %q cannot be the name of an exposed share: %s: %w", name, reason,

@@ -14,7 +14,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// PreviousVersions is Shares that also lists each exposed copy among the previous versions of its
+// PreviousVersions is a Shares that also lists each exposed copy among the previous versions of its
 // base share (FSCTL_SRV_ENUM_SNAPS, MS-SMB2 3.3.5.15.1), by symbolic links in the form that Samba's
 // module shadow_copy2 reads:
 //
@@ -26,17 +26,18 @@ import (
 //	shadow:snapdir = <dir>/<base share in lower case>
 //	shadow:basedir = <the share's path>
 //
-// Such names have a resolution of one second: of copies of one second, later ones are listed a
-// second later each.
+// Such names have a resolution of one second. If several copies are made in one second, each
+// further one is listed one second later.
 type PreviousVersions struct {
 	*Shares
 	dir string
 }
 
 // NewPreviousVersions returns s with links in dir, an absolute path that users of the shares must
-// be able to pass through. It is made, with mode 0755, where it is not there, and in it the
-// directories that shares have as their shadow:snapdir: without them smbd would refuse to list
-// previous versions until the first copy is exposed. Its context bounds that alone.
+// be able to pass through. It makes dir, with mode 0755, if it does not exist, and in it the
+// directories that shares have as their shadow:snapdir; without them smbd would refuse to list
+// previous versions until the first copy is exposed. The context bounds only NewPreviousVersions
+// itself.
 func NewPreviousVersions(ctx context.Context, s *Shares, dir string) (*PreviousVersions, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("samba: the directory of previous versions %q is not an absolute path", dir)
@@ -106,7 +107,7 @@ func (p *PreviousVersions) link(e backend.Exposure) error {
 	return fmt.Errorf("%s is full of copies of %v", dir, e.Snapshot.Created)
 }
 
-// Unexpose removes the exposed share, if it is one of the owner's, and takes the copy off the list.
+// Unexpose removes the exposed share, if it belongs to the owner, and takes the copy off the list.
 func (p *PreviousVersions) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	if err := p.Shares.Unexpose(ctx, owner, name); err != nil {
 		return err
@@ -131,8 +132,8 @@ func (p *PreviousVersions) ExposeShares(ctx context.Context, list []backend.Expo
 	return nil
 }
 
-// UnexposeShares removes the exposed shares that are the owner's, and takes the copies off the
-// list.
+// UnexposeShares removes the exposed shares that belong to the owner, and takes their copies off
+// the list.
 func (p *PreviousVersions) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
 	if err := p.Shares.UnexposeShares(ctx, owner, names); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (p *PreviousVersions) UnexposeShares(ctx context.Context, owner backend.Own
 }
 
 // unlink removes the links to an exposed share's copy. Backends name a snapshot by the copy's id,
-// so the target tells.
+// so the link's target identifies the copy.
 func (p *PreviousVersions) unlink(name string) error {
 	id, ok := exposedID(name)
 	if !ok {

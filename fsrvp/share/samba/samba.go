@@ -16,39 +16,40 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Config is what New needs to know. Nil means that every field is zero.
+// Config configures New. Nil means that every field is zero.
 type Config struct {
-	// SmbConf is the path of smb.conf, the one that smbd uses. Empty: Samba's own.
+	// SmbConf is the path of the smb.conf that smbd uses. Empty means Samba's default.
 	SmbConf string
-	// Programs is the directory of net, testparm, sharesec, smbcontrol and smbstatus. Empty: they
-	// are found in PATH.
+	// Programs is the directory of net, testparm, sharesec, smbcontrol and smbstatus. Empty means
+	// that they are found in PATH.
 	Programs string
-	// CommandTimeout bounds every run of one of them. Zero: 30 s.
+	// CommandTimeout bounds every run of one of them. Zero means 30 s.
 	CommandTimeout time.Duration
 	// DisconnectWait bounds how long Unexpose and SealShare wait until smbd has disconnected all
-	// who use the share. Zero: 10 s.
+	// users of the share. Zero means 10 s.
 	DisconnectWait time.Duration
-	// Python is the interpreter that python3-samba, of the same release as the programs, is there
-	// for. Empty: /usr/bin/python3, or where Programs is set none.
+	// Python is an interpreter that has python3-samba in the same release as the programs. Empty
+	// means /usr/bin/python3 or, if Programs is set, none.
 	Python string
-	// ProgramsOnly forbids the helper: a process of Python's, on python3-samba, that changes the
-	// registry and ends the use of shares without a program for each step. False: New starts one,
-	// where it can.
+	// ProgramsOnly forbids the helper: a Python process that uses python3-samba to change the
+	// registry and end the use of shares without a program for each step. False means that New
+	// starts one if it can.
 	ProgramsOnly bool
-	// HelperTimeout bounds every answer of the helper; then programs do the work again. Zero: 5 s.
+	// HelperTimeout is how long to wait for each answer of the helper before programs do the work
+	// again. Zero means 5 s.
 	HelperTimeout time.Duration
 	restartDelay  time.Duration // of the helper, for tests; zero: firstDelay
-	// Clustered says that all nodes of Samba's cluster share the agent's state. False: New fails
-	// where smb.conf has "clustering = yes", since a client that comes to another node would not
-	// find its set there.
+	// Clustered says that all nodes of Samba's cluster share the agent's state. False means that
+	// New fails if smb.conf has "clustering = yes", because a client that comes to another node
+	// would not find its set there.
 	Clustered bool
-	// Logger gets a line for every command, at debug level, and warnings. Nil: nothing is logged.
+	// Logger receives a line for every command, at debug level, and warnings. Nil means no log.
 	Logger *slog.Logger
 }
 
 // Shares is the backend. It implements backend.Shares, ShareNamer, ShareSealer, ShareLister,
-// ShareBatcher and ServerNamer. All methods may be called by several goroutines at once; those that
-// change something wait for each other.
+// ShareBatcher and ServerNamer. All methods are safe for concurrent use; those that change
+// something wait for each other.
 type Shares struct {
 	tools          *tools
 	helper         *helper // nil: there is none
@@ -71,10 +72,10 @@ var _ interface {
 	backend.ServerNamer
 } = (*Shares)(nil)
 
-// New finds Samba's programs and checks that shares can come from the registry, and that it can be
-// read; it starts the helper, unless the Config forbids it, and says in the log whether there is
-// one. Its context bounds that alone. It fails on a machine without Samba, also on systems that
-// have none. Close ends the helper.
+// New finds Samba's programs and checks that smb.conf enables shares from the registry and that the
+// registry can be read. It starts the helper, unless the Config forbids it, and logs whether there
+// is one; Close ends the helper. The context bounds only New itself. New fails on a machine without
+// Samba.
 func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -104,7 +105,7 @@ func New(ctx context.Context, cfg *Config) (*Shares, error) {
 	return s, nil
 }
 
-// check finds what keeps the backend from work.
+// check returns an error if something prevents the backend from working.
 func (s *Shares) check(ctx context.Context, cfg *Config) error {
 	s.findState(ctx)
 	v, err := s.look(ctx)
@@ -181,13 +182,13 @@ func (s *Shares) findState(ctx context.Context) {
 	}
 }
 
-// ErrClustered is what New fails with on a node of a cluster, unless Config.Clustered is set.
+// ErrClustered means that New was called on a node of a cluster without Config.Clustered.
 var ErrClustered = errors.New(`samba: smb.conf has "clustering = yes": the shares and the registry are those of all nodes of the cluster, ` +
 	`but the state of this agent is this node's alone, so a client that comes to another node loses its shadow copies. ` +
 	`Run the agent on a server that is not clustered, or with a state that all nodes share`)
 
-// Clustered reports whether this machine's Samba is a node of a cluster, by CTDB. It needs testparm
-// alone of Samba's programs, and fails where that cannot read the configuration.
+// Clustered reports whether this machine's Samba is a node of a cluster, by CTDB. Of Samba's
+// programs it needs only testparm, and it fails if testparm cannot read the configuration.
 func Clustered(ctx context.Context, cfg *Config) (bool, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -200,7 +201,7 @@ func Clustered(ctx context.Context, cfg *Config) (bool, error) {
 	return err == nil && c.clustered(), err
 }
 
-// conf returns what testparm says of all shares now.
+// conf returns what testparm says about all shares now.
 func (s *Shares) conf(ctx context.Context) (*conf, error) {
 	v, err := s.current(ctx)
 	if err != nil {

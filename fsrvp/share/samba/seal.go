@@ -8,15 +8,15 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// SealShare makes an exposed share one that nobody can write to. It disconnects everybody, and
-// while it does so the share is unavailable: what was connected before could still write. If it
-// fails the share can stay unavailable, until SealShare is called again.
+// SealShare makes an exposed share read-only. It disconnects all users, because existing
+// connections could still write, and meanwhile the share is unavailable. If SealShare fails, the
+// share can stay unavailable until it is called again.
 func (s *Shares) SealShare(ctx context.Context, e backend.Exposure) error {
 	return s.SealShares(ctx, []backend.Exposure{e})
 }
 
-// SealShares seals each, as SealShare does, all at once. After an error those that are to be sealed
-// may be unavailable.
+// SealShares seals all of them at once, as SealShare does. After an error, shares that were to be
+// sealed may be unavailable.
 func (s *Shares) SealShares(ctx context.Context, list []backend.Exposure) error {
 	for _, e := range list {
 		if err := s.CheckName(e.Name); err != nil {
@@ -101,7 +101,7 @@ func (s *Shares) sealByHelper(ctx context.Context, list []backend.Exposure) erro
 	return s.announce(ctx)
 }
 
-// sealing returns what is to be set in those shares that are not sealed yet.
+// sealing returns the parameters to set in those shares that are not sealed yet.
 func (c *conf) sealing(list []backend.Exposure, share func(i int) *section) ([]definition, error) {
 	var sealing []definition
 	for i, e := range list {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// ServerNames returns Samba's "netbios name", which in a domain has its service principals, as the
-// machine, and as aliases the same in the realm's DNS domain, "netbios aliases", "dns hostname" and
-// "additional dns hostnames".
+// ServerNames returns Samba's names. The machine is the "netbios name", which in a domain has the
+// service principals. The aliases are the same name in the realm's DNS domain, "netbios aliases",
+// "dns hostname" and "additional dns hostnames".
 func (s *Shares) ServerNames(ctx context.Context) (backend.ServerNames, error) {
 	c, err := s.conf(ctx)
 	if err != nil {

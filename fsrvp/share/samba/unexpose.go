@@ -12,16 +12,16 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// Unexpose removes an exposed share and disconnects all its users. The base share need not be
-// there. After a failure, also that somebody is still connected after Config.DisconnectWait, it
-// must be called again. A share of that name that is no exposed copy, or another agent's, is left
-// alone, and an error.
+// Unexpose removes an exposed share and disconnects all its users. The base share need not exist.
+// After an error it must be called again; it also fails if somebody is still connected after
+// Config.DisconnectWait. If the share is not an exposed copy, or belongs to another agent, Unexpose
+// leaves it alone and returns an error.
 func (s *Shares) Unexpose(ctx context.Context, owner backend.Owner, name string) error {
 	return s.UnexposeShares(ctx, owner, []string{name})
 }
 
-// UnexposeShares removes each, as Unexpose does. The helper does it in one transaction, and
-// programs disconnect the users of all at once.
+// UnexposeShares removes each of them, as Unexpose does. The helper does it in one transaction;
+// programs disconnect the users of all shares at once.
 func (s *Shares) UnexposeShares(ctx context.Context, owner backend.Owner, names []string) error {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return nameFault(name) != "" // no such share can have been made
@@ -118,8 +118,8 @@ func (s *Shares) endUse(ctx context.Context, deleted, used []string) error {
 	return err
 }
 
-// List returns the exposed shares. Those that are half-made or half-sealed, which no client can
-// use, are Partial.
+// List returns the exposed shares. Shares that are half-made or half-sealed, so that no client can
+// use them, are Partial.
 func (s *Shares) List(ctx context.Context, owner backend.Owner) (own, foreign []backend.ExposedShare, err error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, nil, err
@@ -264,13 +264,13 @@ func quoted(names []string) string {
 	return strings.Join(list, ", ")
 }
 
-// closeShare has every smbd process disconnect who uses a share. Nobody answers.
+// closeShare tells every smbd process to disconnect the users of a share. There is no answer.
 func (s *Shares) closeShare(ctx context.Context, name string) error {
 	_, err := s.tools.run(ctx, "smbcontrol", "all", "close-share", name)
 	return err
 }
 
-// reload has every process of Samba's read shares anew. Nobody answers.
+// reload tells every process of Samba to read the shares again. There is no answer.
 func (s *Shares) reload(ctx context.Context) error {
 	_, err := s.tools.run(ctx, "smbcontrol", "all", "reload-config")
 	return err

@@ -18,12 +18,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A view is what testparm printed, and of which files. Only checked is changed in it.
+// A view is what testparm printed, and for which files. Only its field checked changes.
 type view struct {
 	conf *conf
 	at   time.Time // when testparm was asked
-	// files are smb.conf and what it includes, and registry is registry.tdb. While both are as they
-	// were the view is what testparm would print. Nil files: that is not known.
+	// files are smb.conf and the files that it includes, and registry is registry.tdb. While they
+	// are unchanged, the view is what testparm would print. If files is nil, that is not known.
 	files    []stamp
 	registry stamp
 	// raw has registry shares as they were, by their lower-case names: nil for those that were not
@@ -37,7 +37,7 @@ type view struct {
 	checked map[string]stamp // of the registry, when these shares and [global] were last seen to be in it as in raw
 }
 
-// A stamp is what a file is known by.
+// A stamp identifies a file and its state.
 type stamp struct {
 	path    string
 	there   bool
@@ -103,8 +103,8 @@ const (
 	maxIncludes = 100
 )
 
-// confStamps returns the stamps of smb.conf and all files that it includes. It returns false where
-// other files may count, by other users or clients: then nothing is kept.
+// confStamps returns the stamps of smb.conf and all files that it includes. It returns false if
+// other files may count for other users or clients; then nothing is kept.
 func confStamps(path string) ([]stamp, bool) {
 	var list []stamp
 	for todo := []string{path}; len(todo) > 0; todo = todo[1:] {
@@ -177,7 +177,7 @@ func (s *Shares) statePath(c *conf, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// look asks testparm.
+// look runs testparm.
 func (s *Shares) look(ctx context.Context) (*view, error) {
 	at := time.Now()
 	files, ok := confStamps(s.confPath)
@@ -199,7 +199,7 @@ func (s *Shares) look(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// keepable reports whether stamps taken before testparm was asked stand for what it has printed.
+// keepable reports whether stamps taken before testparm ran are valid for what it has printed.
 func (s *Shares) keepable(c *conf, files []stamp, at time.Time) bool {
 	if s.stateDir == "" || c.clustered() || c.hasUsershares() {
 		return false
@@ -232,7 +232,7 @@ func (s *Shares) registryStamp(c *conf) stamp {
 	return st
 }
 
-// filesSame reports whether smb.conf and its includes are as they were.
+// filesSame reports whether smb.conf and its includes are unchanged.
 func (v *view) filesSame() bool {
 	return v != nil && v.files != nil && !slices.ContainsFunc(v.files, func(was stamp) bool {
 		now, err := stampOf(was.path)
@@ -240,7 +240,8 @@ func (v *view) filesSame() bool {
 	})
 }
 
-// current returns a view of now: the last one, where nothing has changed, or what testparm prints.
+// current returns an up-to-date view: the last one if nothing has changed, else what testparm
+// prints now.
 func (s *Shares) current(ctx context.Context) (*view, error) {
 	if v := s.seen.Load(); v.filesSame() && v.registry.same(s.registryStamp(v.conf)) {
 		return v, nil
