@@ -421,7 +421,8 @@ var errNoSMBD = errors.New("samba: there is no smbd")
 type HelperState struct {
 	Running  bool   // it changes the registry; else programs do
 	Restarts uint64 // times that it was started again, or tried to be
-	// operations that were left to programs because it failed, was late, or gave an answer that cannot be
+	// operations that were left to programs because it failed, was late, or gave an answer that
+	// cannot be
 	Doubts uint64
 }
 

@@ -110,8 +110,8 @@ func TestHelperOrder(t *testing.T) {
 	require.Equal(t, HelperState{Running: true}, f.Helper())
 }
 
-// helperFaults are what can go wrong with a helper's answer, before it has done something and after,
-// or after alone; slow ones take as long as the helper may.
+// helperFaults are what can go wrong with a helper's answer, before it has done something and
+// after, or after alone; slow ones take as long as the helper may.
 var helperFaults = []struct {
 	how          string
 	before, slow bool
