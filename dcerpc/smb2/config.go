@@ -11,21 +11,21 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/internal/logs"
 )
 
-// A Config says how to reach servers and what to agree on. Its fields must not be changed once it
+// A Config says how to reach servers and what to negotiate. Its fields must not be changed once it
 // is used.
 type Config struct {
-	// Auth logs in. An initiator of SPNEGO is used as it is; a mechanism such as a krb5.Initiator
-	// or ntlm.Initiator is offered by SPNEGO alone; any other initiator's tokens are sent without
-	// SPNEGO. Its target is "cifs/" and the server's name as it was dialled: Kerberos wants the
-	// full DNS name. It is required.
+	// Auth logs in. It is required. An initiator of SPNEGO is used as it is; a mechanism such as a
+	// krb5.Initiator or ntlm.Initiator is offered through SPNEGO as the only one; tokens of any
+	// other initiator are sent without SPNEGO. The target is "cifs/" and the server's name as it
+	// was dialled: Kerberos needs the full DNS name.
 	Auth dcerpc.Initiator
-	// Encrypt demands SMB 3's encryption of everything; servers that cannot do so are not used.
-	// Without it sessions and shares are encrypted where the server demands it, and signed
-	// otherwise.
+	// Encrypt requires SMB 3 encryption of everything; servers that do not support it are not used.
+	// Without Encrypt, sessions and shares are encrypted if the server requires it, and otherwise
+	// signed.
 	Encrypt bool
-	// Dialects are those to offer. Nil means all, from SMB 2.1 to SMB 3.1.1.
+	// Dialects are the dialects to offer. Nil means all, from SMB 2.1 to SMB 3.1.1.
 	Dialects []Dialect
-	// Ciphers are those to offer in dialect 3.1.1, the best first. Nil means AES-128-GCM,
+	// Ciphers are the ciphers to offer in dialect 3.1.1, the best first. Nil means AES-128-GCM,
 	// AES-128-CCM, AES-256-GCM and AES-256-CCM.
 	Ciphers []Cipher
 	// Signing are the signing algorithms to offer in dialect 3.1.1, the best first. Nil means
@@ -33,30 +33,31 @@ type Config struct {
 	Signing []SigningAlgorithm
 	// Port is the TCP port. Empty means 445.
 	Port string
-	// Dial makes the TCP connections. Nil means that of a zero net.Dialer.
+	// Dial makes the TCP connections. Nil means the Dial method of a zero net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// ConnectTimeout bounds the making of a TCP connection. Zero means 30 s; a negative value means
-	// no limit but the context.
+	// ConnectTimeout bounds the time to make a TCP connection. Zero means 30 s; with a negative
+	// value only the context limits it.
 	ConnectTimeout time.Duration
 	// NegotiateTimeout bounds the negotiation of the dialect. Zero means 30 s, a negative value as
 	// above.
 	NegotiateTimeout time.Duration
-	// LoginTimeout bounds the log-in, tickets included. Zero means 60 s, a negative value as above.
+	// LoginTimeout bounds the login, including the time to get tickets. Zero means 60 s, a negative
+	// value as above.
 	LoginTimeout time.Duration
-	// AnswerTimeout is how long a server may take to answer a request, or to say that it is at work
-	// on it. A server that takes longer is taken for dead, and the connection ends. While calls of
-	// a pipe wait, which may take as long as they like, the server is asked as often whether it is
-	// there (SMB2 ECHO). Zero means 60 s; a negative value means no limit.
+	// AnswerTimeout is how long a server may take to answer a request, or to say that it is working
+	// on it. A server that takes longer is considered dead, and the connection ends. Calls on a
+	// pipe may take any time; while they wait, the client checks at this interval that the server
+	// is alive (SMB2 ECHO). Zero means 60 s; a negative value means no limit.
 	AnswerTimeout time.Duration
-	// PendingTimeout is how long a server may be at work on a request of which it has said so, by an
-	// interim answer: a file may have to come back from a tape first. Calls of a pipe may take as
-	// long as they like. Zero means 1,000 s; a negative value means no limit.
+	// PendingTimeout is how long a server may work on a request after it has sent an interim
+	// answer; for example, it may first have to read a file from a tape. Calls on a pipe may take
+	// any time. Zero means 1,000 s; a negative value means no limit.
 	PendingTimeout time.Duration
-	// MaxCredits is how many credits, of 64 KiB each, the client asks for: a bound on what is
-	// underway at once. Zero means 512.
+	// MaxCredits is how many credits, of 64 KiB each, the client asks for. It bounds the data in
+	// flight. Zero means 512.
 	MaxCredits int
-	// Logger gets what is worth knowing: sessions that were logged in again. Nil means none.
+	// Logger receives notable events, such as sessions that were logged in again. Nil means no log.
 	Logger *slog.Logger
 }
 

@@ -10,19 +10,21 @@ import (
 
 // Errors of a connection. All of them end it.
 var (
-	// ErrNotSigned is an answer that is not signed, or not rightly, in a session that demands it.
+	// ErrNotSigned means that an answer has no signature, or a wrong one, in a session that
+	// requires signing.
 	ErrNotSigned = errors.New("the server's answer is not signed as it has to be; somebody may have changed it on its way")
-	// ErrNotEncrypted is a server that does not encrypt what must be encrypted.
+	// ErrNotEncrypted means that a server does not encrypt what must be encrypted.
 	ErrNotEncrypted = errors.New("the server does not encrypt, and it has to: encryption is demanded, or negotiated")
-	// ErrGuest is a server that took the user for a guest, or for nobody.
+	// ErrGuest means that a server has logged the user in as a guest or anonymously.
 	ErrGuest = errors.New("the server has made a guest of the user: it does not know the account")
-	// ErrDowngrade is a negotiation that somebody has changed on its way (MS-SMB2 3.2.5.14.12).
+	// ErrDowngrade means that somebody has changed the negotiation on its way (MS-SMB2
+	// 3.2.5.14.12).
 	ErrDowngrade = errors.New("the server did not negotiate what it says that it did; somebody has changed it on its way")
-	// ErrProtocol is a server that breaks MS-SMB2.
+	// ErrProtocol means that a server violates MS-SMB2.
 	ErrProtocol = errors.New("the server broke SMB2")
-	// ErrNoAnswer is a server that has not answered within [Config.AnswerTimeout].
+	// ErrNoAnswer means that a server has not answered within [Config.AnswerTimeout].
 	ErrNoAnswer = errors.New("the server does not answer")
-	// ErrNoCredits is a server that lets the client send nothing any more.
+	// ErrNoCredits means that a server lets the client send no more requests.
 	ErrNoCredits = errors.New("the server has left the client without a credit")
 )
 
@@ -42,10 +44,10 @@ const (
 	OpClose     = "close"
 )
 
-// An Error says what failed at which server, and what can be done about it. It matches, by
-// [errors.Is], its Status, [fs.ErrNotExist] and [fs.ErrPermission] where the server said so,
-// [net.ErrClosed] after Close, [io.ErrUnexpectedEOF] where the connection broke, and the context's
-// error where that ended.
+// An Error says what failed at which server, and what can be done about it. With [errors.Is] it
+// matches its Status, [fs.ErrNotExist] and [fs.ErrPermission] if the Status means one of these,
+// [net.ErrClosed] after Close, [io.ErrUnexpectedEOF] if the connection broke, and the context's
+// error if the context ended.
 type Error struct {
 	Op     string // "connect to", "log in to", "open share", "open pipe", "read pipe", ...
 	Path   string // what it was done to: `\\fs1`, `\\fs1\share`, `\\fs1\pipe\FssagentRpc`
@@ -54,7 +56,7 @@ type Error struct {
 	Err    error  // or nil, where Status says it all
 }
 
-// Error says all of it in one line.
+// Error returns the whole message in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "smb: %s %s", e.Op, e.Path)
@@ -73,7 +75,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns Err, and what Status means to package fs.
+// Unwrap returns Err, and the error of package fs that corresponds to Status.
 func (e *Error) Unwrap() []error {
 	var all []error
 	if e.Err != nil {

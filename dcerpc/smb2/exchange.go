@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// An Exchange carries what a pipe brings, by one operation at a time: Transceive or Read begins it,
-// in the goroutine of its caller where that does not have to wait, and Wait returns what came of it.
-// An operation may begin when the one before has come to its end by Wait; otherwise its methods may
-// be called by several goroutines at once.
+// An Exchange transfers messages of a pipe, one operation at a time. Transceive or Read begins an
+// operation, in the caller's goroutine if it need not wait, and Wait returns the result. The next
+// operation may begin after Wait has returned the result of the last one; apart from that, the
+// methods are safe for concurrent use.
 type Exchange struct {
 	f      *File
 	ctx    context.Context // of the operations; ends with Close
@@ -36,13 +36,13 @@ func (f *File) NewExchange() *Exchange {
 	return x
 }
 
-// A PipeMessage is what an operation has brought: a message of the pipe, or a part of one.
+// A PipeMessage is the result of an operation: a message of the pipe, or a part of one.
 type PipeMessage struct {
 	Data []byte // valid until Release
 	a    answer
 }
 
-// Release gives the memory of Data back. It may be called more than once.
+// Release frees the memory of Data. It may be called more than once.
 func (m *PipeMessage) Release() {
 	m.a.release()
 	m.Data = nil
@@ -58,7 +58,7 @@ func (x *Exchange) Transceive(message []byte, sent func()) {
 // Read begins to read a message, or the next part of one.
 func (x *Exchange) Read() { x.begin(CommandRead, nil, nil) }
 
-// Message returns what Transceive had to send last.
+// Message returns the message of the last Transceive.
 func (x *Exchange) Message() []byte {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -153,8 +153,8 @@ func (x *Exchange) fail(err error) {
 	}
 }
 
-// Wait waits for what the operation brings. It may be called before one is begun. Ok is false where
-// one of the channels was closed first: the operation goes on.
+// Wait waits for the result of the operation. It may be called before the operation begins. Ok is
+// false if one of the channels was closed first; the operation then continues.
 func (x *Exchange) Wait(stop, also <-chan struct{}) (m PipeMessage, err error, ok bool) {
 	c := x.f.t.s.c
 	for {
@@ -236,7 +236,7 @@ func (x *Exchange) data(a *answer) (data []byte, err error) {
 	return data, nil
 }
 
-// Close has the server cancel the operation. It does not close the pipe.
+// Close asks the server to cancel the operation. It does not close the pipe.
 func (x *Exchange) Close() {
 	x.cancel()
 	x.mu.Lock()

@@ -16,15 +16,15 @@ const (
 	maxRanges = 4 << 20
 )
 
-// OpenOptions say how a file is opened. The zero value is how a backup does it.
+// OpenOptions say how a file is opened. The zero value suits a backup.
 type OpenOptions struct {
-	// Access is what is wanted. Zero means to read data, extended attributes, attributes and the
-	// descriptor without its SACL.
+	// Access is the desired access. Zero means to read data, extended attributes, attributes, and
+	// the descriptor without its SACL.
 	Access uint32
-	// NoBackupIntent leaves FILE_OPEN_FOR_BACKUP_INTENT out, by which accounts with the privilege
-	// to back up files may read what its ACL forbids them.
+	// NoBackupIntent leaves out FILE_OPEN_FOR_BACKUP_INTENT, which lets accounts with the privilege
+	// to back up files read files whose ACL forbids it.
 	NoBackupIntent bool
-	// Options are CREATE's own, such as OptionDirectory and OptionReparsePoint.
+	// Options are the options of CREATE, such as OptionDirectory and OptionReparsePoint.
 	Options uint32
 }
 
@@ -41,7 +41,7 @@ func (o *OpenOptions) request(name string) CreateRequest {
 	return r
 }
 
-// A File is an open file, directory or pipe. It may be used by several goroutines at once.
+// A File is an open file, directory or pipe. It is safe for concurrent use.
 type File struct {
 	t    *Tree
 	name string
@@ -53,9 +53,9 @@ type File struct {
 	closed bool
 }
 
-// Open opens a file or directory that exists, by its name below the share, with backslashes; the
-// empty name is that of the share's root. Share modes are those of a reader that lets others read,
-// write and delete. Errors are [*Error]s.
+// Open opens a file or directory that exists, by its path within the share, with backslashes; the
+// empty name is the share's root. The share mode lets others read, write and delete. Errors are
+// [*Error]s.
 func (t *Tree) Open(ctx context.Context, name string, o *OpenOptions) (*File, error) {
 	if o == nil {
 		o = new(OpenOptions)
@@ -104,13 +104,13 @@ func (t *Tree) closeOrphan(msg []byte) {
 	}
 }
 
-// Tree returns that of the file.
+// Tree returns the tree of the file.
 func (f *File) Tree() *Tree { return f.t }
 
 // Name returns the name that the file was opened by.
 func (f *File) Name() string { return f.name }
 
-// Info returns what the server said of the file when it was opened.
+// Info returns the server's information about the file when it was opened.
 func (f *File) Info() FileInfo { return f.info }
 
 func (f *File) isClosed() bool {
@@ -143,8 +143,8 @@ func (f *File) close() bool {
 	return !was
 }
 
-// Close has the server close the file and waits for its answer, as long as the context allows. The
-// file is closed, in any case: where the server was not heard, with its session.
+// Close asks the server to close the file and waits for the answer as long as the context allows.
+// The file is closed in any case: if no answer comes, together with its session.
 func (f *File) Close(ctx context.Context) error {
 	if !f.close() {
 		return f.failure(OpClose, net.ErrClosed)
@@ -169,7 +169,7 @@ func (f *File) closeNow(ctx context.Context) error {
 	return expect(&a)
 }
 
-// CloseLater has the server close the file and does not wait for its answer.
+// CloseLater asks the server to close the file and does not wait for the answer.
 func (f *File) CloseLater() error {
 	if !f.close() {
 		return f.failure(OpClose, net.ErrClosed)
@@ -200,9 +200,9 @@ func (f *File) CloseLater() error {
 }
 
 // Transceive writes a message to a pipe and reads one, or the first part of one, in a single round
-// trip. It returns how much was read into out; with a message that is longer, the error is
-// StatusBufferOverflow and n is len(out). The server may take as long as it likes. Sent, which may
-// be nil, is called when the message was written, or will not be.
+// trip. It returns how much was read into out. If the message is longer, the error is
+// StatusBufferOverflow and n is len(out). The server may take any time. Sent, which may be nil, is
+// called once the message was written or will not be written.
 func (f *File) Transceive(ctx context.Context, message, out []byte, sent func()) (n int, err error) {
 	req := IOCTLRequest{Code: FSCTLPipeTransceive, ID: f.id, Input: message,
 		MaxOutput: uint32(min(len(out), outputSize))}
@@ -265,8 +265,8 @@ func (f *File) WritePipe(ctx context.Context, message []byte, sent func()) error
 	return nil
 }
 
-// List returns the next piece of a directory's listing, in the server's order; restart begins anew.
-// The end is io.EOF.
+// List returns the next part of a directory's listing, in the server's order. With restart it
+// begins again. At the end the error is io.EOF.
 func (f *File) List(ctx context.Context, restart bool) ([]DirEntry, error) {
 	if err := f.use(OpList); err != nil {
 		return nil, err
@@ -327,7 +327,7 @@ func (f *File) query(ctx context.Context, kind, class uint8, additional uint32, 
 	return nil
 }
 
-// Stat asks for what the server knows of the file now.
+// Stat asks the server for its current information about the file.
 func (f *File) Stat(ctx context.Context) (info FileInfo, err error) {
 	err = f.query(ctx, infoFile, classNetworkOpen, 0, func(out []byte) (err error) {
 		info, err = ParseFileInfo(out)
@@ -336,8 +336,8 @@ func (f *File) Stat(ctx context.Context) (info FileInfo, err error) {
 	return info, err
 }
 
-// ReparseTag returns the tag of a reparse point that was opened with OptionReparsePoint; zero for
-// what is none.
+// ReparseTag returns the tag of a reparse point that was opened with OptionReparsePoint; it is zero
+// for anything else.
 func (f *File) ReparseTag(ctx context.Context) (tag uint32, err error) {
 	err = f.query(ctx, infoFile, classAttributeTag, 0, func(out []byte) error {
 		if len(out) < 8 {
@@ -351,7 +351,7 @@ func (f *File) ReparseTag(ctx context.Context) (tag uint32, err error) {
 	return tag, err
 }
 
-// Streams returns the streams of data of the file, its own among them.
+// Streams returns the data streams of the file, including its main stream.
 func (f *File) Streams(ctx context.Context) (list []Stream, err error) {
 	err = f.query(ctx, infoFile, classStream, 0, func(out []byte) (err error) {
 		list, err = ParseStreams(out)
@@ -427,7 +427,7 @@ func (f *File) control(ctx context.Context, code uint32, input []byte, use func(
 }
 
 // AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in
-// order; the rest reads as zeros. A server that does not know returns StatusInvalidDeviceRequest or
+// order; the rest reads as zeros. A server that cannot tell returns StatusInvalidDeviceRequest or
 // StatusNotSupported.
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Range, error) {
 	var all []Range

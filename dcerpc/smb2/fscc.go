@@ -18,7 +18,7 @@ func FileTime(t uint64) time.Time {
 	return time.Unix(int64(t/1e7)-fileTimeEpoch, int64(t%1e7)*100)
 }
 
-// A DirEntry is one name of a listing (FileIdBothDirectoryInformation, MS-FSCC 2.4.17).
+// A DirEntry is one entry of a listing (FileIdBothDirectoryInformation, MS-FSCC 2.4.17).
 type DirEntry struct {
 	Name       string
 	Info       FileInfo
@@ -96,7 +96,7 @@ func appendDirEntries(dst []byte, list []DirEntry) ([]byte, error) {
 	return dst, nil
 }
 
-// A Stream is a stream of data of a file (MS-FSCC 2.4.49). The file's own is nameless.
+// A Stream is a data stream of a file (MS-FSCC 2.4.49). The main stream has no name.
 type Stream struct {
 	Name       string // "Zone.Identifier" of ":Zone.Identifier:$DATA"
 	Type       string // "$DATA"
@@ -172,7 +172,7 @@ const (
 	reparseCloudMask  = 0x0000F000
 )
 
-// A ReparseKind says what is behind a reparse point.
+// A ReparseKind says what kind of object a reparse point is.
 type ReparseKind int
 
 // Kinds of reparse points.

@@ -19,11 +19,11 @@ const (
 	MagicSMB1       = "\xFFSMB"
 )
 
-// ErrMessage is a message that breaks MS-SMB2: too short for its own body, or with a length or an
-// offset that points out of it.
+// ErrMessage means that a message violates MS-SMB2: it is too short for its body, or has a length
+// or an offset that points outside of it.
 var ErrMessage = errors.New("smb2: malformed message")
 
-// A Command is what a message asks for (MS-SMB2 2.2.1).
+// A Command is the command code of a message (MS-SMB2 2.2.1).
 type Command uint16
 
 // The commands.

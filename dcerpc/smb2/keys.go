@@ -76,7 +76,7 @@ func (a SigningAlgorithm) String() string {
 // The zero value is its start.
 type Preauth [sha512.Size]byte
 
-// Add returns the hash with one more message, from its header on.
+// Add returns the hash with one more message added; msg begins at the header.
 func (p Preauth) Add(msg []byte) Preauth {
 	h := sha512.New()
 	h.Write(p[:])
@@ -84,8 +84,8 @@ func (p Preauth) Add(msg []byte) Preauth {
 	return Preauth(h.Sum(nil))
 }
 
-// ErrCipher says that no key can be derived: dialect and algorithm are not known or do not go
-// together.
+// ErrCipher means that no key can be derived, because the dialect or the algorithm is unknown or
+// they cannot be combined.
 var ErrCipher = errors.New("smb2: dialect and algorithms of the connection do not go together")
 
 // shortKey is what keys of 16 bytes are derived from: the first 16 bytes, or all padded with zeros
@@ -128,8 +128,8 @@ type Keys struct {
 }
 
 // DeriveKeys derives the keys of a session from the key that its authentication gave (MS-SMB2
-// 3.1.4.2, 3.2.5.3, 3.3.5.5.3): the first 16 bytes of it, or for AES-256 all of it. The hash
-// matters to dialect 3.1.1.
+// 3.1.4.2, 3.2.5.3, 3.3.5.5.3): from the first 16 bytes of it, or for AES-256 from all of it. Only
+// dialect 3.1.1 uses the hash.
 func DeriveKeys(dialect Dialect, c Cipher, sessionKey []byte, hash Preauth) (*Keys, error) {
 	size := c.keySize()
 	if size == 0 || len(sessionKey) == 0 {

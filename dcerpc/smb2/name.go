@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// AppendName appends a name in UTF-16. A surrogate without its other half, which UTF-8 cannot carry
-// and names on NTFS may have, is in s what its three bytes would be (WTF-8), as [DecodeName] makes
-// it. Any other invalid UTF-8 is an error.
+// AppendName appends a name in UTF-16. Names on NTFS may contain unpaired surrogates, which UTF-8
+// cannot represent; in s such a surrogate has the three bytes of its code point (WTF-8), as
+// [DecodeName] writes it. Any other invalid UTF-8 is an error.
 func AppendName(dst []byte, s string) ([]byte, error) {
 	for i := 0; i < len(s); {
 		if c := s[i]; c < utf8.RuneSelf {
@@ -45,7 +45,7 @@ func surrogate(s string) (uint16, bool) {
 }
 
 // DecodeName reads a name in UTF-16; an odd byte at the end is ignored. See [AppendName] for
-// what becomes of surrogates without their other half.
+// unpaired surrogates.
 func DecodeName(b []byte) string {
 	out := make([]byte, 0, len(b)/2+8)
 	for len(b) >= 2 {

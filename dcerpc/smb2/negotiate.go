@@ -318,7 +318,7 @@ func (r *NegotiateResponse) chosen(t ContextType) (id uint16, has bool, err erro
 	return id, has, nil
 }
 
-// Cipher returns the cipher of the connection (MS-SMB2 3.2.5.2): zero where there is no encryption.
+// Cipher returns the cipher of the connection (MS-SMB2 3.2.5.2): zero if there is no encryption.
 func (r *NegotiateResponse) Cipher() (Cipher, error) {
 	switch r.Dialect {
 	case SMB300, SMB302:

@@ -5,7 +5,7 @@ import "fmt"
 // A FileID names an open file or pipe (MS-SMB2 2.2.14.1).
 type FileID [16]byte
 
-// RelatedFileID stands in a compound for the file that the message before has opened or used.
+// RelatedFileID stands, in a compound, for the file that the previous message has opened or used.
 var RelatedFileID = FileID{
 	0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
 }
@@ -98,7 +98,8 @@ func (r *CreateRequest) AppendBinary(dst []byte) ([]byte, error) {
 	return out, nil
 }
 
-// FileInfo is what several responses say of a file: times are FILETIMEs, sizes are in bytes.
+// FileInfo is the information about a file in several responses. Times are FILETIMEs, sizes are in
+// bytes.
 type FileInfo struct {
 	Created, Accessed, Written, Changed uint64
 	AllocationSize, EndOfFile           uint64
@@ -450,7 +451,7 @@ type QueryDirectoryRequest struct {
 	MaxOutput uint32
 }
 
-// QueryRestart in Flags begins a listing anew.
+// QueryRestart in Flags begins a listing again.
 const QueryRestart = 0x01
 
 // ParseQueryDirectoryRequest reads one.

@@ -31,8 +31,8 @@ const (
 // A Session is one user's session on one connection to a server. It may be used by several
 // goroutines at once.
 //
-// A session that has outlived its ticket is logged in again, when the server says so, and what was
-// asked meanwhile is asked again.
+// If a session's ticket has expired and the server says so, the session is logged in again, and
+// requests that failed for that reason are repeated.
 type Session struct {
 	c      *conn
 	cfg    *Config
@@ -66,8 +66,8 @@ type renewal struct {
 	err  error // valid then
 }
 
-// Dial connects to a server, a host name or an address, and logs in. The context bounds that alone.
-// Errors are [*Error]s.
+// Dial connects to a server, given as a host name or an address, and logs in. The context bounds
+// only Dial itself. Errors are [*Error]s.
 func Dial(ctx context.Context, server string, cfg *Config) (*Session, error) {
 	path := `\\` + server
 	dial := cfg.Dial
@@ -83,7 +83,7 @@ func Dial(ctx context.Context, server string, cfg *Config) (*Session, error) {
 	return NewSession(ctx, nc, server, cfg)
 }
 
-// NewSession logs in to a server that nc leads to, and owns nc from then on.
+// NewSession logs in to the server at the other end of nc, and owns nc from then on.
 func NewSession(ctx context.Context, nc net.Conn, server string, cfg *Config) (_ *Session, err error) {
 	s := &Session{
 		c: newConn(nc, cfg), cfg: cfg, server: server, checked: make(chan struct{}, 1),
@@ -132,7 +132,7 @@ func (s *Session) failure(op, path string, err error) *Error {
 // Server returns the name by which the server was dialled.
 func (s *Session) Server() string { return s.server }
 
-// Dialect returns the version of SMB that is spoken.
+// Dialect returns the negotiated version of SMB.
 func (s *Session) Dialect() Dialect { return s.dialect }
 
 // Cipher returns the cipher of the connection; zero means that it has none.
@@ -141,20 +141,20 @@ func (s *Session) Cipher() Cipher { return s.cipher }
 // Signing returns the signing algorithm of the connection.
 func (s *Session) Signing() SigningAlgorithm { return s.signing }
 
-// Encrypted reports whether everything is encrypted; if not, it is signed, but for shares that
-// demand encryption.
+// Encrypted reports whether everything is encrypted; if not, everything is signed, except on shares
+// that require encryption.
 func (s *Session) Encrypted() bool { return s.encrypt }
 
-// LocalAddr returns that of the connection.
+// LocalAddr returns the local address of the connection.
 func (s *Session) LocalAddr() net.Addr { return s.c.nc.LocalAddr() }
 
-// RemoteAddr returns that of the connection.
+// RemoteAddr returns the remote address of the connection.
 func (s *Session) RemoteAddr() net.Addr { return s.c.nc.RemoteAddr() }
 
-// Done returns a channel that is closed when the session has ended, by whichever side.
+// Done returns a channel that is closed when either side has ended the session.
 func (s *Session) Done() <-chan struct{} { return s.c.failed }
 
-// Err returns why the session has ended, and nil before.
+// Err returns the reason why the session has ended, or nil if it has not.
 func (s *Session) Err() error { return s.c.broken() }
 
 // Alive reports whether the session has not ended.
@@ -167,16 +167,16 @@ func (s *Session) Alive() bool {
 	}
 }
 
-// Close ends the connection, by which the server ends the session and closes all that is open in
-// it. What waits ends with errors that match net.ErrClosed.
+// Close ends the connection, so that the server ends the session and closes everything that is open
+// in it. Waiting calls fail with errors that match net.ErrClosed.
 func (s *Session) Close() error {
 	s.c.fail(net.ErrClosed)
 	<-s.c.ended
 	return nil
 }
 
-// Retire has the session end with the last share and the last pipe that are open in it. It is of no
-// use for more of them.
+// Retire makes the session end when the last share and the last pipe in it are closed. No more can
+// be opened in it.
 func (s *Session) Retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -627,5 +627,6 @@ func splitUNC(unc string) (server, share string, err error) {
 	return server, share, nil
 }
 
-// SplitUNC takes `\\server\share` apart, a backslash at its end or not; slashes do as well.
+// SplitUNC splits `\\server\share`, with or without a backslash at its end, into server and share.
+// It also accepts slashes.
 func SplitUNC(unc string) (server, share string, err error) { return splitUNC(unc) }

@@ -1,6 +1,6 @@
 package smb2
 
-// SessionFlags are what a server says of a session (MS-SMB2 2.2.6).
+// SessionFlags are a server's flags for a session (MS-SMB2 2.2.6).
 type SessionFlags uint16
 
 // Session flags.

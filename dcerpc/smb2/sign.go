@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// A Signer signs and verifies the messages of one session (MS-SMB2 3.1.4.1). It may be used by
-// several goroutines at once.
+// A Signer signs and verifies the messages of one session (MS-SMB2 3.1.4.1). It is safe for
+// concurrent use.
 type Signer struct {
 	mac func(msg []byte) [tagSize]byte // of a message whose signature is zero
 	// pair is mac of two messages, where that takes less time than one after the other; otherwise
@@ -83,8 +83,8 @@ func (s *Signer) Sign(msg []byte) {
 	copy(msg[48:64], sum[:])
 }
 
-// Verify reports whether the signature of a message is the right one. The message is unchanged
-// afterwards, and nobody else may look at it meanwhile.
+// Verify reports whether the signature of a message is correct. It changes the message for the
+// duration of the call, so nobody else may read it meanwhile.
 func (s *Signer) Verify(msg []byte) bool {
 	if len(msg) < HeaderSize || le.Uint32(msg[16:])&FlagSigned == 0 {
 		return false
@@ -99,7 +99,7 @@ func (s *Signer) Verify(msg []byte) bool {
 // Pairs reports whether VerifyPair takes less time than two calls of Verify.
 func (s *Signer) Pairs() bool { return s.pair != nil }
 
-// VerifyPair is Verify of two messages.
+// VerifyPair verifies two messages.
 func (s *Signer) VerifyPair(msg1, msg2 []byte) (ok1, ok2 bool) {
 	if s.pair == nil || len(msg1) < HeaderSize || len(msg2) < HeaderSize {
 		return s.Verify(msg1), s.Verify(msg2)

@@ -2,8 +2,8 @@ package smb2
 
 import "fmt"
 
-// A Status is an NTSTATUS (MS-ERREF 2.3). As an error it says what it is called and, where the name
-// does not say it, what can be done.
+// A Status is an NTSTATUS (MS-ERREF 2.3). As an error it gives its name and, if the name does not
+// make it clear, what can be done.
 type Status uint32
 
 // The statuses that something depends on.
@@ -172,9 +172,8 @@ func (s Status) String() string {
 	return fmt.Sprintf("NTSTATUS 0x%08X", uint32(s))
 }
 
-// Error is String.
+// Error returns the same as String.
 func (s Status) Error() string { return s.String() }
 
-// IsError reports whether the severity is that of an error: neither success nor information nor
-// warning.
+// IsError reports whether the severity is error, rather than success, information or warning.
 func (s Status) IsError() bool { return s>>30 == 3 }

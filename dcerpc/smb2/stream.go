@@ -10,11 +10,11 @@ import (
 const (
 	// DefaultChunk is how many bytes a reader asks for at once.
 	DefaultChunk = 1 << 20
-	// DefaultWindow is how many such pieces are underway at once.
+	// DefaultWindow is how many such pieces are requested at once.
 	DefaultWindow = 8
 )
 
-// A readOp is one READ that is underway.
+// A readOp is one READ that is waiting for its answer.
 type readOp struct {
 	r   *request
 	off int64
@@ -26,8 +26,8 @@ type readOp struct {
 	err error
 }
 
-// A Reader reads a part of a file in order, with several requests underway. It is for one goroutine
-// at a time. The pieces that Next returns are the server's answers themselves, not copies.
+// A Reader reads a part of a file in order, with several requests at once. It is not safe for
+// concurrent use. The pieces that Next returns are the server's answers themselves, not copies.
 type Reader struct {
 	f      *File
 	chunk  int
@@ -41,9 +41,9 @@ type Reader struct {
 	eof    bool
 }
 
-// NewReader returns a Reader of length bytes from off on; a negative length means to the end. Zero
-// chunk and window are [DefaultChunk] and [DefaultWindow]; chunk is cut to what the server reads at
-// once.
+// NewReader returns a Reader of length bytes from off on; a negative length means to the end. If
+// chunk or window is zero, [DefaultChunk] or [DefaultWindow] is used. Chunk is limited to what the
+// server reads at once.
 func (f *File) NewReader(off, length int64, chunk, window int) *Reader {
 	r := new(Reader)
 	r.init(f, off, length, chunk, window)
@@ -67,8 +67,8 @@ func (r *Reader) init(f *File, off, length int64, chunk, window int) {
 	}
 }
 
-// Next returns the next piece, at least one byte, which is valid until the next call of a method;
-// io.EOF at the end.
+// Next returns the next piece, at least one byte, which is valid until the next call of a method.
+// At the end the error is io.EOF.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	b, err := r.piece(ctx)
 	if err != nil {
@@ -197,10 +197,10 @@ func (r *Reader) fill(ctx context.Context) error {
 	return nil
 }
 
-// Offset returns that of the next piece.
+// Offset returns the offset of the next piece.
 func (r *Reader) Offset() int64 { return r.at }
 
-// Stop gives up what is underway. The Reader goes on from its offset, if Next is called again.
+// Stop gives up all requests. If Next is called again, the Reader continues from its offset.
 func (r *Reader) Stop() {
 	r.cur.release()
 	r.abandon()
@@ -288,8 +288,8 @@ func (f *File) data(a *answer, n int) ([]byte, error) {
 	return r.Data, nil
 }
 
-// ReadAt reads into b from off on, with several requests underway where b is long. As that of an
-// io.ReaderAt, it returns less than len(b) with an error only: io.EOF at the end.
+// ReadAt reads into b from off on, with several requests at once if b is long. Like an io.ReaderAt,
+// it returns less than len(b) only with an error, which is io.EOF at the end.
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if err := f.use(OpRead); err != nil {
 		return 0, err
@@ -333,8 +333,9 @@ func (f *File) readShort(ctx context.Context, b []byte, off int64) (n int, err e
 	return 0, nil, false // the end, or credits were short: the Reader finds out
 }
 
-// ReadFile reads a whole file; one of not more than 64 KiB in a single round trip: CREATE, READ and
-// CLOSE in one compound. A file of more than limit bytes is an error; a negative limit is none.
+// ReadFile reads a whole file. A file of at most 64 KiB takes a single round trip, with CREATE,
+// READ and CLOSE in one compound. A file of more than limit bytes is an error; a negative limit
+// means no limit.
 func (t *Tree) ReadFile(ctx context.Context, name string, o *OpenOptions, limit int64) ([]byte, error) {
 	if o == nil {
 		o = new(OpenOptions)

@@ -32,9 +32,9 @@ func ParseTransform(b []byte) (Transform, error) {
 	return Transform{Size: le.Uint32(b[36:]), Flags: le.Uint16(b[42:]), SessionID: le.Uint64(b[44:])}, nil
 }
 
-// Open decrypts a whole message, transform header included, and returns what was inside. It works
-// in place; a buffer with 16 bytes of capacity beyond the message saves a copy, and loses those
-// bytes. After an error, which says that the key is not the right one, msg holds nothing of use.
+// Open decrypts a whole message, including its transform header, and returns the message inside. It
+// works in place. If msg has 16 bytes of capacity beyond its length, Open avoids a copy and
+// overwrites these bytes. An error means that the key is wrong; msg then has no useful content.
 func (k *Keys) Open(msg []byte, fromServer bool) ([]byte, error) {
 	if len(msg) < TransformSize {
 		return nil, errOpen
@@ -52,9 +52,9 @@ func (k *Keys) Open(msg []byte, fromServer bool) ([]byte, error) {
 	return sealed[:len(text)], nil
 }
 
-// Seal makes an encrypted message in place: b has room for the header at its start, and the message
-// after it. Counter is the nonce, and must never come twice under one key. The result is b, or a
-// copy where b had less than 16 bytes of capacity beyond its length.
+// Seal makes an encrypted message in place: b has room for the header at its start, and then the
+// message. Counter is the nonce, and must never be repeated with the same key. The result is b, or
+// a copy if b has less than 16 bytes of capacity beyond its length.
 func (k *Keys) Seal(b []byte, sessionID, counter uint64, fromServer bool) []byte {
 	aead := k.toServer
 	if fromServer {

@@ -15,7 +15,7 @@ const closeTime = 10 * time.Second
 // maxRenewals is how often a request is sent again since the session had expired.
 const maxRenewals = 3
 
-// A Tree is a connection to a share. It may be used by several goroutines at once.
+// A Tree is a connection to a share. It is safe for concurrent use.
 type Tree struct {
 	s       *Session
 	unc     string
@@ -28,8 +28,8 @@ type Tree struct {
 	counted bool // in the session's uses
 }
 
-// TreeConnect connects to a share, such as "IPC$". The context bounds that alone. Errors are
-// [*Error]s.
+// TreeConnect connects to a share, such as "IPC$". The context bounds only TreeConnect itself.
+// Errors are [*Error]s.
 func (s *Session) TreeConnect(ctx context.Context, share string) (*Tree, error) {
 	t := &Tree{s: s, unc: `\\` + s.server + `\` + share, protect: s.protection()}
 	req := TreeConnectRequest{Path: t.unc}
@@ -122,19 +122,19 @@ func (t *Tree) Session() *Session { return t.s }
 // Path returns `\\server\share`.
 func (t *Tree) Path() string { return t.unc }
 
-// Type returns what the share holds.
+// Type returns the type of the share.
 func (t *Tree) Type() ShareType { return t.share.Type }
 
 // Encrypted reports whether the share's messages are encrypted.
 func (t *Tree) Encrypted() bool { return t.protect == sealed }
 
-// DFS reports whether the share is a root of DFS, below which there may be links to other servers.
+// DFS reports whether the share is a DFS root, which may have links to other servers below it.
 func (t *Tree) DFS() bool {
 	return t.share.Flags&ShareFlagDFS != 0 || t.share.Capabilities&ShareCapDFS != 0
 }
 
-// Close disconnects from the share; the server closes all files that are open in it. What waits,
-// and what comes later, ends with errors that match net.ErrClosed.
+// Close disconnects from the share; the server closes all files that are open in it. Waiting and
+// later calls fail with errors that match net.ErrClosed.
 func (t *Tree) Close() error {
 	t.mu.Lock()
 	was := t.closed

@@ -9,9 +9,9 @@ import (
 // attributeNormal is what a new file is: nothing in particular (MS-FSCC 2.6).
 const attributeNormal = 0x80
 
-// WriteFile makes a file with this content, of at most 64 KiB, or gives one that exists this
-// content. It is for tests that need a file to change: a file that existed is empty for a moment,
-// and after an error it may be so. Errors are [*Error]s.
+// WriteFile writes a file with this content, of at most 64 KiB; it makes the file or replaces the
+// content of an existing one. It is for tests that need a file to change: an existing file is empty
+// for a moment, and may stay so after an error. Errors are [*Error]s.
 func (t *Tree) WriteFile(ctx context.Context, name string, data []byte) error {
 	if len(data) > creditSize {
 		return t.failure(OpWrite, name, fmt.Errorf("%d bytes are more than %d", len(data), creditSize))
