@@ -33,7 +33,7 @@ type Config struct {
 	Signing []SigningAlgorithm
 	// Port is the TCP port. Empty means 445.
 	Port string
-	// Dial makes the TCP connections. Nil means the Dial method of a zero net.Dialer.
+	// Dial makes the TCP connections. Nil means the Dial method of a zero [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// ConnectTimeout bounds the time to make a TCP connection. Zero means 30 s; with a negative

@@ -9,8 +9,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc/smb2"
 )
 
-// A session, a share, a file: with backup intent, by which Backup Operators read what an ACL forbids them. Package sharefs makes an
-// fs.FS of it.
+// A session, a share, a file: with backup intent, by which Backup Operators read what an ACL
+// forbids them. Package sharefs makes an fs.FS of it.
 func Example() {
 	auth, err := ntlm.NewInitiator(ntlm.Credentials{Domain: "EXAMPLE", User: "backup", Password: "secret"})
 	if err != nil {

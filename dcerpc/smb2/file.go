@@ -24,7 +24,7 @@ type OpenOptions struct {
 	// NoBackupIntent leaves out FILE_OPEN_FOR_BACKUP_INTENT, which lets accounts with the privilege
 	// to back up files read files whose ACL forbids it.
 	NoBackupIntent bool
-	// Options are the options of CREATE, such as OptionDirectory and OptionReparsePoint.
+	// Options are the options of CREATE, such as [OptionDirectory] and [OptionReparsePoint].
 	Options uint32
 }
 
@@ -201,8 +201,8 @@ func (f *File) CloseLater() error {
 
 // Transceive writes a message to a pipe and reads one, or the first part of one, in a single round
 // trip. It returns how much was read into out. If the message is longer, the error is
-// StatusBufferOverflow and n is len(out). The server may take any time. Sent, which may be nil, is
-// called once the message was written or will not be written.
+// [StatusBufferOverflow] and n is len(out). The server may take any time. Sent, which may be nil,
+// is called once the message was written or will not be written.
 func (f *File) Transceive(ctx context.Context, message, out []byte, sent func()) (n int, err error) {
 	req := IOCTLRequest{Code: FSCTLPipeTransceive, ID: f.id, Input: message,
 		MaxOutput: uint32(min(len(out), outputSize))}
@@ -266,7 +266,7 @@ func (f *File) WritePipe(ctx context.Context, message []byte, sent func()) error
 }
 
 // List returns the next part of a directory's listing, in the server's order. With restart it
-// begins again. At the end the error is io.EOF.
+// begins again. At the end the error is [io.EOF].
 func (f *File) List(ctx context.Context, restart bool) ([]DirEntry, error) {
 	if err := f.use(OpList); err != nil {
 		return nil, err
@@ -336,8 +336,8 @@ func (f *File) Stat(ctx context.Context) (info FileInfo, err error) {
 	return info, err
 }
 
-// ReparseTag returns the tag of a reparse point that was opened with OptionReparsePoint; it is zero
-// for anything else.
+// ReparseTag returns the tag of a reparse point that was opened with [OptionReparsePoint]; it is
+// zero for anything else.
 func (f *File) ReparseTag(ctx context.Context) (tag uint32, err error) {
 	err = f.query(ctx, infoFile, classAttributeTag, 0, func(out []byte) error {
 		if len(out) < 8 {
@@ -377,8 +377,8 @@ func (f *File) Descriptor(ctx context.Context, parts uint32) (d []byte, err erro
 	return d, err
 }
 
-// ReparsePoint returns the data of a reparse point that was opened with OptionReparsePoint (MS-FSCC
-// 2.1.2).
+// ReparsePoint returns the data of a reparse point that was opened with [OptionReparsePoint]
+// (MS-FSCC 2.1.2).
 func (f *File) ReparsePoint(ctx context.Context) (data []byte, err error) {
 	err = f.control(ctx, FSCTLGetReparsePoint, nil, func(out []byte, _ bool) error {
 		data = append([]byte(nil), out...)
@@ -427,8 +427,8 @@ func (f *File) control(ctx context.Context, code uint32, input []byte, use func(
 }
 
 // AllocatedRanges returns the parts of the file between offset and offset+length that hold data, in
-// order; the rest reads as zeros. A server that cannot tell returns StatusInvalidDeviceRequest or
-// StatusNotSupported.
+// order; the rest reads as zeros. A server that cannot tell returns [StatusInvalidDeviceRequest] or
+// [StatusNotSupported].
 func (f *File) AllocatedRanges(ctx context.Context, offset, length int64) ([]Range, error) {
 	var all []Range
 	end := offset + length

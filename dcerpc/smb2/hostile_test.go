@@ -31,7 +31,7 @@ func notice() []byte {
 	return append(b, make([]byte, 24)...)
 }
 
-// compound makes one frame's text of messages; each but the last has to be padded.
+// compound makes one frame's text of messages; each but the last must be padded.
 func compound(msgs ...[]byte) (b []byte) {
 	for i, m := range msgs {
 		if i < len(msgs)-1 {
@@ -219,7 +219,8 @@ func TestHostileFrames(t *testing.T) {
 	}
 }
 
-// TestPendingTime has a server be at work on a read for a quarter of an hour, which is not too long.
+// TestPendingTime has a server be at work on a read for a quarter of an hour, which is not too
+// long.
 func TestPendingTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer()
@@ -320,8 +321,8 @@ func TestEndlessLogin(t *testing.T) {
 	s.wg.Wait()
 }
 
-// TestKeyAfterRenewal has a server change its key with the log-in of an expired session, which keeps
-// its keys (MS-SMB2 3.3.5.5.3).
+// TestKeyAfterRenewal has a server change its key with the log-in of an expired session, which
+// keeps its keys (MS-SMB2 3.3.5.5.3).
 func TestKeyAfterRenewal(t *testing.T) {
 	s := newTestServer()
 	expired := true
@@ -499,7 +500,8 @@ func TestListings(t *testing.T) {
 	require.Len(t, got, 5, "what a file may be called is for whoever writes it to judge")
 }
 
-// TestQueries has answers to queries that are not as MS-FSCC says, or longer than what was asked for.
+// TestQueries has answers to queries that are not as MS-FSCC says, or longer than what was asked
+// for.
 func TestQueries(t *testing.T) {
 	stream := func(next uint32, name string, odd uint32) []byte {
 		n, err := AppendName(nil, name)

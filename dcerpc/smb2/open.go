@@ -198,7 +198,7 @@ func (r *CloseRequest) AppendBinary(dst []byte) ([]byte, error) {
 }
 
 // A CloseResponse confirms a CLOSE (MS-SMB2 2.2.16): 0 StructureSize 60 | 2 Flags | 4 reserved | 8
-// as FileInfo.
+// as [FileInfo].
 type CloseResponse struct {
 	Flags uint16
 	Info  FileInfo

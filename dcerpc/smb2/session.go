@@ -168,7 +168,7 @@ func (s *Session) Alive() bool {
 }
 
 // Close ends the connection, so that the server ends the session and closes everything that is open
-// in it. Waiting calls fail with errors that match net.ErrClosed.
+// in it. Waiting calls fail with errors that match [net.ErrClosed].
 func (s *Session) Close() error {
 	s.c.fail(net.ErrClosed)
 	<-s.c.ended

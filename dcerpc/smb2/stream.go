@@ -20,7 +20,8 @@ type readOp struct {
 	off int64
 	n   int
 	gen int
-	// the answer, where it was checked with that of the operation before; then r is not valid any more
+	// the answer, where it was checked with that of the operation before; then r is not valid any
+	// more
 	got bool
 	a   answer
 	err error
@@ -68,7 +69,7 @@ func (r *Reader) init(f *File, off, length int64, chunk, window int) {
 }
 
 // Next returns the next piece, at least one byte, which is valid until the next call of a method.
-// At the end the error is io.EOF.
+// At the end the error is [io.EOF].
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	b, err := r.piece(ctx)
 	if err != nil {
@@ -132,8 +133,8 @@ func (r *Reader) piece(ctx context.Context) ([]byte, error) {
 // pairSize is how long messages are, in bytes, that are worth being checked two at a time.
 const pairSize = 32 << 10
 
-// answer waits for that to the operation that was the first of the queue. Where signatures take less
-// time to check in pairs, the answer to the next operation is checked with it, if it is there.
+// answer waits for that to the operation that was the first of the queue. Where signatures take
+// less time to check in pairs, the answer to the next operation is checked with it, if it is there.
 func (r *Reader) answer(ctx context.Context, op *readOp) (answer, error) {
 	s := r.f.t.s
 	if op.got {
@@ -288,8 +289,8 @@ func (f *File) data(a *answer, n int) ([]byte, error) {
 	return r.Data, nil
 }
 
-// ReadAt reads into b from off on, with several requests at once if b is long. Like an io.ReaderAt,
-// it returns less than len(b) only with an error, which is io.EOF at the end.
+// ReadAt reads into b from off on, with several requests at once if b is long. Like an
+// [io.ReaderAt], it returns less than len(b) only with an error, which is [io.EOF] at the end.
 func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if err := f.use(OpRead); err != nil {
 		return 0, err

@@ -134,7 +134,7 @@ func (t *Tree) DFS() bool {
 }
 
 // Close disconnects from the share; the server closes all files that are open in it. Waiting and
-// later calls fail with errors that match net.ErrClosed.
+// later calls fail with errors that match [net.ErrClosed].
 func (t *Tree) Close() error {
 	t.mu.Lock()
 	was := t.closed
