@@ -2,6 +2,7 @@ package krb5_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -81,8 +82,10 @@ func TestCachesOfKinit(t *testing.T) {
 	t.Run("KEYRING", func(t *testing.T) {
 		runtime.LockOSThread() // whose keyring of the session is not the machine's; never unlocked, so it ends with the test
 		if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
-			_, err2 := krb5.NewInitiatorFromCCache("KEYRING:session:none", k.config())
-			require.ErrorContains(t, err2, "KRB5CCNAME=FILE:")
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) { // as in many containers
+				_, err := krb5.NewInitiatorFromCCache("KEYRING:session:none", k.config())
+				require.ErrorContains(t, err, "KRB5CCNAME=FILE:")
+			}
 			t.Skip("no keyrings here: ", err)
 		}
 		uses(t, "KEYRING:session:fsrvp")
