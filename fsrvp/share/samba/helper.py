@@ -20,7 +20,16 @@ conf = sys.argv[1] or samba.param.default_path()
 lp.load(conf)  # or raises
 if lp.get("clustering"):
     raise RuntimeError("Samba is clustered")
+
+
+def place():
+    """Returns what the registry's database is known by, whatever is in it."""
+    info = os.stat(os.path.join(lp.get("state directory"), "registry.tdb"))
+    return info.st_dev, info.st_ino
+
+
 registry = s3conf.init_reg(None)
+opened = place()
 messages = samba.messaging.Messaging((0,))
 parent = os.getppid()
 waited = set()  # for the pongs of these processes
@@ -215,6 +224,8 @@ def main():
             result.update(operations[request["op"]](request))
         except Exception as e:
             result["error"] = "%s: %s" % (type(e).__name__, e)
+        if place() != opened:  # what was done was done to one that nobody else has
+            sys.exit("the registry's database was replaced")
         answer(result)
         for pid, (kind, data) in after:
             send(pid, kind, data)

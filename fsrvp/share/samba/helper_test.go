@@ -385,3 +385,38 @@ func TestToolsHelperKilled(t *testing.T) {
 	}
 	t.Logf("%+v", o.Helper())
 }
+
+// TestToolsRegistryReplaced: when an administrator has put another file in the place of the
+// registry's database, the helper does nothing to the old one that counts.
+func TestToolsRegistryReplaced(t *testing.T) {
+	base := t.TempDir()
+	o := newOffline(t, byHelper, "\tregistry shares = yes", "[data]\n\tpath = "+base+"\n\tread only = no\n")
+	o.Shares = byHelper.new(t, Config{SmbConf: o.conf, CommandTimeout: time.Minute, HelperTimeout: time.Minute,
+		restartDelay: time.Millisecond})
+	share := backend.Share{Name: "data", Path: base}
+	file := filepath.Join(o.dir, "state-directory", "registry.tdb")
+	replace := func() {
+		require.Eventually(t, func() bool { return o.Helper().Running }, time.Minute, time.Millisecond)
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file+".new", b, 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	list := writable(share, 2)
+	require.NoError(t, o.ExposeShares(t.Context(), list[:1]))
+	replace()
+	require.NoError(t, o.ExposeShares(t.Context(), list[1:]))
+	names := strings.Fields(o.run("net", "conf", "listshares"))
+	require.ElementsMatch(t, namesOf(list), names)
+	replace()
+	require.NoError(t, o.SealShares(t.Context(), list))
+	for _, e := range list {
+		require.Equal(t, "Yes", o.shown(e.Name)["read only"])
+		require.Equal(t, "Yes", o.shown(e.Name)["available"])
+	}
+	replace()
+	require.NoError(t, o.UnexposeShares(t.Context(), backend.Owner{}, namesOf(list)))
+	require.Empty(t, o.run("net", "conf", "listshares"))
+	require.NotZero(t, o.Helper().Doubts)
+	require.Eventually(t, func() bool { return o.Helper().Running }, time.Minute, time.Millisecond)
+}
