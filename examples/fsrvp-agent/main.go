@@ -256,6 +256,10 @@ func (o *options) newAgent(
 	if cfg.State != nil && err != nil {
 		err = errors.Join(err, cfg.State.Close())
 	}
+	if errors.Is(err, agent.ErrStateCopied) {
+		err = fmt.Errorf("%w, by fsrvp-agent state accept or the flag -accept-state", err)
+		return nil, nil, &program.Exit{Status: exitState, Err: err}
+	}
 	if errors.Is(err, agent.ErrStateLost) {
 		err = fmt.Errorf("%w; or accept it as it is, by fsrvp-agent state accept or the flag -accept-state: what it does not know is left alone", err)
 		return nil, nil, &program.Exit{Status: exitState, Err: err}

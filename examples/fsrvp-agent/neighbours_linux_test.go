@@ -80,14 +80,15 @@ func TestNeighbours(t *testing.T) {
 		require.FileExists(t, out)
 		untouched("fsrvp-backup -local on " + fsType)
 	}
-	for _, args := range [][]string{
+	tests := [][]string{
 		{"-run", "^(TestServe|TestLocal)$", "../fsrvp-agent", "../fsrvp-backup"},
 		{"-run", "^(TestKill|TestStoreOnFullDisk)$", "../../fsrvp/agent", "-kills=3"},
 		{"-run", "^(TestDefaultsOfAllMounts|TestHalfMade)$", "../../fsrvp/snapshot/internal/snapdir", "../../fsrvp/snapshot/reflink"},
-	} {
-		if os.Getenv(wholeEnv) != "" {
-			args = []string{"../../..."}
-		}
+	}
+	if os.Getenv(wholeEnv) != "" {
+		tests = [][]string{{"-timeout=2h", "../../..."}}
+	}
+	for _, args := range tests {
 		output(t, "go", append([]string{"test", "-count=1", "-vet=off"}, args...)...)
 		untouched("go test " + strings.Join(args, " "))
 	}

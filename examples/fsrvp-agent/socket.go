@@ -36,11 +36,10 @@ type socket struct {
 	conns  sync.WaitGroup
 }
 
-// listenAdmin serves administrators of an agent until close. The state's lock is the agent's: a
-// socket that is there is an old one.
+// listenAdmin serves administrators of an agent until close.
 func listenAdmin(dir string, a *agent.Agent, log *slog.Logger) (*socket, error) {
 	path := filepath.Join(dir, socketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeOld(path); err != nil {
 		return nil, err
 	}
 	l, err := listenUnix(path)
@@ -67,6 +66,30 @@ func listenAdmin(dir string, a *agent.Agent, log *slog.Logger) (*socket, error) 
 	return s, nil
 }
 
+// removeOld removes the socket that an agent has left. It fails where an agent listens to it: one
+// of a cluster, whose lock is not in this directory; or where it is no socket.
+func removeOld(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way: it is not a socket", path)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestWait)
+	defer cancel()
+	c, err := dialUnix(ctx, path)
+	if err == nil {
+		return errors.Join(fmt.Errorf("%s is that of another agent, which is running; give each a directory of its own by -state", path), c.Close())
+	}
+	if !isNotRunning(err) {
+		return err
+	}
+	return os.Remove(path)
+}
+
 func (s *socket) close() error {
 	s.cancel()
 	err := s.l.Close()
@@ -75,14 +98,17 @@ func (s *socket) close() error {
 }
 
 func serveAdmin(ctx context.Context, c net.Conn, a *agent.Agent) error {
-	if err := checkPeer(c); err != nil {
+	if err := c.SetDeadline(time.Now().Add(requestWait)); err != nil {
 		return err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(requestWait)); err != nil {
-		return err
+	if err := checkPeer(c); err != nil {
+		return errors.Join(err, json.NewEncoder(c).Encode(&reply{Error: err.Error()}))
 	}
 	var req request
 	if err := json.NewDecoder(io.LimitReader(c, maxRequest)).Decode(&req); err != nil {
+		return err
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil { // the answer may take long
 		return err
 	}
 	return json.NewEncoder(c).Encode(answer(ctx, a, &req))
@@ -99,12 +125,10 @@ func askSocket(ctx context.Context, dir string, req *request) (*reply, error) {
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if err := json.NewEncoder(c).Encode(req); err != nil {
-		return nil, err
-	}
+	errSent := json.NewEncoder(c).Encode(req) // where it is refused, the answer says why
 	var r reply
 	if err := json.NewDecoder(c).Decode(&r); err != nil {
-		return nil, fmt.Errorf("the agent has not answered: %w", err)
+		return nil, fmt.Errorf("the agent has not answered: %w", errors.Join(errSent, err))
 	}
 	return &r, nil
 }

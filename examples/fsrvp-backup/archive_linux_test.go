@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -698,6 +700,9 @@ func TestNoRoom(t *testing.T) {
 	require.NotContains(t, string(out), ".fsrvp")
 }
 
+// killsEnv says how often TestKilled kills a backup; 12 without it.
+const killsEnv = "FSRVP_BACKUP_KILLS"
+
 // TestKilled kills backups at any time. The next one removes what they have left, and so does -recover.
 func TestKilled(t *testing.T) {
 	base := t.TempDir()
@@ -713,11 +718,19 @@ func TestKilled(t *testing.T) {
 	o, err := program1(t, "-local", src, "-out", out, "-journal", journal).CombinedOutput()
 	require.NoError(t, err, string(o))
 	whole := time.Since(began)
-	left := 0
-	for i := range 12 {
+	left, rounds := 0, 12
+	if s := os.Getenv(killsEnv); s != "" {
+		rounds, err = strconv.Atoi(s)
+		require.NoError(t, err)
+	}
+	for i := range rounds {
+		after := whole * time.Duration(i+1) / 13
+		if i >= 12 {
+			after = rand.N(whole)
+		}
 		cmd := program1(t, "-local", src, "-out", out, "-journal", journal)
 		require.NoError(t, cmd.Start())
-		timer := time.AfterFunc(whole*time.Duration(i+1)/13, func() { cmd.Process.Kill() })
+		timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		timer.Stop()
 		entries, err := os.ReadDir(base)
@@ -742,11 +755,35 @@ func TestKilled(t *testing.T) {
 				names = append(names, e.Name())
 			}
 		}
-		require.Equal(t, []string{"o.tar", "src"}, names, "after a kill at %d/13", i+1)
+		require.Equal(t, []string{"o.tar", "src"}, names, "kill %d, after %v of %v: %s", i, after, whole, o)
 		_, stderr, err := backUp(t, "-verify", out)
 		require.NoError(t, err, stderr)
 	}
+	t.Logf("%d of %d kills have left something", left, rounds)
 	require.Positive(t, left, "no kill has left anything")
+}
+
+// TestKilledInCleanUp: a directory that was being removed when its process was killed is removed by
+// the next one.
+func TestKilledInCleanUp(t *testing.T) {
+	dir := t.TempDir()
+	c, err := claimDir(dir, besidePattern, nil)
+	require.NoError(t, err)
+	for _, name := range []string{"agent.db", "zz"} {
+		require.NoError(t, os.WriteFile(filepath.Join(c.path, name), nil, 0o600))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(c.path, "snapshots", "one"), 0o500))
+	require.NoError(t, c.empty())
+	entries, err := os.ReadDir(c.path)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	require.Equal(t, lockName, entries[0].Name())
+	require.Nil(t, leftBehind(c.path, true), "it is in use")
+	require.NoError(t, c.file.Close()) // killed
+	again := leftBehind(c.path, true)
+	require.NotNil(t, again)
+	require.NoError(t, again.remove())
+	require.NoDirExists(t, c.path)
 }
 
 // TestTakesNothingOfOthers leaves what a backup that is running has.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -16,16 +18,33 @@ type claim struct {
 	file *os.File // holds the lock: the file itself, or a file in the directory
 }
 
-// claimFile makes a file that its user alone can read. The pattern is one of os.CreateTemp.
-func claimFile(dir, pattern string) (*claim, error) {
-	for range 10 {
-		f, err := os.CreateTemp(dir, pattern)
+// claimFile makes a file that its user alone can read. The pattern is one of os.CreateTemp. The
+// journal names the file before it is there.
+func claimFile(dir, pattern string, journal *leftJournal) (*claim, error) {
+	return claimName(dir, pattern, journal, func(path string) (*claim, error) {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		c := &claim{f.Name(), f}
-		if ok, err := c.lock(); err != nil || ok {
-			return c, err
+		return (&claim{path, f}).lock()
+	})
+}
+
+// claimName has a claim made under names that nobody has, until one stays. It returns nil for one
+// that did not.
+func claimName(dir, pattern string, journal *leftJournal, make func(path string) (*claim, error)) (*claim, error) {
+	for range 10 {
+		path := filepath.Join(dir, strings.Replace(pattern, "*", strconv.FormatUint(rand.Uint64(), 36), 1))
+		if err := journal.add(path); err != nil {
+			return nil, err
+		}
+		c, err := make(path)
+		if err == nil && c != nil {
+			return c, nil
+		}
+		errJournal := journal.remove(path)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, errors.Join(err, errJournal)
 		}
 	}
 	return nil, fmt.Errorf("no name in %s stays free", dir)
@@ -34,35 +53,34 @@ func claimFile(dir, pattern string) (*claim, error) {
 // lockName is the file of a claimed directory that is locked.
 const lockName = "lock"
 
-// claimDir makes a directory that its user alone can enter.
-func claimDir(dir, pattern string) (*claim, error) {
-	for range 10 {
-		path, err := os.MkdirTemp(dir, pattern)
-		if err != nil {
+// claimDir makes a directory that its user alone can enter. The journal names it before it is there.
+func claimDir(dir, pattern string, journal *leftJournal) (*claim, error) {
+	return claimName(dir, pattern, journal, func(path string) (*claim, error) {
+		if err := os.Mkdir(path, 0o700); err != nil {
 			return nil, err
 		}
 		f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was taken for left behind
+			return nil, nil // it was taken for left behind
 		}
 		if err != nil {
 			return nil, errors.Join(err, os.Remove(path))
 		}
-		c := &claim{path, f}
-		if ok, err := c.lock(); err != nil || ok {
-			return c, err
-		}
-	}
-	return nil, fmt.Errorf("no name in %s stays free", dir)
+		return (&claim{path, f}).lock()
+	})
 }
 
-// lock is lockKept for a claim that was just made, which goes where it cannot be locked.
-func (c *claim) lock() (bool, error) {
+// lock is lockKept for a claim that was just made, which goes where it cannot be locked. It returns
+// nil where another process has taken it for left behind.
+func (c *claim) lock() (*claim, error) {
 	ok, err := c.lockKept()
 	if err != nil {
 		os.RemoveAll(c.path)
 	}
-	return ok, err
+	if err != nil || !ok {
+		return nil, err
+	}
+	return c, nil
 }
 
 // lockKept locks, and reports whether the file is still there: another process may have taken it
@@ -119,12 +137,34 @@ func (c *claim) rename(target string) error {
 	return os.Rename(c.path, target)
 }
 
-// remove removes what was claimed.
+// remove removes what was claimed. Of a directory the lock goes last: what is left by a process that
+// is killed meanwhile is still known as a claim.
 func (c *claim) remove() error {
+	if err := c.empty(); err != nil {
+		return errors.Join(err, c.file.Close())
+	}
 	if renameOpen {
 		return errors.Join(removeAll(c.path), c.file.Close())
 	}
 	return errors.Join(c.file.Close(), removeAll(c.path))
+}
+
+// empty removes what is in a claimed directory besides the lock.
+func (c *claim) empty() error {
+	if c.file.Name() == c.path {
+		return nil // a file
+	}
+	entries, err := os.ReadDir(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		if e.Name() != lockName {
+			errs = append(errs, removeAll(filepath.Join(c.path, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweepFiles removes what runs have left that were to write target and did not end by themselves.

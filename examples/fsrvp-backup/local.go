@@ -60,7 +60,7 @@ func newLocalSource(ctx context.Context, name string, cfg *provider.Config, jour
 	}
 	s := &localSource{dir: name, share: `\\localhost\` + shareName(dir), journal: journal,
 		reasons: &reasons{dir: name, report: rep}}
-	if s.temp, err = claimBeside(dir); err != nil {
+	if s.temp, err = claimBeside(dir, journal); err != nil {
 		return nil, fmt.Errorf("-local: no place for the snapshot: %w", err)
 	}
 	defer func() {
@@ -68,9 +68,6 @@ func newLocalSource(ctx context.Context, name string, cfg *provider.Config, jour
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := journal.add(s.temp.path); err != nil {
-		return nil, err
-	}
 	if s.reasons.Auto, err = snapshot.New(&snapshot.Config{
 		Dirs: []string{filepath.Join(s.temp.path,
 			"snapshots")}, SkipUnreadable: true, NoSync: true, Logger: slog.New(&problemHandler{report: rep, share: name}),
@@ -123,20 +120,20 @@ const (
 // claimBeside makes a directory on the file system of dir, where its files can be cloned, or else
 // where temporary files go: where others could replace what is beside dir, the copy is not safe
 // there.
-func claimBeside(dir string) (*claim, error) {
+func claimBeside(dir string, journal *leftJournal) (*claim, error) {
 	var c *claim
 	err := errors.New("others may write beside it")
 	if safePlace(filepath.Dir(dir)) {
-		c, err = claimDir(filepath.Dir(dir), besidePattern)
+		c, err = claimDir(filepath.Dir(dir), besidePattern, journal)
 	}
 	if err == nil && below(c.path, dir) { // dir is the root of everything
-		err = c.remove()
+		err = errors.Join(c.remove(), journal.remove(c.path))
 		c = nil
 	}
 	if c == nil {
 		var temp string
 		if temp, err = filepath.EvalSymlinks(os.TempDir()); err == nil {
-			c, err = claimDir(temp, tempPattern)
+			c, err = claimDir(temp, tempPattern, journal)
 		}
 	}
 	return c, err

@@ -199,15 +199,12 @@ func (o *options) backup(ctx context.Context, stdout, stderr io.Writer, more []p
 	}
 	cfg := &provider.Config{Progress: rep.event, Writers: append(more, ws.list...), FreezeLimit: o.writers.limit}
 	left := openLeftJournal(o.journal)
-	out, err := openOutput(ctx, o.out, stdout, dir)
+	out, err := openOutput(ctx, o.out, stdout, dir, left)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
 	if out.claim != nil {
-		if err := left.add(out.claim.path); err != nil {
-			return err
-		}
 		defer func() { err = errors.Join(err, left.remove(out.claim.path)) }()
 	}
 	var src source

@@ -32,12 +32,13 @@ type output struct {
 
 // createOutput opens an output that need not be waited for.
 func createOutput(name string, stdout io.Writer) (*output, error) {
-	return openOutput(context.Background(), name, stdout, "")
+	return openOutput(context.Background(), name, stdout, "", nil)
 }
 
 // openOutput opens the output for a backup of source, a directory; "": shares. A FIFO waits for its
 // reader.
-func openOutput(ctx context.Context, name string, stdout io.Writer, source string) (*output, error) {
+func openOutput(ctx context.Context, name string, stdout io.Writer, source string,
+	journal *leftJournal) (*output, error) {
 	o := &output{name: name}
 	fail := func(err error) (*output, error) { return nil, fmt.Errorf("-out: %w", err) }
 	if name == "-" {
@@ -86,7 +87,7 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 	}
 	o.target = target
 	sweepFiles(target)
-	if o.claim, err = claimFile(filepath.Dir(target), outputPattern(target)); err != nil {
+	if o.claim, err = claimFile(filepath.Dir(target), outputPattern(target), journal); err != nil {
 		return fail(err)
 	}
 	o.file = o.claim.file

@@ -46,8 +46,10 @@ func (a *Agent) create(ctx context.Context, w *work) error {
 		return err
 	}
 	made := make(map[fsrvp.CopyID]bool, len(w.snapshots))
-	for _, s := range w.snapshots {
+	w.homes = make([]Home, len(w.snapshots))
+	for i, s := range w.snapshots {
 		made[s.ID] = filepath.IsAbs(s.Path) && utf8.ValidString(s.Path)
+		w.homes[i] = homeOf(s.Path)
 	}
 	for _, s := range w.snapshots {
 		if len(s.Moved) > 0 {
@@ -79,9 +81,9 @@ func (a turn) committed(e *entry, w *work) (stored bool, err error) {
 			fsrvp.ErrWaitFailed)
 	}
 	next := e.set.with(Committed).idle()
-	for _, s := range w.snapshots {
+	for i, s := range w.snapshots {
 		if c := next.copy(s.ID); c != nil {
-			c.Path, c.Created = s.Path, s.Created.UTC()
+			c.Path, c.Created, c.Home = s.Path, s.Created.UTC(), w.homes[i]
 		}
 	}
 	err = a.apply("committed", change{put: []*Set{next}})

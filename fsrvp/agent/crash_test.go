@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 	sharemem "github.com/go-fsrvp/go-fsrvp/fsrvp/share/memory"
 	snapmem "github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/memory"
 )
@@ -90,6 +91,7 @@ func (im *image) restart(t testing.TB, dir string, cam *camera) *rig {
 	t.Helper()
 	store := filepath.Join(dir, fsrvp.NewSetID().String())
 	require.NoError(t, os.WriteFile(store, im.store, 0o600))
+	adopt(t, store)
 	r := &rig{as: client1, snapshots: im.snapshots.Clone(), cfg: &agent.Config{StorePath: store, Names: []string{"fs1", "fs1.example.com", "192.0.2.1"}}}
 	r.shares = im.shares.Clone(r.snapshots)
 	if cam != nil {
@@ -99,6 +101,15 @@ func (im *image) restart(t testing.TB, dir string, cam *camera) *rig {
 	r.start(t)
 	r.snapshots.Fault, r.shares.Fault = nil, nil
 	return r
+}
+
+// adopt makes a copy of a store one that belongs where it is.
+func adopt(t testing.TB, store string) {
+	t.Helper()
+	f, err := state.Open(store, nil)
+	require.NoError(t, err)
+	require.NoError(t, f.Adopt())
+	require.NoError(t, f.Close())
 }
 
 // requireInvariant checks that the table and the backends say the same: no snapshot and no exposed

@@ -22,12 +22,15 @@ func (a *Agent) ExposeShadowCopySet(ctx context.Context, set fsrvp.SetID, wait t
 }
 
 // expose begins to expose a set's shares, or joins the work that already does. The store knows what
-// may be made: it has the names, in a set that is Committed.
+// may be made: it has the names, in a set that is Exposing. So the mark of each share is later than
+// any store that has the set as not Exposing.
 func (a turn) expose(e *entry) (*work, error) {
 	if w := e.work; w != nil && w.step == StepExpose {
 		return w, nil
 	}
-	if err := a.claim("exposing", e, StepExpose); err != nil {
+	next := a.claimed(e.set.clone(), StepExpose)
+	next.Exposing = true
+	if err := a.apply("exposing", change{put: []*Set{next}}); err != nil {
 		return nil, err
 	}
 	return a.beginKept(e, StepExpose, a.exposeAll, nil, turn.exposed), nil
@@ -113,7 +116,7 @@ func (a *Agent) unexposeAll(ctx context.Context, set *Set) error {
 // exposed puts the outcome of exposeAll in the table, and reports whether it was stored.
 func (a turn) exposed(e *entry, w *work) (stored bool, err error) {
 	if w.err != nil {
-		if err := a.unclaim("exposing failed", e); err != nil {
+		if err := a.apply("exposing failed", change{put: []*Set{e.set.with(Committed).idle()}}); err != nil {
 			return false, err
 		}
 		return true, statusError(fmt.Errorf("agent: exposing shadow copy set %s: %w", e.set.ID, w.err),

@@ -6,12 +6,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/agent/state"
 )
 
 // ErrStateLost means that there are copies that the agent's store should know but does not: the
 // store is new although there was another, or it is older than its copies. Restore the store, or
 // set Config.AcceptState.
 var ErrStateLost = errors.New("agent: the store is lost, or older than its copies")
+
+// ErrStateCopied is what New fails with when the store was made at another place, and is a copy of
+// the one there: two agents with the same id would delete each other's copies. Give the agent a
+// store of its own or, where the other one is gone for good, set Config.AcceptState. A store that
+// was moved, with its directory, is no copy.
+var ErrStateCopied = errors.New("agent: the store is a copy of another agent's")
 
 // placeOf names the machine, or the container, and the file in it.
 func placeOf(store string) string {
@@ -26,6 +34,11 @@ func placeOf(store string) string {
 // checkState fails if the copies cannot have been made with this store. Nothing has been deleted
 // yet.
 func (a turn) checkState(h held) error {
+	origin, from := a.store.origin()
+	if origin == state.Copied && !a.cfg.AcceptState {
+		return fmt.Errorf("%w: %s was made at %s; nothing was deleted. Give this agent a store of its own or, where that agent is gone for good, "+
+			"have it accepted as it is (Config.AcceptState)", ErrStateCopied, a.storeName(), from)
+	}
 	err := a.lostState(h)
 	if err == nil {
 		err = a.oldState(h)
@@ -39,10 +52,15 @@ func (a turn) checkState(h held) error {
 			return err
 		}
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		return a.store.accept(a.storing, h.newest())
 	}
-	return a.store.accept(a.storing, h.newest())
+	if origin != state.Original {
+		a.log.Warn("the store was put back here; what it has in creation is left alone, since it may be older than that",
+			"store", a.storeName())
+		return a.forgetUnfinished()
+	}
+	return nil
 }
 
 // storeName names the store in messages.
@@ -105,12 +123,19 @@ func (a *Agent) oldState(h held) error {
 	return nil
 }
 
-// forgetUnfinished removes the sets in creation from the table of an old store, because nobody
-// knows what has become of them since. Their copies, if there are any, stay as orphans.
+// forgetUnfinished ends the creation of the sets that an old store has in creation: what became of
+// them since then is not known. Those that were exposed are kept, and the others leave the table.
+// Their copies, if there are any, stay as orphans.
 func (a turn) forgetUnfinished() error {
 	var ch change
 	for _, e := range a.unfinished() {
-		if !e.set.autoRelease() {
+		switch {
+		case e.set.autoRelease():
+		case e.set.Status == Exposed:
+			kept := e.set.clone()
+			kept.Kept = true
+			ch.put = append(ch.put, kept)
+		default:
 			ch.drop = append(ch.drop, e.set.ID)
 		}
 	}

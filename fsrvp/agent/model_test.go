@@ -509,6 +509,7 @@ func (im *image) restartAs(t testing.TB, dir string, cfg *agent.Config) *rig {
 	r.shares = im.shares.Clone(r.snapshots)
 	next.Snapshots, next.Shares, next.StorePath = nil, nil, filepath.Join(dir, fsrvp.NewSetID().String())
 	require.NoError(t, os.WriteFile(next.StorePath, im.store, 0o600))
+	adopt(t, next.StorePath)
 	r.start(t)
 	return r
 }

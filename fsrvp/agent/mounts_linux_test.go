@@ -8,9 +8,12 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/copy"
 )
 
 // insideEnv marks a process that runs one test in a mount namespace of its own.
@@ -94,4 +97,53 @@ func command(t testing.TB, name string, args ...string) {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	require.NoError(t, err, "%s %q: %s", name, args, out)
+}
+
+// TestNotMounted has snapshots on a file system of their own, which is not mounted when the agent
+// starts: none is forgotten. One that is gone from a file system that is there is.
+func TestNotMounted(t *testing.T) {
+	if !inNamespace(t, "mkfs.ext4", "mount") {
+		return
+	}
+	point := mount(t, "ext4", 32)
+	require.NoError(t, os.Chmod(point, 0o755))
+	r := newTree(t)
+	for name, dir := range map[string]string{"root": point, "below": filepath.Join(point, "snapshots")} {
+		t.Run(name, func(t *testing.T) {
+			s, err := copy.New(&copy.Config{Dirs: []string{dir}, Volumes: []string{filepath.Dir(r.share)}})
+			require.NoError(t, err)
+			r.snapshots, r.cfg.Snapshots = dir, s
+			a := r.start(t)
+			set := prepared(t, client1, a)
+			require.NoError(t, a.CommitShadowCopySet(client1, set, time.Minute))
+			require.NoError(t, a.ExposeShadowCopySet(client1, set, time.Minute))
+			require.NoError(t, a.RecoveryCompleteShadowCopySet(client1, set))
+			table := a.Table()
+			require.Equal(t, point, table[0].Copies[0].Home.Root)
+			require.NoError(t, a.Close())
+			disk := filepath.Join(r.exposed, table[0].Copies[0].Shares[0].Name, "disk")
+			require.FileExists(t, disk)
+
+			require.NoError(t, unix.Unmount(point, 0))
+			for range 2 {
+				a = r.start(t)
+				require.Equal(t, table, a.Table())
+				require.NoError(t, a.Close())
+			}
+			require.NoFileExists(t, disk)
+			command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(point), "image"), point)
+			a = r.start(t)
+			require.Equal(t, table, a.Table())
+			require.FileExists(t, disk)
+			require.NoError(t, a.Close())
+
+			made, err := filepath.Glob(filepath.Join(dir, ".gated-*"))
+			require.NoError(t, err)
+			require.Len(t, made, 1)
+			require.NoError(t, os.RemoveAll(made[0]))
+			a = r.start(t)
+			require.Empty(t, a.Table())
+			require.NoError(t, a.Close())
+		})
+	}
 }

@@ -72,7 +72,10 @@ func (a turn) recover(ctx context.Context) error {
 		}
 		a.sequence.arm(a.cfg.Timers.Failure)
 	}
-	return a.apply("agent started", ch)
+	if err := a.apply("agent started", ch); err != nil {
+		return err
+	}
+	return a.store.adopt()
 }
 
 // setTable takes the table from the store. In a cluster it brings the node into the table, and
@@ -204,6 +207,9 @@ func (a turn) settle(ctx context.Context, set *Set, h held) error {
 		if err := a.unexposeAll(ctx, set); err != nil {
 			return a.settleRemoved(ctx, set)
 		}
+		if set.Exposing {
+			return a.apply("agent started", change{put: []*Set{set.with(Committed)}})
+		}
 	case set.Status == Exposed, set.Status == Recovered:
 		return a.settleExposed(ctx, set, h)
 	}
@@ -212,11 +218,12 @@ func (a turn) settle(ctx context.Context, set *Set, h held) error {
 
 // isGone reports whether a copy's snapshot is gone for good. It is not gone if its path still
 // exists, because the backend may have been configured not to look there any more; nor if the
-// snapshot belongs to another agent now. isGone finds the volume by the share's directory, as when
-// the share was added, because no share may lie at the paths of some volume roots.
+// snapshot belongs to another agent now, or its file system is not mounted. isGone finds the volume
+// by the share's directory, as when the share was added, because no share may lie at the paths of
+// some volume roots.
 func (a *Agent) isGone(ctx context.Context, c *Copy, h held) bool {
 	isForeign := func(s SnapshotSpec) bool { return s.ID == c.ID }
-	if h.hasSnapshot(c.ID) || c.exists() || slices.ContainsFunc(h.foreignSnapshots, isForeign) {
+	if h.hasSnapshot(c.ID) || c.exists() || slices.ContainsFunc(h.foreignSnapshots, isForeign) || c.Home.missing() {
 		return false
 	}
 	v, err := a.cfg.Snapshots.Volume(ctx, c.Shares[0].Share.Path)

@@ -147,6 +147,9 @@ func (a *Agent) deleteSnapshot(ctx context.Context, set *Set, c *Copy, unsynced 
 	if err == nil && c.exists() {
 		a.log.Warn("a snapshot that was deleted is still there: it is outside of the directories that are configured now", "set", set.ID, "copy", c.ID, "path", c.Path)
 	}
+	if err == nil && c.Home.missing() {
+		a.log.Warn("a snapshot is on a file system that is not mounted; it stays there, as an orphan", "set", set.ID, "copy", c.ID, "path", c.Path, "file system", c.Home.Root)
+	}
 	return err
 }
 

@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -43,6 +45,7 @@ type store struct {
 	order map[string]int // of copies and shares, by their keys
 	next  int
 	fresh bool          // no agent has completed New with it
+	file  *state.File   // the Store, if the agent opened it; nil for Config.State
 	base  atomic.Uint64 // added to the Store's sequence, which begins again with a new Store
 
 	deferred []deferred // changes that are in the table but not yet in the Store, oldest first
@@ -92,13 +95,14 @@ type storedSet struct {
 	Client   fsrvp.SetID        `json:"client"`
 	Status   SetStatus          `json:"status"`
 	Context  fsrvp.ContextValue `json:"context"`
+	Exposing bool               `json:"exposing,omitempty"`
 	Kept     bool               `json:"kept,omitempty"`
 	Removing bool               `json:"removing,omitempty"`
 	Work     Work               `json:"work,omitzero"`
 }
 
 func storedOf(s *Set) storedSet {
-	return storedSet{s.Client, s.Status, s.Context, s.Kept, s.Removing, s.Work}
+	return storedSet{s.Client, s.Status, s.Context, s.Exposing, s.Kept, s.Removing, s.Work}
 }
 
 // Copies and mappings have a place, which keeps them in the order in which they were added.
@@ -147,7 +151,32 @@ func openStore(c *Config) (*store, error) {
 		}
 		return nil, fmt.Errorf("agent: store: %w", err)
 	}
-	return &store{Store: f}, nil
+	return &store{Store: f, file: f}, nil
+}
+
+// origin returns what the place of the store says of it, and of a copy where it was made.
+func (s *store) origin() (o state.Origin, from string) {
+	if s.file == nil {
+		return state.Original, ""
+	}
+	o, from = s.file.Origin()
+	if o == state.Unknown { // its id says where it was made, and on which host
+		if o = state.Restored; !Owner(s.ID()).SamePlace(backend.NewOwner(placeOf(s.file.Path()))) {
+			o, from = state.Copied, "another place"
+		}
+	}
+	return o, from
+}
+
+// adopt makes the store the one that belongs where it is.
+func (s *store) adopt() error {
+	if o, _ := s.origin(); o == state.Original {
+		return nil
+	}
+	if err := s.file.Adopt(); err != nil {
+		return fmt.Errorf("agent: store: %w", err)
+	}
+	return nil
 }
 
 // notClosed is a store that the caller closes.
@@ -304,12 +333,12 @@ func readRecords(records map[string][]byte) (*table, error) {
 		switch kind, rest, _ := strings.Cut(key, "/"); kind + "/" {
 		case keyVersion + "/", keyBase + "/":
 		case keyCreation + "/":
-			if err := json.Unmarshal(b, &t.creation); err != nil {
+			if err := decode(b, &t.creation); err != nil {
 				return nil, bad(err)
 			}
 		case keySet:
 			var stored storedSet
-			if err := json.Unmarshal(b, &stored); err != nil {
+			if err := decode(b, &stored); err != nil {
 				return nil, bad(err)
 			}
 			parsed, err := uuid.Parse(rest)
@@ -318,11 +347,12 @@ func readRecords(records map[string][]byte) (*table, error) {
 				return nil, bad(fmt.Errorf("%q is no id of a set", rest))
 			}
 			byID[rest] = &Set{
-				ID: id, Client: stored.Client, Status: stored.Status, Context: stored.Context, Kept: stored.Kept, Removing: stored.Removing, Work: stored.Work,
+				ID: id, Client: stored.Client, Status: stored.Status, Context: stored.Context,
+				Exposing: stored.Exposing, Kept: stored.Kept, Removing: stored.Removing, Work: stored.Work,
 			}
 		case keyCopy:
 			var stored storedCopy
-			if err := json.Unmarshal(b, &stored); err != nil {
+			if err := decode(b, &stored); err != nil {
 				return nil, bad(err)
 			}
 			set, id, _ := strings.Cut(rest, "/")
@@ -333,7 +363,7 @@ func readRecords(records map[string][]byte) (*table, error) {
 			t.order[key] = stored.Place
 		case keyShare:
 			var stored storedMapping
-			if err := json.Unmarshal(b, &stored); err != nil {
+			if err := decode(b, &stored); err != nil {
 				return nil, bad(err)
 			}
 			name := strings.ToLower(stored.Share.Name)
@@ -345,14 +375,14 @@ func readRecords(records map[string][]byte) (*table, error) {
 			t.order[key] = stored.Place
 		case keyNode:
 			var n Node
-			if err := json.Unmarshal(b, &n); err != nil {
+			if err := decode(b, &n); err != nil {
 				return nil, bad(err)
 			}
 			t.nodes[rest] = n
 		case keyLost:
 			stay, err := strconv.ParseUint(rest, 10, 64)
 			var l leftover
-			if err := errors.Join(err, json.Unmarshal(b, &l)); err != nil {
+			if err := errors.Join(err, decode(b, &l)); err != nil {
 				return nil, bad(err)
 			}
 			t.lost[stay] = &l
@@ -378,6 +408,20 @@ func readRecords(records map[string][]byte) (*table, error) {
 	}
 	slices.SortFunc(t.sets, func(x, y *Set) int { return strings.Compare(x.ID.String(), y.ID.String()) })
 	return t, nil
+}
+
+// decode reads a record. A field that it does not know is an error: a later version may have said
+// something by it that must not be forgotten.
+func decode(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows its value")
+	}
+	return nil
 }
 
 func byPlace[V any](m map[string]V, place func(V) int) []string {
@@ -564,7 +608,7 @@ func (d *diff) copy(set fsrvp.SetID, old, c *Copy) {
 		}
 		return
 	}
-	if old == nil || old.Volume != c.Volume || old.Path != c.Path || !old.Created.Equal(c.Created) {
+	if old == nil || old.Volume != c.Volume || old.Path != c.Path || old.Home != c.Home || !old.Created.Equal(c.Created) {
 		key := copyKey(set, c.ID)
 		bare := *c
 		bare.Shares = nil

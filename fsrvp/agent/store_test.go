@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +50,12 @@ func edit(t testing.TB, path string, f func(map[string][]byte)) {
 	t.Helper()
 	r, err := state.Check(path)
 	require.NoError(t, err)
+	base, _ := strconv.ParseUint(string(r.Records["base"]), 10, 64)
+	r.Records["base"] = strconv.AppendUint(nil, base+r.Sequence, 10) // changes are counted anew
 	f(r.Records)
 	_, err = state.Replace(path, r.ID, r.Records)
 	require.NoError(t, err)
+	adopt(t, path)
 }
 
 // storedSet is a set as version 1 of the store has it.

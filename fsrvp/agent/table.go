@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-fsrvp/go-fsrvp/fsrvp"
+	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/fileid"
 )
 
 // SetStatus is the status of a shadow copy set (MS-FSRVP 3.1.1.2).
@@ -44,6 +45,10 @@ type Set struct {
 	Status  SetStatus          `json:"status"`
 	Context fsrvp.ContextValue `json:"context"`
 	Copies  []Copy             `json:"copies,omitempty"`
+	// Exposing sets are Committed, and an ExposeShadowCopySet has begun. That this is stored before
+	// the first share is exposed lets New distinguish a crash from a store that is older than the
+	// shares.
+	Exposing bool `json:"exposing,omitempty"`
 	// Kept means that the set was exposed under Config.KeepExposed, so its creation has ended.
 	Kept bool `json:"kept,omitempty"`
 	// Removing means that the set is being deleted: only AbortShadowCopySet still finds it.
@@ -66,8 +71,28 @@ type Copy struct {
 	Volume  Volume       `json:"volume"`
 	Path    string       `json:"path,omitempty"`   // the snapshot's root, from Committed on
 	Created time.Time    `json:"created,omitzero"` // CreationTimeStamp, from Committed on
+	Home    Home         `json:"home,omitzero"`    // where Path is, from Committed on
 	Shares  []Mapping    `json:"shares,omitempty"`
 }
+
+// A Home is the file system that a snapshot's path is on. It is zero where that is not known.
+type Home struct {
+	Root string `json:"root"` // of its mount, a path
+	ID   string `json:"id"`   // of that directory
+}
+
+// homeOf returns the home of a snapshot that was just taken.
+func homeOf(path string) (h Home) {
+	h.Root, h.ID = fileid.Root(filepath.Dir(path))
+	if h.ID == "" {
+		return Home{}
+	}
+	return h
+}
+
+// missing reports whether another directory is now where the home was: its file system is not
+// mounted, so that nothing is known of what is on it.
+func (h Home) missing() bool { return h != Home{} && fileid.Of(h.Root) != h.ID }
 
 // A Mapping is one share of a shadow copy: MappedShare (MS-FSRVP 3.1.1.4).
 type Mapping struct {
@@ -94,7 +119,7 @@ func (s *Set) clone() *Set {
 // with returns a clone with another status.
 func (s *Set) with(status SetStatus) *Set {
 	c := s.clone()
-	c.Status = status
+	c.Status, c.Exposing = status, false
 	return c
 }
 

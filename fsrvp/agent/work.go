@@ -30,6 +30,7 @@ type work struct {
 	// collects it. That may be a later call, if the one that began the work did not wait long
 	// enough.
 	snapshots []Snapshot
+	homes     []Home // of the snapshots
 	collected bool
 	result    error // what the call that collected it returned, for others that waited with it
 	keep      outcome

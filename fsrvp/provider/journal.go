@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +64,8 @@ const journalKind = "backup journal"
 // ".old" at the end of its name.
 //
 // If any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says what
-// is known.
+// is known. It also refuses a copy of a journal, since Recover would end the runs of the process that
+// uses the original.
 func OpenJournal(path string) (*Journal, error) {
 	file, err := recordfile.Open(path, &recordfile.Options{
 		Kind: journalKind, Wait: time.Second, Convert: readBoltJournal,
@@ -75,6 +77,17 @@ func OpenJournal(path string) (*Journal, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("provider: journal: %w", err)
+	}
+	switch origin, from := file.Origin(); origin {
+	case recordfile.Copied:
+		err = fmt.Errorf("provider: journal %s is a copy of that at %s, whose runs may not have ended; "+
+			"where that is gone for good, remove %[1]s.id to use this one", path, from)
+	case recordfile.Original:
+	default:
+		err = file.Adopt()
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	return &Journal{file: file, live: make(map[string]bool)}, nil
 }
@@ -101,7 +114,9 @@ func readBoltJournal(data []byte) (map[string][]byte, error) {
 }
 
 func parseRecord(key string, value []byte) (rec record, err error) {
-	if err = json.Unmarshal(value, &rec); err == nil {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields() // of a later version, which may mean something by them
+	if err = d.Decode(&rec); err == nil {
 		err = rec.check(key)
 	}
 	if err != nil {

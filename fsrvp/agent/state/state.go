@@ -74,8 +74,9 @@ type Options struct {
 	// New makes an empty state, with a new identity, even if the file is missing or empty although
 	// it existed. The agent then knows nothing about the copies that it made before.
 	New bool
-	// Convert reads a file of an older format, which Open then converts; the old file is kept, with
-	// ".old" at the end of its name. Nil means that such a file is refused.
+	// Convert reads a file of an older format, which Open then takes over; the old file stays
+	// beside it, with ".old" at its name's end, or ".old-2" where that is taken. Nil: such a file is
+	// refused.
 	Convert func(data []byte) (map[string][]byte, error)
 }
 
@@ -117,8 +118,39 @@ func (f *File) ID() ID { return ID(f.f.ID()) }
 // Sequence implements [Store].
 func (f *File) Sequence() uint64 { return f.f.Sequence() }
 
+// Path returns the file's path, absolute.
+func (f *File) Path() string { return f.f.Path() }
+
 // Syncs returns the number of syncs of the file since it was opened.
 func (f *File) Syncs() uint64 { return f.f.Syncs() }
+
+// An Origin is what the place of a file says of it: the file beside it names the place where it was
+// made.
+type Origin = recordfile.Origin
+
+// A file is Original where it was made, also after its directory was moved. It is Restored where
+// another one was made: somebody has put it back, and it may be older than what was there. It is
+// Copied where it was made elsewhere: the agent that it is of may still be at work. It is Unknown
+// where the file beside is missing.
+const (
+	Original = recordfile.Original
+	Restored = recordfile.Restored
+	Copied   = recordfile.Copied
+	Unknown  = recordfile.Unknown
+)
+
+// Origin returns what was found when the file was opened, and of one that is [Copied] the place
+// where it was made. On systems other than Linux, where less is known of a file, one at its place is
+// Original.
+func (f *File) Origin() (o Origin, from string) { return f.f.Origin() }
+
+// Adopt makes a file that is not [Original] the one that belongs here.
+func (f *File) Adopt() error {
+	if err := f.f.Adopt(); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return nil
+}
 
 // Load implements [Store].
 func (f *File) Load(context.Context) (map[string][]byte, error) { return f.f.Load(), nil }

@@ -1,12 +1,10 @@
 package recordfile
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -14,8 +12,8 @@ import (
 )
 
 // readFile reads a whole file that openFile opens.
-func readFile(path string) ([]byte, error) {
-	f, err := openFile(path)
+func readFile(path string, mode int) ([]byte, error) {
+	f, err := openFile(path, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -30,9 +28,9 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxSize))
 }
 
-// openFile opens a file that no other user may read or write, and that is not a symbolic link.
-func openFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+// openFile opens a file that nobody else may read or write, and that is no symbolic link.
+func openFile(path string, mode int) (*os.File, error) {
+	f, err := os.OpenFile(path, mode|noFollow|noWait, 0)
 	if err != nil {
 		return nil, explain(path, err)
 	}
@@ -42,13 +40,16 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// writeFile makes a file on stable storage; its name is not yet there.
+// writeFile makes a locked file, on stable storage but for its name.
 func writeFile(path string, data []byte) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.WriteAt(data, 0)
+	err = tryLock(f)
+	if err == nil {
+		_, err = f.WriteAt(data, 0)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -56,46 +57,6 @@ func writeFile(path string, data []byte) (*os.File, error) {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	return f, nil
-}
-
-// readID reads the file PATH.id: a line with the kind and the id, and a line with its sum. An empty
-// file was just made. For a damaged one, known is true and the id is zero.
-func (f *File) readID() (id uuid.UUID, known bool, err error) {
-	b, err := io.ReadAll(io.LimitReader(f.lock, 4096))
-	if err != nil || len(b) == 0 {
-		return id, false, err
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	text, ok := strings.CutPrefix(line, f.o.Kind+" ")
-	if id, err = uuid.Parse(text); !ok || err != nil || string(b) != idText(f.o.Kind, id) {
-		// If the main file is intact, it has the same id.
-		if data, err := readFile(f.path); err == nil {
-			if c, err := parse(data, f.o.Kind); err == nil {
-				return c.id, false, nil
-			}
-		}
-		if f.o.New {
-			return uuid.Nil, false, nil
-		}
-		return uuid.Nil, false, f.damage("its "+f.path+".id is damaged", "and so is the file itself, or it is missing")
-	}
-	return id, true, nil
-}
-
-func idText(kind string, id uuid.UUID) string {
-	line := kind + " " + id.String() + "\n"
-	return fmt.Sprintf("%s%x\n", line, sha256.Sum256([]byte(line)))
-}
-
-func (f *File) writeID(id uuid.UUID) error {
-	text := idText(f.o.Kind, id)
-	if _, err := f.lock.WriteAt([]byte(text), 0); err != nil {
-		return err
-	}
-	if err := f.lock.Truncate(int64(len(text))); err != nil {
-		return err
-	}
-	return f.lock.Sync()
 }
 
 // A Report is what Check finds.
@@ -113,7 +74,7 @@ type Report struct {
 // written then looks like an interrupted one. When the file is damaged it returns a [DamageError],
 // and what could be read.
 func Check(path, kind string) (*Report, error) {
-	data, err := readFile(path)
+	data, err := readFile(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +98,22 @@ func Parse(data []byte, kind string) (*Report, error) {
 	return r, nil
 }
 
-// Replace replaces the file at path, whose owner must not be running, by one with this table. The
-// old file, if any, is kept under the name that it returns.
+// linkAside gives a file another name, which ends in the suffix, or that and a number where that is
+// taken. Nothing is replaced.
+func linkAside(path, suffix string) (aside string, err error) {
+	for i := 1; ; i++ {
+		if aside = path + suffix; i > 1 {
+			aside += fmt.Sprintf("-%d", i)
+		}
+		if err := os.Link(path, aside); err == nil || !errors.Is(err, os.ErrExist) {
+			return aside, err
+		}
+	}
+}
+
+// Replace puts a file with this table in the place of the one at path, of an agent or a program
+// that is not running; its changes are counted from 1 on, and it is [Restored]. The old one, if any,
+// stays at the name that it returns.
 func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (aside string, err error) {
 	if err := trusted.Path(dirOf(path)); err != nil {
 		return "", err
@@ -149,22 +124,20 @@ func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (
 	}
 	defer func() { err = errors.Join(err, f.closeFiles()) }()
 	if _, err := os.Lstat(path); err == nil {
-		for i := 1; ; i++ {
-			aside = fmt.Sprintf("%s.replaced-%d", path, i)
-			if err := os.Link(path, aside); err == nil {
-				break
-			} else if !errors.Is(err, os.ErrExist) {
-				return "", err
-			}
+		if err := lockOld(path); errors.Is(err, ErrInUse) { // by somebody whose PATH.id was removed
+			return "", fmt.Errorf("%s: %w", path, err)
 		}
-		if data, err := readFile(path); err == nil {
-			c, _ := parse(data, o.Kind)
-			f.seq = c.seq
+		if aside, err = linkAside(path, ".replaced"); err != nil {
+			return "", err
 		}
 	}
 	f.id = id
 	if err := f.rebuild(records); err != nil {
 		return aside, err
 	}
-	return aside, f.writeID(id)
+	at := f.place()
+	if at.file != "" {
+		at.file = replaced
+	}
+	return aside, f.writePlace(id, at)
 }

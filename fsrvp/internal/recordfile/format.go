@@ -31,7 +31,8 @@ import (
 // that was not acknowledged is valid in neither, or complete in one. The first record has the whole
 // table of the previous file, which it replaced by a rename.
 const (
-	magic = "fsrvp records 1\n"
+	magic  = magics + "1\n"
+	magics = "fsrvp records " // of all versions of the format
 
 	kindSize   = 16
 	headerSize = 4096
@@ -265,6 +266,9 @@ func parse(data []byte, kind string) (c contents, err error) {
 func parseStart(data []byte, kind string) (c contents, err error) {
 	c = contents{table: table{}, broken: true}
 	if len(data) < len(magic) || string(data[:len(magic)]) != magic {
+		if bytes.HasPrefix(data, []byte(magics)) {
+			return c, errors.New("its format is not known: it was written by another version of this program, or its first bytes are damaged")
+		}
 		return c, errForeign
 	}
 	if len(data) < headerSize {

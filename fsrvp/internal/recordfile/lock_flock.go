@@ -21,7 +21,7 @@ func tryLock(f *os.File) error {
 // lockOld returns ErrInUse if a program of an older version, which locks the file itself, has it
 // open.
 func lockOld(path string) error {
-	f, err := openFile(path)
+	f, err := openFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}

@@ -63,8 +63,9 @@ type Options struct {
 	// New makes an empty file, with a new id, even if the file is missing or empty although it
 	// existed.
 	New bool
-	// Convert reads a file of an older format, or returns an error if it is not one. The old file
-	// is kept, with ".old" at the end of its name. Nil means that no other format is read.
+	// Convert reads a file of an older format, to take it over; errors say that it is not one. The
+	// old file is kept beside the new one, with ".old" at its name's end, or ".old-2" where that is
+	// taken. Nil: nothing else is read.
 	Convert func(data []byte) (map[string][]byte, error)
 	// Advice is the advice in a DamageError.
 	Advice string
@@ -72,10 +73,12 @@ type Options struct {
 
 // A File is an open file. It is safe for concurrent use.
 type File struct {
-	path string
-	o    Options
-	id   uuid.UUID
-	lock *os.File
+	path   string
+	o      Options
+	id     uuid.UUID
+	lock   *os.File // PATH.id
+	origin Origin
+	from   string // the place that PATH.id names; empty: none
 
 	state  sync.Mutex // guards the following
 	closed bool
@@ -126,7 +129,7 @@ func (f *File) open() error {
 	if err != nil {
 		return err
 	}
-	data, err := readFile(f.path)
+	data, err := readFile(f.path, os.O_RDWR)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return err
@@ -154,12 +157,16 @@ func (f *File) open() error {
 	if known && id != c.id {
 		return f.damage(fmt.Sprintf("it is the file of %s, and %s.id names %s", c.id, f.path, id), "")
 	}
-	if !known {
-		if err := f.writeID(c.id); err != nil {
-			return err
-		}
+	if err := f.use(c, int64(len(data))); err != nil {
+		return err
 	}
-	return f.use(c, int64(len(data)))
+	switch {
+	case !known:
+		f.origin = Unknown
+	case f.origin == Original && f.from != f.place().String(): // it was moved, or PATH.id is an older version's
+		return f.writeID(c.id)
+	}
+	return nil
 }
 
 // known describes what could be read of a damaged file.
@@ -175,8 +182,11 @@ func (f *File) use(c contents, size int64) (err error) {
 	f.id, f.header, f.seq, f.last, f.table = c.id, c.file, c.seq, c.last, c.table
 	f.end, f.size = int64(c.end), size
 	f.seen.Store(f.seq)
-	if f.file, err = openFile(f.path); err != nil {
+	if f.file, err = openFile(f.path, os.O_RDWR); err != nil {
 		return err
+	}
+	if err := tryLock(f.file); err != nil { // by somebody whose PATH.id was removed
+		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	f.measure()
 	if !c.clean { // a crash has interrupted a change
@@ -200,11 +210,7 @@ func (f *File) takeOver(id uuid.UUID, data []byte) error {
 	if err := lockOld(f.path); err != nil { // in use by an agent or provider of the older version
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
-	aside := f.path + ".old"
-	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Link(f.path, aside); err != nil {
+	if _, err := linkAside(f.path, ".old"); err != nil {
 		return err
 	}
 	if id == uuid.Nil {
@@ -231,6 +237,18 @@ func (f *File) make(id uuid.UUID, t table) error {
 
 // ID returns the id that was made with the file.
 func (f *File) ID() uuid.UUID { return f.id }
+
+// Origin returns what the file's place says of it as it was opened, and for one that is [Copied]
+// the place where it was.
+func (f *File) Origin() (o Origin, from string) {
+	if f.origin == Copied {
+		from = f.from
+	}
+	return f.origin, from
+}
+
+// Adopt makes a file that is not [Original] the one that belongs here.
+func (f *File) Adopt() error { return f.writeID(f.id) }
 
 // Path returns the file's path, absolute.
 func (f *File) Path() string { return f.path }
@@ -290,6 +308,9 @@ func (f *File) Write(c Change) error {
 
 // append writes a change to the end of the log and to its slot.
 func (f *File) append(payload []byte) error {
+	if err := checkLinked(f.file); err != nil {
+		return err
+	}
 	rec, s := record(f.last, f.seq+1, payload)
 	if f.end+int64(len(rec)) > MaxSize {
 		return fmt.Errorf("a file of more than %d bytes", MaxSize)
@@ -341,6 +362,9 @@ func (f *File) rebuild(t table) (err error) {
 			err = fmt.Errorf("%s: %w", f.path, err)
 		}
 	}()
+	if err := f.stillHere(); err != nil {
+		return err
+	}
 	fresh := f.path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -380,7 +404,10 @@ func (f *File) rebuild(t table) (err error) {
 	}
 	f.file = next
 	if runtime.GOOS == "windows" {
-		if f.file, err = openFile(f.path); err != nil {
+		if f.file, err = openFile(f.path, os.O_RDWR); err == nil {
+			err = tryLock(f.file)
+		}
+		if err != nil {
 			f.dirty = true
 			return err
 		}
@@ -396,6 +423,23 @@ func (f *File) rebuild(t table) (err error) {
 	}
 	f.dirty, f.table = false, t
 	f.measure()
+	return nil
+}
+
+// stillHere fails where PATH.id is not the file that is locked: the directory was moved or removed
+// meanwhile, and what is at the path may be somebody else's.
+func (f *File) stillHere() error {
+	held, err := f.lock.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Lstat(f.path + ".id")
+	if err == nil && !os.SameFile(held, now) {
+		err = errors.New("another file has taken its place")
+	}
+	if err != nil {
+		return fmt.Errorf("it was moved or removed while it was in use: %w", err)
+	}
 	return nil
 }
 

@@ -382,15 +382,18 @@ func TestReplace(t *testing.T) {
 	require.NoError(t, f.Write(put("a", "1")))
 	_, err := Replace(path, &Options{Kind: testKind}, f.ID(), nil)
 	require.ErrorIs(t, err, ErrInUse)
-	last := f.Sequence()
 	require.NoError(t, f.Close())
 	aside, err := Replace(path, &Options{Kind: testKind}, f.ID(), map[string][]byte{"b": []byte("2")})
 	require.NoError(t, err)
+	require.Equal(t, path+".replaced", aside)
+	more, err := Replace(path, &Options{Kind: testKind}, f.ID(), map[string][]byte{"b": []byte("2")})
+	require.NoError(t, err)
+	require.Equal(t, path+".replaced-2", more)
 	require.FileExists(t, aside)
 	r, err := Check(path, testKind)
 	require.NoError(t, err)
 	require.Equal(t, map[string][]byte{"b": []byte("2")}, r.Records)
-	require.Greater(t, r.Sequence, last)
+	require.EqualValues(t, 1, r.Sequence)
 	require.Equal(t, f.ID(), r.ID)
 }
 
@@ -411,4 +414,75 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = parse(b, testKind)
 	})
+}
+
+// TestLaterFormat: what a later version has written is refused, and not taken for an older one's.
+func TestLaterFormat(t *testing.T) {
+	path := filepath.Join(quickDir(t), "file")
+	require.NoError(t, open(t, path).Close())
+	data := read(t, path)
+	data[len(magic)-2]++
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	_, err := Open(path, &Options{Kind: testKind, Convert: func([]byte) (map[string][]byte, error) { return nil, nil }})
+	require.ErrorContains(t, err, "another version")
+	require.Equal(t, data, read(t, path))
+}
+
+// TestOldIsKept: a file that is taken over replaces no other's.
+func TestOldIsKept(t *testing.T) {
+	path := filepath.Join(quickDir(t), "file")
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	require.NoError(t, os.WriteFile(path+".old", []byte("mine"), 0o600))
+	f, err := Open(path, &Options{Kind: testKind, Convert: func([]byte) (map[string][]byte, error) { return nil, nil }})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.Equal(t, "mine", string(read(t, path+".old")))
+	require.Equal(t, "old", string(read(t, path+".old-2")))
+}
+
+// TestOrigin moves, copies and restores a file.
+func TestOrigin(t *testing.T) {
+	for _, c := range []struct {
+		made, now place
+		want      Origin
+	}{
+		{place{"/a", "m", "1"}, place{"/a", "m", "1"}, Original},
+		{place{"/a", "m", "1"}, place{"/b", "m", "1"}, Original},
+		{place{"/a", "m", "1"}, place{"/b", "n", "1"}, Original},
+		{place{"/a", "m", "1"}, place{"/a", "m", "2"}, Restored},
+		{place{"/a", "m", "1"}, place{"/a", "n", "2"}, Copied},
+		{place{"/a", "m", "1"}, place{"/b", "m", "2"}, Copied},
+		{place{"/a", "", ""}, place{"/a", "", ""}, Original},
+		{place{"/a", "m", "1"}, place{"/a", "m", ""}, Original},
+		{place{"/a", "m", ""}, place{"/b", "m", ""}, Copied},
+		{place{"/a", "m", ""}, place{"/a", "n", ""}, Restored},
+		{place{"/a", "m", replaced}, place{"/a", "m", "1"}, Restored},
+	} {
+		require.Equal(t, c.want, originOf(c.made, c.now), "%v, %v", c.made, c.now)
+		for _, p := range []place{c.made, c.now, {"/a b\"c\n", "-", "1 2"}} {
+			if again, ok := parsePlace(p.String()); ok {
+				require.Equal(t, p, again)
+			}
+		}
+	}
+	for _, bad := range []string{"", "x", `"/a"`, `"/a" m`, `"/a" m 1 2`, `"/a"  m 1`, "`/a` m 1", `"/a" m `} {
+		_, ok := parsePlace(bad)
+		require.False(t, ok, bad)
+	}
+	id := [16]byte{1}
+	text := idText(testKind, id, place{"/a b", "m", ""})
+	got, from, err := parseID(text, testKind)
+	require.NoError(t, err)
+	require.EqualValues(t, id, got)
+	require.Equal(t, place{"/a b", "m", ""}, from)
+	for i := range text {
+		for bit := range 8 {
+			b := []byte(text)
+			b[i] ^= 1 << bit
+			_, _, err := parseID(string(b), testKind)
+			require.Error(t, err, "byte %d, bit %d", i, bit)
+		}
+		_, _, err := parseID(text[:i], testKind)
+		require.Error(t, err, "cut off after %d", i)
+	}
 }

@@ -5,6 +5,7 @@ package recordfile
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,4 +59,62 @@ func chown(t *testing.T, path string) {
 		t.Skip("needs root")
 	}
 	require.NoError(t, os.Chown(path, 12345, -1))
+}
+
+// TestRemovedWhileOpen removes and moves what is open: nobody else opens it, and nothing of somebody
+// else's, who has come to its place, is replaced.
+func TestRemovedWhileOpen(t *testing.T) {
+	o := &Options{Kind: testKind}
+	long := put("long", strings.Repeat("x", 600_000)) // after which the file is written anew
+
+	t.Run("the id", func(t *testing.T) {
+		path := filepath.Join(quickDir(t), "file")
+		f := open(t, path)
+		require.NoError(t, f.Write(put("a", "1")))
+		require.NoError(t, os.Remove(path+".id"))
+		_, err := Open(path, o)
+		require.ErrorIs(t, err, ErrInUse)
+		_, err = Replace(path, o, f.ID(), nil)
+		require.ErrorIs(t, err, ErrInUse)
+		require.NoError(t, f.Write(put("a", "2")))
+		require.NoError(t, f.Write(long), "it is stored, in the old file")
+		require.NoError(t, f.Close())
+		again := open(t, path)
+		origin, _ := again.Origin()
+		require.Equal(t, Unknown, origin)
+		require.Equal(t, "2", string(again.Load()["a"]))
+		require.Len(t, again.Load(), 2)
+	})
+	t.Run("all", func(t *testing.T) {
+		path := filepath.Join(quickDir(t), "file")
+		f := open(t, path)
+		require.NoError(t, f.Write(put("a", "1")))
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Remove(path+".id"))
+		for range 2 {
+			require.ErrorContains(t, f.Write(put("a", "2")), "removed while it was in use")
+		}
+		require.Equal(t, "1", string(f.Load()["a"]))
+	})
+	t.Run("moved", func(t *testing.T) {
+		top := quickDir(t)
+		here, there := filepath.Join(top, "here"), filepath.Join(top, "there")
+		require.NoError(t, os.Mkdir(here, 0o700))
+		f := open(t, filepath.Join(here, "file"))
+		require.NoError(t, os.Rename(here, there))
+		require.NoError(t, f.Write(put("a", "1")))
+		require.NoError(t, os.Mkdir(here, 0o700))
+		other := open(t, filepath.Join(here, "file"))
+		require.NoError(t, other.Write(put("b", "1")))
+		require.NoError(t, f.Write(long))
+		require.NoError(t, f.Write(long))
+		require.NoError(t, f.Close())
+		require.NoError(t, other.Write(put("b", "2")))
+		require.NoError(t, other.Close())
+		require.Equal(t, "2", string(open(t, filepath.Join(here, "file")).Load()["b"]))
+		moved := open(t, filepath.Join(there, "file"))
+		require.Equal(t, "1", string(moved.Load()["a"]))
+		require.Len(t, moved.Load()["long"], 600_000)
+		require.Equal(t, f.ID(), moved.ID())
+	})
 }

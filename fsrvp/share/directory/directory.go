@@ -177,32 +177,38 @@ func (s *Shares) expose(e backend.Exposure) error {
 	if err != nil {
 		return err
 	}
-	// Write the mark first, so that after a crash there is an owner.
-	if old.Owner != e.Mark.Owner {
-		if err := os.Symlink(e.Mark.String(), s.Path(ownerPrefix+e.Name)); err != nil {
-			return err
-		}
+	_, errOld := os.Lstat(s.Path(e.Name))
+	// The mark first: what a crash leaves has an owner.
+	switch {
+	case old == e.Mark:
+	case old == backend.Mark{}:
+		err = os.Symlink(e.Mark.String(), s.Path(ownerPrefix+e.Name))
+	default:
+		err = s.replace(e.Name, ownerPrefix+e.Name, e.Mark.String())
 	}
-	if err := s.link(e); err != nil {
-		return errors.Join(err, s.unlink(e.Name))
+	if err == nil {
+		err = s.replace(e.Name, e.Name, e.Path)
 	}
-	return nil
+	if err == nil {
+		err = s.sync()
+	}
+	if err != nil && errOld != nil { // where one was there before, it stays
+		err = errors.Join(err, s.unlink(e.Name))
+	}
+	return err
 }
 
-// link makes the link under a temporary name and then renames it over an old one, so there is
+// replace makes a link under a temporary name and then renames it over an old one, so there is
 // always one of them.
-func (s *Shares) link(e backend.Exposure) error {
-	temp := s.Path(newPrefix + e.Name)
+func (s *Shares) replace(name, link, target string) error {
+	temp := s.Path(newPrefix + name)
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(e.Path, temp); err != nil {
+	if err := os.Symlink(target, temp); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, s.Path(e.Name)); err != nil {
-		return err
-	}
-	return s.sync()
+	return os.Rename(temp, s.Path(link))
 }
 
 // unlink removes everything of an exposed share, its mark last.

@@ -196,6 +196,44 @@ func TestOwners(t *testing.T) {
 	require.Error(t, s.Unexpose(t.Context(), mine.Mark.Owner, "x@{"+x+"}"))
 }
 
+// TestFailureKeepsOld: a share that cannot be exposed again stays as it was, and of a new one
+// nothing is left.
+func TestFailureKeepsOld(t *testing.T) {
+	s, e := newShares(t)
+	e.Mark = backend.Mark{Owner: backend.NewOwner("here"), Sequence: 3}
+	require.NoError(t, s.Expose(t.Context(), e))
+	inTheWay := func(name string) {
+		require.NoError(t, os.Mkdir(s.Path(newPrefix+name), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(s.Path(newPrefix+name), "file"), nil, 0o600))
+	}
+	inTheWay(e.Name)
+	again := e
+	require.Error(t, s.Expose(t.Context(), again))
+	again.Mark.Sequence = 5
+	require.Error(t, s.Expose(t.Context(), again))
+	require.FileExists(t, filepath.Join(s.Path(e.Name), "file"))
+	own, _, err := s.List(t.Context(), e.Mark.Owner)
+	require.NoError(t, err)
+	require.Equal(t, []backend.ExposedShare{{Name: e.Name, Mark: e.Mark}}, own)
+
+	require.NoError(t, os.RemoveAll(s.Path(newPrefix+e.Name)))
+	require.NoError(t, s.Expose(t.Context(), again))
+	own, _, err = s.List(t.Context(), e.Mark.Owner)
+	require.NoError(t, err)
+	require.Equal(t, []backend.ExposedShare{{Name: e.Name, Mark: again.Mark}}, own, "the newer mark")
+
+	e.Name = "Data@{" + fsrvp.NewCopyID().String() + "}"
+	inTheWay(e.Name)
+	require.Error(t, s.Expose(t.Context(), e))
+	require.NoFileExists(t, s.Path(e.Name))
+	require.DirExists(t, s.Path(newPrefix+e.Name))
+	require.NoError(t, os.RemoveAll(s.Path(newPrefix+e.Name)))
+	own, _, err = s.List(t.Context(), e.Mark.Owner)
+	require.NoError(t, err)
+	require.NotContains(t, own, backend.ExposedShare{Name: e.Name, Mark: e.Mark})
+	require.NoError(t, s.Expose(t.Context(), e))
+}
+
 // TestUntrustedDir: nobody else may be able to put links where the copies are.
 func TestUntrustedDir(t *testing.T) {
 	if runtime.GOOS == "windows" {
