@@ -115,7 +115,8 @@ func newFake() *fakeService {
 }
 
 // Every method, in every syntax, from a Client through a Server to a Service and back: what is
-// asked and answered arrives, with success and with a status, and then with results beside it.
+// asked and answered arrives, with success and with a status, and then with results in addition to
+// it.
 func TestClientServer(t *testing.T) {
 	for _, s := range syntaxes {
 		t.Run(s.String(), func(t *testing.T) {

@@ -105,7 +105,7 @@ func keyringCollection(anchor, name string) (int, error) {
 	case "process", "thread":
 		return 0, fmt.Errorf("the keyring of a %s has nothing that another one has put there", anchor)
 	default:
-		return 0, fmt.Errorf("%q is no keyring; it has to be persistent, user or session", anchor)
+		return 0, fmt.Errorf("%q is not a keyring; it must be persistent, user or session", anchor)
 	}
 	return unix.KeyctlSearch(ring, "keyring", collection, link)
 }

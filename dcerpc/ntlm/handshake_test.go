@@ -29,7 +29,7 @@ func TestHandshake(t *testing.T) {
 
 			m, err := parseAuthenticate(x.authenticate)
 			require.NoError(t, err)
-			require.Equal(t, make([]byte, 24), m.lm, "no LMv2 response beside a timestamp")
+			require.Equal(t, make([]byte, 24), m.lm, "no LMv2 response besides a timestamp")
 			require.Equal(t, level == dcerpc.LevelPrivacy, m.flags.IsSet(negotiateSeal))
 			pairs, err := parseClientChallenge(m.nt)
 			require.NoError(t, err)

@@ -155,7 +155,7 @@ func parseHashLine(line string) (hashAccount, error) {
 	var a hashAccount
 	fields := strings.Split(line, "\t")
 	if len(fields) < 2 || len(fields) > 3 {
-		return a, fmt.Errorf(`%d fields where DOMAIN\user, tab, NT hash and perhaps tab, SIDs have to be`, len(fields))
+		return a, fmt.Errorf(`%d fields where DOMAIN\user, tab, NT hash and perhaps tab, SIDs must be`, len(fields))
 	}
 	var ok bool
 	if a.domain, a.user, ok = strings.Cut(fields[0], `\`); !ok || a.user == "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/dcerpc"
 )
 
-// micContext is what SPNEGO wants of the contexts, beside dcerpc.Context.
+// micContext has the methods that SPNEGO needs in addition to dcerpc.Context.
 type micContext interface {
 	dcerpc.Context
 	GetMIC(data []byte) ([]byte, error)

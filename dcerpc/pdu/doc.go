@@ -6,8 +6,8 @@
 // padding and reserved fields included.
 //
 // Parsing is zero-copy: every []byte of a parsed PDU aliases the input and is valid for as long as
-// the input is. [ParseRequest] and [ParseResponse] do not allocate. No count in the input leads to an
-// allocation that the bytes after it do not justify.
+// the input is. [ParseRequest] and [ParseResponse] do not allocate. No count in the input leads to
+// an allocation that the bytes after it do not justify.
 //
 // The package decodes and does not judge: it keeps fields that peers ignore without checking them,
 // and its errors say what was wrong ([Problem]), so that a server can choose the fault and an

@@ -13,8 +13,8 @@ const MaxFragment = 0xFFFF
 //	 8 frag_length, 2 bytes | auth_length, 2 bytes
 //	12 call_id, 4 bytes
 //
-// [ParseHeader] fills in all of it. The AppendBinary of a PDU uses Flags, [DataRep] and CallID alone;
-// version, type and lengths are derived from the PDU.
+// [ParseHeader] fills in all of it. The AppendBinary of a PDU uses Flags, [DataRep] and CallID
+// alone; version, type and lengths are derived from the PDU.
 type Header struct {
 	Major, Minor uint8
 	Type         Type
@@ -25,8 +25,8 @@ type Header struct {
 	CallID       uint32
 }
 
-// ParseHeader reads the first 16 bytes of b. The only error is [ErrShort]; [Header.Check] checks the
-// fields.
+// ParseHeader reads the first 16 bytes of b. The only error is [ErrShort]; [Header.Check] checks
+// the fields.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fail(ErrShort, 0, "%d bytes, a header has %d", len(b), HeaderSize)

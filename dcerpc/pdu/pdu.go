@@ -4,8 +4,8 @@ package pdu
 // *AlterContextResp, *Auth3, *Request, *Response, *Fault, *Shutdown, *CoCancel, *Orphaned or *Raw.
 type PDU interface {
 	// AppendBinary appends the PDU in the byte order of its header's [DataRep], with its real
-	// lengths. It fails with [ErrFragLength] or [ErrCount] if something does not fit into its length
-	// field; it then returns dst unchanged.
+	// lengths. It fails with [ErrFragLength] or [ErrCount] if something does not fit into its
+	// length field; it then returns dst unchanged.
 	AppendBinary(dst []byte) ([]byte, error)
 	// Head returns the header.
 	Head() *Header
@@ -14,8 +14,8 @@ type PDU interface {
 // Parse reads the PDU that b begins with; bytes beyond its frag_length are ignored. The result
 // aliases b.
 //
-// The problems are those of [Header.Check], then [ErrShort], [ErrType], [ErrAuth] and [ErrBody]. A PDU of
-// [TypeRTS], whose body this package does not parse, is returned as a *Raw.
+// The problems are those of [Header.Check], then [ErrShort], [ErrType], [ErrAuth] and [ErrBody]. A
+// PDU of [TypeRTS], whose body this package does not parse, is returned as a *Raw.
 func Parse(b []byte) (PDU, error) {
 	h, err := ParseHeader(b)
 	if err != nil {

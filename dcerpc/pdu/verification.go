@@ -157,8 +157,8 @@ func header2Value(req *Request) []byte {
 }
 
 // AppendBinary appends the trailer to a stub that begins at dst[start], after zeros up to a
-// multiple of 4. It fails with [ErrCount] if there is no command, or if a value is longer than 65,535
-// bytes; it then returns dst unchanged.
+// multiple of 4. It fails with [ErrCount] if there is no command, or if a value is longer than
+// 65,535 bytes; it then returns dst unchanged.
 func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error) {
 	if len(v) == 0 {
 		return dst, fail(ErrCount, TypeRequest, "no verification command")
@@ -185,8 +185,8 @@ func (v VerificationTrailer) AppendBinary(dst []byte, start int) ([]byte, error)
 
 // Verify compares the trailer with the first fragment of the request that it came with, the
 // syntaxes of its presentation context, and whether header signing was negotiated. It fails with
-// [ErrVerification] if one of them differs, or if a command that must be processed is unknown. Other
-// unknown commands are ignored.
+// [ErrVerification] if one of them differs, or if a command that must be processed is unknown.
+// Other unknown commands are ignored.
 func (v VerificationTrailer) Verify(req *Request, abstract, transfer SyntaxID, headerSigning bool) error {
 	for _, c := range v {
 		ok := !c.MustProcess

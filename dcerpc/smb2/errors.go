@@ -12,7 +12,7 @@ import (
 var (
 	// ErrNotSigned means that an answer has no signature, or a wrong one, in a session that
 	// requires signing.
-	ErrNotSigned = errors.New("the server's answer is not signed as it has to be; somebody may have changed it on its way")
+	ErrNotSigned = errors.New("the server's answer is not signed as it must be; somebody may have changed it on its way")
 	// ErrNotEncrypted means that a server does not encrypt what must be encrypted.
 	ErrNotEncrypted = errors.New("the server does not encrypt, and it has to: encryption is demanded, or negotiated")
 	// ErrGuest means that a server has logged the user in as a guest or anonymously.

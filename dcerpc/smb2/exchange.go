@@ -134,7 +134,7 @@ func (x *Exchange) beginLater(sent func()) {
 	defer x.mu.Unlock()
 	if err == nil {
 		if x.closed {
-			s.spend(res) // its message id has to be used
+			s.spend(res) // its message id must be used
 			err = net.ErrClosed
 		} else {
 			err = x.sendLocked(res, gen)

@@ -365,7 +365,7 @@ const (
 	SecurityOwner = 0x1
 	SecurityGroup = 0x2
 	SecurityDACL  = 0x4
-	SecuritySACL  = 0x8 // the file has to be opened with AccessSystemSecurity
+	SecuritySACL  = 0x8 // the file must be opened with AccessSystemSecurity
 )
 
 // Descriptor returns parts of the security descriptor in its self-relative form (MS-DTYP 2.4.6).

@@ -35,7 +35,7 @@ type fake struct {
 
 	maxToken  uint32                 // of packages; 0: 48000
 	denied    map[uint32]bool        // flags that are not granted
-	complete  bool                   // tokens have to be completed
+	complete  bool                   // tokens must be completed
 	statuses  map[string]Status      // that functions fail with
 	anonymous bool                   // the client's token is of nobody
 	noToken   bool                   // there is none, as in Wine

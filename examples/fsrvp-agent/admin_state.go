@@ -30,7 +30,7 @@ func (c *command) state(ctx context.Context) error {
 	case "accept":
 		return c.acceptState(ctx)
 	}
-	return program.Usage(fmt.Errorf("state %s: it has to be check, export, import or accept", what))
+	return program.Usage(fmt.Errorf("state %s: it must be check, export, import or accept", what))
 }
 
 // acceptState has an agent take its state as it is, although it is lost or older than the copies.

@@ -28,7 +28,7 @@ func generate(what string, stdout io.Writer) error {
 	case "config":
 		text = sampleConfig()
 	default:
-		return program.Usage(fmt.Errorf("-generate %s: it has to be man, bash or config", what))
+		return program.Usage(fmt.Errorf("-generate %s: it must be man, bash or config", what))
 	}
 	_, err := io.WriteString(stdout, text)
 	return err

@@ -142,7 +142,7 @@ type localFile struct {
 	dir  *os.File // that path is relative to; nil: none
 }
 
-// maxPath is what a path has to be shorter than for the system to take it as a whole.
+// maxPath is the length below which the system accepts a path as a whole.
 const maxPath = 4096
 
 // pathIn returns a short path of a file of an open directory.

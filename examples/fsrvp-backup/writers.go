@@ -65,7 +65,7 @@ type writers struct {
 	labels       []namedLabel
 }
 
-// A namedLabel is what PostgreSQL wants to have beside a copy.
+// A namedLabel is a file that PostgreSQL needs beside a copy.
 type namedLabel struct {
 	writer string
 	label  writer.PostgresLabel
@@ -80,7 +80,7 @@ func newWriters(f *writerFlags, rep *report) (*writers, error) {
 	}
 	guard := writer.Guard{Command: []string{exe, guardArg}}
 	if f.limit <= 0 {
-		return nil, fmt.Errorf("-freeze-limit is %v; it has to be above zero", f.limit)
+		return nil, fmt.Errorf("-freeze-limit is %v; it must be above zero", f.limit)
 	}
 	if f.freeze != "" || f.thaw != "" {
 		c := writer.Command{Name: "programs", Limit: f.limit, Guard: guard}

@@ -142,7 +142,7 @@ func (o *options) check(rest []string) (err error) {
 	for _, n := range o.names {
 		from, to, ok := strings.Cut(n, "=")
 		if !ok {
-			return fmt.Errorf(`-map is %q; it has to be '\\old\share=\\new\share' or '\\old=\\new', in quotes`, n)
+			return fmt.Errorf(`-map is %q; it must be '\\old\share=\\new\share' or '\\old=\\new', in quotes`, n)
 		}
 		if _, ok := names[from]; ok {
 			return fmt.Errorf("-map names %s twice", from)

@@ -137,7 +137,7 @@ func TestDeletionIsDeferred(t *testing.T) {
 		require.NoError(t, after.Close())
 	}
 	r.empty(t)
-	require.NotEmpty(t, stored(t, r), "the copies come back in a crash, so they have to be known")
+	require.NotEmpty(t, stored(t, r), "the copies come back in a crash, so they must be known")
 	requireStatus(t, fsrvp.ErrObjectNotFound, r.DeleteShareMapping(client1, l.set, l.copies[0], vms))
 
 	next := r.bring(t, fsrvp.ContextAppRollback, agent.Exposed, vms) // the store is written meanwhile

@@ -77,9 +77,9 @@ type Snapshots interface {
 	Delete(ctx context.Context, s SnapshotSpec) error
 }
 
-// A DeleteSyncer is a Snapshots that can delete without a wait for stable storage, and wait once for
-// many deletions. With one, an agent answers the deletion of a share mapping before the wait, and
-// keeps in its store until after it that the copy is to be deleted.
+// A DeleteSyncer is a Snapshots that can delete without a wait for stable storage, and wait once
+// for many deletions. With one, an agent answers the deletion of a share mapping before the wait,
+// and keeps in its store until after it that the copy is to be deleted.
 type DeleteSyncer interface {
 	// DeleteUnsynced does what Delete does, except that after a crash of the machine the snapshot
 	// may be there again.
@@ -166,8 +166,8 @@ type Shares interface {
 	Expose(ctx context.Context, e Exposure) error
 	// Unexpose removes an exposed share by its name and ends its use: open handles fail from then
 	// on. Removing a share that does not exist is not an error. If the share carries the mark of
-	// another owner, Unexpose keeps it and returns an error that wraps [ErrForeign]; a share without
-	// a mark is removed.
+	// another owner, Unexpose keeps it and returns an error that wraps [ErrForeign]; a share
+	// without a mark is removed.
 	Unexpose(ctx context.Context, owner Owner, name string) error
 }
 

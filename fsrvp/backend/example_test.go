@@ -14,8 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/backend"
 )
 
-// A plain backend: it copies a directory into another one. The name of a copy has its id and its mark, so that Delete finds what
-// a crash left, and leaves what other agents have made.
+// A plain backend: it copies a directory into another one. The name of a copy has its id and its
+// mark, so that Delete finds what a crash left, and leaves what other agents have made.
 type plain struct{ volume, snapshots string }
 
 func (p plain) Volume(_ context.Context, dir string) (backend.Volume, error) {

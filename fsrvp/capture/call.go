@@ -51,8 +51,8 @@ type Call struct {
 	Request    fsrvp.Message
 	RequestErr error
 	// Response is nil if ResponseErr or Fault is not. The error matches those of RequestErr, or
-	// [ErrUnanswered]; it also matches [ErrLost] if no answer was seen but the capture lacks bytes that
-	// may have held it.
+	// [ErrUnanswered]; it also matches [ErrLost] if no answer was seen but the capture lacks bytes
+	// that may have held it.
 	Response    fsrvp.Response
 	ResponseErr error
 	// Fault is the fault with which the RPC layer answered instead of a response.

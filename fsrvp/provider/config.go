@@ -22,8 +22,9 @@ type Config struct {
 	// Client says how to connect to a file server. It is used if Dial is nil.
 	Client *fsrvp.Config
 	// Dial connects to the agent of a file server, given its host name. It must return soon after
-	// its context has ended. Nil means [fsrvp.Dial] with Client. If the Agent has a method RemoteAddr
-	// or, like *fsrvp.Client, Conn, its address helps to recognize a server with several names.
+	// its context has ended. Nil means [fsrvp.Dial] with Client. If the Agent has a method
+	// RemoteAddr or, like *fsrvp.Client, Conn, its address helps to recognize a server with several
+	// names.
 	Dial func(ctx context.Context, server string) (Agent, error)
 
 	// Context is the kind of shadow copies. Zero means BACKUP: read-only copies, with writers.

@@ -22,10 +22,10 @@ import (
 // FreezeLimit after the first Freeze.
 //
 // The error joins everything that went wrong, each as an [*Error] that says where. An error of
-// backup is wrapped in an *Error of [PhaseBackup]. The end of ctx ends the run, but not the clean-up,
-// which takes at most CleanUpLimit, and at most CancelLimit after the end of ctx. Things that could
-// not be cleaned up are named by the error, and stay in the journal. Several Runs on one host may
-// use the same servers; see TurnLimit in [Config].
+// backup is wrapped in an *Error of [PhaseBackup]. The end of ctx ends the run, but not the
+// clean-up, which takes at most CleanUpLimit, and at most CancelLimit after the end of ctx. Things
+// that could not be cleaned up are named by the error, and stay in the journal. Several Runs on one
+// host may use the same servers; see TurnLimit in [Config].
 func Run(ctx context.Context, cfg *Config, shares []string, backup func(context.Context, *Set) error) (err error) {
 	c, err := cfg.withDefaults()
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/sharefs"
 )
 
-// A run of the provider, and the files of each copy over the same sessions: contents, descriptors, alternate streams.
+// A run of the provider, and the files of each copy over the same sessions: contents, descriptors,
+// alternate streams.
 func Example() {
 	keys, err := krb5.LoadKeytab("backup.keytab")
 	if err != nil {

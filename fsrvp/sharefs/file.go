@@ -357,8 +357,8 @@ func (f *File) list() error {
 }
 
 // Descriptor returns parts of the security descriptor, such as
-// [smb2.SecurityOwner]|[smb2.SecurityGroup]|[smb2.SecurityDACL], in its self-relative form. The SACL
-// needs a file that was opened with [smb2.AccessSystemSecurity].
+// [smb2.SecurityOwner]|[smb2.SecurityGroup]|[smb2.SecurityDACL], in its self-relative form. The
+// SACL needs a file that was opened with [smb2.AccessSystemSecurity].
 func (f *File) Descriptor(parts uint32) ([]byte, error) {
 	var d []byte
 	err := f.run(func(h handle) (err error) {

@@ -157,7 +157,8 @@ type TicketOptions struct {
 	Invalid bool
 	// NoPAC leaves the PAC out. MinimalPAC leaves its logon information out, as MIT's KDC does.
 	NoPAC, MinimalPAC bool
-	// ResourceGroups are put into the PAC beside the user's groups. All are of one domain.
+	// ResourceGroups are put into the PAC in addition to the user's groups. All belong to one
+	// domain.
 	ResourceGroups []dcerpc.SID
 	// SpoilPAC changes one bit of the PAC after it was signed, whose number is taken modulo the
 	// PAC's size. Zero means none.

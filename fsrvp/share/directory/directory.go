@@ -25,8 +25,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/internal/trusted"
 )
 
-// Shares is the backend. It implements [backend.Shares], ShareNamer, ShareSealer and ShareLister. It
-// is safe for concurrent use.
+// Shares is the backend. It implements [backend.Shares], ShareNamer, ShareSealer and ShareLister.
+// It is safe for concurrent use.
 type Shares struct {
 	dir    string
 	shares map[string]backend.Share // by their lower-case names

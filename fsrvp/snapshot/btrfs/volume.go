@@ -19,8 +19,8 @@ import (
 	"github.com/go-fsrvp/go-fsrvp/fsrvp/snapshot/internal/snapdir"
 )
 
-// Volume returns the subvolume that holds dir. It fails with [fsrvp.ErrNotSupported] if dir is not on
-// btrfs, if the root of its subvolume cannot be reached (only part of it is mounted), if other
+// Volume returns the subvolume that holds dir. It fails with [fsrvp.ErrNotSupported] if dir is not
+// on btrfs, if the root of its subvolume cannot be reached (only part of it is mounted), if other
 // subvolumes or mounts are below dir, or if snapshots would be within dir, where users of the share
 // would see them.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {

@@ -158,8 +158,8 @@ func New(cfg *Config) (backend.Snapshots, error) {
 	return s, nil
 }
 
-// Volume returns the volume that holds dir. It fails with [fsrvp.ErrNotSupported] if no volume does,
-// or if something else is mounted below dir.
+// Volume returns the volume that holds dir. It fails with [fsrvp.ErrNotSupported] if no volume
+// does, or if something else is mounted below dir.
 func (s *Snapshots) Volume(_ context.Context, dir string) (backend.Volume, error) {
 	v, err := s.volume(dir)
 	return v, wrap("volume", err)

@@ -157,8 +157,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestFullLater has no room left, or no quota, for what changes between Prepare and Create, and then
-// for what changes under a Prepare.
+// TestFullLater has no room left, or no quota, for what changes between Prepare and Create, and
+// then for what changes under a Prepare.
 func TestFullLater(t *testing.T) {
 	for name, c := range map[string]struct {
 		fsType string

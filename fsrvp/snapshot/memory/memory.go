@@ -321,8 +321,8 @@ func (s *Snapshots) ReadFile(name string) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
-// WriteFile makes or replaces a file of a volume, or of a snapshot that is writable. It fails
-// with [fs.ErrNotExist] outside of both, and with [fs.ErrPermission] in a snapshot that is read-only.
+// WriteFile makes or replaces a file of a volume, or of a snapshot that is writable. It fails with
+// [fs.ErrNotExist] outside of both, and with [fs.ErrPermission] in a snapshot that is read-only.
 func (s *Snapshots) WriteFile(name string, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -94,8 +94,8 @@ const (
 
 // New returns the backend, and mounts the snapshots again that a restart of the machine has
 // unmounted. It fails if the Config is invalid, with [errors.ErrUnsupported] if the system is not
-// Linux or has no program zfs, with [fsrvp.ErrNotSupported] if the kernel has no ZFS, and if mounting
-// fails.
+// Linux or has no program zfs, with [fsrvp.ErrNotSupported] if the kernel has no ZFS, and if
+// mounting fails.
 func New(ctx context.Context, cfg *Config) (*Snapshots, error) {
 	s, err := newSnapshots(cfg, kind)
 	if err != nil {
@@ -523,8 +523,8 @@ func (s *Snapshots) List(ctx context.Context, owner backend.Owner) (own, foreign
 	return own, foreign, nil
 }
 
-// Delete unmounts and destroys a snapshot. It fails with an error that wraps [syscall.EBUSY] where a
-// program has files open in it, or somebody else has made a clone or a hold of it.
+// Delete unmounts and destroys a snapshot. It fails with an error that wraps [syscall.EBUSY] where
+// a program has files open in it, or somebody else has made a clone or a hold of it.
 func (s *Snapshots) Delete(ctx context.Context, spec backend.SnapshotSpec) error {
 	if err := checkID(spec.Volume); err != nil {
 		return wrap("delete", err)

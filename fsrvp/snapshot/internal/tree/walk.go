@@ -574,7 +574,7 @@ func (w *walk[D]) clear(ctx context.Context, n *node, dst D, name string) error 
 }
 
 // judge records a file whose copy may mix several states, and returns its sum if the next pass can
-// tell whether it has changed since.
+// report whether it has changed since.
 func (w *walk[D]) judge(n *node, name string, did *copied) sum {
 	when := did.info.changedAt()
 	// A memory-mapped file may change without a trace until the system writes it back, so a file
