@@ -99,6 +99,7 @@ func Open(ctx context.Context, cfg *Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ctdb: %w", err), s.Close())
 	}
+	s.sweep()
 	return s, nil
 }
 
@@ -125,12 +126,26 @@ func (s *Store) takeLock() error {
 	if err := trusted.File(f); err != nil {
 		return err
 	}
-	err = lockCall(f, unix.F_OFD_SETLK, unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+	for range lockTries { // another node may have it for a moment, see sweep
+		if err = lockCall(f, unix.F_OFD_SETLK, unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); !isHeld(err) {
+			break
+		}
+		time.Sleep(lockPause)
+	}
+	if isHeld(err) {
 		return fmt.Errorf("member %s in %s: %w", s.cfg.Member, s.cfg.Dir, state.ErrInUse)
 	}
 	return err
 }
+
+// How often a lock is asked for, and how long after the last time.
+const (
+	lockTries = 10
+	lockPause = 50 * time.Millisecond
+)
+
+// isHeld reports whether a lock was refused since another has it.
+func isHeld(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) }
 
 // lockCall makes an operation on a lock of the open file, or of the process if the file system
 // supports only those.
@@ -194,7 +209,14 @@ func (s *Store) Refresh(ctx context.Context) (c state.Change, err error) {
 
 // Write implements [state.Store]. It costs two syncs: of a small file, and of its directory.
 func (s *Store) Write(ctx context.Context, c state.Change) error {
-	return s.do(ctx, func() error { return s.log.write(c) })
+	return s.do(ctx, func() error {
+		gen := s.log.gen
+		err := s.log.write(c)
+		if s.log.gen != gen {
+			s.sweep()
+		}
+		return err
+	})
 }
 
 // Wait implements [state.Shared].

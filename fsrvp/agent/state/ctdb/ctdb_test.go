@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -315,4 +316,82 @@ func BenchmarkRefreshOfNothing(b *testing.B) {
 		_, err := s.Refresh(b.Context())
 		require.NoError(b, err)
 	}
+}
+
+// TestSweep leaves what members leave that are killed in the midst of a write. It is removed when
+// it is proven that its member is gone, and stays where that is not so.
+func TestSweep(t *testing.T) {
+	dir := newDir(t)
+	a, b, c := open(t, dir, "a"), open(t, dir, "node-7"), open(t, dir, "c")
+	leave := func(s *Store) (left []string) {
+		for _, in := range []string{dir, s.log.genDir(s.log.gen)} {
+			path, err := s.log.writeTmp(in, []byte("half"))
+			require.NoError(t, err)
+			left = append(left, path)
+		}
+		half := filepath.Join(dir, tmpPrefix+s.cfg.Member+"-HALF")
+		require.NoError(t, os.Mkdir(half, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(half, baseFile), nil, 0o600))
+		return append(left, half)
+	}
+	requireThere := func(there bool, paths []string) {
+		t.Helper()
+		for _, path := range paths {
+			_, err := os.Lstat(path)
+			require.Equal(t, there, err == nil, path)
+		}
+	}
+	ofB, ofC := leave(b), leave(c)
+	foreign := []string{filepath.Join(dir, "tmp-"), filepath.Join(dir, "tmp-never-X"), filepath.Join(dir, "tmp-.x-X"),
+		filepath.Join(dir, "else")}
+	for _, path := range foreign {
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	}
+	old := filepath.Join(dir, oldPrefix+"node-7-X", "base")
+	require.NoError(t, os.Mkdir(filepath.Dir(old), 0o700))
+	require.NoError(t, os.WriteFile(old, nil, 0o600))
+	require.NoError(t, b.Close())
+
+	a.sweep()
+	requireThere(false, append(ofB, old))
+	requireThere(true, ofC)
+	requireThere(true, foreign)
+
+	ofB = leave(b) // by one that was killed, as far as anybody can see
+	require.NoError(t, os.Rename(a.cfg.lockPath("node-7"), a.cfg.lockPath("node-7")+".away"))
+	a.sweep()
+	requireThere(true, ofB)
+	require.NoError(t, os.Rename(a.cfg.lockPath("node-7")+".away", a.cfg.lockPath("node-7")))
+
+	require.NoError(t, c.Close())
+	c = open(t, dir, "c") // its own, and others'
+	requireThere(false, append(ofB, ofC...))
+	require.NoError(t, c.Write(t.Context(), put("x", "1")))
+
+	ofB = leave(b)
+	for i := range maxChanges {
+		require.NoError(t, c.Write(t.Context(), put("x", strconv.Itoa(i))))
+	}
+	requireThere(false, ofB)
+}
+
+// TestSweepAndOpen has a member come while others sweep what it has left: it gets its name.
+func TestSweepAndOpen(t *testing.T) {
+	dir := newDir(t)
+	a := open(t, dir, "a")
+	b := open(t, dir, "b")
+	for range 30 {
+		require.NoError(t, b.Close())
+		_, err := b.log.writeTmp(dir, []byte("half"))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		wg.Go(func() { a.sweep() })
+		b, err = tryOpen(dir, "b")
+		wg.Wait()
+		require.NoError(t, err)
+		require.NoError(t, b.Write(t.Context(), put("x", "b")))
+		_, err = a.Refresh(t.Context())
+		require.NoError(t, err)
+	}
+	require.NoError(t, b.Close())
 }

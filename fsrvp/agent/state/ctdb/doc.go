@@ -22,12 +22,15 @@
 //	DIR/members/NODE.lock                  locked while NODE's agent has the table open
 //	DIR/table-GENERATION/base              a whole table, and the sequence at which it was that
 //	DIR/table-GENERATION/SEQUENCE          one change; the last one of a generation says that it is
+//	DIR/tmp-NODE-X, DIR/old-NODE-X         what NODE is making or removing, also in DIR/table-...
+//	DIR/aside-TIME                         a table in whose place [Replace] has put another
 //
 // A change is written to a temporary file, synced, and linked to the name of the next sequence; if
 // several nodes do so, only one succeeds. Each change has a checksum over itself and the checksum
 // before it, so a change that was lost, altered, or restored from a backup is noticed. No node
 // waits for another. A generation is renamed before it is removed, so that a node that was stopped
-// for any length of time cannot reuse a name that others have used.
+// for any length of time cannot reuse a name that others have used. What a
+// node has left half made is removed by whichever node finds its lock free.
 //
 // # Nodes that fail
 //

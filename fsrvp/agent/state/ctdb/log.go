@@ -46,6 +46,7 @@ const (
 type log struct {
 	dir      string
 	member   string
+	readOnly bool // it makes no generation
 	id       uuid.UUID
 	sequence atomic.Uint64 // view.seq, for readers without the lock
 	view
@@ -314,7 +315,10 @@ func (l *log) follow() error {
 			return l.damage(path, err, false)
 		}
 		if _, ended := c.Put[endKey]; ended {
-			if err := l.nextGeneration(); err != nil {
+			if err := l.nextGeneration(); l.readOnly && errors.Is(err, os.ErrNotExist) {
+				l.sequence.Store(l.seq)
+				return nil // the next one has not begun
+			} else if err != nil {
 				return err
 			}
 			continue
@@ -330,7 +334,7 @@ func (l *log) follow() error {
 func (l *log) nextGeneration() error {
 	end := l.seq + 1
 	next := filepath.Join(l.genDir(l.gen+1), baseFile)
-	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) && !l.readOnly {
 		if err := l.makeGeneration(l.gen+1, l.id, end, l.records); err != nil {
 			return err
 		}
