@@ -59,6 +59,9 @@ type SavedState struct {
 	Sequence uint64          `json:"sequence"`
 	Creation json.RawMessage `json:"creation"` // the creation that was in progress
 	Sets     []Set           `json:"sets"`
+	// Lost is what nodes of a cluster may have left that were declared lost, and that others remove
+	// when it is certain that they are gone. Empty: nothing.
+	Lost json.RawMessage `json:"lost,omitempty"`
 }
 
 // ReadState reads the store at a path and changes nothing. An agent may have the store open. For a
@@ -72,54 +75,89 @@ func ReadState(path string) (*SavedState, error) {
 	if report.Foreign {
 		return nil, fmt.Errorf("agent: %s is not in the format of this version; an agent that starts takes over what older versions have written", path)
 	}
+	saved, err := ParseState(report)
+	if err != nil {
+		err = fmt.Errorf("agent: store %s: %w", path, err)
+	}
+	return saved, errors.Join(damage, err)
+}
+
+// ParseState returns what the records of a store mean, that of a cluster's nodes or another one. It
+// fails where they make no sense.
+func ParseState(report *state.Report) (*SavedState, error) {
 	t, err := readRecords(report.Records)
 	if err != nil {
-		return nil, errors.Join(damage, fmt.Errorf("agent: store %s: %w", path, err))
+		return nil, err
 	}
 	saved := &SavedState{ID: Owner(report.ID), Sequence: report.Sequence}
 	if b := report.Records[keyBase]; b != nil {
 		base, err := strconv.ParseUint(string(b), 10, 64)
 		if err != nil {
-			return nil, errors.Join(damage, fmt.Errorf("agent: store %s: record %q: %w", path, keyBase, err))
+			return nil, fmt.Errorf("record %q: %w", keyBase, err)
 		}
 		saved.Sequence += base
 	}
 	for _, set := range t.sets {
 		saved.Sets = append(saved.Sets, *set)
 	}
-	saved.Creation, err = json.Marshal(t.creation)
-	return saved, errors.Join(damage, err)
+	if len(t.lost) > 0 {
+		saved.Lost, err = json.Marshal(t.lost)
+	}
+	var creationErr error
+	saved.Creation, creationErr = json.Marshal(t.creation)
+	return saved, errors.Join(err, creationErr)
 }
 
 // WriteState makes a store from a saved state and puts it at path. No agent may have the store at
 // path open. If there was a store, WriteState renames it and returns its new name.
+// It refuses the state of a cluster that has Lost: a single agent knows nothing of nodes.
 func WriteState(path string, s *SavedState) (aside string, err error) {
+	if len(s.Lost) > 0 {
+		return "", errors.New("agent: the saved state has what lost nodes of a cluster may have left: have an agent of the cluster run until it has removed that, and save the state again")
+	}
+	records, err := s.Records()
+	if err != nil {
+		return "", err
+	}
+	return state.Replace(path, state.ID(s.ID), records)
+}
+
+// Records returns a saved state as records for a store, or the reason for which it makes no sense.
+func (s *SavedState) Records() (map[string][]byte, error) {
 	if s.ID.IsZero() {
-		return "", errors.New("agent: the saved state names no agent")
+		return nil, errors.New("agent: the saved state names no agent")
 	}
 	var c creation
 	if len(s.Creation) > 0 {
 		if err := json.Unmarshal(s.Creation, &c); err != nil {
-			return "", fmt.Errorf("agent: the saved state's creation: %w", err)
+			return nil, fmt.Errorf("agent: the saved state's creation: %w", err)
 		}
 	}
+	c.Stay, c.Moved = 0, false // no node watches it
 	seen := map[fsrvp.SetID]bool{}
 	var sets []*Set
 	for i := range s.Sets {
 		set := s.Sets[i].clone()
 		if err := set.check(); err != nil || set.ID == (fsrvp.SetID{}) || seen[set.ID] {
-			return "", errors.Join(fmt.Errorf("agent: the saved set %s is not whole, or is there twice", set.ID), err)
+			return nil, errors.Join(fmt.Errorf("agent: the saved set %s is not whole, or is there twice", set.ID), err)
 		}
 		seen[set.ID] = true
-		sets = append(sets, set)
+		sets = append(sets, set.idle()) // whatever worked on it runs no more
 	}
-	records, err := tableRecords(c, sets)
-	if err != nil {
-		return "", err
+	lost := map[uint64]*leftover{}
+	if len(s.Lost) > 0 {
+		if err := json.Unmarshal(s.Lost, &lost); err != nil {
+			return nil, fmt.Errorf("agent: the saved state's lost nodes: %w", err)
+		}
 	}
+	d := (&store{}).diff(nil, change{creation: &c, put: sets, lost: lost})
+	if d.err != nil {
+		return nil, d.err
+	}
+	records := d.change.Put
 	records[keyBase] = strconv.AppendUint(nil, s.Sequence, 10)
 	if _, err := readRecords(records); err != nil { // two shares of one name, for instance
-		return "", fmt.Errorf("agent: the saved state: %w", err)
+		return nil, fmt.Errorf("agent: the saved state: %w", err)
 	}
-	return state.Replace(path, state.ID(s.ID), records)
+	return records, nil
 }

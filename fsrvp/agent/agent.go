@@ -129,6 +129,8 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	}
 	if a.cluster != nil {
 		a.running.Go(a.member)
+		a.cluster.stalls.begin = time.Now()
+		a.running.Go(func() { a.cluster.stalls.watch(a.ctx) })
 	}
 	return a, nil
 }
@@ -306,6 +308,9 @@ func answer[T any](ctx context.Context, a *Agent, op fsrvp.Opnum, method func(*c
 	peer, err := a.access.Load().check(ctx)
 	c.peer = peer
 	result := none
+	if err == nil && a.cluster != nil {
+		err = a.cluster.stalls.wait(ctx)
+	}
 	if err == nil {
 		result, err = detached(ctx, &a.running, func() (T, error) { return method(c) })
 	}

@@ -56,7 +56,8 @@ type cluster struct {
 	lost    map[uint64]*leftover
 	changes chan struct{} // closed and replaced when the table changes
 
-	names atomic.Pointer[map[string]bool] // of all nodes, as Node.Names has them
+	names  atomic.Pointer[map[string]bool] // of all nodes, as Node.Names has them
+	stalls stalls
 
 	heard  map[string]heard // of busy nodes; the member's goroutine alone has it, as what follows
 	beaten time.Time        // the last beat

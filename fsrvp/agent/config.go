@@ -118,9 +118,11 @@ type Config struct {
 	Machine string
 	// Owner, in a cluster, returns the machine that owns a share: the node that clients must
 	// connect to. The argument host is the server's name as the client gave it. The results "" and
-	// Machine (or the host's name, if Machine is empty) mean this machine. IsPathSupported accepts
-	// a share that another machine owns, but AddToShadowCopySet refuses it. Nil means that this
-	// machine owns all its shares.
+	// Machine (or the host's name, if Machine is empty) mean this machine. So does any other of
+	// this machine's names and addresses, which IsPathSupported then returns; an address that moves
+	// between nodes means the node that has it. IsPathSupported accepts a share that another
+	// machine owns, but AddToShadowCopySet refuses it. Nil means that this machine owns all its
+	// shares.
 	Owner func(ctx context.Context, host string, share Share) (string, error)
 	// PlainHiddenNames makes the agent always expose a hidden share as "vms$@{id}". False means
 	// that the name is "vms$@{id}$", which is hidden too, if the client wrote a backslash after the

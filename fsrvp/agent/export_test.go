@@ -17,3 +17,8 @@ func ReopenStore(a *Agent) error {
 	a.store.Store = s.Store
 	return nil
 }
+
+// Stall has it look as if the process had not run for a time.
+func (a *Agent) Stall(d time.Duration) {
+	a.cluster.stalls.last.Store(int64(time.Since(a.cluster.stalls.begin) - d))
+}

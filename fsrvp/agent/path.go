@@ -15,7 +15,8 @@ type target struct {
 	unc     string // as the client gave it
 	host    string // in it
 	share   Share
-	foreign string // the other machine that owns the share; then there is no volume
+	owner   string // this machine, where the share's owner is one of its other names; else empty
+	foreign string // the other machine that owns the share; then there is no volume but in a cluster
 	volume  Volume
 	dir     string // the share's, below the volume's root
 }
@@ -43,8 +44,17 @@ func (a *Agent) resolve(ctx context.Context, unc string) (target, error) {
 		if err != nil {
 			return t, statusError(fmt.Errorf("agent: owner of %s: %w", unc, err), fsrvp.ErrFail)
 		}
-		if owner != "" && !strings.EqualFold(strings.TrimSuffix(owner, "."), a.names.machine) {
+		switch owner = strings.TrimSuffix(owner, "."); {
+		case owner == "", strings.EqualFold(owner, a.names.machine):
+		case a.names.has(fsrvp.ShareName{Host: owner}):
+			t.owner = owner
+		default:
 			t.foreign = owner
+			if a.cluster != nil { // whose copies are known here all the same
+				if t.volume, err = a.cfg.Snapshots.Volume(ctx, t.share.Path); err != nil {
+					t.volume = Volume{}
+				}
+			}
 			return t, nil
 		}
 	}
@@ -78,6 +88,8 @@ func (a *Agent) IsPathSupported(ctx context.Context, share string) (fsrvp.PathSu
 		switch {
 		case err != nil:
 			return err
+		case t.owner != "":
+			answer = fsrvp.PathSupport{Supported: true, Owner: t.owner}
 		case t.foreign == "":
 			answer = fsrvp.PathSupport{Supported: true, Owner: a.names.answer(t.host)}
 		case t.share.Name != "":
@@ -116,7 +128,7 @@ func (a *Agent) IsPathShadowCopied(ctx context.Context, share string) (fsrvp.Pat
 			return err
 		case t.foreign != "" && t.share.Name == "":
 			return a.unknownHost(share, t.host)
-		case t.foreign != "":
+		case t.volume == (Volume{}):
 			return nil
 		}
 		if err := a.fresh(c.ctx); err != nil || !a.isShadowCopied(t.volume) {

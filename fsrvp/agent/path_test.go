@@ -218,6 +218,7 @@ func TestCompatibility(t *testing.T) {
 
 // TestOwner: in a cluster each share belongs to a node.
 func TestOwner(t *testing.T) {
+	own := ""
 	r := newRig(t, func(r *rig) {
 		r.cfg.Machine = "node1"
 		r.cfg.Owner = func(_ context.Context, host string, share agent.Share) (string, error) {
@@ -229,6 +230,8 @@ func TestOwner(t *testing.T) {
 				return "node2", nil
 			case "hidden$":
 				return "", errors.New("the cluster has no quorum")
+			case "db":
+				return own, nil
 			}
 			return "", nil
 		}
@@ -238,9 +241,15 @@ func TestOwner(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, fsrvp.PathSupport{Supported: true, Owner: owner}, p)
 	}
+	for _, own = range []string{"192.0.2.1", "FS1.example.com", "fs1.example.com.", "node1."} { // other names of this machine
+		p, err := r.IsPathSupported(client1, `\\fs1\db`)
+		require.NoError(t, err)
+		require.True(t, strings.EqualFold(strings.TrimSuffix(own, "."), p.Owner), "%s", p.Owner)
+	}
+	own = "192.0.2.1"
 	_, err := r.IsPathSupported(client1, hidden)
 	requireStatus(t, fsrvp.ErrFail, err)
-	l := r.bring(t, 0, agent.Added, vms)
+	l := r.bring(t, 0, agent.Added, vms, `\\fs1\db`)
 	_, err = r.AddToShadowCopySet(client1, fsrvp.NewCopyID(), l.set, `\\fs1\docs`)
 	requireStatus(t, fsrvp.ErrInvalidArg, err)
 }
