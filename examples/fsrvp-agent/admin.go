@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -39,7 +38,8 @@ Administration, of an agent that is running or not:
   fsrvp-agent state import FILE   makes a state of such a file; the agent must not run
   fsrvp-agent state accept        takes a state that is lost, or older than the copies, as it is; the agent must not run
 
-Each finds the agent by -config FILE or -state DIR, and without them by /etc/fsrvp/agent.conf; each prints JSON with -json. To
+Each finds the agent by -config FILE or -state DIR, of a cluster with -cluster DIR, and without them by /etc/fsrvp/agent.conf;
+each prints JSON with -json. The state of a cluster is that of all its nodes: for import no agent may run on any of them. To
 delete, and to look for orphans, while no agent runs, the whole configuration of the agent is needed.
 `
 
@@ -104,8 +104,6 @@ func (c *command) usage(n int, what string) error {
 	}
 	return nil
 }
-
-func (c *command) store() string { return filepath.Join(c.o.state, storeName) }
 
 // A request is what an administrator asks of an agent, on its socket.
 type request struct {
@@ -204,7 +202,7 @@ func (c *command) ask(ctx context.Context, req *request) (*reply, error) {
 		return r, err
 	}
 	if req.Op == "list" {
-		saved, err := agent.ReadState(c.store())
+		saved, err := c.readState()
 		if err != nil {
 			return nil, err
 		}

@@ -33,6 +33,7 @@ func (o *options) check(rest []string) error {
 			o.from.example("listen", "samba:/run/samba/ncalrpc"), o.from.example("listen", "tcp:127.0.0.1:5555"))
 	}
 	o.checkTwice(&bad, "listen", o.listen)
+	o.checkOwners(&bad)
 	if i := slices.Index(o.listen, o.epmapper); o.epmapper != "" && i >= 0 {
 		bad.add("%s is where the agent listens too; give the endpoint mapper a port of its own, which is 135", o.from.at("epmapper", 0))
 	}
@@ -98,6 +99,23 @@ func (o *options) checkTwice(bad *problems, name string, values []string) {
 		if slices.Index(values, v) < i {
 			bad.add("%s is %q, which is given twice; remove one of the two", o.from.at(name, i), v)
 		}
+	}
+}
+
+// checkOwners checks the owners of shares together.
+func (o *options) checkOwners(bad *problems) {
+	names := map[string]bool{}
+	for i, v := range o.owners {
+		if o.cluster == "" {
+			bad.add("%s is about a cluster's nodes, and there is none; add %s, or remove it", o.from.at("owner", i),
+				o.from.example("cluster", "DIR"))
+			return
+		}
+		share, _ := ownerOf(v)
+		if share = strings.ToLower(share); names[share] {
+			bad.add("%s is %q, and the share has an owner already; remove one of the two", o.from.at("owner", i), v)
+		}
+		names[share] = true
 	}
 }
 
@@ -283,6 +301,21 @@ func checkShare(value string) error {
 		return fmt.Errorf("%q cannot be the name of a share; choose one without the characters \\ / : * ? \" < > |", name)
 	}
 	return checkDir(dir)
+}
+
+func checkOwner(value string) error {
+	i := strings.LastIndexByte(value, '=')
+	if i <= 0 || i == len(value)-1 {
+		return errors.New("write SHARE=HOST, the name of the share and the node's, or *=HOST for all others")
+	}
+	name, host := value[:i], value[i+1:]
+	if n, err := fsrvp.ParseShareName(`\\localhost\` + name); name != "*" && (err != nil || n.Share != name) {
+		return fmt.Errorf("%q cannot be the name of a share", name)
+	}
+	if err := checkHostName(host); err != nil {
+		return fmt.Errorf("%q: %w", host, err)
+	}
+	return nil
 }
 
 func checkExpose(value string) error {

@@ -10,5 +10,11 @@ import (
 )
 
 func openCluster(context.Context, string) (state.Store, error) {
-	return nil, errors.New("clusters are of Linux alone")
+	return nil, errNoClusters
 }
+
+func checkCluster(string) (*state.Report, error) { return nil, errNoClusters }
+
+func replaceCluster(string, state.ID, map[string][]byte) (string, error) { return "", errNoClusters }
+
+var errNoClusters = errors.New("clusters are of Linux alone")

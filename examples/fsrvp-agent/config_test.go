@@ -149,6 +149,12 @@ func TestMistakes(t *testing.T) {
 		"metrics without a port":               {good + "metrics = localhost\n", 9, "write HOST:PORT"},
 		"metrics at a port with a name":        {good + "metrics = localhost:prometheus\n", 9, "a number from 1 to 65535"},
 		"a name of the server that is a share": {good + `name = \\fs1` + "\n", 9, "without the rest"},
+		"an owner of nothing":                  {good + "cluster = $D/table\nowner = node1\n", 10, "write SHARE=HOST"},
+		"an owner without name":                {good + "cluster = $D/table\nowner = data=\n", 10, "write SHARE=HOST"},
+		"an owner that is a share":             {good + "cluster = $D/table\nowner = data=\\\\fs1\n", 10, "without the rest"},
+		"an owner of what no share is called":  {good + "cluster = $D/table\nowner = a\\b=node1\n", 10, "cannot be the name of a share"},
+		"two owners":                           {good + "cluster = $D/table\nowner = data=n1\nowner = Data=n2\n", 11, "remove one of the two"},
+		"an owner of a server alone":           {good + "owner = data=node1\n", 9, `add "cluster = DIR", or remove it`},
 		"security of RPC's own without any": {
 			strings.Replace(strings.Replace(good, "ntlm-users = $D/users", "require-rpc-security = yes", 1),
 				"tcp:127.0.0.1:0", "samba:$D", 1), 6,

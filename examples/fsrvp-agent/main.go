@@ -226,6 +226,8 @@ func (o *options) newAgent(
 
 		KeepExposed: o.keep,
 		AcceptState: o.accept,
+
+		Owner: ownersOf(o.owners),
 	}
 	if m != nil {
 		cfg.Observe = m.observe

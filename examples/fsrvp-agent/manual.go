@@ -136,7 +136,7 @@ func sampleConfig() string {
 func sampleValue(s *setting, def string) string {
 	samples := map[string]string{
 		"share": "data=/srv/data", "smb-conf": "/etc/samba/smb.conf", "previous-versions": "/srv/data/.previous", "snapshot-arg": "-n",
-		"volume": "/srv/data", "snapshot-dir": "/srv/snapshots", "epmapper": "tcp:0.0.0.0:135", "name": "files.example.com", "machine": "files.example.com", "cluster": "/srv/cluster/fsrvp",
+		"volume": "/srv/data", "snapshot-dir": "/srv/snapshots", "epmapper": "tcp:0.0.0.0:135", "name": "files.example.com", "machine": "files.example.com", "cluster": "/srv/cluster/fsrvp", "owner": "data=node1.example.com",
 		"keytab": "/etc/krb5.keytab", "ntlm-users": "/etc/fsrvp/users", "allow": `EXAMPLE\backup`, "case-sensitive-realm": "EXAMPLE.COM",
 	}
 	switch {

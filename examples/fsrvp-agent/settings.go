@@ -48,6 +48,7 @@ type options struct {
 	expose      string
 	state       string
 	cluster     string
+	owners      repeated.Strings
 	accept      bool
 	keytab      string
 	ntlmUsers   string
@@ -185,6 +186,11 @@ func settings() []setting {
 			name: "machine", group: groupListen, check: checkHostName,
 			usage: "the `name` of this server that clients are told to connect to; none: with -shares samba its \"netbios name\", else the name that a client has used",
 			field: func(o *options) any { return &o.machine },
+		},
+		{
+			name: "owner", group: groupListen, check: checkOwner,
+			usage: "in a cluster, the node that clients of a share have to connect to, `SHARE=HOST`: its host name, or an address of it, also one that CTDB moves between nodes; *=HOST is for all other shares; without it a client may come to any node" + severalTimes,
+			field: func(o *options) any { return &o.owners },
 		},
 
 		{
