@@ -367,9 +367,23 @@ func (a turn) others() map[string]Node {
 // which must make the table and the backends agree while nodes that enter later wait.
 func (a turn) enterTable(ctx context.Context) (first bool, err error) {
 	c := a.cluster
-	for {
+	for waits := false; ; {
 		if err := a.refresh(ctx); err != nil {
 			return false, err
+		}
+		out, err := a.isOut(ctx)
+		if err != nil {
+			return false, err
+		}
+		if out {
+			if !waits {
+				a.log.Warn("waiting for the cluster to take this node in", "node", c.name)
+			}
+			waits = true
+			if err := a.waitTick(ctx); err != nil {
+				return false, err
+			}
+			continue
 		}
 		dead, err := a.look(ctx, a.others())
 		if err != nil {
@@ -607,6 +621,15 @@ func (a turn) works() []*work {
 	return list
 }
 
+// isOut reports whether the cluster goes on without this node.
+func (a *Agent) isOut(ctx context.Context) (bool, error) {
+	life, err := a.cluster.store.Life(ctx, a.cluster.name)
+	if err != nil {
+		return false, fmt.Errorf("agent: is this node in the cluster: %w", err)
+	}
+	return life == state.Lost, nil
+}
+
 // comeBack brings a node that was lost back into the table once its works have ended.
 func (a *Agent) comeBack(works []*work) error {
 	for _, w := range works {
@@ -616,6 +639,9 @@ func (a *Agent) comeBack(works []*work) error {
 		case <-a.ctx.Done():
 			return context.Cause(a.ctx)
 		}
+	}
+	if out, err := a.isOut(a.ctx); err != nil || out {
+		return err // others would end its next stay at once
 	}
 	t, err := a.takeLocal(a.ctx)
 	if err != nil {

@@ -34,7 +34,9 @@ type Shared interface {
 	// Wait returns nil when there may be changes for Refresh, or ctx's error when ctx ends. Other
 	// methods may be called meanwhile.
 	Wait(ctx context.Context) error
-	// Life reports what the cluster knows about a member. It may be called at any time.
+	// Life reports what the cluster knows about a member. It may be called at any time. For this
+	// member it is Lost while the cluster goes on without this node, as far as that is known here;
+	// the agent does not come into the table then.
 	Life(ctx context.Context, member string) (Life, error)
 }
 

@@ -47,6 +47,8 @@ type Store struct {
 
 	mu     sync.Mutex
 	closed bool
+	locked os.FileInfo // of lock
+	addr   string      // of this node, as CTDB knows it; empty where it was not asked
 	log    log
 
 	status struct {
@@ -92,6 +94,9 @@ func Open(ctx context.Context, cfg *Config) (*Store, error) {
 		return nil, fmt.Errorf("ctdb: the directory of the table: %w", err)
 	}
 	err := s.takeLock()
+	if err == nil && c.Life == nil {
+		err = s.checkCluster(ctx)
+	}
 	if err == nil {
 		s.log = log{dir: c.Dir, member: c.Member}
 		err = s.log.open(state.ID(backend.NewOwner(c.Dir)))
@@ -122,10 +127,24 @@ func (s *Store) takeLock() error {
 	if err != nil {
 		return err
 	}
-	s.lock = f
-	if err := trusted.File(f); err != nil {
-		return err
+	locked, err := s.tryLock(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
 	}
+	old := s.lock
+	s.lock, s.locked = f, locked
+	if old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+// tryLock locks a file for as long as it is open.
+func (s *Store) tryLock(f *os.File) (os.FileInfo, error) {
+	if err := trusted.File(f); err != nil {
+		return nil, err
+	}
+	var err error
 	for range lockTries { // another node may have it for a moment, see sweep
 		if err = lockCall(f, unix.F_OFD_SETLK, unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); !isHeld(err) {
 			break
@@ -133,9 +152,28 @@ func (s *Store) takeLock() error {
 		time.Sleep(lockPause)
 	}
 	if isHeld(err) {
-		return fmt.Errorf("member %s in %s: %w", s.cfg.Member, s.cfg.Dir, state.ErrInUse)
+		return nil, fmt.Errorf("member %s in %s: %w", s.cfg.Member, s.cfg.Dir, state.ErrInUse)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return f.Stat()
+}
+
+// keepLock makes sure that the lock is that of the file at its path. Where somebody has removed or
+// replaced that, others could take this member for gone, and another process could have its name.
+func (s *Store) keepLock() error {
+	is, err := os.Lstat(s.cfg.lockPath(s.cfg.Member))
+	if err == nil && os.SameFile(is, s.locked) {
+		return nil
+	}
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = s.takeLock()
+	}
+	if err != nil {
+		return fmt.Errorf("the lock of this member was removed or replaced, and is not to be had again: %w", err)
+	}
+	return s.signLock()
 }
 
 // How often a lock is asked for, and how long after the last time.
@@ -181,7 +219,11 @@ func (s *Store) do(ctx context.Context, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := f(); err != nil {
+	err := s.keepLock()
+	if err == nil {
+		err = f()
+	}
+	if err != nil {
 		return fmt.Errorf("ctdb: %w", err)
 	}
 	return nil
@@ -245,7 +287,7 @@ func (s *Store) Life(ctx context.Context, member string) (state.Life, error) {
 		return state.Present, fmt.Errorf("ctdb: there is no member %q", member)
 	}
 	if member == s.cfg.Member { // closing its file would release a lock of the process
-		return state.Present, nil
+		return s.ownLife(ctx)
 	}
 	free, err := s.isFree(member)
 	if err != nil {

@@ -267,10 +267,9 @@ func TestLife(t *testing.T) {
 	l, err := a.Life(t.Context(), "b")
 	require.NoError(t, err)
 	require.Equal(t, state.Gone, l)
-	l, err = a.Life(t.Context(), "a")
-	require.NoError(t, err)
-	require.Equal(t, state.Present, l)
-	require.Equal(t, 3, asked)
+	_, err = a.Life(t.Context(), "a")
+	require.ErrorIs(t, err, lost, "whether this node is in the cluster")
+	require.Equal(t, 4, asked)
 }
 
 func TestStatus(t *testing.T) {
@@ -394,4 +393,110 @@ func TestSweepAndOpen(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, b.Close())
+}
+
+// TestLockReplaced removes and replaces the file of a member's lock under it: the member takes the
+// new one, so that others do not find it gone for long, and does nothing more where it cannot.
+func TestLockReplaced(t *testing.T) {
+	dir := newDir(t)
+	a, b := open(t, dir, "a"), open(t, dir, "b")
+	path := a.cfg.lockPath("b")
+	requireLife := func(want state.Life) {
+		t.Helper()
+		l, err := a.Life(t.Context(), "b")
+		require.NoError(t, err)
+		require.Equal(t, want, l)
+	}
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, b.Write(t.Context(), put("x", "1")))
+	require.FileExists(t, path)
+	requireLife(state.Present)
+
+	require.NoError(t, os.Rename(path, path+".away"))
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	requireLife(state.Gone)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() { _ = b.Wait(ctx) }() // as agents do, always
+	require.Eventually(t, func() bool { l, err := a.Life(t.Context(), "b"); return err == nil && l == state.Present },
+		30*time.Second, time.Millisecond)
+	cancel()
+
+	require.NoError(t, os.Remove(path))
+	second := open(t, dir, "b") // another process comes first
+	for range 2 {
+		require.ErrorIs(t, b.Write(t.Context(), put("x", "2")), state.ErrInUse)
+		_, err := b.Refresh(t.Context())
+		require.ErrorIs(t, err, state.ErrInUse)
+	}
+	_, err := second.Refresh(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, second.Write(t.Context(), put("x", "3")))
+}
+
+// fakeCTDB is a program that says of a cluster what it is told to: a line of flags for each node,
+// in the order of ctdb -X status after the address.
+func fakeCTDB(t *testing.T, pnn int, nodes ...string) string {
+	status := "|Node|IP|Disconnected|Unknown|Banned|Disabled|Unhealthy|Stopped|Inactive|PartiallyOnline|ThisNode|\n"
+	for i, n := range nodes {
+		this := "N"
+		if i == pnn {
+			this = "Y"
+		}
+		status += fmt.Sprintf("|%d|%s|%s|\n", i, n, this)
+	}
+	path := filepath.Join(t.TempDir(), "ctdb")
+	script := fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = pnn ]; then echo %d; else cat <<'S'\n%sS\nfi\n", pnn, status)
+	require.NoError(t, os.WriteFile(path, []byte(script), 0o700))
+	return path
+}
+
+const healthy = "|0|0|0|0|0|0|0|0"
+
+// TestOtherCluster has the nodes of two clusters use one directory: those that come second are
+// refused, also where they have numbers of their own.
+func TestOtherCluster(t *testing.T) {
+	dir := newDir(t)
+	tryNode := func(pnn int, addrs ...string) (*Store, error) {
+		for i := range addrs {
+			addrs[i] += healthy
+		}
+		return Open(t.Context(), &Config{Dir: dir, Program: fakeCTDB(t, pnn, addrs...)})
+	}
+	a, err := tryNode(0, "10.0.0.1", "10.0.0.2")
+	require.NoError(t, err)
+	defer a.Close()
+	_, err = tryNode(1, "10.1.0.1", "10.1.0.2")
+	require.ErrorContains(t, err, "that of another cluster, whose node0 has the address 10.0.0.1")
+	_, err = tryNode(0, "10.1.0.1", "10.1.0.2")
+	require.ErrorIs(t, err, state.ErrInUse)
+	b, err := tryNode(1, "10.0.0.1", "10.0.0.2")
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	require.NoError(t, a.Close())
+	c, err := tryNode(1, "10.1.0.1", "10.1.0.2") // the other one has moved out, or has new addresses
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+}
+
+// TestOwnLife asks a CTDB that has put its own node out.
+func TestOwnLife(t *testing.T) {
+	dir := newDir(t)
+	for flags, want := range map[string]state.Life{
+		healthy: state.Present, "|0|0|1|0|0|0|1|0": state.Lost, "|0|0|0|0|0|1|1|0": state.Lost,
+		"|0|0|0|1|1|0|0|0": state.Present, // disabled and unhealthy nodes have no addresses, and are in the cluster
+	} {
+		s, err := Open(t.Context(), &Config{Dir: dir, Program: fakeCTDB(t, 1, "10.0.0.1"+healthy, "10.0.0.2"+flags)})
+		require.NoError(t, err)
+		l, err := s.Life(t.Context(), "node1")
+		require.NoError(t, err)
+		require.Equal(t, want, l, flags)
+		require.NoError(t, s.Close())
+	}
+	s, err := Open(t.Context(), &Config{Dir: dir, Program: fakeCTDB(t, 1, "10.0.0.1"+healthy, "10.0.0.2"+healthy)})
+	require.NoError(t, err)
+	defer s.Close()
+	s.cfg.Program, s.status.at = "/nonexistent", time.Time{}
+	_, err = s.Life(t.Context(), "node1")
+	require.Error(t, err, "CTDB does not answer")
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -59,6 +60,71 @@ func (s *Store) life(ctx context.Context, member string) (state.Life, error) {
 	return judge(nodes, pnn), nil
 }
 
+// ownLife is what the cluster says of this node.
+func (s *Store) ownLife(ctx context.Context) (state.Life, error) {
+	if s.cfg.Life != nil {
+		return s.cfg.Life(ctx, s.cfg.Member)
+	}
+	nodes, err := s.nodes(ctx)
+	if err != nil {
+		return state.Lost, err
+	}
+	for _, n := range nodes {
+		if n.this && n.out {
+			return state.Lost, nil
+		}
+	}
+	return state.Present, nil
+}
+
+// checkCluster makes sure that those who have the table open are of this cluster: a directory that
+// two clusters reach is for one of them. A member's file has the address by which CTDB knows it.
+func (s *Store) checkCluster(ctx context.Context) error {
+	nodes, err := s.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.this {
+			s.addr = n.addr
+		}
+	}
+	for _, n := range nodes {
+		member := fmt.Sprint(memberPrefix, n.pnn)
+		if member == s.cfg.Member {
+			continue
+		}
+		b, err := readFile(s.cfg.lockPath(member))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		free, err := s.isFree(member)
+		if err != nil {
+			return err
+		}
+		if addr := strings.TrimSpace(string(b)); !free && addr != "" && addr != n.addr {
+			return fmt.Errorf("the table in %s is that of another cluster, whose %s has the address %s, and is open there; give each cluster a directory of its own",
+				s.cfg.Dir, member, addr)
+		}
+	}
+	return s.signLock()
+}
+
+// signLock writes this node's address to the file of its lock.
+func (s *Store) signLock() error {
+	if s.addr == "" {
+		return nil
+	}
+	if err := s.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := s.lock.WriteAt([]byte(s.addr+"\n"), 0)
+	return err
+}
+
 // statusAge is the largest age of an answer of CTDB.
 const statusAge = 900 * time.Millisecond
 
@@ -83,6 +149,7 @@ func (s *Store) nodes(ctx context.Context) ([]node, error) {
 // A node is one line of CTDB's status.
 type node struct {
 	pnn  int
+	addr string
 	out  bool // of the cluster: disconnected, banned, stopped or deleted
 	this bool // it is the node that was asked
 }
@@ -129,6 +196,8 @@ func parseStatus(out string) ([]node, error) {
 			switch columns[i] {
 			case "Disconnected", "Unknown", "Banned", "Stopped", "Inactive", "Deleted":
 				n.out = n.out || f == "1"
+			case "IP":
+				n.addr = f
 			case "ThisNode":
 				n.this = f == "Y"
 			}

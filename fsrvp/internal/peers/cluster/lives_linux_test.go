@@ -238,7 +238,7 @@ func (c *cluster) sevenSets() {
 func (c *cluster) survivor(i int, l *life, stage int) time.Duration {
 	c.Helper()
 	begun := time.Now()
-	c.within(time.Minute, stages[stage].name+" at a survivor", func() error {
+	c.within(3*time.Minute, stages[stage].name+" at a survivor", func() error {
 		return c.call(i, func(ctx context.Context, s fsrvp.Service) error { return stages[stage].call(ctx, s, i, l) })
 	})
 	return time.Since(begun)

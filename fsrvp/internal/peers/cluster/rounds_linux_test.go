@@ -40,6 +40,14 @@ var failures = []failure{
 	{"it is killed", (*cluster).killNode, nil, (*cluster).bootNode, true},
 	{"it is stopped", (*cluster).stopNode, (*cluster).wakeNode, (*cluster).isBack, true},
 	{"its network is cut", (*cluster).cut, (*cluster).heal, (*cluster).isBack, true},
+	{"its CTDB is killed", (*cluster).killCTDB, nil, func(c *cluster, i int) {
+		c.on(i, "ctdbd")
+		c.isBack(i)
+	}, true},
+	{"CTDB bans it", func(c *cluster, i int) { c.on(i, "ctdb", "ban", "600") },
+		func(c *cluster, i int) error { return c.try(i, "", "ctdb", "unban") }, (*cluster).isBack, true},
+	{"CTDB disables it", func(c *cluster, i int) { c.on(i, "ctdb", "disable") },
+		func(c *cluster, i int) error { return c.try(i, "", "ctdb", "enable") }, (*cluster).isBack, false},
 }
 
 // killSMB kills every smbd of a node, and nothing else.
@@ -80,21 +88,33 @@ func (c *cluster) bootNode(i int) {
 // stopNode stops all processes of a node.
 func (c *cluster) stopNode(i int) {
 	_ = c.try(i, "", "sh", "-c", "kill -STOP -1") // the shell itself is spared
+	c.takeLock(i)
+}
+
+// takeLock takes the cluster's lock from a node that has it: a file system of a cluster gives the
+// locks of a node that it does not hear to others.
+func (c *cluster) takeLock(i int) {
+	_ = c.try(i, "", "sh", "-c", "kill -KILL $(pgrep '^ctdb_mutex')")
+}
+
+// killCTDB kills the daemon of a node, and nothing else. Its smbd ends by itself.
+func (c *cluster) killCTDB(i int) {
+	c.Helper()
+	c.on(i, "sh", "-c", "kill -KILL $(pgrep '^ctdb')")
 }
 
 func (c *cluster) wakeNode(i int) error {
 	return errors.Join(c.try(i, "", "sh", "-c", "kill -CONT -1"), c.agents[i].Process.Signal(syscall.SIGCONT))
 }
 
-// cut takes a node from the network, and from the cluster's lock: a file system of a cluster gives
-// the locks of a node that it does not hear to others. The table stays in the node's reach, as on a
-// storage network of its own.
+// cut takes a node from the network, and from the cluster's lock. The table stays in its reach, as
+// on a storage network of its own.
 func (c *cluster) cut(i int) {
 	c.Helper()
 	out, err := exec.Command("ip", "link", "set", fmt.Sprint("v", i), "nomaster").CombinedOutput()
 	require.NoError(c, err, "%s", out)
 	c.on(i, "mount", "-t", "tmpfs", "-o", "ro", "none", c.dir+"/shared/ctdb")
-	_ = c.try(i, "", "sh", "-c", "kill -KILL $(pgrep -f ctdb_mutex_fcntl_helper)") // where it has the lock
+	c.takeLock(i)
 }
 
 func (c *cluster) heal(i int) error {
