@@ -46,7 +46,7 @@ func TestClusterConcurrentClients(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(i), rand.Uint64()))
 			as := operator(fmt.Sprintf("192.0.2.%d", 20+i))
 			any := func() *rig { return nodes[rnd.IntN(len(nodes))] }
-			for time.Now().Before(until) && errs[i] == nil {
+			for own := 0; (own == 0 || time.Now().Before(until)) && errs[i] == nil; {
 				l, err := oneLife(as, any, &creating)
 				switch {
 				case errors.Is(err, fsrvp.ErrShadowCopySetInProgress):
@@ -56,6 +56,7 @@ func TestClusterConcurrentClients(t *testing.T) {
 					return
 				}
 				made.Add(1)
+				own++
 				for k, share := range l.shares {
 					if p, err := any().IsPathShadowCopied(as, share); err != nil || !p.Present {
 						errs[i] = fmt.Errorf("%s has a copy, and IsPathShadowCopied says %v, %w", share, p.Present, err)
@@ -72,7 +73,7 @@ func TestClusterConcurrentClients(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, make([]error, len(errs)), errs)
 	require.Equal(t, made.Load(), deleted.Load())
-	require.Greater(t, made.Load(), int64(2))
+	require.GreaterOrEqual(t, made.Load(), int64(len(errs)))
 	t.Logf("%d sets", made.Load())
 	for _, r := range nodes {
 		require.Eventually(t, func() bool { return reflect.DeepEqual(r.Table(), []agent.Set{}) }, time.Minute,
