@@ -29,8 +29,8 @@
 // several nodes do so, only one succeeds. Each change has a checksum over itself and the checksum
 // before it, so a change that was lost, altered, or restored from a backup is noticed. No node
 // waits for another. A generation is renamed before it is removed, so that a node that was stopped
-// for any length of time cannot reuse a name that others have used. What a
-// node has left half made is removed by whichever node finds its lock free.
+// for any length of time cannot reuse a name that others have used. What a node has left half made
+// is removed by whichever node finds its lock free.
 //
 // # Nodes that fail
 //

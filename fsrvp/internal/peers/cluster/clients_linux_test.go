@@ -181,7 +181,7 @@ func (c *cluster) clientsAtOnce() {
 		case <-time.After(time.Second):
 		}
 		m.calls.Lock()
-		c.within(time.Minute, "the tables are the same", func() error {
+		c.within(3*time.Minute, "the tables are the same", func() error {
 			for i := 1; i <= nodes; i++ {
 				sets, err := c.table(i)
 				if err == nil {

@@ -164,7 +164,7 @@ func (c *cluster) up() {
 	}
 	require.NoError(c, os.WriteFile(c.dir+"/shared/vms/file", []byte("one"), 0o644))
 	for i := 1; i <= nodes; i++ {
-		c.within(time.Minute, "smbd of node "+strconv.Itoa(i), func() error { return c.try(i, "", "smbclient", "-N", "-L", "127.0.0.1") })
+		c.within(3*time.Minute, "smbd of node "+strconv.Itoa(i), func() error { return c.try(i, "", "smbclient", "-N", "-L", "127.0.0.1") })
 	}
 }
 
@@ -261,23 +261,31 @@ func (c *cluster) startAgent(i int) {
 	c.start(i, c.clusterArgs(i))
 }
 
+// start starts an agent, again where it ends, as systemd does.
 func (c *cluster) start(i int, args []string) {
 	c.Helper()
-	log, err := os.OpenFile(c.log(i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	require.NoError(c, err)
-	defer log.Close()
-	cmd := c.command(i, c.dir+"/agent", args...)
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
-	require.NoError(c, err)
-	require.NoError(c, cmd.Start())
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "listening samba:") {
-		_ = cmd.Wait()
-		text, _ := os.ReadFile(c.log(i))
-		c.Fatalf("the agent of node %d did not start:\n%s", i, tail(text, 30))
-	}
-	c.agents[i] = cmd
+	c.within(3*time.Minute, fmt.Sprintf("the agent of node %d starts", i), func() error {
+		log, err := os.OpenFile(c.log(i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		cmd := c.command(i, c.dir+"/agent", args...)
+		cmd.Stderr = log
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		lines := bufio.NewScanner(out)
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "listening samba:") {
+			return fmt.Errorf("it has ended: %w", cmd.Wait())
+		}
+		c.agents[i] = cmd
+		return nil
+	})
 }
 
 // signal sends a signal to the agent of a node. nsenter hands none on; when its child stops it
@@ -309,7 +317,7 @@ func (c *cluster) dialFrom(addr string, i int) (*fsrvp.Client, func(), error) {
 	d := &smbpipe.Dialer{Auth: auth, Dial: tcp.DialContext}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	client, err := fsrvp.Dial(ctx, fmt.Sprintf("10.98.0.%d", i), &fsrvp.Config{Transport: d, Level: dcerpc.LevelInsecureNone, CallTimeout: 30 * time.Second})
+	client, err := fsrvp.Dial(ctx, fmt.Sprintf("10.98.0.%d", i), &fsrvp.Config{Transport: d, Level: dcerpc.LevelInsecureNone, CallTimeout: 2 * time.Minute})
 	if err != nil {
 		return nil, nil, errors.Join(err, d.Close())
 	}

@@ -93,7 +93,7 @@ func (c *cluster) callFrom(addr string, i int, f func(context.Context, fsrvp.Ser
 		return err
 	}
 	defer closeIt()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return f(ctx, client)
 }
@@ -122,7 +122,7 @@ func (c *cluster) delete(i int, l *life) {
 // client has to try again.
 func (c *cluster) requireRead(i int, l *life, want string) {
 	c.Helper()
-	c.within(time.Minute, "reading "+l.name, func() error {
+	c.within(3*time.Minute, "reading "+l.name, func() error {
 		out, err := c.smbclient(i, l.name, "get file -")
 		if err != nil || !strings.HasPrefix(string(out), want) {
 			return fmt.Errorf("not %q: %s, %w", want, out, err)
@@ -172,7 +172,7 @@ func (c *cluster) table(i int) ([]agent.Set, error) {
 // requireSameTables waits until all agents know just the sets that clients have been told of.
 func (c *cluster) requireSameTables(told ...fsrvp.SetID) {
 	c.Helper()
-	c.within(2*time.Minute, "the table of every node is the same", func() error { return c.sameTables(told...) })
+	c.within(3*time.Minute, "the table of every node is the same", func() error { return c.sameTables(told...) })
 }
 
 func (c *cluster) sameTables(told ...fsrvp.SetID) error {
@@ -268,7 +268,7 @@ func (c *cluster) otherNodeUses() {
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	require.NoError(c, cmd.Start())
-	c.within(20*time.Second, "the client's session", func() error {
+	c.within(3*time.Minute, "the client's session", func() error {
 		if !strings.Contains(c.on(3, "smbstatus", "-S"), "vms@{") {
 			return errors.New("nobody uses the share")
 		}
@@ -306,7 +306,7 @@ func (c *cluster) lostNode(how string, i int, strike func(*cluster, int), lift f
 	time.Sleep(10*time.Second - time.Since(begun))
 	require.NoError(c, lift(c, i))
 	c.isBack(i)
-	c.within(time.Minute, "the node is back", func() error {
+	c.within(3*time.Minute, "the node is back", func() error {
 		return c.call(i, func(ctx context.Context, s fsrvp.Service) error {
 			_, err := s.GetShareMapping(ctx, kept.copy, kept.set, share(i), 1)
 			return err

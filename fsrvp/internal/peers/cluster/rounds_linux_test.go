@@ -59,7 +59,7 @@ func (c *cluster) killSMB(i int) {
 // startSMB starts smbd where it does not run, as CTDB's event script does.
 func (c *cluster) startSMB(i int) {
 	c.Helper()
-	c.within(2*time.Minute, "smbd of node "+fmt.Sprint(i), func() error {
+	c.within(5*time.Minute, "smbd of node "+fmt.Sprint(i), func() error {
 		if c.try(i, "", "pgrep", "^smbd") != nil {
 			if err := c.try(i, "", "smbd", "-D"); err != nil {
 				return err
@@ -125,7 +125,7 @@ func (c *cluster) heal(i int) error {
 // isBack waits until a node is one of the cluster again.
 func (c *cluster) isBack(i int) {
 	c.Helper()
-	c.within(3*time.Minute, fmt.Sprintf("node %d is back", i), func() error { return c.try(i, "", "ctdb", "nodestatus") })
+	c.within(5*time.Minute, fmt.Sprintf("node %d is back", i), func() error { return c.try(i, "", "ctdb", "nodestatus") })
 	c.startSMB(i)
 }
 
@@ -239,7 +239,7 @@ func (c *cluster) randomRound(k int, f failure, at int, kept *life) time.Duratio
 	<-watched
 	require.NoError(c, <-lifted)
 	f.mend(c, i)
-	c.within(3*time.Minute, "nothing is left", func() error { return c.left(other, 1) })
+	c.within(5*time.Minute, "nothing is left", func() error { return c.left(other, 1) })
 	c.requireSameTables(kept.set)
 	if first.IsZero() {
 		return 0
@@ -258,7 +258,7 @@ func (c *cluster) goOn(i int, l *life, at int) (first time.Time) {
 			c.requireRead(i, l, "one")
 		}
 		err := errors.New("not called")
-		for time.Since(begun) < 2*time.Minute {
+		for time.Since(begun) < 10*time.Minute {
 			err = c.call(i, func(ctx context.Context, s fsrvp.Service) error { return stages[at].call(ctx, s, i, l) })
 			var status fsrvp.Status
 			if first.IsZero() && (err == nil || errors.As(err, &status)) {
@@ -298,7 +298,7 @@ func wasDone(at int, err error) bool {
 // giveUp starts over, and ends what it has begun.
 func (c *cluster) giveUp(i int) {
 	c.Helper()
-	c.within(2*time.Minute, "starting over", func() error {
+	c.within(5*time.Minute, "starting over", func() error {
 		return c.call(i, func(ctx context.Context, s fsrvp.Service) error {
 			if err := s.SetContext(ctx, fsrvp.ContextNASRollback); err != nil {
 				return err
