@@ -124,6 +124,7 @@ func inside(t *testing.T) {
 		name string
 		do   func()
 	}{
+		{"benchmark", c.benchmark},
 		{"seven sets", c.sevenSets},
 		{"cases", c.clusterCases},
 		{"clients at once", c.clientsAtOnce},
@@ -134,7 +135,6 @@ func inside(t *testing.T) {
 		{"cut node", c.cutNode},
 		{"stopped node", c.stoppedNode},
 		{"killed node", c.killedNode},
-		{"benchmark", c.benchmark},
 	} {
 		if only := os.Getenv(envSteps); only == "" && step.name == "benchmark" ||
 			only != "" && !slices.Contains(strings.Split(only, ","), step.name) {
