@@ -36,7 +36,7 @@ type Config struct {
 	// starts one if it can.
 	ProgramsOnly bool
 	// HelperTimeout is how long to wait for each answer of the helper before programs do the work
-	// again. Zero means 5 s.
+	// again; for a removal of shares, which has two steps, it is twice as long. Zero means 5 s.
 	HelperTimeout time.Duration
 	restartDelay  time.Duration // of the helper, for tests; zero: firstDelay
 	// Clustered says that all nodes of Samba's cluster share the agent's state. False means that
