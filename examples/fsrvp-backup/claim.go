@@ -53,7 +53,8 @@ func claimName(dir, pattern string, journal *leftJournal, make func(path string)
 // lockName is the file of a claimed directory that is locked.
 const lockName = "lock"
 
-// claimDir makes a directory that its user alone can enter. The journal names it before it is there.
+// claimDir makes a directory that its user alone can enter. The journal names it before it is
+// there.
 func claimDir(dir, pattern string, journal *leftJournal) (*claim, error) {
 	return claimName(dir, pattern, journal, func(path string) (*claim, error) {
 		if err := os.Mkdir(path, 0o700); err != nil {
@@ -137,8 +138,8 @@ func (c *claim) rename(target string) error {
 	return os.Rename(c.path, target)
 }
 
-// remove removes what was claimed. Of a directory the lock goes last: what is left by a process that
-// is killed meanwhile is still known as a claim.
+// remove removes what was claimed. Of a directory the lock goes last: what is left by a process
+// that is killed meanwhile is still known as a claim.
 func (c *claim) remove() error {
 	if err := c.empty(); err != nil {
 		return errors.Join(err, c.file.Close())

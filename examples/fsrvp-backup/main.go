@@ -117,8 +117,8 @@ func shareOf(s string) string {
 	return s
 }
 
-// misspelt says what to do about a -share that a shell has changed, or that is a URL; "" where it is
-// none.
+// misspelt says what to do about a -share that a shell has changed, or that is a URL; "" where it
+// is none.
 func misspelt(s string) string {
 	switch {
 	case strings.HasPrefix(strings.ToLower(s), "smb:") || strings.HasPrefix(strings.ToLower(s), "cifs:"):

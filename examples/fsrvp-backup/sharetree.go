@@ -33,8 +33,8 @@ type shareTree struct {
 	noAudit atomic.Bool
 }
 
-// What a file is opened for: all that is archived of it, which is what sharefs asks for, and with it
-// the SACL, which takes SeSecurityPrivilege.
+// What a file is opened for: all that is archived of it, which is what sharefs asks for, and with
+// it the SACL, which takes SeSecurityPrivilege.
 const accessFile = smb2.AccessReadData | smb2.AccessReadEA | smb2.AccessReadAttributes | smb2.AccessReadControl | smb2.AccessSynchronize
 
 func openShareTree(ctx context.Context, open func(context.Context, string) (*sharefs.FS, error), unc,

@@ -186,8 +186,8 @@ func TestRestoredStore(t *testing.T) {
 	}
 }
 
-// TestImportedStore: so it is with one that an administrator has saved and brings back; and one that
-// shows that it is older than the copies is refused.
+// TestImportedStore: so it is with one that an administrator has saved and brings back; and one
+// that shows that it is older than the copies is refused.
 func TestImportedStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

@@ -64,8 +64,8 @@ const journalKind = "backup journal"
 // ".old" at the end of its name.
 //
 // If any byte of the file was changed, lost or repeated, OpenJournal fails, and the error says what
-// is known. It also refuses a copy of a journal, since Recover would end the runs of the process that
-// uses the original.
+// is known. It also refuses a copy of a journal, since Recover would end the runs of the process
+// that uses the original.
 func OpenJournal(path string) (*Journal, error) {
 	file, err := recordfile.Open(path, &recordfile.Options{
 		Kind: journalKind, Wait: time.Second, Convert: readBoltJournal,

@@ -75,8 +75,8 @@ type Options struct {
 	// it existed. The agent then knows nothing about the copies that it made before.
 	New bool
 	// Convert reads a file of an older format, which Open then takes over; the old file stays
-	// beside it, with ".old" at its name's end, or ".old-2" where that is taken. Nil: such a file is
-	// refused.
+	// beside it, with ".old" at its name's end, or ".old-2" where that is taken. Nil: such a file
+	// is refused.
 	Convert func(data []byte) (map[string][]byte, error)
 }
 
@@ -140,8 +140,8 @@ const (
 )
 
 // Origin returns what was found when the file was opened, and of one that is [Copied] the place
-// where it was made. On systems other than Linux, where less is known of a file, one at its place is
-// Original.
+// where it was made. On systems other than Linux, where less is known of a file, one at its place
+// is Original.
 func (f *File) Origin() (o Origin, from string) { return f.f.Origin() }
 
 // Adopt makes a file that is not [Original] the one that belongs here.

@@ -112,8 +112,8 @@ func linkAside(path, suffix string) (aside string, err error) {
 }
 
 // Replace puts a file with this table in the place of the one at path, of an agent or a program
-// that is not running; its changes are counted from 1 on, and it is [Restored]. The old one, if any,
-// stays at the name that it returns.
+// that is not running; its changes are counted from 1 on, and it is [Restored]. The old one, if
+// any, stays at the name that it returns.
 func Replace(path string, o *Options, id uuid.UUID, records map[string][]byte) (aside string, err error) {
 	if err := trusted.Path(dirOf(path)); err != nil {
 		return "", err

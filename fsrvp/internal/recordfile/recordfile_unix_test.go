@@ -61,8 +61,8 @@ func chown(t *testing.T, path string) {
 	require.NoError(t, os.Chown(path, 12345, -1))
 }
 
-// TestRemovedWhileOpen removes and moves what is open: nobody else opens it, and nothing of somebody
-// else's, who has come to its place, is replaced.
+// TestRemovedWhileOpen removes and moves what is open: nobody else opens it, and nothing of
+// somebody else's, who has come to its place, is replaced.
 func TestRemovedWhileOpen(t *testing.T) {
 	o := &Options{Kind: testKind}
 	long := put("long", strings.Repeat("x", 600_000)) // after which the file is written anew

@@ -152,8 +152,8 @@ func globQuote(path string) string {
 }
 
 // replace puts the new table behind all old generations, and then these aside. From the first of
-// these steps to the last the table is not that of the file "id", or there is none though there was:
-// both are refused. Where the identity stays the same, each step leaves a whole table.
+// these steps to the last the table is not that of the file "id", or there is none though there
+// was: both are refused. Where the identity stays the same, each step leaves a whole table.
 func replace(dir string, id uuid.UUID, records map[string][]byte) (aside string, err error) {
 	l := &log{dir: dir, member: "import"}
 	gens, err := l.generations()

@@ -12,8 +12,8 @@ import (
 
 // sweep removes what members have left half made, or half removed, whose processes are gone: an
 // earlier one of this member, whose lock this one has, and those whose locks nobody holds. What it
-// cannot remove stays for the next sweep. The caller holds s.mu, or has not returned from Open: this
-// member is making nothing.
+// cannot remove stays for the next sweep. The caller holds s.mu, or has not returned from Open:
+// this member is making nothing.
 func (s *Store) sweep() {
 	dirs := []string{s.cfg.Dir}
 	if gens, err := s.log.generations(); err == nil {
