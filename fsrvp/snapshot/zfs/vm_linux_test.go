@@ -57,7 +57,7 @@ func TestVM(t *testing.T) {
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(more, "lives"), []byte(lives), 0o644))
 	image := filepath.Join(t.TempDir(), "initrd")
-	run(more, "sh", "-c", `(cat "$0"; printf 'zfs.test\nlives\n' | cpio -o -H newc --quiet) >"$1"`,
+	run(more, "sh", "-c", `cat "$0" >"$1"; truncate -s %4 "$1"; printf 'zfs.test\nlives\n' | cpio -o -H newc --quiet >>"$1"`,
 		filepath.Join(folder, "root.img"), image)
 
 	args := []string{"-m", "3072", "-smp", "2", "-nographic", "-no-reboot", "-nic", "none",
