@@ -237,7 +237,9 @@ func (st *state) destroy(name string) string {
 		case len(clones) > 0:
 			return "cannot destroy '" + name + "': snapshot has dependent clones\nuse '-R' to destroy the following datasets:\n" +
 				strings.Join(clones, "\n")
-		case len(s.Holds) > 0, st.mountedFrom(name):
+		case len(s.Holds) > 0:
+			return "cannot destroy snapshot " + name + ": it's being held. Run 'zfs holds -r " + name + "' to see holders."
+		case st.mountedFrom(name):
 			return "cannot destroy snapshot " + name + ": dataset is busy"
 		}
 		delete(st.Snapshots, name)

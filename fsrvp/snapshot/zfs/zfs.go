@@ -191,6 +191,7 @@ var failures = []struct {
 	{"out of space", syscall.ENOSPC},
 	{"disk quota exceeded", syscall.EDQUOT},
 	{"dataset is busy", syscall.EBUSY},
+	{"it's being held", syscall.EBUSY},
 	{"has dependent clones", syscall.EBUSY},
 	{"pool or dataset is busy", syscall.EBUSY},
 	{"target is busy", syscall.EBUSY},
