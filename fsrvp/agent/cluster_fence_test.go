@@ -135,7 +135,9 @@ func TestFence(t *testing.T) {
 			return []func() error{func() error { return r.RecoveryCompleteShadowCopySet(client1, l.set) }}
 		}},
 		{"Delete after Unexpose", "Unexpose", agent.Recovered, fsrvp.ContextNASRollback, func(r *rig, l *life) []func() error {
-			return []func() error{func() error { return r.DeleteShareMapping(client1, l.set, l.copies[0], l.shares[0]) }}
+			return []func() error{func() error {
+				return r.DeleteShareMapping(client1, l.set, l.copies[0], l.shares[0])
+			}}
 		}},
 		{"the second Delete", "Delete", agent.Committed, fsrvp.ContextNASRollback, func(r *rig, l *life) []func() error {
 			return []func() error{func() error { return r.AbortShadowCopySet(client1, l.set) }}

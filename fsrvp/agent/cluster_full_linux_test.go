@@ -101,12 +101,14 @@ func TestClusterTableFull(t *testing.T) {
 				c.shares.Fault = nil
 				nodes := [2]*rig{}
 				for i := range nodes {
-					s, err := ctdb.Open(t.Context(), &ctdb.Config{Dir: disk.table(), Member: fmt.Sprint("n", i), Poll: time.Millisecond,
+					s, err := ctdb.Open(t.Context(), &ctdb.Config{Dir: disk.table(), Member: fmt.Sprint("n", i),
+						Poll: time.Millisecond,
 						Life: func(context.Context, string) (state.Life, error) { return state.Present, nil }})
 					require.NoError(t, err)
 					defer s.Close()
-					nodes[i] = &rig{as: client1, other: client2, snapshots: c.snapshots, shares: c.shares, cfg: &agent.Config{
-						State: s, Snapshots: c.snapshots, Shares: c.shares, Names: []string{"fs1"}, RetryRemoval: 10 * time.Millisecond}}
+					nodes[i] = &rig{as: client1, other: client2, snapshots: c.snapshots, shares: c.shares,
+						cfg: &agent.Config{State: s, Snapshots: c.snapshots, Shares: c.shares,
+							Names: []string{"fs1"}, RetryRemoval: 10 * time.Millisecond}}
 					nodes[i].start(t)
 					defer nodes[i].Close()
 				}
@@ -120,7 +122,8 @@ func TestClusterTableFull(t *testing.T) {
 					err := call.call(nodes[0], l)
 					armed = false
 					require.NoError(t, disk.mend())
-					for begun := time.Now(); err != nil && k >= recovered && time.Since(begun) < time.Minute; { // what was told stays
+					// What clients were told of stays.
+					for begun := time.Now(); err != nil && k >= recovered && time.Since(begun) < time.Minute; {
 						if err = call.call(nodes[1], l); errors.Is(err, fsrvp.ErrObjectNotFound) {
 							err = nil // that was done meanwhile
 						}

@@ -172,7 +172,8 @@ func replace(dir string, id uuid.UUID, records map[string][]byte) (aside string,
 		if err := os.Mkdir(aside, 0o700); err != nil {
 			return "", err
 		}
-		if err := os.Link(filepath.Join(dir, idFile), filepath.Join(aside, idFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := os.Link(filepath.Join(dir, idFile), filepath.Join(aside, idFile))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return aside, err
 		}
 		for _, gen := range gens {

@@ -196,7 +196,8 @@ func (c *cluster) sameTables(told ...fsrvp.SetID) error {
 		return fmt.Errorf("the table has %+v, and not %v", first, told)
 	}
 	for _, set := range first {
-		if !slices.Contains(told, set.ID) || set.Work != (agent.Work{}) || set.Status != agent.Recovered || set.Removing {
+		if !slices.Contains(told, set.ID) || set.Work != (agent.Work{}) || set.Status != agent.Recovered ||
+			set.Removing {
 			return fmt.Errorf("the table has %+v, and not %v", set, told)
 		}
 	}
