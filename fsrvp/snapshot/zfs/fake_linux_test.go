@@ -212,8 +212,13 @@ func (st *state) get(what, of string) string {
 
 // snapshot takes all or none.
 func (st *state) snapshot(mark string, names []string) string {
+	seen := make(map[string]bool)
 	for _, name := range names {
 		of, _, _ := strings.Cut(name, "@")
+		if seen[of] {
+			return "cannot create snapshots : multiple snapshots of same fs not allowed\nno snapshots were created"
+		}
+		seen[of] = true
 		if st.Datasets[of] == nil {
 			return "cannot open '" + of + "': dataset does not exist"
 		}

@@ -407,11 +407,14 @@ func (s *Snapshots) take(ctx context.Context, jobs []*job) error {
 	type group struct {
 		pool string
 		mark backend.Mark
+		nth  int // a command takes one snapshot of a dataset
 	}
+	nth := make(map[string]int)
 	names := make(map[group][]string)
 	var order []group
 	for _, j := range jobs {
-		g := group{pool(j.dataset), j.spec.Mark}
+		g := group{pool(j.dataset), j.spec.Mark, nth[j.dataset]}
+		nth[j.dataset]++
 		if names[g] == nil {
 			order = append(order, g)
 		}
