@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -520,6 +521,20 @@ func TestOutput(t *testing.T) {
 		require.NoError(t, err, stderr)
 		require.Equal(t, []string{"f"}, slices.Sorted(mapKeys(archived(t, name(long)))))
 		require.NotEqual(t, outputPattern(name(long)), outputPattern(name("x"+long[2:])))
+		longest := strings.TrimSuffix(outputPattern(name(long)), "*") + strconv.FormatUint(math.MaxUint64, 36)
+		require.LessOrEqual(t, len(longest), 255)
+		leftNothing(t)
+	})
+	t.Run("patterns in names", func(t *testing.T) {
+		for _, odd := range []string{"a*b.tar", "[a].tar", "?.tar", `\*.tar`} {
+			left, err := claimFile(filepath.Dir(name(odd)), outputPattern(name(odd)), nil)
+			require.NoError(t, err)
+			require.NoError(t, left.file.Close()) // as a run that was killed
+			_, stderr, err := backUp(t, "-local", src, "-out", name(odd))
+			require.NoError(t, err, stderr)
+			require.Equal(t, []string{"f"}, slices.Sorted(mapKeys(archived(t, name(odd)))))
+			require.NoFileExists(t, left.path)
+		}
 		leftNothing(t)
 	})
 	t.Run("failure keeps what is there", func(t *testing.T) {

@@ -30,11 +30,14 @@ func claimFile(dir, pattern string, journal *leftJournal) (*claim, error) {
 	})
 }
 
-// claimName has a claim made under names that nobody has, until one stays. It returns nil for one
-// that did not.
+// maxRandom is the most bytes that the random part of a claim's name has: a uint64 in base 36.
+const maxRandom = 13
+
+// claimName has a claim made under names that nobody has, until one stays: the pattern, which ends
+// in "*", with a random text in place of that. make returns nil for a claim that did not stay.
 func claimName(dir, pattern string, journal *leftJournal, make func(path string) (*claim, error)) (*claim, error) {
 	for range 10 {
-		path := filepath.Join(dir, strings.Replace(pattern, "*", strconv.FormatUint(rand.Uint64(), 36), 1))
+		path := filepath.Join(dir, strings.TrimSuffix(pattern, "*")+strconv.FormatUint(rand.Uint64(), 36))
 		if err := journal.add(path); err != nil {
 			return nil, err
 		}

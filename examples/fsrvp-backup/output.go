@@ -95,11 +95,11 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 	return o, nil
 }
 
-// outputPattern is that of the names under which a file is written: that of the file, or as much of
-// it as there is room for, and so no name of another one.
+// outputPattern returns the pattern of the names under which a file is written: the file's own name,
+// or as much of it as fits with a hash of it, so that no two files share a pattern.
 func outputPattern(target string) string {
 	base := filepath.Base(target)
-	if most := 255 - len("..fsrvp-backup-0123456789"); len(base) > most {
+	if most := 255 - len("..fsrvp-backup-") - maxRandom; len(base) > most {
 		sum := sha256.Sum256([]byte(base))
 		base = strings.ToValidUTF8(base[:most-17], "") + "-" + hex.EncodeToString(sum[:8])
 	}
