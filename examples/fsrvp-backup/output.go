@@ -95,8 +95,8 @@ func openOutput(ctx context.Context, name string, stdout io.Writer, source strin
 	return o, nil
 }
 
-// outputPattern returns the pattern of the names under which a file is written: the file's own name,
-// or as much of it as fits with a hash of it, so that no two files share a pattern.
+// outputPattern returns the pattern of the names under which a file is written: the file's own
+// name, or as much of it as fits with a hash of it, so that no two files share a pattern.
 func outputPattern(target string) string {
 	base := filepath.Base(target)
 	if most := 255 - len("..fsrvp-backup-") - maxRandom; len(base) > most {
