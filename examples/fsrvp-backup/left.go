@@ -15,11 +15,11 @@ import (
 )
 
 // A leftJournal names what a run has on this machine until it ends: temporary directories and
-// files. It is a file beside that of -journal, which names what is on servers. Each line is a path,
-// quoted as in Go.
+// files. It is a file next to that of -journal, which names what is on servers. Each line is a
+// path, quoted as in Go.
 type leftJournal struct{ path string }
 
-// openLeftJournal returns the journal beside that of -journal; "" means none.
+// openLeftJournal returns the journal next to that of -journal; "" means none.
 func openLeftJournal(journal string) *leftJournal {
 	if journal == "" {
 		return nil

@@ -33,7 +33,7 @@ func replaceable(target string) error {
 	return nil
 }
 
-// A place is a directory as its file system has it, whatever it is mounted on.
+// A place is a directory by its device and its path in the file system, wherever that is mounted.
 type place struct{ device, path string }
 
 // withinPlace reports whether dir is source or in it by another mount of the same file system.

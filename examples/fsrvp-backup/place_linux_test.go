@@ -41,6 +41,12 @@ func TestOutputThatCannotBeReplaced(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root mounts")
 	}
+	if out, err := exec.Command("unshare", "-m", "mount", "--make-rprivate", "/").CombinedOutput(); err != nil {
+		if os.Getenv("FSRVP_PEERS") == "require" {
+			t.Fatalf("no mount namespace: %v: %s", err, out)
+		}
+		t.Skipf("no mount namespace: %v: %s", err, out)
+	}
 	for name, tt := range map[string]struct{ script, want string }{
 		"a file that is mounted": {
 			`: >o.tar; : >other; mount --bind other o.tar; try src o.tar; umount o.tar`, "something is mounted there",
@@ -71,10 +77,7 @@ try() { $as ` + program + ` -local "$1" -out "$2"; echo "status $?"; ls -A . ${2
 ` + tt.script
 			run := exec.Command("unshare", "-m", "sh", "-c", "mount --make-rprivate / && "+script)
 			run.Env = cmd.Env
-			out, err := run.CombinedOutput()
-			if err != nil && (strings.Contains(string(out), "unshare") || strings.Contains(string(out), "mount:")) {
-				t.Skipf("%s", out)
-			}
+			out, _ := run.CombinedOutput() // whose status is that of the script's last command
 			require.Contains(t, string(out), tt.want)
 			require.Contains(t, string(out), "status 1")
 			require.NotContains(t, string(out), ".fsrvp")

@@ -65,7 +65,7 @@ type writers struct {
 	labels       []namedLabel
 }
 
-// A namedLabel is a file that PostgreSQL needs beside a copy.
+// A namedLabel is a file that PostgreSQL needs in addition to a copy.
 type namedLabel struct {
 	writer string
 	label  writer.PostgresLabel

@@ -84,7 +84,8 @@ func New(ctx context.Context, cfg *Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), settles: make(chan struct{}, 1), sets: map[fsrvp.SetID]*entry{}}
+	a := &Agent{cfg: c, log: c.Logger, turns: make(chan struct{}, 1), settles: make(chan struct{}, 1),
+		sets: map[fsrvp.SetID]*entry{}}
 	if err = a.SetAccess(c.Allow, c.CaseSensitiveRealms); err != nil {
 		return nil, err
 	}

@@ -370,8 +370,8 @@ func TestUnknownField(t *testing.T) {
 	r.requireInvariant(t)
 }
 
-// TestNoFile has things at the store's path, and at those of the files beside it, that are no files
-// of an agent's. None is removed, or waited for.
+// TestNoFile puts things that are not an agent's files at the paths of the store and of the files
+// next to it. The agent neither removes them nor waits for them.
 func TestNoFile(t *testing.T) {
 	for name, make := range noFiles {
 		for _, suffix := range []string{"", ".id", ".new"} {

@@ -275,7 +275,7 @@ func TestStoreInUse(t *testing.T) {
 	r.start(t)
 }
 
-// TestFirstStartIsCutShort: a crash left the file beside alone, or bbolt's first pages.
+// TestFirstStartIsCutShort: a crash left only the file with the id, or bbolt's first pages.
 func TestFirstStartIsCutShort(t *testing.T) {
 	dir := quickDir(t)
 	r := newRig(t, func(r *rig) {

@@ -75,8 +75,8 @@ type Options struct {
 	// it existed. The agent then knows nothing about the copies that it made before.
 	New bool
 	// Convert reads a file of an older format, which Open then takes over; the old file stays
-	// beside it, with ".old" at its name's end, or ".old-2" where that is taken. Nil: such a file
-	// is refused.
+	// next to it, named with ".old" at the end, or ".old-2" if that name is taken. If Convert is
+	// nil, Open refuses such a file.
 	Convert func(data []byte) (map[string][]byte, error)
 }
 
@@ -124,14 +124,13 @@ func (f *File) Path() string { return f.f.Path() }
 // Syncs returns the number of syncs of the file since it was opened.
 func (f *File) Syncs() uint64 { return f.f.Syncs() }
 
-// An Origin is what the place of a file says of it: the file beside it names the place where it was
-// made.
+// An Origin says whether a file is where it was made. The file PATH.id next to it names that place.
 type Origin = recordfile.Origin
 
-// A file is Original where it was made, also after its directory was moved. It is Restored where
-// another one was made: somebody has put it back, and it may be older than what was there. It is
-// Copied where it was made elsewhere: the agent that it is of may still be at work. It is Unknown
-// where the file beside is missing.
+// A file is Original if it is where it was made, even if its directory was moved. It is Restored if
+// somebody has put it back in place of the one that was made there; it may then be older. It is
+// Copied if it was made elsewhere; the agent that owns it may still be running. It is Unknown if
+// PATH.id is missing.
 const (
 	Original = recordfile.Original
 	Restored = recordfile.Restored

@@ -64,8 +64,8 @@ type Options struct {
 	// existed.
 	New bool
 	// Convert reads a file of an older format, to take it over; errors say that it is not one. The
-	// old file is kept beside the new one, with ".old" at its name's end, or ".old-2" where that is
-	// taken. Nil: nothing else is read.
+	// old file is kept next to the new one, named with ".old" at the end, or ".old-2" if that name
+	// is taken. If Convert is nil, Open reads nothing else.
 	Convert func(data []byte) (map[string][]byte, error)
 	// Advice is the advice in a DamageError.
 	Advice string

@@ -299,8 +299,8 @@ func TestMissing(t *testing.T) {
 	require.ErrorAs(t, err, &damage)
 }
 
-// TestIDFile flips every bit of the file beside, cuts it everywhere, and takes the file away: an id
-// is never made up.
+// TestIDFile flips every bit of the file with the id, cuts it everywhere, and removes it: an id is
+// never made up.
 func TestIDFile(t *testing.T) {
 	path := filepath.Join(quickDir(t), "file")
 	f := open(t, path)

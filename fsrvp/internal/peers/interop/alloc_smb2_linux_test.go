@@ -12,7 +12,7 @@ import (
 
 // TestSMBAllocations counts what a read allocates, signed and encrypted.
 func TestSMBAllocations(t *testing.T) {
-	once(t) // and not beside others: it counts allocations
+	once(t) // and not parallel: it counts allocations
 	n := peers.Start(t)
 	server := n.Host("fs")
 	server.Claim(t)

@@ -23,7 +23,7 @@ import (
 // run: one of Samba's own agent, one of ours behind smbd. The files change while it runs; the
 // archive has to have what was there before.
 func TestBackupOfTwoServers(t *testing.T) {
-	n := peers.Start(t) // not beside others, whose hosts it would hold while it waits for both
+	n := peers.Start(t) // not parallel: it would hold the hosts of others while it waits for both
 	samba, nas, cl := n.Host("fs"), n.Host("nas"), n.Host("cl")
 	samba.Claim(t)
 	nas.Claim(t)

@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// network returns the network of peers for a test that runs beside those that claim other hosts.
+// network returns the network of peers for a test that runs in parallel with those that claim other
+// hosts.
 func network(t *testing.T) *peers.Network {
 	t.Helper()
 	t.Parallel()
